@@ -1,0 +1,262 @@
+"""The rules of the tree: who imports whom, and where things live."""
+
+import ast
+import functools
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / 'medssl_mm'
+SKIPPED = {'.git', '.venv', '.mim', '__pycache__', 'work_dirs', 'build',
+           'dist', '.pytest_cache', '.ruff_cache', 'medssl_mm.egg-info'}
+
+
+def walk(folder, *suffixes):
+    for path in sorted(folder.rglob('*')):
+        inside = path.relative_to(ROOT)
+        if (path.is_file() and path.suffix in suffixes
+                and not SKIPPED & set(inside.parts)
+                and inside.parts[0] != 'data'):
+            yield path
+
+
+SOURCES = list(walk(PACKAGE, '.py'))
+TEXTS = [path for path in walk(ROOT, '.py', '.sh', '.md', '.txt', '.yaml',
+                               '.yml', '.toml', '.cfg', '.in', '')
+         if path != Path(__file__) and path.name != 'LICENSE']
+
+
+def ids(paths):
+    return [str(path.relative_to(ROOT)) for path in paths]
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix('').parts
+    return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
+
+
+@functools.cache
+def parse(path):
+    return ast.parse(path.read_text(encoding='utf-8'), str(path))
+
+
+@functools.cache
+def imports(path):
+    """All absolute module names that a file imports, also inside functions."""
+    return list(_imports(path))
+
+
+def _imports(path):
+    tree = parse(path)
+    package = module_name(path).split('.')
+    if path.name != '__init__.py':
+        package = package[:-1]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ''
+            if node.level:
+                stem = package[:len(package) - node.level + 1]
+                base = '.'.join([*stem, base] if base else stem)
+            yield base
+            if base.startswith('medssl_mm'):
+                for alias in node.names:
+                    yield f'{base}.{alias.name}'
+
+
+def area(name):
+    """medssl_mm.models.heads.x -> models."""
+    return name.split('.')[1] if name.count('.') else ''
+
+
+HOSTS = {'mmengine', 'mmcv', 'mmselfsup', 'mmseg', 'mmpretrain', 'mmcls'}
+# What each part may import: of this package, and of the hosts.
+ARROWS = {
+    'functional': ({'functional'}, set()),
+    'errors': (set(), set()),
+    'version': (set(), set()),
+    'compat': ({'errors'}, HOSTS),
+    'registry': ({'compat'}, {'mmengine'}),
+    'models': ({'models', 'functional', 'registry', 'compat', 'errors'},
+               HOSTS),
+    'engine': ({'engine', 'functional', 'registry', 'compat', 'errors',
+                'models', 'version'}, HOSTS),
+    'datasets': ({'datasets', 'functional', 'registry', 'compat', 'errors'},
+                 HOSTS),
+    'evaluation': ({'evaluation', 'datasets', 'functional', 'registry',
+                    'compat', 'errors'}, HOSTS),
+}
+
+
+@pytest.mark.parametrize('path', SOURCES, ids=ids(SOURCES))
+def test_imports_follow_the_arrows(path):
+    part = area(module_name(path))
+    names = set(imports(path))
+    assert not {n for n in names if n.split('.')[0] in ('tools', 'tests')}
+    if part not in ARROWS:
+        return
+    own, hosts = ARROWS[part]
+    for name in names:
+        top = name.split('.')[0]
+        if top == 'medssl_mm' and area(name) not in ('', '__version__'):
+            assert area(name) in own, f'{part} must not import {name}'
+        if top in HOSTS:
+            assert top in hosts, f'{part} must not import {name}'
+
+
+FUNCTIONAL = [path for path in SOURCES if PACKAGE / 'functional'
+              in path.parents]
+
+
+@pytest.mark.parametrize('path', FUNCTIONAL, ids=ids(FUNCTIONAL))
+def test_functional_needs_only_torch_numpy_scipy(path):
+    allowed = {'torch', 'numpy', 'scipy', 'medssl_mm',
+               *sys.stdlib_module_names}
+    assert {name.split('.')[0] for name in imports(path)} <= allowed
+
+
+def test_collectives_have_one_door():
+    # compat starts the process group, which is no collective.
+    allowed = {'medssl_mm.functional.distributed', 'medssl_mm.compat'}
+    users = {module_name(path) for path in SOURCES
+             for name in imports(path)
+             if name.startswith('torch.distributed')}
+    assert users <= allowed
+
+
+def test_algorithm_base_is_imported_once():
+    users = {module_name(path) for path in SOURCES
+             for name in imports(path)
+             if name.startswith('mmselfsup.models.algorithms')}
+    assert users <= {'medssl_mm.models.algorithms.base'}
+
+
+def test_upstream_is_patched_only_in_compat():
+    """Nobody else sets an attribute of an upstream module."""
+    for path in SOURCES:
+        if path.name == 'compat.py':
+            continue
+        tree = parse(path)
+        modules = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                modules |= {(alias.asname or alias.name).split('.')[0]
+                            for alias in node.names
+                            if alias.name.split('.')[0] in HOSTS | {'torch'}}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                if (node.module or '').split('.')[0] in HOSTS:
+                    modules |= {alias.asname or alias.name
+                                for alias in node.names}
+        for node in ast.walk(tree):
+            if not isinstance(node, (ast.Assign, ast.AugAssign)):
+                continue
+            targets = getattr(node, 'targets', None) or [node.target]
+            for target in targets:
+                # np.x.y = ..., but not x[...] = ...
+                while isinstance(target, ast.Attribute):
+                    target = target.value
+                    if isinstance(target, ast.Name):
+                        assert target.id not in modules, (
+                            f'{path}:{node.lineno} changes {target.id}')
+        for node in ast.walk(tree):
+            if (isinstance(node, ast.Call)
+                    and getattr(node.func, 'id', '') == 'setattr'
+                    and isinstance(node.args[0], ast.Name)):
+                assert node.args[0].id not in modules, (
+                    f'{path}:{node.lineno} changes {node.args[0].id}')
+
+
+@pytest.mark.parametrize('folder', ['medssl_mm', 'tools', 'tests', 'configs'])
+def test_no_star_imports(folder):
+    for path in walk(ROOT / folder, '.py'):
+        for node in ast.walk(parse(path)):
+            if isinstance(node, ast.ImportFrom):
+                assert '*' not in {alias.name for alias in node.names}, path
+
+
+def test_all_lists_only_what_exists():
+    for path in SOURCES:
+        tree = parse(path)
+        bound = set()
+        listed = set()
+        for node in tree.body:
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+                bound.add(node.name)
+            elif isinstance(node, (ast.Import, ast.ImportFrom)):
+                bound |= {(alias.asname or alias.name).split('.')[0]
+                          for alias in node.names}
+            elif isinstance(node, ast.Assign):
+                names = {n.id for target in node.targets
+                         for n in ast.walk(target) if isinstance(n, ast.Name)}
+                bound |= names
+                if names == {'__all__'}:
+                    listed = set(ast.literal_eval(node.value))
+        if '__getattr__' not in bound:  # lazy modules bind names later
+            assert listed <= bound, f'{path}: {sorted(listed - bound)}'
+
+
+def test_tests_mirror_the_sources():
+    for path in walk(ROOT / 'tests', '.py'):
+        inside = path.relative_to(ROOT / 'tests')
+        if not path.name.startswith('test_') or path.parent == ROOT / 'tests':
+            continue
+        mirrored = PACKAGE / inside.parent / path.name.removeprefix('test_')
+        assert mirrored.exists() or mirrored.with_suffix('').is_dir(), (
+            f'tests/{inside} tests {mirrored.relative_to(ROOT)}, which does '
+            'not exist')
+
+
+def test_test_folders_are_packages():
+    # Files of one name in several folders would hide each other otherwise.
+    for folder in {path.parent for path in walk(ROOT / 'tests', '.py')}:
+        assert (folder / '__init__.py').exists(), (
+            f'{folder.relative_to(ROOT)} needs an __init__.py')
+
+
+def test_source_folders_are_packages():
+    for path in SOURCES:
+        assert (path.parent / '__init__.py').exists(), (
+            f'{path.parent.relative_to(ROOT)} needs an __init__.py, or the '
+            'wheel leaves it out')
+
+
+FORBIDDEN = {
+    'an absolute path of one machine':
+        r'(?<![\w.}$/])/(?:work|home|root|Users|mnt|tmp)/[\w.-]+',
+    'a registry host': r'pypi\.(?:org|io)|pythonhosted|registry\.npmjs',
+    'talk about how the project came about':
+        r'\b(?:issue [A-D]\b|issue #\d|subagent|AI assistant|the spec says|'
+        r'shared/specs)',
+    'a conflict mark': r'^(?:<{7}|>{7}) ',
+}
+
+
+@pytest.mark.parametrize('path', TEXTS, ids=ids(TEXTS))
+def test_text_speaks_of_the_project_alone(path):
+    text = path.read_text(encoding='utf-8')
+    for what, pattern in FORBIDDEN.items():
+        found = re.search(pattern, text, re.MULTILINE)
+        assert not found, f'{path.relative_to(ROOT)} holds {what}: {found[0]}'
+
+
+# These prepare data on machines without a deep-learning installation, and
+# `--help` must not wait for torch.
+@pytest.mark.parametrize('module', [
+    'medssl_mm', 'medssl_mm.errors', 'medssl_mm.datasets',
+    'medssl_mm.datasets.store', 'medssl_mm.datasets.splits',
+    'medssl_mm.datasets.phantom', 'medssl_mm.datasets.importers',
+])
+def test_light_modules_stay_light(module):
+    code = (f'import sys, {module}\n'
+            'heavy = {"torch", "mmengine", "mmcv", "mmseg", "mmselfsup", '
+            '"monai", "matplotlib"} & set(sys.modules)\n'
+            'sys.exit(f"{heavy}" if heavy else 0)')
+    result = subprocess.run([sys.executable, '-c', code], cwd=ROOT,
+                            capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
