@@ -1,0 +1,51 @@
+"""Registries of this package: children of mmengine's roots.
+
+In a config the types are written with the prefix, ``medssl_mm.Name``; the
+default scope stays the one of the host that runs the job. Each registry
+imports its ``locations`` at the first look-up, so importing this module is
+cheap.
+"""
+
+from mmengine import registry as roots
+from mmengine.registry import Registry
+
+from medssl_mm import compat
+
+__all__ = [
+    'DATASETS',
+    'DATA_SAMPLERS',
+    'FUNCTIONS',
+    'HOOKS',
+    'LOG_PROCESSORS',
+    'LOOPS',
+    'METRICS',
+    'MODELS',
+    'OPTIM_WRAPPERS',
+    'RUNNERS',
+    'TRANSFORMS',
+    'VISUALIZERS',
+    'WEIGHT_INITIALIZERS',
+]
+
+compat.apply()
+
+
+def _child(root, location):
+    return Registry(
+        root.name, parent=root, scope='medssl_mm', locations=[location]
+    )
+
+
+MODELS = _child(roots.MODELS, 'medssl_mm.models')
+DATASETS = _child(roots.DATASETS, 'medssl_mm.datasets.registered')
+DATA_SAMPLERS = _child(roots.DATA_SAMPLERS, 'medssl_mm.datasets.registered')
+TRANSFORMS = _child(roots.TRANSFORMS, 'medssl_mm.datasets.registered')
+FUNCTIONS = _child(roots.FUNCTIONS, 'medssl_mm.datasets.registered')
+METRICS = _child(roots.METRICS, 'medssl_mm.evaluation')
+HOOKS = _child(roots.HOOKS, 'medssl_mm.engine')
+LOOPS = _child(roots.LOOPS, 'medssl_mm.engine')
+LOG_PROCESSORS = _child(roots.LOG_PROCESSORS, 'medssl_mm.engine')
+OPTIM_WRAPPERS = _child(roots.OPTIM_WRAPPERS, 'medssl_mm.engine')
+RUNNERS = _child(roots.RUNNERS, 'medssl_mm.engine')
+VISUALIZERS = _child(roots.VISUALIZERS, 'medssl_mm.engine')
+WEIGHT_INITIALIZERS = _child(roots.WEIGHT_INITIALIZERS, 'medssl_mm.engine')

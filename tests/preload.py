@@ -1,0 +1,14 @@
+"""Imports that the processes of distributed tests share.
+
+A fork server imports this once; the processes then start at once.
+"""
+
+import contextlib
+
+import torch.distributed  # noqa: F401
+
+# A test that needs a broken module reports it better than a fork server.
+with contextlib.suppress(Exception):
+    import medssl_mm.engine  # noqa: F401
+with contextlib.suppress(Exception):
+    import medssl_mm.models  # noqa: F401

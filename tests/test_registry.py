@@ -1,0 +1,48 @@
+import subprocess
+import sys
+
+import pytest
+
+
+def _python(code):
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', code],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def test_importing_the_package_and_its_registries_imports_no_torch():
+    code = (
+        'import sys, medssl_mm, medssl_mm.registry; '
+        'heavy = {"torch", "mmcv", "mmseg", "mmselfsup", "mmcls"}; '
+        'print(sorted(heavy & set(sys.modules)))'
+    )
+    assert _python(code) == '[]'
+
+
+@pytest.mark.parametrize(
+    ('registry', 'name'),
+    [
+        ('HOOKS', 'FiniteLossHook'),
+        ('OPTIM_WRAPPERS', 'AutocastOptimWrapper'),
+        ('RUNNERS', 'Runner'),
+        ('LOG_PROCESSORS', 'ShortLogProcessor'),
+    ],
+)
+def test_types_are_found_from_the_root_by_their_prefix(registry, name):
+    from mmengine import registry as roots
+
+    import medssl_mm.registry  # noqa: F401
+
+    found = getattr(roots, registry).get(f'medssl_mm.{name}')
+    assert found.__name__ == name
+    assert found.__module__.startswith('medssl_mm.engine')
+
+
+def test_registries_fall_back_to_the_root():
+    from medssl_mm.registry import HOOKS
+
+    assert HOOKS.get('CheckpointHook').__module__.startswith('mmengine')
