@@ -1,0 +1,1 @@
+"""Losses, statistics and collectives in plain torch and numpy."""

@@ -1,0 +1,195 @@
+"""Collectives, the only ones of this package; with one process, no-ops.
+
+Gradients follow this convention: every rank computes a loss, and the
+gradients of the parameters are averaged over the ranks afterwards, as
+``DistributedDataParallel`` does. ``gather_with_grad`` and ``mean_with_grad``
+then give exactly the gradient that one process would compute on the joint
+batch, both for a loss that every rank computes in full and for a loss whose
+mean over the ranks is the loss of the batch. The plain collectives, which
+return the gradient of the own rank only, lose a factor ``world_size``; pass
+``full_gradient=False`` to reproduce results that were obtained so.
+"""
+
+import torch
+import torch.distributed as dist
+
+__all__ = [
+    'barrier',
+    'broadcast',
+    'gather',
+    'gather_objects',
+    'gather_with_grad',
+    'is_main_process',
+    'leave',
+    'mean_with_grad',
+    'rank',
+    'reduce_mean',
+    'shared_permutation',
+    'world_size',
+]
+
+
+def world_size():
+    """Return the number of processes of the run."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_world_size()
+    return 1
+
+
+def rank():
+    """Return the number of this process, from 0."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank()
+    return 0
+
+
+def is_main_process():
+    """Return whether this process is the one that writes files and logs."""
+    return rank() == 0
+
+
+def gather_with_grad(local, full_gradient=True):
+    """Concatenate the tensors of all ranks; gradients flow to every rank.
+
+    Args:
+        local (Tensor): The part of this rank; the same shape on all ranks.
+        full_gradient (bool): Sum the gradients of all ranks in the backward
+            pass. Defaults to True.
+
+    Shape: ``(N, ...)`` to ``(world_size * N, ...)``, in the order of ranks.
+    """
+    if world_size() == 1:
+        return local
+    return _GatherWithGrad.apply(local, full_gradient)
+
+
+def mean_with_grad(local, full_gradient=True):
+    """Average a tensor over the ranks; gradients flow to every rank.
+
+    Args:
+        local (Tensor): The part of this rank; the same shape on all ranks.
+        full_gradient (bool): Sum the gradients of all ranks in the backward
+            pass. Defaults to True.
+
+    Shape: any, kept.
+    """
+    if world_size() == 1:
+        return local
+    return _MeanWithGrad.apply(local, full_gradient)
+
+
+@torch.no_grad()
+def gather(local):
+    """Concatenate the tensors of all ranks, without gradient.
+
+    Shape: ``(N, ...)`` to ``(world_size * N, ...)``, in the order of ranks.
+    """
+    if world_size() == 1:
+        return local.detach()
+    return _all_gather(local)
+
+
+@torch.no_grad()
+def reduce_mean(local):
+    """Average a tensor over the ranks, without gradient; for logs."""
+    if world_size() == 1:
+        return local.detach()
+    total = local.detach().clone()
+    dist.all_reduce(total)
+    return total / world_size()
+
+
+@torch.no_grad()
+def broadcast(tensor, source=0):
+    """Return the tensor that rank ``source`` holds.
+
+    Args:
+        tensor (Tensor): The same shape and dtype on all ranks.
+        source (int): The rank that is right. Defaults to 0.
+    """
+    if world_size() == 1:
+        return tensor
+    tensor = tensor.detach().clone().contiguous()
+    dist.broadcast(tensor, source)
+    return tensor
+
+
+def shared_permutation(length, device='cpu'):
+    """Draw one random permutation, the same on all ranks.
+
+    Every rank draws, so that the generators stay in step; rank 0 decides.
+
+    Args:
+        length (int): Number of items to permute.
+        device (str or torch.device): Where it is drawn and returned.
+            Defaults to 'cpu'.
+
+    Shape: returns ``(length,)``, int64.
+    """
+    return broadcast(torch.randperm(length, device=device))
+
+
+def gather_objects(item):
+    """Return the list of picklable objects of all ranks, in their order."""
+    if world_size() == 1:
+        return [item]
+    items = [None] * world_size()
+    dist.all_gather_object(items, item)
+    return items
+
+
+def barrier():
+    """Wait until every rank has come here."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+def leave():
+    """Leave the process group, if there is one, at the end of a run."""
+    if world_size() > 1:
+        dist.barrier()
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _all_gather(local):
+    local = local.detach().contiguous()
+    parts = [torch.empty_like(local) for _ in range(world_size())]
+    dist.all_gather(parts, local)
+    return torch.cat(parts)
+
+
+def _all_reduce(tensor):
+    total = tensor.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
+    return total
+
+
+class _GatherWithGrad(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, local, full_gradient):
+        ctx.full_gradient = full_gradient
+        ctx.size = len(local)
+        return _all_gather(local)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        if ctx.full_gradient:
+            grad = _all_reduce(grad)
+        own = rank() * ctx.size
+        return grad[own : own + ctx.size], None
+
+
+class _MeanWithGrad(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, local, full_gradient):
+        ctx.full_gradient = full_gradient
+        return _all_reduce(local) / world_size()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        if ctx.full_gradient:
+            grad = _all_reduce(grad)
+        return grad / world_size(), None
