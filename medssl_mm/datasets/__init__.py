@@ -1,0 +1,1 @@
+"""Slice store, importers, splits, data sets and transforms."""

@@ -1,0 +1,180 @@
+"""What a store knows of a case, and the JSON files it is kept in."""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from medssl_mm.errors import UserError
+
+CASE_FILE = 'case.json'
+AIR_LIMIT = -500  # HU; below it a CT pixel counts as air
+
+
+@dataclass(frozen=True)
+class CaseInfo:
+    """What is known of one case without reading its pixels.
+
+    Args:
+        case_id (str): Name of the case, its folder in the store.
+        patient_id (str): Patient, the unit of every split.
+        shape (tuple[int]): ``(Z, H, W)``.
+        dtype (str): Type of the stored image.
+        labelled (bool): Whether a label volume exists.
+        labelled_slices (tuple[int], optional): Slices whose label is known;
+            None = all slices of a labelled case.
+        spacing (tuple[float], optional): (z, y, x) in mm.
+        affine (list, optional): 4x4, canonical voxel (x, y, z) index to
+            world (RAS+ mm).
+        source_affine (list, optional): 4x4 of the source grid.
+        source_shape (tuple[int], optional): Shape on the source grid.
+        source_orientation (str, optional): Axis codes, e.g. 'RAS'.
+        intensity (dict): min, max, mean, std, p00_5, p99_5 over the case.
+        slice_foreground (list[float]): Fraction (0-1) of pixels per slice
+            that are not air (CT: HU > -500; others: > 5 % of p99_5).
+        class_slices (dict[str, int]): Class index -> slices with it.
+        source_file (str): Image file the case was made from.
+        label_source_file (str, optional): Its label file.
+        source_sha256 (str): Digest of the image file(s).
+        label_sha256 (str, optional): Digest of the label file(s).
+        source_stat (tuple): (path, bytes, mtime in ns) of every source file.
+        content_sha256 (str): Digest of the stored image, for finding equal
+            content.
+        class_voxels (dict[str, int]): Class index -> voxels of it.
+        warnings (tuple): (code, message) of the import's warnings.
+    """
+
+    case_id: str
+    patient_id: str
+    shape: tuple[int, int, int]
+    dtype: str
+    labelled: bool
+    labelled_slices: tuple[int, ...] | None
+    spacing: tuple[float, float, float] | None
+    affine: list[list[float]] | None
+    source_affine: list[list[float]] | None
+    source_shape: tuple[int, ...] | None
+    source_orientation: str | None
+    intensity: dict
+    slice_foreground: list[float]
+    class_slices: dict[str, int]
+    source_file: str
+    label_source_file: str | None
+    source_sha256: str
+    label_sha256: str | None
+    source_stat: tuple = ()
+    content_sha256: str = ''
+    class_voxels: dict[str, int] | None = None
+    warnings: tuple = ()
+
+    def __post_init__(self):
+        for name in ('shape', 'labelled_slices', 'spacing', 'source_shape'):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, tuple(value))
+        for name in ('source_stat', 'warnings'):
+            value = tuple(tuple(item) for item in getattr(self, name))
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def from_dict(cls, content: dict) -> CaseInfo:
+        """Build from the content of ``case.json``."""
+        known = {f.name for f in fields(cls)}
+        return cls(**{k: v for k, v in content.items() if k in known})
+
+    def has_label(self, index: int) -> bool:
+        """Tell whether the label of slice ``index`` is known."""
+        if not self.labelled:
+            return False
+        return self.labelled_slices is None or index in self.labelled_slices
+
+
+def complete_cases(folder: Path) -> list[str]:
+    """List the case folders that hold a ``case.json``; sorted."""
+    if not folder.is_dir():
+        return []
+    return sorted(
+        entry.name for entry in os.scandir(folder)
+        if not entry.name.startswith('.')
+        and os.path.exists(os.path.join(entry.path, CASE_FILE)))
+
+
+def write_json(path: str | Path, content, indent: int | None = 1) -> None:
+    """Write JSON under a temporary name, then move it into place."""
+    path = Path(path)
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        temporary.write_text(json.dumps(content, indent=indent) + '\n')
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(
+            f'cannot write {path}: {error.strerror or error}') from None
+
+
+def load_json(path: Path) -> dict:
+    """Read a JSON file of the store.
+
+    Raises:
+        UserError: When the file is damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(
+            f'{path} is damaged ({error}); delete '
+            f'{path.parent} and run tools/prepare_data.py again') from None
+
+
+def describe(image: np.ndarray, units: str) -> tuple[dict, list[float]]:
+    """Compute the intensity statistics and foreground fraction per slice.
+
+    Args:
+        image (np.ndarray): ``(Z, H, W)``.
+        units (str): 'HU' or 'arbitrary'.
+
+    Returns:
+        tuple: dict of min, max, mean, std, p00_5, p99_5; list of fractions.
+    """
+    if image.dtype.kind in 'iu':  # percentiles from a histogram: no sort
+        low = int(image.min())
+        counts = np.bincount(image.ravel().astype(np.int32) - low)
+        values = np.arange(len(counts)) + low
+        cumulative = np.cumsum(counts)
+        ranks = np.array([0.005, 0.995]) * (image.size - 1)
+        p_low, p_high = values[np.searchsorted(cumulative, ranks + 1)]
+        mean = float((values * (counts / image.size)).sum())
+        var = float(((values - mean)**2 * (counts / image.size)).sum())
+        std, high = var**0.5, int(values[-1])
+    else:
+        p_low, p_high = np.percentile(image, (0.5, 99.5))
+        low, high = image.min(), image.max()
+        mean = image.mean(dtype=np.float64)
+        std = image.std(dtype=np.float64)
+    limit = AIR_LIMIT if units == 'HU' else 0.05 * float(p_high)
+    intensity = dict(
+        min=float(low), max=float(high), mean=float(mean), std=float(std),
+        p00_5=float(p_low), p99_5=float(p_high))
+    foreground = [round(float((s > limit).mean()), 5) for s in image]
+    return intensity, foreground
+
+
+def count_classes(label: np.ndarray) -> tuple[dict, dict]:
+    """Count the slices and voxels of each class, background left out."""
+    per_slice = np.stack(
+        [np.bincount(s.ravel(), minlength=256) for s in label])
+    slices, voxels = (per_slice > 0).sum(0), per_slice.sum(0)
+    present = [v for v in range(1, 256) if slices[v]]
+    return ({str(v): int(slices[v]) for v in present},
+            {str(v): int(voxels[v]) for v in present})
+
+
+def content_digest(array: np.ndarray) -> str:
+    """SHA-256 of type, shape and values."""
+    digest = hashlib.sha256(f'{array.dtype.name}{array.shape}'.encode())
+    digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()

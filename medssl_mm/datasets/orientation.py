@@ -1,0 +1,104 @@
+"""Canonical orientation: axis permutations and flips, never resampling.
+
+Canonical axis codes are L, P, S: x grows to the patient's left, y to
+posterior, z to superior. A volume is stored as ``(Z, Y, X)``, so a slice
+shown with row 0 on top is the usual radiological picture: anterior up, the
+patient's right on the left side.
+"""
+from __future__ import annotations
+
+import numpy as np
+
+from medssl_mm.errors import UserError
+
+CANONICAL = ('L', 'P', 'S')
+
+
+def orientation_of(affine) -> np.ndarray:
+    """Find the closest signed axis permutation of an affine.
+
+    Raises:
+        UserError: When the affine is not a finite invertible 4x4 matrix.
+
+    Shape: affine ``(4, 4)``. Returns ``(3, 2)``: per source axis the world
+    axis (0-2) and the direction (1 or -1), as nibabel has it.
+    """
+    from nibabel.orientations import io_orientation
+    affine = np.asarray(affine, np.float64)
+    if affine.shape != (4, 4) or not np.isfinite(affine).all():
+        raise UserError(
+            f'affine must be a finite 4x4 matrix, got {affine.tolist()}')
+    if abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        raise UserError(
+            'affine is not invertible (an axis has no length): '
+            f'{affine[:3, :3].tolist()}')
+    return io_orientation(affine)
+
+
+def axis_codes(affine) -> str:
+    """Name the orientation of an affine, e.g. 'RAS'."""
+    from nibabel.orientations import ornt2axcodes
+    return ''.join(ornt2axcodes(orientation_of(affine)))
+
+
+def spacing_of(affine) -> tuple[float, float, float]:
+    """Voxel size along the array axes of an affine, mm."""
+    columns = np.asarray(affine, np.float64)[:3, :3]
+    return tuple(float(v) for v in np.sqrt((columns**2).sum(0)))
+
+
+def _to_canonical(affine) -> np.ndarray:
+    from nibabel.orientations import axcodes2ornt, ornt_transform
+    return ornt_transform(orientation_of(affine), axcodes2ornt(CANONICAL))
+
+
+def canonicalize(array: np.ndarray, affine):
+    """Turn a volume on its source grid into the canonical orientation.
+
+    Oblique grids go to the closest axis permutation; the affine keeps the
+    tilt, no value is interpolated.
+
+    Args:
+        array (np.ndarray): ``(I, J, K)`` in the axis order of ``affine``.
+        affine (array): 4x4, source voxel index to world (RAS+ mm).
+
+    Returns:
+        tuple: array ``(Z, Y, X)``; canonical affine ``(4, 4)`` of the voxel
+        index (x, y, z); dict with ``spacing`` (z, y, x) in mm,
+        ``source_affine``, ``source_shape`` and ``source_orientation``.
+
+    Raises:
+        UserError: When the array is not 3-D or the affine is degenerate.
+    """
+    from nibabel.orientations import apply_orientation, inv_ornt_aff
+    array = np.asarray(array)
+    if array.ndim != 3:
+        raise UserError(f'expected a 3-D volume, got shape {array.shape}')
+    affine = np.asarray(affine, np.float64)
+    change = _to_canonical(affine)
+    canonical = apply_orientation(array, change)
+    canonical_affine = affine @ inv_ornt_aff(change, array.shape)
+    info = dict(
+        spacing=spacing_of(canonical_affine)[::-1],
+        source_affine=affine,
+        source_shape=tuple(array.shape),
+        source_orientation=axis_codes(affine))
+    volume = np.ascontiguousarray(canonical.transpose(2, 1, 0))
+    return volume, canonical_affine, info
+
+
+def to_source_axes(volume_zyx: np.ndarray, source_affine) -> np.ndarray:
+    """Undo :func:`canonicalize` for a volume of the same grid.
+
+    Shape: volume_zyx ``(Z, Y, X)``. Returns ``(I, J, K)`` in the axis order
+    of ``source_affine``.
+    """
+    from nibabel.orientations import (
+        apply_orientation,
+        axcodes2ornt,
+        ornt_transform,
+    )
+    back = ornt_transform(
+        axcodes2ornt(CANONICAL), orientation_of(source_affine))
+    array = np.asarray(volume_zyx).transpose(2, 1, 0)
+    return np.ascontiguousarray(apply_orientation(array, back))

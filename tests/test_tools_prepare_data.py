@@ -1,0 +1,78 @@
+"""The import tool as a user runs it."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medssl_mm.datasets.splits import load_split
+from medssl_mm.datasets.store import SliceStore
+
+TOOL = Path(__file__).resolve().parents[1] / 'tools' / 'prepare_data.py'
+
+
+def prepare(*args):
+    """Run the tool; its last error line must not be a traceback."""
+    environment = dict(os.environ, PYTHONPATH=str(TOOL.parents[1]),
+                       COLUMNS='120')
+    done = subprocess.run(
+        [sys.executable, str(TOOL), *map(str, args)], text=True,
+        capture_output=True, env=environment)
+    assert 'Traceback' not in done.stderr
+    return done
+
+
+def test_import_twice_with_splits(tiny_nifti, tmp_path):
+    folder, out = tiny_nifti(), tmp_path / 'out'
+    args = ('nifti', '--src', folder, '--out', out, '--classes',
+            'liver,kidney', '--holdout', 0.3)
+    done = prepare(*args, '--jobs', 2)
+    assert done.returncode == 0, done.stderr
+    split = load_split(out, 'holdout-30-seed0')
+    for text in ('3 imported, 0 unchanged, 0 rejected', 'labelled slices',
+                 f'split holdout-30-seed0 (hash {split.hash})', 'liver'):
+        assert text in done.stdout
+    assert SliceStore(out).case_ids == ('case1', 'case2', 'case3')
+    again = prepare(*args)
+    assert again.returncode == 0
+    assert '0 imported, 3 unchanged' in again.stdout
+    assert 'nothing to do' in again.stdout
+
+
+def test_strict_failure_names_the_file_and_leaves_nothing(
+        tiny_nifti, tmp_path):
+    folder, out = tiny_nifti(), tmp_path / 'out'
+    path = folder / 'images' / 'case2.nii.gz'
+    path.write_bytes(path.read_bytes()[:500])
+    args = ('nifti', '--src', folder, '--out', out, '--classes',
+            'liver,kidney')
+    done = prepare(*args, '--strict')
+    assert done.returncode == 2 and not out.exists()
+    assert 'case2.nii.gz cannot be read' in done.stderr
+    done = prepare(*args)
+    assert done.returncode == 0
+    assert 'unreadable' in done.stdout and '1 rejected' in done.stdout
+
+
+def test_empty_folder(tmp_path):
+    done = prepare('abdomen1k', '--src', tmp_path, '--out', tmp_path / 'out')
+    assert done.returncode == 2
+    assert f'under {tmp_path}' in done.stderr
+    assert 'Case_00001_0000.nii.gz' in done.stderr
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('args, message', [
+    (('nifti', ), "'nifti' needs --src"),
+    (('btcv', '--src', '.', '--images', '*'), 'does not take --images'),
+])
+def test_wrong_options(tmp_path, args, message):
+    done = prepare(*args, '--out', tmp_path / 'out')
+    assert done.returncode == 2 and message in done.stderr
+
+
+def test_help_shows_an_example():
+    done = prepare('--help')
+    assert done.returncode == 0
+    assert 'python tools/prepare_data.py btcv' in done.stdout
