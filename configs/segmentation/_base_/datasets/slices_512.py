@@ -1,0 +1,42 @@
+# Labelled slices at 512 px for ResNet-50. Data sets inherit it with an
+# intensity base beside it.
+augment = [
+    dict(
+        type='medssl_mm.RandomSliceCrop',
+        size=512,
+        scale=(0.5, 1.0),
+        # No flip: it would turn left into right organs.
+        flip_prob=0.0,
+        rotation=15),
+    dict(type='medssl_mm.IntensityJitter', brightness=0.1, contrast=0.25),
+    dict(type='medssl_mm.GammaJitter', prob=0.3),
+]
+resize = dict(type='medssl_mm.ResizeSlice', size=512)
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=4,
+    persistent_workers=True,
+    drop_last=True,
+    sampler=dict(type='medssl_mm.SliceSampler', infinite=True),
+    dataset=dict(
+        type='medssl_mm.SliceDataset', subset='train', labelled=True))
+val_dataloader = dict(
+    batch_size=8,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='medssl_mm.SliceDataset',
+        subset='val',
+        labelled=True,
+        test_mode=True))
+test_dataloader = dict(
+    batch_size=8,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='medssl_mm.SliceDataset',
+        subset='test',
+        labelled=True,
+        test_mode=True))

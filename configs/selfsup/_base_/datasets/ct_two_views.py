@@ -1,0 +1,33 @@
+# Two views of abdominal CT slices, 224 px. Data sets in Hounsfield units
+# inherit it and name themselves.
+_base_ = '../../../_base_/intensity/ct_window.py'
+view_transforms = [
+    # Shift and gain act on the windowed slice like another window.
+    dict(type='medssl_mm.IntensityJitter', brightness=0.2, contrast=0.4),
+    dict(type='medssl_mm.GammaJitter', prob=0.3),
+    dict(type='medssl_mm.BlurJitter', sigma=(0.1, 2.0), prob=0.5),
+    dict(type='medssl_mm.NoiseJitter', std=(0.0, 0.03), prob=0.2),
+]
+train_pipeline = [
+    dict(type='medssl_mm.LoadSlice'),
+    _base_.normalize,
+    dict(
+        type='medssl_mm.SliceViews',
+        crop=dict(
+            type='medssl_mm.RandomSliceCrop', size=224, scale=(0.2, 1.0)),
+        transforms=view_transforms),
+    dict(type='medssl_mm.PackViews'),
+]
+train_dataloader = dict(
+    batch_size=32,
+    num_workers=4,
+    persistent_workers=True,
+    drop_last=True,
+    sampler=dict(type='medssl_mm.SliceSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='medssl_mm.SliceDataset',
+        subset='pretrain',
+        # Less than 5 % body: table, air and a little skin.
+        min_foreground=0.05,
+        pipeline=train_pipeline))

@@ -1,0 +1,21 @@
+# Two views of 64 px for small networks on a CPU. Data sets inherit it with
+# an intensity base beside it.
+view_transforms = [
+    dict(type='medssl_mm.IntensityJitter', brightness=0.1, contrast=0.4),
+    dict(type='medssl_mm.GammaJitter', prob=0.5),
+    # In pixels of the view: a small one holds less detail to blur.
+    dict(type='medssl_mm.BlurJitter', sigma=(0.1, 1.0), prob=0.5),
+    dict(type='medssl_mm.NoiseJitter', std=(0.0, 0.05), prob=0.5),
+]
+views = dict(
+    type='medssl_mm.SliceViews',
+    crop=dict(type='medssl_mm.RandomSliceCrop', size=64, scale=(0.2, 1.0)),
+    transforms=view_transforms)
+train_dataloader = dict(
+    batch_size=64,
+    num_workers=1,
+    persistent_workers=True,
+    drop_last=True,
+    sampler=dict(type='medssl_mm.SliceSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(type='medssl_mm.SliceDataset', subset='pretrain'))

@@ -1,0 +1,363 @@
+"""The sampler of slices, and how an epoch reaches the loader's workers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+from mmengine.dist import get_dist_info, sync_random_seed
+from mmengine.logging import print_log
+from torch.utils.data import Sampler
+
+from medssl_mm.registry import DATA_SAMPLERS
+
+# Keeps the draws of the order apart from those of the augmentation.
+_ORDER_STREAM = 1
+_SAMPLE_STREAM = 2
+# Failed exchanges after which an order counts as not separable.
+_MOST_FAILURES = 32
+
+
+class EpochIndex(int):
+    """A sample's index that carries what its augmentation depends on.
+
+    Workers of a data loader live through many epochs (persistent_workers)
+    and hear nothing of them but the indices they are sent; so the index
+    itself brings epoch and seed. Wrapper data sets compute with indices
+    (``idx % length``, ``idx - offset``): the result keeps epoch, seed and
+    the original index, so that a repeated slice is augmented anew.
+
+    Args:
+        value (int): Index into the data set.
+        epoch (int): Epoch that the sample belongs to. Defaults to 0.
+        seed (int): Seed of the run. Defaults to 0.
+        origin (int | None): Index before any wrapper changed it. Defaults
+            to None: value.
+    """
+
+    def __new__(cls,
+                value: int,
+                epoch: int = 0,
+                seed: int = 0,
+                origin: int | None = None) -> EpochIndex:
+        """Make the index; an int is complete once it exists."""
+        index = super().__new__(cls, value)
+        index.epoch = epoch
+        index.seed = seed
+        index.origin = int(value) if origin is None else origin
+        return index
+
+    def _moved(self, value: int) -> EpochIndex:
+        return EpochIndex(value, self.epoch, self.seed, self.origin)
+
+    def __mod__(self, other: int) -> EpochIndex:
+        return self._moved(int(self) % other)
+
+    def __sub__(self, other: int) -> EpochIndex:
+        return self._moved(int(self) - other)
+
+    def __add__(self, other: int) -> EpochIndex:
+        return self._moved(int(self) + other)
+
+    def __reduce__(self) -> tuple:
+        return EpochIndex, (int(self), self.epoch, self.seed, self.origin)
+
+    def __repr__(self) -> str:
+        return f'{int(self)}@epoch{self.epoch}'
+
+    __str__ = int.__repr__
+
+
+def sample_rng(index: int, seed: int = 0) -> np.random.Generator:
+    """Random generator of one sample, from (seed, epoch, sample) alone.
+
+    Args:
+        index: An EpochIndex, or a plain index (epoch 0).
+        seed: Seed for plain indices; an EpochIndex brings its own.
+    """
+    if isinstance(index, EpochIndex):
+        return np.random.default_rng(
+            (_SAMPLE_STREAM, index.seed, index.epoch, index.origin))
+    return np.random.default_rng((_SAMPLE_STREAM, seed, 0, int(index)))
+
+
+@DATA_SAMPLERS.register_module()
+class SliceSampler(Sampler):
+    """Shuffled, distributed, resumable order of slices.
+
+    The order of an epoch is a function of (seed, epoch); rank ``r`` of ``w``
+    takes positions ``r, r + w, ...``, so that consecutive pieces of
+    ``w * batch_size`` positions are the global batches. Epochs are counted by
+    ``set_epoch``, or, with ``infinite=True`` (for IterBasedTrainLoop), follow
+    each other without end.
+
+    Args:
+        dataset (Sized): The data set.
+        seed (int | None): Seed of order and augmentation, at least 0, equal
+            on all processes. Defaults to None: drawn, and shared by them.
+        shuffle (bool): Whether to shuffle. Defaults to True.
+        infinite (bool): Whether the epochs follow each other without end.
+            Defaults to False.
+        neighbour_distance (int): Slices of one patient whose slice indices
+            differ by less never share a global batch; 0 switches it off,
+            2 separates direct neighbours. Defaults to 0.
+        batch_size (int | None): Batch size per process, needed by
+            neighbour_distance only; the loader's. Defaults to None.
+        round_up (bool): Repeat samples so that every process has the same
+            number. Defaults to True.
+
+    Raises:
+        ValueError: A setting is out of range, or neighbour_distance lacks
+            what it needs.
+    """
+
+    def __init__(self,
+                 dataset,
+                 seed: int | None = None,
+                 shuffle: bool = True,
+                 infinite: bool = False,
+                 neighbour_distance: int = 0,
+                 batch_size: int | None = None,
+                 round_up: bool = True) -> None:
+        self.rank, self.world_size = get_dist_info()
+        self.size = len(dataset)
+        if self.size == 0:
+            raise ValueError('SliceSampler: the data set is empty.')
+        self.seed = sync_random_seed() if seed is None else seed
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError('SliceSampler: seed must be an int of at least '
+                             f'0, got {seed!r}.')
+        if not isinstance(neighbour_distance, int) or neighbour_distance < 0:
+            raise ValueError(
+                'SliceSampler: neighbour_distance must be an int of at least '
+                f'0 (slices), got {neighbour_distance!r}.')
+        self.shuffle = shuffle
+        self.infinite = infinite
+        self.neighbour_distance = neighbour_distance
+        self.round_up = round_up
+        self.epoch = 0
+        self._skipped = 0
+        self._warned = False
+        if neighbour_distance:
+            self._prepare_neighbours(dataset, batch_size)
+
+    def _prepare_neighbours(self, dataset, batch_size: int | None) -> None:
+        if not self.shuffle:
+            raise ValueError('SliceSampler: neighbour_distance changes the '
+                             'order, so it needs shuffle=True.')
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(
+                'SliceSampler: neighbour_distance needs to know the batches; '
+                'set batch_size to the batch size per process of the '
+                f'loader, got {batch_size!r}.')
+        if not hasattr(dataset, 'sample_locations'):
+            raise TypeError(
+                'SliceSampler: neighbour_distance needs a data set with '
+                'sample_locations() (patient and slice of every sample), '
+                f'got {type(dataset).__name__}; use a SliceDataset directly '
+                'or set neighbour_distance=0.')
+        patients, slices = dataset.sample_locations()
+        self._patients = np.asarray(patients)
+        self._slices = np.asarray(slices)
+        self._global_batch = batch_size * self.world_size
+        if self.infinite and self.size < self._global_batch:
+            raise ValueError(
+                f'SliceSampler: {self.size} samples do not fill one global '
+                f'batch of {self._global_batch}; use a smaller batch size or '
+                'neighbour_distance=0.')
+
+    @property
+    def _stream_length(self) -> int:
+        """Samples of one epoch over all ranks in an infinite stream."""
+        if self.neighbour_distance:
+            # Batches must not straddle two epochs, whose orders know nothing
+            # of each other: an incomplete last batch is left out.
+            return self.size - self.size % self._global_batch
+        return self.size
+
+    def epoch_order(self, epoch: int) -> np.ndarray:
+        """Order of all samples in one epoch, the same on every rank."""
+        if not self.shuffle:
+            return np.arange(self.size)
+        rng = np.random.default_rng((_ORDER_STREAM, self.seed, epoch))
+        order = rng.permutation(self.size)
+        if self.neighbour_distance:
+            order, conflict = separate_neighbours(
+                order, self._patients, self._slices, self._global_batch,
+                self.neighbour_distance)
+            if conflict and not self._warned:
+                self._warned = True
+                print_log(
+                    'SliceSampler: some batches hold neighbouring slices all '
+                    f'the same: {conflict}. Use a smaller batch size, a '
+                    'smaller neighbour_distance, or every n-th slice '
+                    '(slice_step of the data set).',
+                    logger='current',
+                    level=logging.WARNING)
+        return order
+
+    def _epoch_indices(self) -> Iterator[EpochIndex]:
+        order = self.epoch_order(self.epoch)
+        if self.round_up:
+            total = len(self) * self.world_size
+            order = np.resize(order, total)
+        for value in order[self.rank::self.world_size].tolist():
+            yield EpochIndex(value, self.epoch, self.seed)
+
+    def _infinite_indices(self, start: int) -> Iterator[EpochIndex]:
+        length = self._stream_length
+        position = self.rank + start * self.world_size
+        while True:
+            epoch, offset = divmod(position, length)
+            order = self.epoch_order(epoch)[offset:length:self.world_size]
+            for value in order.tolist():
+                yield EpochIndex(value, epoch, self.seed)
+            position += len(order) * self.world_size
+
+    def __iter__(self) -> Iterator[EpochIndex]:
+        """Indices of this rank."""
+        start, self._skipped = self._skipped, 0
+        if self.infinite:
+            return self._infinite_indices(start)
+        return islice(self._epoch_indices(), start, None)
+
+    def __len__(self) -> int:
+        """Samples of this rank in one epoch."""
+        if self.infinite:
+            return max(1, self._stream_length // self.world_size)
+        if self.round_up:
+            return -(-self.size // self.world_size)
+        return len(range(self.rank, self.size, self.world_size))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration; an endless stream counts.
+
+        Args:
+            epoch: Number of the epoch, from 0.
+        """
+        if not self.infinite:
+            self.epoch = epoch
+
+    def skip(self, num_samples: int) -> None:
+        """Let the next iteration start after samples that were already used.
+
+        Args:
+            num_samples: Samples of this rank, counted from the start of the
+                stream (infinite) or of the epoch. No image is read.
+
+        Raises:
+            ValueError: Negative, or beyond the end of a finite epoch.
+        """
+        if num_samples < 0:
+            raise ValueError('SliceSampler: skip takes a number of at least '
+                             f'0, got {num_samples}.')
+        if not self.infinite and num_samples > len(self):
+            raise ValueError(
+                f'SliceSampler: cannot skip {num_samples} samples, an epoch '
+                f'has {len(self)} on this process. A loop that counts '
+                'iterations over epochs (IterBasedTrainLoop) needs '
+                'sampler=dict(..., infinite=True) to resume exactly.')
+        self._skipped = num_samples
+
+
+def separate_neighbours(order: np.ndarray, patients: np.ndarray,
+                        slices: np.ndarray, batch: int,
+                        distance: int) -> tuple[np.ndarray, str]:
+    """Rearrange an order so that no batch holds neighbouring slices.
+
+    Goes through the order and puts every sample into the first batch with a
+    free place and no neighbour of it; what is left over changes places with
+    samples of other batches. Deterministic, and close to the given order.
+
+    Args:
+        order: A permutation of the samples ``(N, )``.
+        patients: Patient of every sample, as a number ``(N, )``.
+        slices: Slice index of every sample ``(N, )``.
+        batch: Samples per batch.
+        distance: Smallest allowed difference of slice indices.
+
+    Returns:
+        The new order, and the reason when it could not be fully separated
+        (else an empty string).
+    """
+    patients, slices = patients.tolist(), slices.tolist()
+    number = -(-len(order) // batch)
+    room = [batch] * (number - 1) + [len(order) - batch * (number - 1)]
+    batches: list[list[int]] = [[] for _ in range(number)]
+    # Per batch: patient -> slice indices already in it.
+    taken: list[dict[int, list[int]]] = [{} for _ in range(number)]
+
+    def fits(sample: int, which: int) -> bool:
+        here = slices[sample]
+        return all(
+            abs(other - here) >= distance
+            for other in taken[which].get(patients[sample], ()))
+
+    def put(sample: int, which: int) -> None:
+        batches[which].append(sample)
+        taken[which].setdefault(patients[sample], []).append(slices[sample])
+
+    def drop(sample: int, which: int) -> None:
+        batches[which].remove(sample)
+        taken[which][patients[sample]].remove(slices[sample])
+
+    left = []
+    first_open = 0
+    for sample in order.tolist():
+        while first_open < number and len(batches[first_open]) == room[
+                first_open]:
+            first_open += 1
+        for which in range(first_open, number):
+            if len(batches[which]) < room[which] and fits(sample, which):
+                put(sample, which)
+                break
+        else:
+            left.append(sample)
+
+    def exchange(sample: int) -> bool:
+        """Make a place by moving one other sample to an open batch."""
+        targets = [n for n in range(number) if len(batches[n]) < room[n]]
+        for which in range(number):
+            blockers = [
+                other for other in batches[which]
+                if patients[other] == patients[sample]
+                and abs(slices[other] - slices[sample]) < distance
+            ]
+            if len(blockers) > 1:
+                continue
+            for other in blockers or batches[which]:
+                goal = next(
+                    (n for n in targets if n != which and fits(other, n)),
+                    None)
+                if goal is not None:
+                    drop(other, which)
+                    put(other, goal)
+                    put(sample, which)
+                    return True
+        return False
+
+    crowded = []
+    for sample in left:
+        # Hopeless data (one patient, big batches) must not cost a search
+        # per sample.
+        if len(crowded) >= _MOST_FAILURES or not exchange(sample):
+            crowded.append(sample)
+    reason = ''
+    if crowded:
+        for sample in crowded:
+            put(sample,
+                next(n for n in range(number) if len(batches[n]) < room[n]))
+        reason = _crowding(crowded[0], patients, slices, number, distance)
+    return np.array([s for b in batches for s in b], dtype=order.dtype), reason
+
+
+def _crowding(sample: int, patients: list, slices: list, number: int,
+              distance: int) -> str:
+    near = sum(patient == patients[sample]
+               and abs(index - slices[sample]) < distance
+               for patient, index in zip(patients, slices))
+    return (f'a patient has {near} samples less than {distance} slices from '
+            f'slice {slices[sample]}, and an epoch only {number} batches to '
+            'spread them over')

@@ -1,0 +1,357 @@
+"""Data sets of slices over a slice store, for both hosts.
+
+Without labels they serve mmselfsup, with labels mmseg. The data sets differ
+by their METAINFO alone: the class names, which the store must agree with.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+
+from medssl_mm.datasets.sampler import EpochIndex, sample_rng
+from medssl_mm.datasets.splits import load_split, take_fraction
+from medssl_mm.datasets.store import open_store
+from medssl_mm.errors import UserError
+from medssl_mm.registry import DATASETS
+
+_STATISTICS = ('min', 'max', 'mean', 'std', 'p00_5', 'p99_5')
+
+
+@DATASETS.register_module()
+class SliceDataset(BaseDataset):
+    """Slices of the cases of one split.
+
+    Starting reads the description of each case, no image. The index is kept
+    in a few arrays (8 bytes a slice), which worker processes share.
+
+    Each sample is a dict with sample_idx, case_id, patient_id, slice_index,
+    spacing ((z, y, x) in mm, or None), store_root, img_path (for messages:
+    ``<file>#<slice>``), intensity (statistics of the case), protocol,
+    split_hash, rng, and, for mmseg, label_map, reduce_zero_label and
+    seg_fields.
+
+    Args:
+        data_root (str): Folder of the slice store.
+        split (str | None): Name of a split in ``<data_root>/splits``, or
+            path of a split file. None: all cases. Defaults to None.
+        subset (str | Sequence[str]): Subset of the split, or several that
+            are joined. Without a split it is not used. Defaults to 'train'.
+        fraction (float): Share of the subset's patients, above 0 up to 1;
+            a smaller share is part of a larger one. Defaults to 1.0.
+        fraction_seed (int): Seed of that choice. Defaults to 0.
+        labelled (bool): Only slices whose label is known; cases without a
+            label are left out. Defaults to False.
+        min_foreground (float): Slices with a smaller share of pixels other
+            than air are left out, 0-1. Defaults to 0.0.
+        only_with_foreground_label (bool): Leave out slices whose label is
+            all background (needs labelled=True; reads the labels once at
+            the start). Defaults to False.
+        slice_step (int): Take every n-th slice of a case. Defaults to 1.
+        seed (int): Seed of augmentation where the sampler brings none.
+            Defaults to 0.
+        pipeline (Sequence): Transforms. Defaults to ().
+        metainfo (dict | None): May hold ``classes``, a selection of the
+            class names: the others count as background. Defaults to None.
+        test_mode (bool): As in mmengine. Defaults to False.
+        lazy_init (bool): Index at the first use. Defaults to False.
+        indices (int | Sequence[int] | None): First or listed samples only,
+            as in mmengine. Defaults to None.
+
+    Raises:
+        UserError: Store, split, subset or labels are missing, classes do not
+            agree with the store, or no slice is left.
+    """
+
+    METAINFO: dict = dict()
+
+    def __init__(self,
+                 data_root: str,
+                 split: str | None = None,
+                 subset: str | Sequence[str] = 'train',
+                 fraction: float = 1.0,
+                 fraction_seed: int = 0,
+                 labelled: bool = False,
+                 min_foreground: float = 0.0,
+                 only_with_foreground_label: bool = False,
+                 slice_step: int = 1,
+                 seed: int = 0,
+                 pipeline: Sequence[dict | Callable] = (),
+                 metainfo: dict | None = None,
+                 test_mode: bool = False,
+                 lazy_init: bool = False,
+                 indices: int | Sequence[int] | None = None) -> None:
+        owner = type(self).__name__
+        if not 0 < fraction <= 1:
+            raise ValueError(f'{owner}: fraction must be above 0 and at most '
+                             f'1, got {fraction}.')
+        if fraction < 1 and split is None:
+            raise ValueError(f'{owner}: fraction={fraction} takes a share of '
+                             'a subset; name a split as well.')
+        if not 0 <= min_foreground <= 1:
+            raise ValueError(f'{owner}: min_foreground is a share of pixels '
+                             f'(0-1), got {min_foreground}.')
+        if not isinstance(slice_step, int) or slice_step < 1:
+            raise ValueError(f'{owner}: slice_step must be an int of at '
+                             f'least 1, got {slice_step!r}.')
+        if only_with_foreground_label and not labelled:
+            raise ValueError(f'{owner}: only_with_foreground_label looks at '
+                             'the labels; set labelled=True as well.')
+        self.split = split
+        self.subsets = [subset] if isinstance(subset, str) else list(subset)
+        self.fraction = fraction
+        self.fraction_seed = fraction_seed
+        self.labelled = labelled
+        self.min_foreground = min_foreground
+        self.only_with_foreground_label = only_with_foreground_label
+        self.slice_step = slice_step
+        self.seed = seed
+        self.protocol = 'all-cases'
+        self.split_hash = ''
+        self.reduce_zero_label = False
+        self.label_map = self._check_classes(data_root, metainfo)
+        super().__init__(
+            metainfo=metainfo,
+            data_root=str(data_root),
+            data_prefix=dict(),
+            indices=indices,
+            serialize_data=False,
+            pipeline=list(pipeline),
+            test_mode=test_mode,
+            lazy_init=lazy_init,
+            max_refetch=0)
+        self._complete_metainfo(data_root)
+
+    def _check_classes(self, data_root: str,
+                       metainfo: dict | None) -> dict[int, int] | None:
+        """Compare class names with the store; return the label map."""
+        store = open_store(data_root)
+        expected = self.METAINFO.get('classes')
+        if expected is not None and tuple(expected) != tuple(store.classes):
+            raise UserError(
+                f'{type(self).__name__} expects the classes '
+                f'{list(expected)}, but {store.root} holds '
+                f'{list(store.classes)} (data set {store.name!r}). Use the '
+                'data set class that belongs to the store, or SliceDataset, '
+                'which takes the classes as they are.')
+        selected = (metainfo or {}).get('classes')
+        if selected is None or tuple(selected) == tuple(store.classes):
+            return None
+        unknown = [name for name in selected if name not in store.classes]
+        if unknown or selected[0] != store.classes[0]:
+            raise UserError(
+                f'{type(self).__name__}: metainfo classes must start with '
+                f'{store.classes[0]!r} and name classes of {store.root}: '
+                f'{list(store.classes)}; got {list(selected)}.')
+        return {
+            old: list(selected).index(name) if name in selected else 0
+            for old, name in enumerate(store.classes)
+        }
+
+    def _complete_metainfo(self, data_root: str) -> None:
+        store = open_store(data_root)
+        self._metainfo.setdefault('classes', list(store.classes))
+        colours = dict(zip(store.classes, store.palette))
+        if len(self._metainfo.get('palette',
+                                  ())) != len(self._metainfo['classes']):
+            self._metainfo['palette'] = [
+                list(colours[name]) for name in self._metainfo['classes']
+            ]
+        self._metainfo['dataset_name'] = store.name
+
+    def full_init(self) -> None:
+        """Index the slices; cheap to call again."""
+        if self._fully_initialized:
+            return
+        store = open_store(self.data_root)
+        infos = [store.case(case_id) for case_id in self._choose_cases(store)]
+        samples = [self._choose_slices(store, info) for info in infos]
+        self._check_not_empty(infos, samples)
+        # Arrays, not objects: a forked worker would copy every page of
+        # objects that it merely looks at.
+        self._case_ids = np.array([info.case_id for info in infos])
+        self._patient_ids = np.array([info.patient_id for info in infos])
+        self._spacings = np.array([
+            (np.nan, ) * 3 if info.spacing is None else info.spacing
+            for info in infos
+        ], np.float64).reshape(-1, 3)
+        self._intensities = np.array(
+            [[info.intensity.get(name, np.nan) for name in _STATISTICS]
+             for info in infos], np.float64)
+        self._sample_cases = np.repeat(
+            np.arange(len(infos), dtype=np.int32),
+            [len(indices) for indices in samples])
+        self._sample_slices = np.concatenate(samples).astype(np.int32)
+        self._fully_initialized = True
+        if self._indices is not None:
+            self.get_subset_(self._indices)
+        self._metainfo.update(
+            protocol=self.protocol, split_hash=self.split_hash)
+
+    def _choose_cases(self, store) -> list[str]:
+        if self.split is None:
+            return list(store.case_ids)
+        split = load_split(self.data_root, self.split)
+        self.protocol, self.split_hash = split.protocol, split.hash
+        return sorted({
+            case_id
+            for subset in self.subsets for case_id in take_fraction(
+                split, subset, self.fraction, self.fraction_seed,
+                store.patient_of)
+        })
+
+    def _choose_slices(self, store, info) -> np.ndarray:
+        keep = np.zeros(info.shape[0], bool)
+        keep[::self.slice_step] = True
+        if self.labelled:
+            if not info.labelled:
+                keep[:] = False
+            elif info.labelled_slices is not None:
+                known = np.zeros_like(keep)
+                known[list(info.labelled_slices)] = True
+                keep &= known
+        if self.min_foreground > 0:
+            keep &= np.asarray(info.slice_foreground) >= self.min_foreground
+        indices = np.flatnonzero(keep)
+        if self.only_with_foreground_label and len(indices):
+            wanted = {
+                int(value)
+                for value in info.class_slices
+                if (self.label_map or {}).get(int(value), int(value)) > 0
+            }
+            table = np.zeros(256, bool)
+            table[list(wanted)] = True
+            indices = np.array([
+                index for index in indices.tolist() if wanted
+                and table[store.read_label_slice(info.case_id, index)].any()
+            ], np.int64)
+        return indices
+
+    def _check_not_empty(self, infos: list, samples: list) -> None:
+        if sum(len(indices) for indices in samples):
+            return
+        if self.labelled and not any(info.labelled for info in infos):
+            remedy = ('none of them has a label; import the labels, or use '
+                      'labelled=False')
+        else:
+            remedy = (f'relax min_foreground={self.min_foreground}, '
+                      f'slice_step={self.slice_step} or '
+                      'only_with_foreground_label='
+                      f'{self.only_with_foreground_label}')
+        raise UserError(
+            f'{type(self).__name__}: no slice is left of {len(infos)} '
+            f'case(s) in {self.data_root} (split {self.split}, subset '
+            f'{"+".join(self.subsets)}): {remedy}.')
+
+    def load_data_list(self) -> list[dict]:
+        """List all samples as dicts; for inspection, training never does."""
+        self.full_init()
+        return [self.get_data_info(index) for index in range(len(self))]
+
+    def __len__(self) -> int:
+        """Number of slices."""
+        self.full_init()
+        return len(self._sample_cases)
+
+    def get_data_info(self, idx: int) -> dict:
+        """Describe one slice.
+
+        Args:
+            idx: Index, or the EpochIndex of a SliceSampler.
+        """
+        self.full_init()
+        index = range(len(self._sample_cases))[int(idx)]
+        case = int(self._sample_cases[index])
+        slice_index = int(self._sample_slices[index])
+        case_id = str(self._case_ids[case])
+        spacing = self._spacings[case]
+        return dict(
+            sample_idx=index,
+            case_id=case_id,
+            patient_id=str(self._patient_ids[case]),
+            slice_index=slice_index,
+            spacing=None if np.isnan(spacing[0]) else tuple(spacing.tolist()),
+            store_root=self.data_root,
+            img_path=f'{self.data_root}/cases/{case_id}/image.b2nd'
+            f'#{slice_index}',
+            intensity=dict(
+                zip(_STATISTICS, self._intensities[case].tolist())),
+            protocol=self.protocol,
+            split_hash=self.split_hash,
+            label_map=self.label_map,
+            reduce_zero_label=False,
+            seg_fields=[],
+            rng=sample_rng(
+                idx if isinstance(idx, EpochIndex) else index, self.seed))
+
+    def sample_locations(self) -> tuple[np.ndarray, np.ndarray]:
+        """Patient (as a number) and slice index of every sample.
+
+        Shape: two integer arrays ``(N, )``.
+        """
+        self.full_init()
+        patients = np.unique(self._patient_ids, return_inverse=True)[1]
+        return patients[self._sample_cases], self._sample_slices
+
+    def get_subset_(self, indices: int | Sequence[int]) -> None:
+        """Keep the first (or, negative, last) n, or the listed samples."""
+        self.full_init()
+        if isinstance(indices, int):
+            chosen = slice(indices) if indices >= 0 else slice(indices, None)
+        else:
+            chosen = np.asarray(indices, np.int64)
+        self._sample_cases = self._sample_cases[chosen]
+        self._sample_slices = self._sample_slices[chosen]
+
+    def get_subset(self, indices: int | Sequence[int]) -> SliceDataset:
+        """Return a copy that holds part of the samples."""
+        part = copy.copy(self)
+        part.get_subset_(indices)
+        return part
+
+
+_BTCV_CLASSES = ('background', 'spleen', 'right kidney', 'left kidney',
+                 'gallbladder', 'esophagus', 'liver', 'stomach', 'aorta',
+                 'inferior vena cava', 'portal and splenic vein', 'pancreas',
+                 'right adrenal gland', 'left adrenal gland')
+
+
+@DATASETS.register_module()
+class Abdomen1KSlices(SliceDataset):
+    """Abdominal CT of AbdomenCT-1K, four organs."""
+
+    METAINFO = dict(
+        classes=('background', 'liver', 'kidney', 'spleen', 'pancreas'))
+
+
+@DATASETS.register_module()
+class BTCVSlices(SliceDataset):
+    """Abdominal CT of Beyond the Cranial Vault, thirteen organs."""
+
+    METAINFO = dict(classes=_BTCV_CLASSES)
+
+
+@DATASETS.register_module()
+class PhantomSlices(SliceDataset):
+    """Procedural abdominal CT with the organs of BTCV."""
+
+    METAINFO = dict(classes=_BTCV_CLASSES)
+
+
+@DATASETS.register_module()
+class ACDCSlices(SliceDataset):
+    """Cardiac cine MR of ACDC, three structures."""
+
+    METAINFO = dict(
+        classes=('background', 'right ventricle', 'myocardium',
+                 'left ventricle'))
+
+
+@DATASETS.register_module()
+class CurvasSlices(SliceDataset):
+    """Abdominal CT slices of CURVAS as PNG pairs, three organs."""
+
+    METAINFO = dict(classes=('background', 'pancreas', 'kidney', 'liver'))

@@ -1,0 +1,304 @@
+"""Crops and resizes of a slice (and its label), with their exact geometry."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from medssl_mm.datasets.transforms.base import (
+    as_float_image,
+    check_number,
+    check_probability,
+    check_range,
+    check_size,
+    get_rng,
+)
+from medssl_mm.functional.geometry import crop_matrix
+from medssl_mm.registry import TRANSFORMS
+
+
+class ViewGeometry(dict):
+    """Where a view lies in its source slice; read only.
+
+    Keys: box ``(x0, y0, x1, y1)`` in source pixels, pixel ``i`` covering
+    ``[i, i + 1]``; flip (bool, left-right, applied last); rotation (degrees
+    by which the box is turned about its centre, counter-clockwise as
+    displayed); source_shape and view_shape ``(height, width)``; matrix
+    ``(2, 3)`` float64, from view pixel centres (x, y) to source pixel
+    centres.
+    """
+
+    def __deepcopy__(self, memo: dict) -> ViewGeometry:
+        # Data samples deep-copy their meta information several times per
+        # step; these values are never changed.
+        return self
+
+
+def _fill_value(image: np.ndarray, pad_value: float | str) -> float:
+    return cv2.minMaxLoc(image)[0] if pad_value == 'minimum' else pad_value
+
+
+def _check_pad_value(owner: str, pad_value: float | str) -> float | str:
+    if pad_value == 'minimum':
+        return pad_value
+    if isinstance(pad_value, str):
+        raise ValueError(f"{owner}: pad_value must be a number or 'minimum', "
+                         f'got {pad_value!r}.')
+    return check_number(owner, 'pad_value', pad_value)
+
+
+def warp_view(image: np.ndarray, geometry: dict,
+              pad_value: float) -> np.ndarray:
+    """Sample a view bilinearly, in one warp, without aliasing.
+
+    Where the view is at least twice as coarse as the source, the region is
+    first averaged over whole blocks of source pixels.
+
+    Args:
+        image: Source slice ``(H, W)`` float32.
+        geometry: See :class:`ViewGeometry`.
+        pad_value: Grey value outside the slice, for turned views.
+
+    Shape: returns ``view_shape`` float32.
+    """
+    matrix = geometry['matrix']
+    height, width = geometry['view_shape']
+    x0, y0, x1, y1 = geometry['box']
+    block = int(min((x1 - x0) / width, (y1 - y0) / height))
+    if block >= 2:
+        corners = np.array([[-0.5, -0.5], [width - 0.5, -0.5],
+                            [-0.5, height - 0.5], [width - 0.5, height - 0.5]])
+        reach = corners @ matrix[:, :2].T + matrix[:, 2]
+        left, columns = _whole_blocks(reach[:, 0], image.shape[1], block)
+        top, rows = _whole_blocks(reach[:, 1], image.shape[0], block)
+        image = cv2.resize(
+            image[top:top + rows * block, left:left + columns * block],
+            (columns, rows),
+            interpolation=cv2.INTER_AREA)
+        # Centre of block j is source pixel left + block * j + (block-1)/2.
+        matrix = matrix.copy()
+        matrix[0, 2] -= left + (block - 1) / 2
+        matrix[1, 2] -= top + (block - 1) / 2
+        matrix /= block
+    # An upright box never leaves the slice by more than half a pixel: the
+    # edge is continued. A turned one shows what is outside.
+    border = cv2.BORDER_CONSTANT if geometry[
+        'rotation'] else cv2.BORDER_REPLICATE
+    return cv2.warpAffine(
+        image,
+        matrix, (width, height),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=border,
+        borderValue=pad_value)
+
+
+def warp_label(label: np.ndarray, geometry: dict,
+               pad_value: int) -> np.ndarray:
+    """Sample a view of a label map by its nearest pixels.
+
+    Shape: label ``(H, W)`` uint8. Returns ``view_shape`` uint8.
+    """
+    matrix = geometry['matrix']
+    height, width = geometry['view_shape']
+    columns, rows = np.arange(width), np.arange(height)[:, None]
+    x, y = (np.rint(line[0] * columns + line[1] * rows + line[2]).astype(
+        np.int32) for line in matrix)
+    source_height, source_width = label.shape
+    view = label[np.clip(y, 0, source_height - 1),
+                 np.clip(x, 0, source_width - 1)]
+    if geometry['rotation']:
+        outside = ((x < 0) | (x >= source_width) | (y < 0)
+                   | (y >= source_height))
+        view[outside] = pad_value
+    return view
+
+
+def _whole_blocks(reach: np.ndarray, length: int,
+                  block: int) -> tuple[int, int]:
+    """Start and number of blocks that cover the reached part of an axis."""
+    # One block more on each side feeds the bilinear kernel at the edges.
+    start = max(0, math.floor(reach.min()) - block)
+    stop = min(length, math.ceil(reach.max()) + block + 1)
+    number = min(math.ceil(max(stop - start, 1) / block), length // block)
+    return max(0, min(start, length - number * block)), number
+
+
+@TRANSFORMS.register_module()
+class RandomSliceCrop(BaseTransform):
+    """Random resized crop, flip and rotation of a slice, in one warp.
+
+    The box has a random share of the slice's area and a random aspect ratio
+    and lies anywhere in the slice; its position is not rounded to pixels.
+
+    Required Keys: img, rng. Modified Keys: img (float32), img_shape; every
+    label map named in seg_fields is cropped alike (nearest pixel). Added
+    Keys: geometry (:class:`ViewGeometry`).
+
+    Args:
+        size (int | tuple[int, int]): Result in pixels, (height, width).
+        scale (tuple[float, float]): Smallest and largest share of the
+            area, 0-1. Defaults to (0.2, 1.0).
+        ratio (tuple[float, float]): Smallest and largest width over height
+            of the box, above 0. Defaults to (3/4, 4/3).
+        flip_prob (float): Probability of a left-right flip. Defaults to 0.5.
+        rotation (float): Largest turn, degrees, either way. Defaults to 0.0.
+        pad_value (float | str): Grey value outside the slice (only turned
+            boxes reach there); 'minimum' takes the slice's. Defaults to 0.0,
+            which is air in a window.
+        seg_pad_value (int): Label outside the slice. Defaults to 255, which
+            mmseg ignores.
+    """
+
+    def __init__(self,
+                 size: int | Sequence[int],
+                 scale: Sequence[float] = (0.2, 1.0),
+                 ratio: Sequence[float] = (3 / 4, 4 / 3),
+                 flip_prob: float = 0.5,
+                 rotation: float = 0.0,
+                 pad_value: float | str = 0.0,
+                 seg_pad_value: int = 255) -> None:
+        owner = 'RandomSliceCrop'
+        self.size = check_size(owner, 'size', size)
+        self.scale = check_range(owner, 'scale', scale, 0.0, 1.0, above=0.0)
+        self.ratio = check_range(owner, 'ratio', ratio, above=0.0)
+        self.flip_prob = check_probability(owner, 'flip_prob', flip_prob)
+        self.rotation = check_number(owner, 'rotation', rotation, 0.0, 180.0)
+        self.pad_value = _check_pad_value(owner, pad_value)
+        self.seg_pad_value = int(
+            check_number(owner, 'seg_pad_value', seg_pad_value, 0, 255))
+
+    def sample(self, shape: tuple[int, int],
+               rng: np.random.Generator) -> ViewGeometry:
+        """Draw one view of a slice of ``shape`` (height, width)."""
+        box = self._sample_box(shape, rng)
+        flip = bool(rng.random() < self.flip_prob)
+        rotation = 0.0
+        if self.rotation:
+            rotation = float(rng.uniform(-self.rotation, self.rotation))
+        return ViewGeometry(
+            box=box,
+            flip=flip,
+            rotation=rotation,
+            source_shape=(int(shape[0]), int(shape[1])),
+            view_shape=self.size,
+            matrix=crop_matrix(box, self.size, flip, rotation))
+
+    def _sample_box(
+            self, shape: tuple[int, int],
+            rng: np.random.Generator) -> tuple[float, float, float, float]:
+        height, width = shape
+        low, high = (math.log(n) for n in self.ratio)
+        # Not every share and ratio fits; ten tries nearly always find one.
+        for share, aspect, left, top in rng.random((10, 4)).tolist():
+            area = height * width * (
+                self.scale[0] + share * (self.scale[1] - self.scale[0]))
+            shape_ratio = math.exp(low + aspect * (high - low))
+            box_width = math.sqrt(area * shape_ratio)
+            box_height = math.sqrt(area / shape_ratio)
+            if box_width <= width and box_height <= height:
+                x0 = left * (width - box_width)
+                y0 = top * (height - box_height)
+                return x0, y0, x0 + box_width, y0 + box_height
+        # The largest centred box whose aspect ratio is allowed.
+        aspect = min(max(width / height, self.ratio[0]), self.ratio[1])
+        box_width = min(width, height * aspect)
+        box_height = min(height, width / aspect)
+        x0, y0 = (width - box_width) / 2, (height - box_height) / 2
+        return x0, y0, x0 + box_width, y0 + box_height
+
+    def apply(self, image: np.ndarray, geometry: dict) -> np.ndarray:
+        """Cut the view out of a float32 slice."""
+        return warp_view(image, geometry, _fill_value(image, self.pad_value))
+
+    def transform(self, results: dict) -> dict:
+        """Draw a view and cut it from image and labels."""
+        image = as_float_image(results['img'], 'RandomSliceCrop')
+        geometry = self.sample(image.shape,
+                               get_rng(results, 'RandomSliceCrop'))
+        results['img'] = self.apply(image, geometry)
+        results['img_shape'] = self.size
+        results['geometry'] = geometry
+        for key in results.get('seg_fields', ()):
+            if results[key].shape != image.shape:
+                raise ValueError(
+                    f'RandomSliceCrop: {key} has shape {results[key].shape} '
+                    f'but img {image.shape} in {results.get("img_path")}; '
+                    'crop before anything that resizes only one of them.')
+            results[key] = warp_label(results[key], geometry,
+                                      self.seg_pad_value)
+        return results
+
+    def __repr__(self) -> str:
+        return (f'RandomSliceCrop(size={self.size}, scale={self.scale}, '
+                f'ratio={self.ratio}, flip_prob={self.flip_prob}, '
+                f'rotation={self.rotation}, pad_value={self.pad_value!r}, '
+                f'seg_pad_value={self.seg_pad_value})')
+
+
+@TRANSFORMS.register_module()
+class ResizeSlice(BaseTransform):
+    """Resize a slice to a fixed size, keeping its shape by padding.
+
+    Label maps are left alone: mmseg turns the prediction back to the
+    original grid (padding cut off, then resized to ori_shape), so metrics
+    are taken there. Load the label after this step.
+
+    Required Keys: img. Modified Keys: img (float32), img_shape. Added Keys:
+    img_padding_size ([left, right, top, bottom] in pixels).
+
+    Args:
+        size (int | tuple[int, int]): Result in pixels, (height, width).
+        keep_aspect (bool): Fit into size and pad right and below; False
+            stretches. Defaults to True.
+        pad_value (float | str): Grey value of the padding; 'minimum' takes
+            the slice's. Defaults to 0.0, which is air in a window.
+    """
+
+    def __init__(self,
+                 size: int | Sequence[int],
+                 keep_aspect: bool = True,
+                 pad_value: float | str = 0.0) -> None:
+        self.size = check_size('ResizeSlice', 'size', size)
+        if not isinstance(keep_aspect, bool):
+            raise TypeError('ResizeSlice: keep_aspect must be True or False, '
+                            f'got {keep_aspect!r}.')
+        self.keep_aspect = keep_aspect
+        self.pad_value = _check_pad_value('ResizeSlice', pad_value)
+
+    def transform(self, results: dict) -> dict:
+        """Resize and pad."""
+        if results.get('seg_fields'):
+            raise ValueError(
+                'ResizeSlice: the label is already loaded and would no '
+                'longer fit the image; put LoadSliceLabel after ResizeSlice '
+                '(evaluation), or use RandomSliceCrop (training).')
+        image = as_float_image(results['img'], 'ResizeSlice')
+        height, width = image.shape
+        new_height, new_width = self.size
+        if self.keep_aspect:
+            factor = min(new_height / height, new_width / width)
+            new_height = max(1, round(height * factor))
+            new_width = max(1, round(width * factor))
+        if (new_height, new_width) != (height, width):
+            shrinks = new_height < height or new_width < width
+            image = cv2.resize(
+                image, (new_width, new_height),
+                interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        right, bottom = self.size[1] - new_width, self.size[0] - new_height
+        if right or bottom:
+            image = cv2.copyMakeBorder(
+                image, 0, bottom, 0, right, cv2.BORDER_CONSTANT,
+                value=_fill_value(image, self.pad_value))
+        results['img'] = image
+        results['img_shape'] = self.size
+        results['img_padding_size'] = [0, right, 0, bottom]
+        return results
+
+    def __repr__(self) -> str:
+        return (f'ResizeSlice(size={self.size}, '
+                f'keep_aspect={self.keep_aspect}, '
+                f'pad_value={self.pad_value!r})')

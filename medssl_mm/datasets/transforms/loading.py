@@ -1,0 +1,115 @@
+"""Load one slice or its label."""
+
+from __future__ import annotations
+
+import os
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from medssl_mm.datasets.store import open_store
+from medssl_mm.datasets.transforms.base import check_number
+from medssl_mm.errors import UserError
+from medssl_mm.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class LoadSlice(BaseTransform):
+    """Read one slice from a slice store.
+
+    Required Keys: store_root, case_id, slice_index. Added Keys: img
+    ``(H, W)`` in its stored type (int16 HU for CT; the first intensity step
+    makes it float32), ori_shape, img_shape (both ``(H, W)``).
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Read the slice."""
+        store = open_store(results['store_root'])
+        image = store.read_slice(results['case_id'], results['slice_index'])
+        results['img'] = image
+        results['ori_shape'] = results['img_shape'] = image.shape
+        return results
+
+    def __repr__(self) -> str:
+        return 'LoadSlice()'
+
+
+@TRANSFORMS.register_module()
+class LoadSliceLabel(BaseTransform):
+    """Read the label of one slice from a slice store.
+
+    Required Keys: store_root, case_id, slice_index. Modified Keys:
+    seg_fields. Added Keys: gt_seg_map ``(H, W)`` uint8, with label_map
+    applied when the data set selects classes.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Read the label."""
+        store = open_store(results['store_root'])
+        label = store.read_label_slice(results['case_id'],
+                                       results['slice_index'])
+        label_map = results.get('label_map')
+        if label_map is not None:
+            table = np.arange(256, dtype=np.uint8)
+            for old, new in label_map.items():
+                table[old] = new
+            label = table[label]
+        results['gt_seg_map'] = label
+        results['seg_fields'] = [*results.get('seg_fields', ()), 'gt_seg_map']
+        return results
+
+    def __repr__(self) -> str:
+        return 'LoadSliceLabel()'
+
+
+@TRANSFORMS.register_module()
+class LoadGreyImage(BaseTransform):
+    """Read one 8- or 16-bit grey image file (PNG, TIFF).
+
+    A colour file is accepted when its channels are equal. The result is
+    ``value * scale + offset``: with the right pair, CT slices saved as
+    16-bit PNG come out in HU.
+
+    Required Keys: img_path. Added Keys: img ``(H, W)`` float32, ori_shape,
+    img_shape (both ``(H, W)``).
+
+    Args:
+        scale (float): Factor, not 0. Defaults to 1.0.
+        offset (float): Added after the factor, e.g. -1024 for files that
+            hold HU + 1024. Defaults to 0.0.
+    """
+
+    def __init__(self, scale: float = 1.0, offset: float = 0.0) -> None:
+        self.scale = check_number('LoadGreyImage', 'scale', scale)
+        if self.scale == 0:
+            raise ValueError('LoadGreyImage: scale must not be 0.')
+        self.offset = check_number('LoadGreyImage', 'offset', offset)
+
+    def transform(self, results: dict) -> dict:
+        """Read the file."""
+        path = results['img_path']
+        image = cv2.imread(path, cv2.IMREAD_UNCHANGED)
+        if image is None:
+            reason = ('cannot be decoded as an image'
+                      if os.path.isfile(path) else 'does not exist')
+            raise UserError(f'image {path} {reason}; restore the file or '
+                            'remove its line from the list.')
+        if image.ndim == 3:
+            grey = image[..., 0]
+            if not all((image[..., n] == grey).all()
+                       for n in range(1, min(3, image.shape[2]))):
+                raise UserError(f'image {path} is coloured; expected a grey '
+                                'image with one channel or equal channels.')
+            image = grey
+        image = image.astype(np.float32)
+        if self.scale != 1.0:
+            image *= np.float32(self.scale)
+        if self.offset:
+            image += np.float32(self.offset)
+        results['img'] = image
+        results['ori_shape'] = results['img_shape'] = image.shape
+        return results
+
+    def __repr__(self) -> str:
+        return f'LoadGreyImage(scale={self.scale}, offset={self.offset})'

@@ -1,0 +1,100 @@
+"""Last step: tensors and data samples in the form the hosts expect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmengine.structures import BaseDataElement, PixelData
+
+from medssl_mm.registry import TRANSFORMS
+
+IDENTITY_KEYS = ('sample_idx', 'case_id', 'patient_id', 'slice_index',
+                 'img_path', 'ori_shape', 'img_shape')
+SEGMENTATION_KEYS = (*IDENTITY_KEYS, 'spacing', 'store_root',
+                     'img_padding_size', 'protocol', 'split_hash')
+
+
+def _to_tensor(image: np.ndarray) -> torch.Tensor:
+    """Turn a grey ``(H, W)`` image into a ``(1, H, W)`` float tensor."""
+    if image.ndim != 2:
+        raise ValueError('img must be one grey slice (H, W) at packing, got '
+                         f'shape {image.shape}.')
+    image = np.ascontiguousarray(image, dtype=np.float32)
+    return torch.from_numpy(image)[None]
+
+
+def _set_meta(sample: BaseDataElement, results: dict,
+              keys: Sequence[str]) -> None:
+    # set_metainfo would deep-copy every value.
+    for key in keys:
+        if key in results:
+            sample.set_field(results[key], key, field_type='metainfo')
+
+
+@TRANSFORMS.register_module()
+class PackViews(BaseTransform):
+    """Pack the views of a slice for a self-supervised algorithm.
+
+    Required Keys: img (list of views, or one image). Added Keys: inputs
+    (list of ``(1, H, W)`` float32 tensors), data_samples (an mmengine data
+    element whose metainfo holds view_geometry and the meta keys).
+
+    Args:
+        meta_keys (tuple[str]): Keys kept where present. Defaults to
+            sample_idx, case_id, patient_id, slice_index, img_path,
+            ori_shape, img_shape.
+    """
+
+    def __init__(self, meta_keys: Sequence[str] = IDENTITY_KEYS) -> None:
+        self.meta_keys = tuple(meta_keys)
+
+    def transform(self, results: dict) -> dict:
+        """Pack the views."""
+        images = results['img']
+        if not isinstance(images, (list, tuple)):
+            images = [images]
+        sample = BaseDataElement()
+        _set_meta(sample, results, (*self.meta_keys, 'view_geometry'))
+        return dict(
+            inputs=[_to_tensor(image) for image in images],
+            data_samples=sample)
+
+    def __repr__(self) -> str:
+        return f'PackViews(meta_keys={self.meta_keys})'
+
+
+@TRANSFORMS.register_module()
+class PackSlice(BaseTransform):
+    """Pack a slice, and its label where loaded, for mmseg.
+
+    Required Keys: img. Added Keys: inputs (``(1, H, W)`` float32 tensor),
+    data_samples (mmseg's SegDataSample; gt_sem_seg ``(1, h, w)`` int64 in
+    the size the label has then: the view's in training, the original one in
+    evaluation).
+
+    Args:
+        meta_keys (tuple[str]): Keys kept where present. Defaults to
+            sample_idx, case_id, patient_id, slice_index, img_path,
+            ori_shape, img_shape, spacing, store_root, img_padding_size,
+            protocol, split_hash.
+    """
+
+    def __init__(self, meta_keys: Sequence[str] = SEGMENTATION_KEYS) -> None:
+        self.meta_keys = tuple(meta_keys)
+
+    def transform(self, results: dict) -> dict:
+        """Pack the slice."""
+        # Imported here: pretraining must not pay for mmseg.
+        from mmseg.structures import SegDataSample
+        sample = SegDataSample()
+        if 'gt_seg_map' in results:
+            label = torch.from_numpy(results['gt_seg_map'].astype(np.int64))
+            sample.gt_sem_seg = PixelData(data=label[None])
+        _set_meta(sample, results, self.meta_keys)
+        return dict(inputs=_to_tensor(results['img']), data_samples=sample)
+
+    def __repr__(self) -> str:
+        return f'PackSlice(meta_keys={self.meta_keys})'

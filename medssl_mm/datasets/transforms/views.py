@@ -1,0 +1,123 @@
+"""Several augmented views of one slice."""
+
+from __future__ import annotations
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmengine.dataset import Compose
+
+from medssl_mm.datasets.transforms.base import (
+    as_float_image,
+    check_number,
+    get_rng,
+)
+from medssl_mm.datasets.transforms.geometry import (
+    RandomSliceCrop,
+    ViewGeometry,
+)
+from medssl_mm.registry import TRANSFORMS
+
+
+def overlap_share(box_a: tuple, box_b: tuple) -> float:
+    """Common area of two boxes over the area of the smaller one, 0-1."""
+    width = min(box_a[2], box_b[2]) - max(box_a[0], box_b[0])
+    height = min(box_a[3], box_b[3]) - max(box_a[1], box_b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (box_a, box_b)]
+    return width * height / min(areas)
+
+
+@TRANSFORMS.register_module()
+class SliceViews(BaseTransform):
+    """Cut several views from one slice and augment each on its own.
+
+    Required Keys: img, rng. Modified Keys: img (list of float32 views),
+    img_shape. Added Keys: view_geometry (list of
+    :class:`~.geometry.ViewGeometry`, one per view).
+
+    Args:
+        crop (dict): Crop of every view, a RandomSliceCrop.
+        transforms (list): Steps after the crop, the same for all views; or
+            one list of steps per view, for methods with unlike views.
+            Defaults to ().
+        num_views (int): Number of views. Defaults to 2.
+        shared_crop (bool): All views show the same crop with the same flip
+            and rotation, so that they differ in grey values alone and
+            location (x, y) means the same in each. Defaults to False.
+        min_overlap (float): Least common area of every view with the first,
+            over the smaller box (0-1; turns left out of account). Views are
+            drawn anew, at most 20 times, then take the first view's box.
+            Defaults to 0.0.
+    """
+
+    max_tries = 20
+
+    def __init__(self,
+                 crop: dict,
+                 transforms: list = (),
+                 num_views: int = 2,
+                 shared_crop: bool = False,
+                 min_overlap: float = 0.0) -> None:
+        if not isinstance(num_views, int) or num_views < 1:
+            raise ValueError('SliceViews: num_views must be an int of at '
+                             f'least 1, got {num_views!r}.')
+        self.crop = TRANSFORMS.build(crop) if isinstance(crop, dict) else crop
+        if not isinstance(self.crop, RandomSliceCrop):
+            raise TypeError(
+                'SliceViews: crop must be a medssl_mm.RandomSliceCrop, which '
+                f'keeps the geometry of a view, got {crop!r}.')
+        transforms = list(transforms)
+        if not any(isinstance(step, (list, tuple)) for step in transforms):
+            transforms = [transforms] * num_views
+        elif len(transforms) != num_views or not all(
+                isinstance(steps, (list, tuple)) for steps in transforms):
+            raise ValueError(
+                'SliceViews: transforms must be one list of steps, or one '
+                f'list per view ({num_views}), got {len(transforms)} '
+                'entries.')
+        self.pipelines = [Compose(list(steps)) for steps in transforms]
+        self.num_views = num_views
+        self.shared_crop = bool(shared_crop)
+        self.min_overlap = check_number('SliceViews', 'min_overlap',
+                                        min_overlap, 0.0, 1.0)
+
+    def _sample_geometry(self, shape: tuple[int, int],
+                         rng: np.random.Generator) -> list[ViewGeometry]:
+        first = self.crop.sample(shape, rng)
+        views = [first]
+        while len(views) < self.num_views:
+            view = first
+            if not self.shared_crop:
+                for _ in range(self.max_tries):
+                    view = self.crop.sample(shape, rng)
+                    if overlap_share(first['box'],
+                                     view['box']) >= self.min_overlap:
+                        break
+                else:
+                    view = first
+            views.append(view)
+        return views
+
+    def transform(self, results: dict) -> dict:
+        """Make the views."""
+        image = as_float_image(results['img'], 'SliceViews')
+        views = self._sample_geometry(image.shape,
+                                      get_rng(results, 'SliceViews'))
+        images, cut = [], None
+        for geometry, pipeline in zip(views, self.pipelines):
+            if cut is None or geometry is not views[0]:
+                cut = self.crop.apply(image, geometry)
+            view = dict(results)
+            view['img'] = cut.copy() if self.shared_crop else cut
+            images.append(pipeline(view)['img'])
+        results['img'] = images
+        results['img_shape'] = self.crop.size
+        results['view_geometry'] = views
+        return results
+
+    def __repr__(self) -> str:
+        return (f'SliceViews(crop={self.crop}, num_views={self.num_views}, '
+                f'shared_crop={self.shared_crop}, '
+                f'min_overlap={self.min_overlap}, '
+                f'pipelines={self.pipelines})')

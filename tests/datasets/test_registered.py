@@ -1,0 +1,39 @@
+import pytest
+
+from medssl_mm import registry
+from medssl_mm.datasets import registered, transforms
+
+
+def test_every_transform_is_found_by_name():
+    names = [n for n in transforms.__all__ if n != 'ViewGeometry']
+    for name in names:
+        assert registry.TRANSFORMS.get(f'medssl_mm.{name}') is getattr(
+            transforms, name)
+
+
+@pytest.mark.parametrize('name', [
+    'SliceDataset', 'Abdomen1KSlices', 'BTCVSlices', 'ACDCSlices',
+    'PhantomSlices', 'CurvasSlices'
+])
+def test_every_slice_data_set_is_found_by_name(name):
+    assert registry.DATASETS.get(f'medssl_mm.{name}') is getattr(
+        registered.slices, name)
+
+
+def test_sampler_and_list_are_found_by_name():
+    assert registry.DATA_SAMPLERS.get(
+        'medssl_mm.SliceSampler') is registered.sampler.SliceSampler
+    assert registry.DATASETS.get(
+        'medssl_mm.SliceImageList') is registered.image_list.SliceImageList
+
+
+def test_no_name_of_a_host_is_taken():
+    import mmcls.datasets  # noqa: F401
+    import mmseg.datasets  # noqa: F401
+    import mmselfsup.datasets  # noqa: F401
+    from mmengine.registry import TRANSFORMS
+    ours = set(registry.TRANSFORMS.module_dict)
+    for name, child in TRANSFORMS.children.items():
+        if name != 'medssl_mm':
+            assert not ours & set(child.module_dict)
+    assert not ours & set(TRANSFORMS.module_dict)

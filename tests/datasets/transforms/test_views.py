@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+
+from medssl_mm.datasets.transforms import (
+    BlurJitter,
+    IntensityJitter,
+    SliceViews,
+)
+from medssl_mm.datasets.transforms.views import overlap_share
+
+CROP = dict(type='medssl_mm.RandomSliceCrop', size=24, rotation=10)
+
+
+def image():
+    return np.random.default_rng(0).random((60, 80)).astype(np.float32)
+
+
+def run(transform, seed=0, source=None):
+    source = image() if source is None else source
+    return transform(dict(img=source, rng=np.random.default_rng(seed)))
+
+
+def test_views_are_cut_by_their_own_geometry():
+    transform = SliceViews(CROP, num_views=3)
+    results = run(transform)
+    assert len(results['img']) == len(results['view_geometry']) == 3
+    for view, geometry in zip(results['img'], results['view_geometry']):
+        np.testing.assert_array_equal(
+            view, transform.crop.apply(image(), geometry))
+    boxes = {geometry['box'] for geometry in results['view_geometry']}
+    assert len(boxes) == 3
+
+
+def test_source_is_left_alone():
+    source = image()
+    steps = [IntensityJitter(prob=1), BlurJitter(prob=1)]
+    run(SliceViews(CROP, steps), source=source)
+    np.testing.assert_array_equal(source, image())
+
+
+def test_shared_crop_differs_in_grey_values_alone():
+    plain = run(SliceViews(CROP, shared_crop=True))
+    np.testing.assert_array_equal(*plain['img'])
+    jittered = run(
+        SliceViews(CROP, [IntensityJitter(prob=1)], shared_crop=True))
+    one, two = jittered['view_geometry']
+    assert one == two or one is two
+    assert not np.array_equal(*jittered['img'])
+
+
+@pytest.mark.parametrize('share', [0.3, 0.8, 1.0])
+def test_views_overlap_as_much_as_asked(share):
+    crop = dict(CROP, scale=(0.05, 0.3))
+    transform = SliceViews(crop, min_overlap=share)
+    for seed in range(30):
+        one, two = run(transform, seed)['view_geometry']
+        assert overlap_share(one['box'], two['box']) >= share - 1e-9
+
+
+def test_overlap_share_by_hand():
+    assert overlap_share((0, 0, 2, 2), (1, 1, 5, 5)) == 1 / 4
+    assert overlap_share((0, 0, 2, 2), (2, 0, 4, 2)) == 0
+    assert overlap_share((0, 0, 9, 9), (1, 1, 2, 2)) == 1
+
+
+def test_steps_per_view():
+    results = run(
+        SliceViews(
+            CROP, [[], [IntensityJitter(prob=1)]], shared_crop=True))
+    assert not np.array_equal(*results['img'])
+    np.testing.assert_array_equal(results['img'][0],
+                                  run(SliceViews(CROP))['img'][0])
+
+
+@pytest.mark.parametrize('value', [0, 1])
+def test_blank_slices_pass(value):
+    steps = [IntensityJitter(prob=1), BlurJitter(prob=1)]
+    results = run(
+        SliceViews(CROP, steps), source=np.full((30, 30), value, np.uint8))
+    assert all(np.isfinite(view).all() for view in results['img'])
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (dict(crop=dict(type='medssl_mm.ResizeSlice', size=4)),
+     'crop must be a medssl_mm.RandomSliceCrop'),
+    (dict(crop=CROP, num_views=0), 'num_views must be an int'),
+    (dict(crop=CROP, min_overlap=2), 'min_overlap must lie between'),
+    (dict(crop=CROP, transforms=[[], [], []]), r'list per view \(2\), got 3'),
+    (dict(crop=CROP, transforms=[[], BlurJitter()]), 'one list of steps'),
+])
+def test_wrong_settings_are_named(arguments, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        SliceViews(**arguments)
+
+
+def test_repr_shows_the_settings():
+    text = repr(SliceViews(CROP, [BlurJitter()], min_overlap=0.2))
+    assert 'min_overlap=0.2' in text and 'BlurJitter(sigma=' in text
