@@ -1,0 +1,33 @@
+"""Runner, hooks, optimizer wrapper and log lines."""
+
+from medssl_mm.engine.evaluation_files import EvaluationFilesHook
+from medssl_mm.engine.hooks import (
+    CalibrateBatchNormHook,
+    DataWaitHook,
+    FiniteLossHook,
+    NonFiniteLossError,
+    QueueCheckHook,
+)
+from medssl_mm.engine.log_processor import ShortLogProcessor
+from medssl_mm.engine.optimizers import AutocastOptimWrapper
+from medssl_mm.engine.pretrained import (
+    CalibrateRandomBackboneHook,
+    LoadReportHook,
+    PretrainedBackbone,
+)
+from medssl_mm.engine.runner import Runner
+
+__all__ = [
+    'AutocastOptimWrapper',
+    'CalibrateBatchNormHook',
+    'CalibrateRandomBackboneHook',
+    'DataWaitHook',
+    'EvaluationFilesHook',
+    'FiniteLossHook',
+    'LoadReportHook',
+    'NonFiniteLossError',
+    'PretrainedBackbone',
+    'QueueCheckHook',
+    'Runner',
+    'ShortLogProcessor',
+]

@@ -1,0 +1,206 @@
+"""What goes into a checkpoint file, and which file to resume from."""
+
+import random
+import re
+import zipfile
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+
+from medssl_mm.errors import UserError
+
+_STEP_FILE = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
+
+
+def to_plain(value, path='checkpoint'):
+    """Reduce a nest of containers to what ``weights_only=True`` reads back.
+
+    Tensors stay, numpy values become Python numbers or tensors, mappings
+    become dicts, a ``HistoryBuffer`` becomes a dict of two tensors.
+
+    Args:
+        value (object): The nest.
+        path (str): Where it stands, for the message. Defaults to
+            'checkpoint'.
+
+    Raises:
+        TypeError: Something else is in the nest; the message says where.
+    """
+    if value is None or type(value) in (bool, int, float, complex, str, bytes):
+        return value
+    if isinstance(value, torch.Tensor):
+        return value.detach()
+    if isinstance(value, (torch.Size, torch.dtype, torch.device)):
+        return value
+    if isinstance(value, HistoryBuffer):
+        logs, counts = value.data
+        return dict(
+            log_history=torch.as_tensor(logs, dtype=torch.float64),
+            count_history=torch.as_tensor(counts, dtype=torch.float64),
+            max_length=value.max_length,
+        )
+    if isinstance(value, np.ndarray) and value.dtype.kind in 'biuf':
+        return torch.tensor(value)
+    if isinstance(value, (bool, int, float, str, np.generic)):
+        # Subclasses (numpy scalars, enums, str types) by their plain value.
+        plain = value.item() if isinstance(value, np.generic) else value
+        for kind in (bool, int, float, str):
+            if isinstance(plain, kind):
+                return kind(plain)
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, dict):
+        return {
+            to_plain(key, f'{path} key'): to_plain(item, f'{path}[{key!r}]')
+            for key, item in value.items()
+        }
+    if isinstance(value, (list, deque)):
+        return [to_plain(v, f'{path}[{i}]') for i, v in enumerate(value)]
+    if isinstance(value, tuple):
+        return tuple(to_plain(v, f'{path}[{i}]') for i, v in enumerate(value))
+    if isinstance(value, (set, frozenset)):
+        return {to_plain(v, f'{path} item') for v in value}
+    raise TypeError(
+        f'{path} is a {type(value).__module__}.{type(value).__qualname__}, '
+        'which a checkpoint cannot hold safely; store tensors, numbers, '
+        'strings, lists or dicts instead'
+    )
+
+
+def plain_checkpoint(checkpoint):
+    """Reduce the checkpoint of a Runner in place, as ``to_plain`` does.
+
+    Log information that cannot be reduced is left out: it does not influence
+    training. Anything else that cannot be reduced is an error.
+
+    Returns:
+        list[str]: Names of the log information left out.
+    """
+    dropped = []
+    info = checkpoint.get('message_hub', {}).get('runtime_info', {})
+    for key in list(info):
+        try:
+            info[key] = to_plain(info[key])
+        except TypeError:
+            del info[key]
+            dropped.append(key)
+    for key in list(checkpoint):
+        checkpoint[key] = to_plain(checkpoint[key], f'checkpoint[{key!r}]')
+    return dropped
+
+
+def restore_history(checkpoint):
+    """Turn the log scalars of a loaded checkpoint back, in place."""
+    scalars = checkpoint.get('message_hub', {}).get('log_scalars', {})
+    for key, value in scalars.items():
+        if isinstance(value, dict) and 'log_history' in value:
+            scalars[key] = HistoryBuffer(
+                value['log_history'].cpu().numpy(),
+                value['count_history'].cpu().numpy(),
+                value['max_length'],
+            )
+
+
+def random_state():
+    """Return the states of all random generators, as plain types."""
+    name, keys, position, has_gauss, gauss = np.random.get_state()
+    state = dict(
+        python=random.getstate(),
+        numpy=(
+            name,
+            torch.from_numpy(keys.astype(np.int64)),
+            int(position),
+            int(has_gauss),
+            float(gauss),
+        ),
+        torch=torch.get_rng_state(),
+    )
+    if torch.cuda.is_available():
+        state['cuda'] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_random_state(state):
+    """Put the random generators into a state that ``random_state`` gave."""
+    version, words, gauss = state['python']
+    random.setstate((version, tuple(words), gauss))
+    name, keys, *rest = state['numpy']
+    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state['torch'].cpu())
+    if 'cuda' in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state['cuda'].cpu())
+
+
+def damage_of(path):
+    """Return what is wrong with a checkpoint file, or None.
+
+    Checks the whole content against the checksums in the file.
+
+    Args:
+        path (str or Path): File written by ``torch.save``.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return 'is not there'
+    try:
+        with zipfile.ZipFile(path) as archive:
+            member = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        return f'is truncated or not a checkpoint ({error})'
+    return f'is damaged (checksum of {member})' if member else None
+
+
+def resume_candidates(folder):
+    """List the checkpoints of a run, the one to resume from first.
+
+    First the one that ``last_checkpoint`` names, then the earlier ones from
+    the latest on. Files of higher steps are left-overs of another run in the
+    same folder and come last.
+
+    Args:
+        folder (str or Path): Work directory of the run.
+    """
+    folder = Path(folder)
+    steps = {}
+    for path in folder.glob('*.pth'):
+        match = _STEP_FILE.fullmatch(path.name)
+        if match:
+            steps[path] = int(match[1])
+    ordered = sorted(steps, key=steps.get, reverse=True)
+    pointer = folder / 'last_checkpoint'
+    if pointer.is_file():
+        # By name only: the folder may have been moved.
+        named = folder / Path(pointer.read_text().strip()).name
+        if named in steps:
+            ordered.sort(key=lambda path: steps[path] > steps[named])
+    return ordered
+
+
+def find_intact(folder, warn):
+    """Return the newest intact checkpoint of a run; None if it has none.
+
+    Args:
+        folder (str or Path): Work directory of the run.
+        warn (callable): Takes the message about a file that is skipped.
+
+    Raises:
+        UserError: There are checkpoints and all of them are damaged.
+    """
+    candidates = resume_candidates(folder)
+    damages = []
+    for path in candidates:
+        damage = damage_of(path)
+        if damage is None:
+            return str(path)
+        damages.append(f'{path} {damage}')
+        warn(f'{path} {damage}; trying the checkpoint before it')
+    if damages:
+        raise UserError(
+            f'no checkpoint in {folder} can be resumed: '
+            + '; '.join(damages)
+            + '. Start without --resume, or give another file: --resume PATH'
+        )
+    return None

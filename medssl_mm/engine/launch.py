@@ -1,0 +1,311 @@
+"""From a config file and command-line options to a Runner."""
+
+import ast
+import difflib
+import inspect
+import json
+import os
+import re
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from medssl_mm import compat
+from medssl_mm.engine import checkpoints
+from medssl_mm.errors import UserError
+from medssl_mm.functional import distributed
+
+__all__ = [
+    'apply_options',
+    'load_config',
+    'make_runner',
+    'parse_options',
+    'write_metrics',
+]
+
+# Top-level keys that a config may have besides the arguments of a Runner.
+_FURTHER_KEYS = (
+    'activation_checkpointing',
+    'compile',
+    'custom_imports',
+    'efficient_conv_bn_eval',
+    'find_unused_parameters',
+    'model_wrapper_cfg',
+    'runner_type',
+    'sync_bn',
+)
+
+
+def load_config(path, options=()):
+    """Read a config file and apply ``key=value`` options to it.
+
+    ``work_dir`` becomes ``work_dirs/<name of the file>`` if it is not set.
+
+    Args:
+        path (str): The config file.
+        options (list[str]): Settings such as ``train_cfg.max_epochs=2``.
+            Defaults to ().
+
+    Raises:
+        UserError: The file or one of its bases is missing or faulty, or an
+            option names a key that does not exist.
+    """
+    path = Path(path)
+    if not path.is_file():
+        folder = path.parent
+        names = (
+            [p.name for p in folder.glob('*.py')] if folder.is_dir() else []
+        )
+        raise UserError(
+            f'config {path} does not exist (looked from {Path.cwd()})'
+            + _suggestion(path.name, names)
+        )
+    try:
+        config = Config.fromfile(str(path))
+    except UserError:
+        raise
+    except FileNotFoundError as error:
+        raise UserError(
+            f'config {path}: a file it is based on is missing: {error}; '
+            'correct its _base_ list'
+        ) from error
+    except (OSError, SyntaxError, KeyError, NameError, TypeError) as error:
+        raise UserError(f'config {path} cannot be read: {error}') from error
+    except ImportError as error:
+        raise UserError(
+            f'config {path} imports what is not there: {error}'
+        ) from error
+    apply_options(config, parse_options(options))
+    if config.get('work_dir') is None:
+        config.work_dir = str(Path('work_dirs', path.stem))
+    return config
+
+
+def parse_options(options):
+    """Turn ``['a.b=1', 'c=x']`` into ``{'a.b': 1, 'c': 'x'}``.
+
+    A value is a Python literal, or a plain string; ``1,2`` is a list.
+    """
+    parsed = {}
+    for option in options:
+        key, equals, value = option.partition('=')
+        if not equals or not key:
+            raise UserError(
+                f'--cfg-options takes KEY=VALUE, got {option!r}; write for '
+                'instance train_cfg.max_epochs=2'
+            )
+        parsed[key] = _parse_value(value)
+    return parsed
+
+
+def apply_options(config, options):
+    """Put parsed options into a config; the keys must make sense there.
+
+    A key may be new where a constructor will check it, that is, in a dict
+    with a ``type``. Elsewhere a name that resembles an existing one is taken
+    for a slip.
+
+    Raises:
+        UserError: Names the key and, where possible, the one that was meant.
+    """
+    for key in options:
+        _check_key(config, key)
+    config.merge_from_dict(options)
+
+
+def make_runner(
+    config,
+    work_dir=None,
+    resume=None,
+    amp=None,
+    auto_scale_lr=False,
+    seed=None,
+    launcher='none',
+    checkpoint=None,
+):
+    """Build the Runner of a config, joining the process group first.
+
+    Args:
+        config (Config): What ``load_config`` returned; it is changed.
+        work_dir (str, optional): Folder of logs and checkpoints. Defaults to
+            that of the config.
+        resume (str, optional): Checkpoint to continue from, ``auto`` for the
+            newest intact one of the work directory. Defaults to None.
+        amp (str, optional): ``bfloat16`` or ``float16``. Defaults to None.
+        auto_scale_lr (bool): Scale the learning rate with the global batch.
+            Defaults to False.
+        seed (int, optional): Random seed. Defaults to that of the config.
+        launcher (str): ``none``, ``pytorch`` or ``slurm``. Defaults to 'none'.
+        checkpoint (str, optional): Weights to test. Defaults to None.
+    """
+    if launcher == 'none' and int(os.environ.get('WORLD_SIZE', 1)) > 1:
+        raise UserError(
+            'this is one of several processes (WORLD_SIZE is '
+            f'{os.environ["WORLD_SIZE"]}), but --launcher is none: add '
+            '--launcher pytorch, or use tools/dist_train.sh'
+        )
+    config.launcher = launcher
+    config.setdefault('runner_type', 'medssl_mm.Runner')
+    if work_dir is not None:
+        config.work_dir = work_dir
+    if seed is not None:
+        config.setdefault('randomness', {})
+        config.randomness.seed = seed
+    if amp:
+        _set_amp(config, amp)
+    if auto_scale_lr:
+        _set_auto_scale_lr(config)
+    if resume == 'auto':
+        config.resume = 'auto'
+    elif resume:
+        config.update(resume=True, load_from=_existing(resume))
+    if checkpoint:
+        config.update(resume=False, load_from=_existing(checkpoint))
+    if launcher != 'none':
+        timeout = config.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
+        compat.init_process_group(launcher, timeout or 1800)
+    try:
+        return RUNNERS.build(config)
+    except KeyError as error:
+        # mmengine's words for a type that nobody registered.
+        if 'is not in the' not in str(error):
+            raise
+        raise UserError(
+            f'{config.filename}: {str(error.args[0]).partition(". ")[0]}; '
+            'check the spelling, and the prefix medssl_mm. of own types'
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f'cannot set up the run in {config.work_dir}: {error}'
+        ) from error
+
+
+def write_metrics(path, metrics):
+    """Write the metrics of a test as JSON, all or nothing; rank 0 only."""
+    if not distributed.is_main_process():
+        return
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f'.{path.name}.tmp')
+    plain = checkpoints.to_plain(dict(metrics), 'metrics')
+    temporary.write_text(json.dumps(plain, indent=2) + '\n')
+    os.replace(temporary, path)
+
+
+def _existing(path):
+    path = str(path)
+    if '://' in path:
+        return path
+    damage = checkpoints.damage_of(path)
+    # Old checkpoints, of torch < 1.6, are no zip files; torch reads them.
+    if damage and not (Path(path).is_file() and _is_legacy(path)):
+        raise UserError(f'checkpoint {path} {damage}')
+    return path
+
+
+def _is_legacy(path):
+    with open(path, 'rb') as file:
+        return file.read(2) == b'\x80\x02'
+
+
+def _set_amp(config, dtype):
+    wrapper = config.get('optim_wrapper')
+    if wrapper is None:
+        raise UserError('--amp: the config has no optim_wrapper')
+    known = ('OptimWrapper', 'medssl_mm.AutocastOptimWrapper')
+    if wrapper.get('type', 'OptimWrapper') not in (*known, 'AmpOptimWrapper'):
+        raise UserError(
+            f'--amp replaces OptimWrapper, but the config has '
+            f'{wrapper["type"]}; set mixed precision in the config'
+        )
+    wrapper.pop('loss_scale', None)
+    wrapper.update(type='medssl_mm.AutocastOptimWrapper', dtype=dtype)
+
+
+def _set_auto_scale_lr(config):
+    settings = config.get('auto_scale_lr') or {}
+    if 'base_batch_size' not in settings:
+        raise UserError(
+            '--auto-scale-lr: the config does not say for which global batch '
+            'size its learning rate is meant; add auto_scale_lr=dict('
+            'base_batch_size=...)'
+        )
+    config.auto_scale_lr.enable = True
+
+
+def _parse_value(text):
+    try:
+        value = ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        words = {'true': True, 'false': False, 'none': None}
+        if text.lower() in words:
+            return words[text.lower()]
+        inner = re.fullmatch(r'[\[(](.*)[\])]', text)
+        if inner:
+            return [_parse_value(t.strip()) for t in inner[1].split(',') if t]
+        if ',' in text:
+            return [_parse_value(part.strip()) for part in text.split(',')]
+        return text
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _check_key(config, key):
+    place, walked = config._cfg_dict, []
+    *parents, last = key.split('.')
+    for part in parents:
+        place = _step_into(place, part, walked, key)
+    if isinstance(place, (list, tuple)):
+        _step_into(place, last, walked, key)
+        return
+    if not isinstance(place, dict):
+        raise UserError(
+            f'--cfg-options {key}: {".".join(walked)} is {place!r} and has '
+            'no keys'
+        )
+    if last in place or 'type' in place:
+        return
+    if walked:
+        names = list(place)
+        if not difflib.get_close_matches(last, names, 1, 0.8):
+            return
+    else:
+        arguments = inspect.signature(Runner.__init__).parameters
+        if last in arguments or last in _FURTHER_KEYS:
+            return
+        names = [*place, *arguments, *_FURTHER_KEYS]
+    where = f'{".".join(walked)} of the config' if walked else 'the config'
+    raise UserError(
+        f'--cfg-options {key}: {where} has no key {last!r}'
+        + _suggestion(last, names)
+    )
+
+
+def _step_into(place, part, walked, key):
+    where = '.'.join(walked) or 'the config'
+    if isinstance(place, (list, tuple)):
+        if not part.isdigit() or int(part) >= len(place):
+            raise UserError(
+                f'--cfg-options {key}: {where} is a list of {len(place)}; '
+                f'write an index from 0 to {len(place) - 1} instead of '
+                f'{part!r}'
+            )
+        walked.append(part)
+        return place[int(part)]
+    if isinstance(place, dict) and part in place:
+        walked.append(part)
+        value = place[part]
+        return ConfigDict() if value is None else value
+    names = list(place) if isinstance(place, dict) else []
+    raise UserError(
+        f'--cfg-options {key}: {where} has no key {part!r}'
+        + _suggestion(part, names)
+    )
+
+
+def _suggestion(name, names):
+    close = difflib.get_close_matches(name, names, 1, 0.5)
+    if close:
+        return f'; did you mean {close[0]}?'
+    return f'; there are: {", ".join(sorted(names))}' if names else ''

@@ -1,0 +1,483 @@
+"""Pretrained backbone weights: find them, fit them, report, refuse."""
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.runner.loops import BaseLoop
+from torch import Tensor, nn
+
+from medssl_mm import compat
+from medssl_mm.engine.hooks import CalibrateBatchNormHook
+from medssl_mm.errors import UserError
+from medssl_mm.registry import HOOKS, WEIGHT_INITIALIZERS
+
+# Where the tensors of a checkpoint are, by who wrote it: mmengine, MoCo and
+# torchvision scripts; DINO-like; VISSL.
+CONTAINERS = (
+    ('state_dict', ),
+    ('model_state_dict', ),
+    ('model', ),
+    ('classy_state_dict', 'base_model', 'model', 'trunk'),
+)
+# What stands before the backbone's own names. On a tie the first one wins,
+# so an online encoder goes before its momentum copy.
+PREFIXES = (
+    'backbone.',  # mmengine hosts and this package
+    'module.backbone.',
+    'module.encoder_q.',  # MoCo
+    'encoder_q.',
+    'module.base_encoder.',  # MoCo v3
+    '_feature_blocks.',  # VISSL
+    'base_model.model.trunk._feature_blocks.',
+    'student.backbone.',
+    'encoder.',
+    'model.',
+    'module.',
+    '',  # torchvision, timm
+)
+RESNET_DEPTHS = {
+    ((2, 2, 2, 2), False): 18,
+    ((3, 4, 6, 3), False): 34,
+    ((3, 4, 6, 3), True): 50,
+    ((3, 4, 23, 3), True): 101,
+    ((3, 8, 36, 3), True): 152,
+}
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of every tensor.
+
+    Args:
+        source (str): Checkpoint path or a name for a given state dict.
+        prefix (str): What stood before the backbone's names.
+        loaded (tuple[str]): Names filled from the checkpoint.
+        missing (tuple[str]): Names of the model that the checkpoint lacks.
+        unexpected (tuple[str]): Backbone names that the model lacks.
+        mismatched (tuple[str]): ``name: checkpoint shape, model shape``.
+        adapted (tuple[str]): Tensors changed to fit, and how.
+        ignored (tuple[tuple[str, int]]): Other parts of the checkpoint and
+            their number of tensors.
+        advice (str): What the names say about the cause of a misfit.
+    """
+
+    source: str
+    prefix: str
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    mismatched: tuple[str, ...]
+    adapted: tuple[str, ...]
+    ignored: tuple[tuple[str, int], ...]
+    advice: str = ''
+
+    @property
+    def complete(self) -> bool:
+        """Whether every weight of the backbone was found and fits."""
+        return not self.missing and not self.mismatched
+
+    def __str__(self) -> str:
+        lines = [
+            f'Backbone weights from {self.source} '
+            f'(keys {self.prefix or "without prefix"}{"*" * bool(self.prefix)}'
+            ')',
+            f'  loaded     {len(self.loaded)} of '
+            f'{len(self.loaded) + len(self.missing) + len(self.mismatched)}'
+            ' tensors',
+        ]
+        for title, names in (('adapted', self.adapted),
+                             ('missing', self.missing),
+                             ('misfit', self.mismatched),
+                             ('not in model', self.unexpected)):
+            if names:
+                lines.append(f'  {title:<10} {len(names)}: {_first(names)}')
+        if self.ignored:
+            parts = ', '.join(f'{name} ({n})' for name, n in self.ignored)
+            lines.append(f'  not used   {parts}')
+        return '\n'.join(lines)
+
+
+def _first(names: tuple[str, ...], count: int = 4) -> str:
+    rest = len(names) - count
+    return ', '.join(names[:count]) + (f', and {rest} more' * (rest > 0))
+
+
+def read_checkpoint(path: str | Path) -> object:
+    """Read a checkpoint without running code from it.
+
+    Args:
+        path (str | Path): File written by ``torch.save``.
+
+    Returns:
+        object: What the file holds, on the CPU.
+
+    Raises:
+        UserError: If the file is absent, truncated or holds other things
+            than plain data.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(
+            f'checkpoint {path} does not exist; give the path of a .pth file')
+    return compat.load_checkpoint(path, map_location='cpu')
+
+
+def find_state_dict(checkpoint: object, source: str) -> dict[str, Tensor]:
+    """Find the mapping of names to tensors inside a loaded checkpoint.
+
+    Args:
+        checkpoint (object): What ``torch.load`` returned.
+        source (str): Name for the error message.
+
+    Returns:
+        dict[str, Tensor]: All tensors, names unchanged.
+
+    Raises:
+        UserError: If there is none.
+    """
+    for container in ((), ) + CONTAINERS:
+        inner = checkpoint
+        for key in container:
+            inner = inner.get(key) if isinstance(inner, Mapping) else None
+        if isinstance(inner, Mapping):
+            tensors = {
+                name: value
+                for name, value in inner.items() if isinstance(value, Tensor)
+            }
+            if tensors:
+                return tensors
+    found = (', '.join(map(str, list(checkpoint)[:6])) if isinstance(
+        checkpoint, Mapping) else type(checkpoint).__name__)
+    raise UserError(
+        f'{source} holds no weights: expected named tensors at the top or '
+        f'under "state_dict" or "model", found {found}')
+
+
+def describe_resnet(names: Mapping[str, object] | set[str]) -> str:
+    """Name the architecture that a set of parameter names belongs to.
+
+    Args:
+        names (set[str]): Names without prefix.
+
+    Returns:
+        str: For instance 'ResNet-50'; empty when it is no ResNet.
+    """
+    blocks = []
+    for stage in range(1, 5):
+        indices = {
+            int(name.split('.')[1])
+            for name in names if name.startswith(f'layer{stage}.')
+            and name.split('.')[1].isdigit()
+        }
+        blocks.append(max(indices) + 1 if indices else 0)
+    if not any(blocks):
+        return ''
+    bottleneck = 'layer1.0.conv3.weight' in names
+    depth = RESNET_DEPTHS.get((tuple(blocks), bottleneck))
+    kind = 'bottleneck' if bottleneck else 'basic'
+    text = (f'ResNet-{depth}' if depth else
+            f'a ResNet of {"+".join(map(str, blocks))} {kind} blocks')
+    if 'stem.0.weight' in names:
+        text += ' with a deep stem (ResNetV1c)'
+    return text
+
+
+def _counts(name: str) -> bool:
+    return not name.endswith('num_batches_tracked')
+
+
+def _fit(name: str, value: Tensor,
+         target: Tensor) -> tuple[Tensor | None, str]:
+    """Return the tensor to load and what was changed, or None and why."""
+    if value.shape == target.shape:
+        return value, ''
+    old, new = tuple(value.shape), tuple(target.shape)
+    if value.ndim == 4 and old[:1] + old[2:] == new[:1] + new[2:]:
+        if (old[1], new[1]) == (3, 1):
+            return value.sum(1, keepdim=True), (
+                f'{name}: 3 -> 1 input channel (summed)')
+        if (old[1], new[1]) == (1, 3):
+            return value.expand(target.shape) / 3, (
+                f'{name}: 1 -> 3 input channels (divided by 3)')
+    return None, f'{name}: {old} in the checkpoint, {new} in the model'
+
+
+def match_backbone(
+        state_dict: Mapping[str, Tensor], target: Mapping[str, Tensor],
+        source: str) -> tuple[dict[str, Tensor], LoadReport]:
+    """Fit the tensors of a checkpoint to the names of a backbone.
+
+    A three-channel stem becomes a one-channel one by summing over its input
+    channels, which is exactly what it computes on a grey image given three
+    times (with the same normalisation of all three).
+
+    Args:
+        state_dict (Mapping[str, Tensor]): Tensors of the checkpoint.
+        target (Mapping[str, Tensor]): ``state_dict()`` of the backbone.
+        source (str): Name for the report.
+
+    Returns:
+        tuple[dict[str, Tensor], LoadReport]: The fitting tensors by the
+        backbone's names, and what became of the others.
+    """
+    wanted = {name for name in target if _counts(name)}
+    prefix = max(
+        PREFIXES, key=lambda p: sum(p + name in state_dict for name in wanted))
+    own = {
+        name[len(prefix):]: value
+        for name, value in state_dict.items() if name.startswith(prefix)
+    }
+    found, loaded, missing, mismatched, adapted = {}, [], [], [], []
+    for name, tensor in target.items():
+        if name not in own:
+            if _counts(name):
+                missing.append(name)
+            continue
+        value, note = _fit(name, own[name], tensor)
+        if value is None:
+            mismatched.append(note)
+            continue
+        found[name] = value
+        if _counts(name):
+            loaded.append(name)
+        if note:
+            adapted.append(note)
+    parts = {name.split('.')[0] for name in wanted}
+    unexpected, ignored = [], Counter()
+    for name in state_dict:
+        own_name = name.removeprefix(prefix)
+        inside = name.startswith(prefix) and own_name.split('.')[0] in parts
+        if not inside:
+            rest = own_name if name.startswith(prefix) else name
+            ignored[rest.removeprefix('module.').split('.')[0]] += 1
+        elif own_name not in target and _counts(own_name):
+            unexpected.append(own_name)
+    advice = ''
+    theirs, ours = describe_resnet(set(own)), describe_resnet(wanted)
+    if not own or len(missing) == len(wanted):
+        advice = ('no name of the backbone was recognised (the file starts '
+                  f'with {_first(tuple(state_dict), 3)})')
+    if theirs != ours and theirs and ours:
+        advice = f'checkpoint looks like {theirs}, model is {ours}'
+    return found, LoadReport(
+        source=source,
+        prefix=prefix,
+        loaded=tuple(loaded),
+        missing=tuple(missing),
+        unexpected=tuple(unexpected),
+        mismatched=tuple(mismatched),
+        adapted=tuple(adapted),
+        ignored=tuple(sorted(ignored.items())),
+        advice=advice)
+
+
+def load_pretrained_backbone(
+        module: nn.Module,
+        checkpoint: str | Path | Mapping[str, Tensor]) -> LoadReport:
+    """Load pretrained weights into a backbone, all of them or none.
+
+    Reads checkpoints of this package's pretraining, of mmselfsup and
+    mmpretrain (``backbone.*``), MoCo (``module.encoder_q.*``), VISSL and
+    torchvision. Other parts, such as necks, queues and momentum encoders,
+    are left out and listed.
+
+    Args:
+        module (nn.Module): The backbone.
+        checkpoint (str | Path | Mapping[str, Tensor]): Checkpoint file, or
+            its tensors by name.
+
+    Returns:
+        LoadReport: What was loaded and what was not.
+
+    Raises:
+        UserError: If the file is unusable or a weight of the backbone is
+            missing or has another shape; the module is then unchanged.
+    """
+    if isinstance(checkpoint, Mapping):
+        source, state_dict = 'the given state dict', checkpoint
+    else:
+        source, state_dict = str(checkpoint), find_state_dict(
+            read_checkpoint(checkpoint), str(checkpoint))
+    found, report = match_backbone(state_dict, module.state_dict(), source)
+    _require_complete(report)
+    module.load_state_dict(found, strict=False)
+    module.random_weights = False
+    return report
+
+
+def _require_complete(report: LoadReport) -> None:
+    if report.complete:
+        return
+    problems = []
+    if report.advice:
+        problems.append(report.advice)
+    if report.missing:
+        problems.append(
+            f'{len(report.missing)} missing: {_first(report.missing)}')
+    if report.mismatched:
+        problems.append(f'{len(report.mismatched)} of another shape: '
+                        f'{_first(report.mismatched)}')
+    raise UserError(
+        f'{report.source} does not fill the backbone, which would stay partly '
+        f'random ({len(report.loaded)} tensors fit); '
+        f'{"; ".join(problems)}. Use a checkpoint of the same architecture or '
+        'change model.backbone.')
+
+
+def _init_random(module: nn.Module) -> None:
+    """Initialise a convolutional backbone as the hosts do by default."""
+    module.random_weights = True
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(
+                layer.weight, mode='fan_out', nonlinearity='relu')
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, (nn.modules.batchnorm._BatchNorm,
+                                nn.GroupNorm)) and layer.affine:
+            nn.init.ones_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    if getattr(module, 'zero_init_residual', False):
+        for layer in module.modules():
+            last = getattr(layer, 'norm3', getattr(layer, 'norm2', None))
+            if isinstance(last, nn.modules.batchnorm._BatchNorm):
+                nn.init.zeros_(last.weight)
+
+
+@WEIGHT_INITIALIZERS.register_module()
+class PretrainedBackbone:
+    """Initialiser of a backbone: pretrained weights, or stated random ones.
+
+    Used as ``init_cfg=dict(type='medssl_mm.PretrainedBackbone',
+    checkpoint=...)`` of a backbone, so that
+    ``--cfg-options model.backbone.init_cfg.checkpoint=FILE`` chooses the
+    weights.
+
+    Args:
+        checkpoint (str, optional): Checkpoint file; None means random
+            initialisation. Defaults to None.
+    """
+
+    def __init__(self, checkpoint: str | None = None) -> None:
+        self.checkpoint = checkpoint
+
+    def __call__(self, module: nn.Module) -> None:
+        """Initialise the backbone in place."""
+        if not self.checkpoint:
+            _init_random(module)
+            print_log(
+                'Backbone: RANDOM initialisation (init_cfg.checkpoint is '
+                'None; weights given by load_from are loaded after this)',
+                logger='current')
+            return
+        report = load_pretrained_backbone(module, self.checkpoint)
+        print_log(str(report), logger='current')
+
+
+@HOOKS.register_module()
+class CalibrateRandomBackboneHook(CalibrateBatchNormHook):
+    """Calibrates the normalisation of a backbone that stayed random.
+
+    A frozen random network with running statistics of 0 and 1 is a weaker
+    baseline than random features are. Backbones with loaded weights keep
+    their own statistics.
+
+    Args:
+        **kwargs: Arguments of
+            :class:`medssl_mm.engine.hooks.CalibrateBatchNormHook`.
+    """
+
+    def before_train(self, runner) -> None:
+        """Calibrate unless weights were loaded."""
+        model = runner.model
+        if is_model_wrapper(model):
+            model = model.module
+        if getattr(model.get_submodule(self.module), 'random_weights', False):
+            super().before_train(runner)
+
+
+@HOOKS.register_module()
+class LoadReportHook(Hook):
+    """Makes ``load_from`` of a segmentation run strict and its result known.
+
+    A pretraining checkpoint is fitted to the backbone as by
+    :func:`load_pretrained_backbone`; a segmentation checkpoint must fit the
+    whole model. Models without a decode head are left alone.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Fit ``checkpoint['state_dict']`` to the model, in place."""
+        model = runner.model
+        if is_model_wrapper(model):
+            model = model.module
+        if not (hasattr(model, 'decode_head') and hasattr(model, 'backbone')):
+            return
+        source = str(getattr(runner, '_load_from', None) or 'the checkpoint')
+        state_dict = find_state_dict(checkpoint, source)
+        bare = {
+            name.removeprefix('module.'): value
+            for name, value in state_dict.items()
+        }
+        if any(name.startswith('decode_head.') for name in bare):
+            require_equal(bare, model.state_dict(), source)
+            print_log(
+                f'Segmentation model from {source}: all {len(bare)} tensors '
+                'loaded',
+                logger='current')
+            return
+        if not isinstance(runner._train_loop, BaseLoop):
+            raise UserError(
+                f'{source} holds no decode head, so there is nothing to test;'
+                ' train a decoder on it first (tools/train.py CONFIG '
+                f'--cfg-options load_from={source})')
+        found, report = match_backbone(state_dict,
+                                       model.backbone.state_dict(), source)
+        _require_complete(report)
+        print_log(str(report), logger='current')
+        # The rest keeps its own values, so that the loader that follows finds
+        # nothing missing.
+        merged = dict(model.state_dict())
+        merged.update(
+            {f'backbone.{name}': value for name, value in found.items()})
+        checkpoint['state_dict'] = merged
+        model.backbone.random_weights = False
+
+
+def require_equal(state_dict: Mapping[str, Tensor],
+                  target: Mapping[str, Tensor], source: str) -> None:
+    """Raise unless a segmentation checkpoint fits the whole model.
+
+    Args:
+        state_dict (Mapping[str, Tensor]): Tensors of the checkpoint.
+        target (Mapping[str, Tensor]): ``state_dict()`` of the model.
+        source (str): Name of the checkpoint for the message.
+
+    Raises:
+        UserError: Names missing, additional and misfitting tensors.
+    """
+    problems = []
+    missing = tuple(
+        name for name in target if name not in state_dict and _counts(name))
+    extra = tuple(
+        name for name in state_dict if name not in target and _counts(name))
+    shapes = tuple(
+        f'{name}: {tuple(value.shape)} in the checkpoint, '
+        f'{tuple(target[name].shape)} in the model'
+        for name, value in state_dict.items()
+        if name in target and value.shape != target[name].shape)
+    for title, names in (('missing', missing), ('not in the model', extra),
+                         ('of another shape', shapes)):
+        if names:
+            problems.append(f'{len(names)} {title}: {_first(names)}')
+    if problems:
+        raise UserError(
+            f'{source} is a segmentation checkpoint of another model; '
+            f'{"; ".join(problems)}. Use the configuration it was trained '
+            'with, or its backbone alone by '
+            f'model.backbone.init_cfg.checkpoint={source}')

@@ -1,0 +1,244 @@
+"""A Runner whose interrupted runs continue exactly."""
+
+import os
+import platform
+from pathlib import Path
+
+import mmengine
+import torch
+import torchvision
+from mmengine.fileio import LocalBackend, get_file_backend
+from mmengine.model import MMDistributedDataParallel
+from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import Runner as BaseRunner
+
+from medssl_mm.engine import checkpoints
+from medssl_mm.errors import UserError
+from medssl_mm.functional import distributed
+from medssl_mm.registry import RUNNERS
+from medssl_mm.version import __version__
+
+_NOISE = (
+    'Exp name: ',
+    'Distributed training is not used',
+    '"FileClient" will be deprecated',
+    '"HardDiskBackend" is the alias',
+)
+
+
+@RUNNERS.register_module()
+class Runner(BaseRunner):
+    """mmengine's Runner with checkpoints that can be trusted.
+
+    - Checkpoints are complete or absent (written under another name first),
+      hold plain types only, and hold the random states of every rank.
+    - Resuming restores everything that influences training: at the end of an
+      epoch for epoch-based loops, after any iteration for iteration-based
+      ones. A damaged newest checkpoint is skipped with a warning.
+      The transforms may draw from the global generators only in the main
+      process, or in workers that start anew every epoch.
+    - Validation leaves the random generators as they were.
+    - Data loaders draw from a generator of their own.
+    """
+
+    def __init__(self, *args, **kwargs):
+        self._resuming = False
+        self._testing = False
+        self._random_states = None
+        self._pending_random_state = None
+        self._state_before_validation = None
+        super().__init__(*args, **kwargs)
+
+    def save_checkpoint(self, out_dir, filename, *args, **kwargs):
+        """Save a checkpoint as upstream does, but all or nothing.
+
+        To be called on every rank: the random states are gathered.
+        """
+        self._random_states = distributed.gather_objects(
+            checkpoints.random_state()
+        )
+        local = isinstance(get_file_backend(str(out_dir)), LocalBackend)
+        if not local:
+            super().save_checkpoint(out_dir, filename, *args, **kwargs)
+            return
+        temporary = Path(out_dir, f'.{filename}.tmp')
+        try:
+            super().save_checkpoint(
+                str(out_dir), temporary.name, *args, **kwargs
+            )
+            if distributed.is_main_process():
+                with open(temporary, 'rb+') as file:
+                    os.fsync(file.fileno())
+                os.replace(temporary, Path(out_dir, filename))
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise UserError(
+                f'cannot write the checkpoint {Path(out_dir, filename)}: '
+                f'{error}. Free space or choose another --work-dir, then '
+                'continue with --resume'
+            ) from error
+
+    def load_checkpoint(self, filename, *args, **kwargs):
+        """Load weights; to resume or test, they must fit the model."""
+        exact = self._resuming or self._testing
+        if exact:
+            kwargs['strict'] = True
+        try:
+            return super().load_checkpoint(filename, *args, **kwargs)
+        except FileNotFoundError as error:
+            raise UserError(f'checkpoint {filename} does not exist') from error
+        except RuntimeError as error:
+            if not exact:
+                raise
+            raise UserError(
+                f'{filename} is not of the model in the config: {error}'
+            ) from error
+
+    def load_or_resume(self):
+        """Load or resume, from the newest intact checkpoint by default."""
+        if self._has_loaded or not self._resume:
+            super().load_or_resume()
+            return
+        automatic = self._resume == 'auto' or self._load_from is None
+        path = None if automatic else self._load_from
+        if automatic:
+            path = distributed.gather_objects(self._find_checkpoint())[0]
+            if isinstance(path, UserError):
+                raise path
+        elif '://' not in str(path):
+            damage = checkpoints.damage_of(path)
+            if damage:
+                raise UserError(f'checkpoint to resume from: {path} {damage}')
+        if path is None:
+            self.logger.info(
+                f'No checkpoint in {self.work_dir}: training from the start.'
+            )
+            if self._load_from is not None:
+                self.load_checkpoint(self._load_from)
+            return
+        self._resuming = True
+        try:
+            self.resume(path)
+        finally:
+            self._resuming = False
+
+    def test(self):
+        """Test; weights that do not fit the model are an error."""
+        self._testing = True
+        try:
+            return super().test()
+        finally:
+            self._testing = False
+
+    def call_hook(self, fn_name, **kwargs):
+        """Call the hooks, and do this class's part before or after them."""
+        if fn_name == 'before_val':
+            self._state_before_validation = checkpoints.random_state()
+        if fn_name == 'after_load_checkpoint':
+            self._take_over(kwargs['checkpoint'])
+        super().call_hook(fn_name, **kwargs)
+        if fn_name == 'before_save_checkpoint':
+            self._complete(kwargs['checkpoint'])
+        elif fn_name == 'after_val':
+            checkpoints.set_random_state(self._state_before_validation)
+        elif fn_name == self._stage_that_ends_setup():
+            if self._pending_random_state is not None:
+                checkpoints.set_random_state(self._pending_random_state)
+                self._pending_random_state = None
+
+    def wrap_model(self, model_wrapper_cfg, model):
+        """Wrap the model for distributed training, also on CPUs."""
+        if (
+            model_wrapper_cfg is None
+            and self.distributed
+            and not torch.cuda.is_available()
+        ):
+            return MMDistributedDataParallel(
+                module=model,
+                broadcast_buffers=False,
+                find_unused_parameters=self.cfg.get(
+                    'find_unused_parameters', False
+                ),
+            )
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    @staticmethod
+    def build_dataloader(dataloader, seed=None, diff_rank_seed=False):
+        """Build a data loader that leaves the global generator alone.
+
+        Otherwise each start of an iterator would draw from it, and a resumed
+        run, which starts one more, would differ.
+        """
+        if isinstance(dataloader, dict) and 'generator' not in dataloader:
+            generator = torch.Generator().manual_seed(seed or 0)
+            dataloader = dict(dataloader, generator=generator)
+        return BaseRunner.build_dataloader(
+            dataloader, seed=seed, diff_rank_seed=diff_rank_seed
+        )
+
+    def build_logger(self, *args, **kwargs):
+        """Build the logger, without lines that say nothing."""
+        logger = super().build_logger(*args, **kwargs)
+        logger.addFilter(_worth_reading)
+        return logger
+
+    def get_hooks_info(self):
+        """List the hooks in the order of their priority."""
+        return ', '.join(type(hook).__name__ for hook in self.hooks)
+
+    def _log_env(self, env_cfg):
+        """Log what one needs to repeat the run; upstream asks compilers."""
+        if torch.cuda.is_available():
+            device = torch.cuda.get_device_name()
+        else:
+            device = f'CPU, {torch.get_num_threads()} thread(s)'
+        self.logger.info(
+            f'medssl_mm {__version__}, torch {torch.__version__}, torchvision '
+            f'{torchvision.__version__}, mmengine {mmengine.__version__}, '
+            f'Python {platform.python_version()}; {self.world_size} '
+            f'process(es) on {device}; seed {self.seed}; work directory '
+            f'{self.work_dir}'
+        )
+
+    def _find_checkpoint(self):
+        if not distributed.is_main_process():
+            return None
+        try:
+            return checkpoints.find_intact(self.work_dir, self.logger.warning)
+        except UserError as error:
+            # To be raised on every rank, so that none waits for this one.
+            return error
+
+    def _stage_that_ends_setup(self):
+        # The stage after which an uninterrupted run stood when it saved.
+        if isinstance(self._train_loop, EpochBasedTrainLoop):
+            return 'before_train'
+        return 'before_train_epoch'
+
+    def _complete(self, checkpoint):
+        checkpoint['random_states'] = self._random_states
+        dropped = checkpoints.plain_checkpoint(checkpoint)
+        if dropped:
+            self.logger.warning(
+                'Log information that a checkpoint cannot hold was left out: '
+                + ', '.join(dropped)
+            )
+
+    def _take_over(self, checkpoint):
+        checkpoints.restore_history(checkpoint)
+        if not self._resuming:
+            return
+        states = checkpoint.get('random_states')
+        if states is not None and len(states) == self.world_size:
+            self._pending_random_state = states[self.rank]
+            return
+        found = 'none' if states is None else f'those of {len(states)}'
+        self.logger.warning(
+            f'This run has {self.world_size} process(es), the checkpoint '
+            f'holds the random states of {found}: training continues, but '
+            'not exactly as it would have without the interruption.'
+        )
+
+
+def _worth_reading(record):
+    return not str(record.msg).startswith(_NOISE)

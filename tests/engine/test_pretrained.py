@@ -1,0 +1,318 @@
+import copy
+import os
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torchvision
+from mmengine.logging import MMLogger
+from mmseg.models.backbones import ResNet
+
+from medssl_mm.engine.pretrained import (
+    CalibrateRandomBackboneHook,
+    LoadReportHook,
+    PretrainedBackbone,
+    load_pretrained_backbone,
+)
+from medssl_mm.errors import UserError
+from medssl_mm.registry import WEIGHT_INITIALIZERS
+
+
+@pytest.fixture(scope='module')
+def torchvision18():
+    torch.manual_seed(0)
+    net = torchvision.models.resnet18(weights=None)
+    net.train()
+    net(torch.randn(2, 3, 32, 32))  # moves the running statistics
+    return net.eval()
+
+
+def backbone(depth=18, in_channels=1, **kwargs):
+    net = ResNet(depth, in_channels=in_channels, **kwargs)
+    net.eval()  # returns None
+    return net
+
+
+def prefixed(state_dict, prefix):
+    return {prefix + name: value for name, value in state_dict.items()}
+
+
+def test_three_channel_stem_equals_grey_given_three_times(torchvision18):
+    net = backbone(out_indices=(3, ))
+    report = load_pretrained_backbone(net, torchvision18.state_dict())
+    grey = torch.randn(2, 1, 64, 64)
+    body = torch.nn.Sequential(*list(torchvision18.children())[:-2])
+    with torch.no_grad():
+        torch.testing.assert_close(
+            net(grey)[0], body(grey.expand(-1, 3, -1, -1)), rtol=1e-4,
+            atol=1e-5)
+    assert report.complete and len(report.loaded) == 100
+    assert report.ignored == (('fc', 2), )
+    assert 'conv1.weight: 3 -> 1 input channel (summed)' in str(report)
+
+
+def test_one_channel_stem_to_three(torchvision18):
+    source = backbone(in_channels=1)
+    net = backbone(in_channels=3)
+    load_pretrained_backbone(net, source.state_dict())
+    grey = torch.randn(1, 1, 32, 32)
+    torch.testing.assert_close(
+        net(grey.expand(-1, 3, -1, -1))[-1], source(grey)[-1], rtol=1e-4,
+        atol=1e-5)
+
+
+@pytest.mark.parametrize('prefix, container', [
+    ('backbone.', 'state_dict'),
+    ('module.backbone.', 'state_dict'),
+    ('module.encoder_q.', 'state_dict'),
+    ('', 'state_dict'),
+    ('', None),
+    ('module.', 'model'),
+    ('_feature_blocks.', 'vissl'),
+])
+def test_known_layouts(tmp_path, torchvision18, prefix, container):
+    weights = {
+        name: value
+        for name, value in torchvision18.state_dict().items()
+        if not name.startswith('fc.')
+    }
+    content = prefixed(weights, prefix)
+    # A momentum encoder must not be taken for the online one.
+    content.update({
+        name: value + 1
+        for name, value in prefixed(weights, 'module.encoder_k.').items()
+    })
+    if container == 'vissl':
+        content = dict(classy_state_dict=dict(
+            base_model=dict(model=dict(trunk=content))))
+    elif container:
+        content = {container: content, 'epoch': 3}
+    path = tmp_path / 'weights.pth'
+    torch.save(content, path)
+    net = backbone(in_channels=3)
+    report = load_pretrained_backbone(net, path)
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+    assert dict(report.ignored) == dict(encoder_k=len(weights))
+
+
+def test_parts_of_pretraining_are_listed_not_loaded():
+    content = prefixed(backbone().state_dict(), 'backbone.')
+    content.update({
+        'neck.fc.weight': torch.ones(1),
+        'queue': torch.ones(2, 2),
+        'decorrelation.running_moment': torch.ones(2),
+        'encoder_k.module.0.conv1.weight': torch.ones(1),
+    })
+    report = load_pretrained_backbone(backbone(), content)
+    assert dict(report.ignored) == dict(
+        neck=1, queue=1, decorrelation=1, encoder_k=1)
+    assert 'queue (1)' in str(report)
+
+
+def test_counter_of_batches_is_not_required():
+    content = {
+        f'backbone.{name}': value
+        for name, value in backbone().state_dict().items()
+        if 'num_batches_tracked' not in name
+    }
+    assert load_pretrained_backbone(backbone(), content).complete
+
+
+@pytest.mark.parametrize('change, message', [
+    (lambda s: s.pop('backbone.layer3.0.conv1.weight'),
+     '1 missing: layer3.0.conv1.weight'),
+    (lambda s: s.pop('backbone.bn1.running_mean'),
+     '1 missing: bn1.running_mean'),
+    (lambda s: s.update({'backbone.bn1.weight': torch.ones(1, 64, 1)}),
+     r'bn1.weight: \(1, 64, 1\) in the checkpoint, \(64,\) in the model'),
+    (lambda s: [s.pop(name) for name in list(s)] and s.update(
+        {'vit.cls_token': torch.ones(1)}),
+     r'no name of the backbone was recognised \(the file starts with vit'),
+])
+def test_any_weight_left_random_is_an_error(change, message):
+    content = prefixed(backbone().state_dict(), 'backbone.')
+    change(content)
+    net = backbone()
+    before = copy.deepcopy(net.state_dict())
+    with pytest.raises(UserError, match=message):
+        load_pretrained_backbone(net, content)
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name]), 'loaded by halves'
+
+
+def test_other_depth_is_named():
+    content = prefixed(backbone(50).state_dict(), 'backbone.')
+    with pytest.raises(
+            UserError, match='looks like ResNet-50, model is ResNet-18'):
+        load_pretrained_backbone(backbone(18), content)
+    deep_stem = backbone(18, deep_stem=True)
+    with pytest.raises(UserError, match=r'ResNet-18 with a deep stem'):
+        load_pretrained_backbone(deep_stem, backbone(18).state_dict())
+
+
+def test_unusable_files(tmp_path):
+    net = backbone()
+    with pytest.raises(UserError, match='none.pth does not exist'):
+        load_pretrained_backbone(net, tmp_path / 'none.pth')
+    whole = tmp_path / 'whole.pth'
+    torch.save(dict(state_dict=net.state_dict()), whole)
+    truncated = tmp_path / 'cut.pth'
+    truncated.write_bytes(whole.read_bytes()[:100_000])
+    text = tmp_path / 'text.pth'
+    text.write_text('no weights at all')
+    for path in (truncated, text):
+        with pytest.raises(UserError, match=path.name):
+            load_pretrained_backbone(net, path)
+    empty = tmp_path / 'empty.pth'
+    torch.save(dict(epoch=1, meta={}), empty)
+    with pytest.raises(
+            UserError, match='holds no weights: expected .* found epoch'):
+        load_pretrained_backbone(net, empty)
+
+
+class Payload:
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path), )
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path):
+    path, trace = tmp_path / 'bad.pth', tmp_path / 'ran'
+    torch.save(dict(state_dict={}, extra=Payload(trace)), path)
+    with pytest.raises(UserError, match='bad.pth'):
+        load_pretrained_backbone(backbone(), path)
+    assert not trace.exists()
+
+
+def test_initializer_through_init_cfg(tmp_path):
+    path = tmp_path / 'pretraining.pth'
+    source = backbone()
+    torch.save(
+        dict(state_dict=prefixed(source.state_dict(), 'backbone.')), path)
+    net = backbone(
+        init_cfg=dict(
+            type='medssl_mm.PretrainedBackbone', checkpoint=str(path)))
+    net.init_weights()
+    for name, value in source.state_dict().items():
+        assert torch.equal(net.state_dict()[name], value), name
+    assert net.random_weights is False
+
+
+def test_initializer_without_checkpoint_is_random_in_scale():
+    initializer = WEIGHT_INITIALIZERS.build(dict(type='PretrainedBackbone'))
+    assert isinstance(initializer, PretrainedBackbone)
+    net = backbone(50, zero_init_residual=True)
+    with torch.no_grad():
+        net.conv1.weight.fill_(7.)
+    initializer(net)
+    std = (2 / (64 * 49)) ** 0.5
+    assert net.conv1.weight.std().item() == pytest.approx(std, rel=0.1)
+    assert not net.layer1[0].bn3.weight.any()
+    assert net.random_weights is True
+
+
+def segmentor(num_classes=3):
+    from mmseg.registry import MODELS
+    return MODELS.build(
+        dict(
+            type='medssl_mm.FrozenEncoderDecoder',
+            backbone=dict(type='ResNet', depth=18, in_channels=1),
+            decode_head=dict(
+                type='medssl_mm.LinearHead',
+                in_channels=512,
+                num_classes=num_classes)))
+
+
+class Run:
+    """The attributes of a Runner that the hook reads."""
+
+    def __init__(self, model, training=True):
+        from mmengine.runner import IterBasedTrainLoop
+        self.model = model
+        self._load_from = 'given.pth'
+        self._train_loop = IterBasedTrainLoop.__new__(
+            IterBasedTrainLoop) if training else None
+
+
+def test_hook_fits_a_pretraining_checkpoint():
+    model, source = segmentor(), backbone()
+    checkpoint = dict(state_dict=prefixed(source.state_dict(), 'backbone.'))
+    checkpoint['state_dict']['queue'] = torch.ones(2)
+    head = model.decode_head.conv_seg.weight.clone()
+    LoadReportHook().after_load_checkpoint(Run(model), checkpoint)
+    model.load_state_dict(checkpoint['state_dict'], strict=True)
+    for name, value in source.state_dict().items():
+        assert torch.equal(model.backbone.state_dict()[name], value)
+    assert torch.equal(model.decode_head.conv_seg.weight, head)
+
+
+def test_hook_leaves_a_segmentation_checkpoint_and_is_strict():
+    model = segmentor()
+    checkpoint = dict(state_dict=model.state_dict())
+    before = checkpoint['state_dict']
+    hook = LoadReportHook()
+    hook.after_load_checkpoint(Run(model, training=False), checkpoint)
+    assert checkpoint['state_dict'] is before
+    other = dict(state_dict=segmentor(5).state_dict())
+    with pytest.raises(UserError, match='another model.*conv_seg.weight'):
+        hook.after_load_checkpoint(Run(model), other)
+
+
+def test_hook_refuses_to_test_without_decode_head():
+    checkpoint = dict(
+        state_dict=prefixed(backbone().state_dict(), 'backbone.'))
+    with pytest.raises(UserError, match='given.pth holds no decode head'):
+        LoadReportHook().after_load_checkpoint(
+            Run(segmentor(), training=False), checkpoint)
+
+
+def test_hook_lets_pretraining_models_alone():
+    checkpoint = dict(state_dict={'anything': torch.ones(1)})
+    LoadReportHook().after_load_checkpoint(
+        Run(torch.nn.Linear(1, 1)), checkpoint)
+    assert list(checkpoint['state_dict']) == ['anything']
+
+
+class Images(torch.utils.data.Dataset):
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(int(index))
+        return 5 + torch.randn(1, 32, 32, generator=generator)
+
+
+class Preprocessor(torch.nn.Module):
+
+    def forward(self, batch, training):
+        return dict(inputs=batch)
+
+
+def calibration_run(checkpoint):
+    model = segmentor()
+    PretrainedBackbone(checkpoint)(model.backbone)
+    model.data_preprocessor = Preprocessor()
+    loader = torch.utils.data.DataLoader(Images(), batch_size=4)
+    return SimpleNamespace(
+        model=model, iter=0, train_dataloader=loader,
+        logger=MMLogger.get_instance('calibration'))
+
+
+def test_only_a_random_backbone_is_calibrated(tmp_path):
+    path = tmp_path / 'pretraining.pth'
+    torch.save(
+        dict(state_dict=prefixed(backbone().state_dict(), 'backbone.')), path)
+    for checkpoint, changes in ((str(path), False), (None, True)):
+        run = calibration_run(checkpoint)
+        before = copy.deepcopy(run.model.state_dict())
+        CalibrateRandomBackboneHook(num_batches=2).before_train(run)
+        after = run.model.state_dict()
+        changed = {name for name in before
+                   if not torch.equal(before[name], after[name])}
+        assert bool(changed) == changes
+        assert all('running' in n or 'tracked' in n for n in changed)

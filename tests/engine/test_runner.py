@@ -1,0 +1,200 @@
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import RUNNERS
+
+from medssl_mm.engine import launch
+from medssl_mm.engine.checkpoints import random_state
+from medssl_mm.errors import UserError
+from tests.distributed import run_alone, run_processes
+from tests.engine import toy
+
+
+def _load(path):
+    return torch.load(path, weights_only=True)
+
+
+def _assert_identical(first, second, path=''):
+    assert type(first) is type(second), path
+    if isinstance(first, torch.Tensor):
+        assert torch.equal(first, second), path
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys(), path
+        for key in first:
+            _assert_identical(first[key], second[key], f'{path}.{key}')
+    elif isinstance(first, (list, tuple)):
+        assert len(first) == len(second), path
+        for i, pair in enumerate(zip(first, second, strict=True)):
+            _assert_identical(*pair, f'{path}.{i}')
+    else:
+        assert first == second, path
+
+
+def _assert_same_training_state(first, second):
+    for key in ('state_dict', 'optimizer', 'param_schedulers'):
+        _assert_identical(first[key], second[key], key)
+    _assert_identical(first['random_states'], second['random_states'], 'rng')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('by_epoch', [True, False], ids=['epochs', 'iters'])
+@pytest.mark.parametrize('num_workers', [0, 1])
+def test_killed_and_resumed_run_equals_a_straight_one(
+    tmp_path, by_epoch, num_workers
+):
+    last = 'epoch_4.pth' if by_epoch else 'iter_16.pth'
+    straight = toy.config(tmp_path / 'straight', by_epoch, num_workers)
+    run_alone(toy.train, straight)
+    killed = toy.config(
+        tmp_path / 'killed',
+        by_epoch,
+        num_workers,
+        custom_hooks=[dict(type='KillHook', iteration=10)],
+    )
+    assert run_alone(toy.train, killed) == -signal.SIGKILL
+    assert not (tmp_path / 'killed' / last).exists()
+    killed['custom_hooks'] = []
+    assert run_alone(toy.train, killed, 'auto') == 0
+    _assert_same_training_state(
+        _load(tmp_path / 'straight' / last), _load(tmp_path / 'killed' / last)
+    )
+
+
+def test_toy_training_depends_on_every_random_generator(tmp_path):
+    """Otherwise the test above would prove little."""
+    straight = toy.config(tmp_path / 'straight')
+    run_alone(toy.train, straight)
+    path = tmp_path / 'straight' / 'epoch_2.pth'
+    for name in ('python', 'torch'):
+        checkpoint = _load(path)
+        work_dir = tmp_path / name
+        run_alone(_spoil_and_train, str(work_dir), checkpoint, name)
+        end = _load(work_dir / 'epoch_4.pth')
+        reference = _load(tmp_path / 'straight' / 'epoch_4.pth')
+        assert not torch.equal(
+            end['state_dict']['queue'], reference['state_dict']['queue']
+        )
+
+
+def _spoil_and_train(work_dir, checkpoint, name):
+    Path(work_dir).mkdir()
+    states = checkpoint['random_states']
+    torch.manual_seed(99)
+    states[0][name] = random_state()[name]
+    path = Path(work_dir, 'epoch_2.pth')
+    torch.save(checkpoint, path)
+    toy.train(toy.config(work_dir), resume=str(path))
+
+
+def _train_on_two(work_dir, resume, *hooks):
+    settings = toy.config(
+        work_dir,
+        launcher='pytorch',
+        randomness=dict(seed=3, diff_rank_seed=True),
+        custom_hooks=list(hooks),
+        resume=resume,
+    )
+    RUNNERS.build(Config(settings)).train()
+
+
+def test_two_processes_resume_exactly_each_with_its_random_state(tmp_path):
+    straight, parts = str(tmp_path / 'straight'), str(tmp_path / 'parts')
+    run_processes(_train_on_two, 2, straight, False)
+    stop = dict(type='KillHook', iteration=5, gently=True)
+    with pytest.raises(ArithmeticError):
+        run_processes(_train_on_two, 2, parts, False, stop)
+    assert not (tmp_path / 'parts' / 'epoch_4.pth').exists()
+    run_processes(_train_on_two, 2, parts, 'auto')
+    end = _load(tmp_path / 'straight' / 'epoch_4.pth')
+    _assert_same_training_state(end, _load(tmp_path / 'parts' / 'epoch_4.pth'))
+    first, second = end['random_states']
+    assert not torch.equal(first['torch'], second['torch'])
+
+
+def test_truncated_newest_checkpoint_is_skipped(tmp_path, capfd):
+    toy.train(toy.config(tmp_path))
+    newest = tmp_path / 'epoch_4.pth'
+    reference = _load(newest)
+    newest.write_bytes(newest.read_bytes()[:-100])
+    runner = toy.train(toy.config(tmp_path), resume='auto')
+    assert 'epoch_4.pth is truncated' in capfd.readouterr().out
+    log = next(Path(runner.log_dir).glob('*.log')).read_text()
+    assert 'resumed epoch: 3' in log
+    _assert_same_training_state(_load(newest), reference)
+
+
+def test_no_intact_checkpoint_is_an_error(tmp_path):
+    (tmp_path / 'epoch_1.pth').write_bytes(b'PK\x03\x04 cut short')
+    with pytest.raises(UserError, match=r'no checkpoint .*epoch_1\.pth'):
+        toy.train(toy.config(tmp_path), resume='auto')
+
+
+def test_resume_without_any_checkpoint_starts_anew(tmp_path):
+    toy.train(toy.config(tmp_path), resume='auto')
+    assert (tmp_path / 'epoch_4.pth').exists()
+
+
+def test_resume_from_a_named_file_reports_its_damage(tmp_path):
+    broken = tmp_path / 'mine.pth'
+    broken.write_bytes(b'nothing')
+    with pytest.raises(UserError, match=r'mine\.pth is truncated or not'):
+        toy.train(toy.config(tmp_path), resume=str(broken))
+    with pytest.raises(UserError, match=r'other\.pth is not there'):
+        toy.train(toy.config(tmp_path), resume=str(tmp_path / 'other.pth'))
+
+
+def test_resume_from_another_model_is_an_error(tmp_path):
+    toy.train(toy.config(tmp_path))
+    checkpoint = _load(tmp_path / 'epoch_4.pth')
+    checkpoint['state_dict'].pop('backbone.0.weight')
+    torch.save(checkpoint, tmp_path / 'other.pth')
+    with pytest.raises(UserError, match=r'not of the model(.|\n)*backbone\.0'):
+        toy.train(
+            toy.config(tmp_path / 'new'), resume=str(tmp_path / 'other.pth')
+        )
+
+
+def test_failed_write_leaves_the_old_checkpoint_and_no_rest(
+    tmp_path, monkeypatch
+):
+    runner = toy.train(toy.config(tmp_path))
+    before = (tmp_path / 'epoch_4.pth').read_bytes()
+
+    def refuse(*args):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr('os.replace', refuse)
+    with pytest.raises(UserError, match=r'epoch_4\.pth: .*No space left'):
+        runner.save_checkpoint(str(tmp_path), 'epoch_4.pth')
+    assert (tmp_path / 'epoch_4.pth').read_bytes() == before
+    assert not list(tmp_path.glob('.*.tmp'))
+
+
+def test_three_checkpoints_are_kept(tmp_path):
+    toy.train(toy.config(tmp_path))
+    names = sorted(path.name for path in tmp_path.glob('*.pth'))
+    assert names == ['epoch_2.pth', 'epoch_3.pth', 'epoch_4.pth']
+
+
+def test_validation_does_not_alter_training(tmp_path):
+    without = toy.config(tmp_path / 'without')
+    for key in ('val_dataloader', 'val_evaluator', 'val_cfg'):
+        without[key] = None
+    toy.train(toy.config(tmp_path / 'with'))
+    toy.train(without)
+    _assert_same_training_state(
+        _load(tmp_path / 'with' / 'epoch_4.pth'),
+        _load(tmp_path / 'without' / 'epoch_4.pth'),
+    )
+
+
+def test_test_refuses_weights_that_do_not_fill_the_model(tmp_path):
+    torch.save({'state_dict': {'other': torch.ones(1)}}, tmp_path / 'a.pth')
+    runner = launch.make_runner(
+        Config(toy.config(tmp_path)), checkpoint=tmp_path / 'a.pth'
+    )
+    with pytest.raises(UserError, match='not of the model in the config'):
+        runner.test()

@@ -1,0 +1,34 @@
+# Common part of dist_train.sh and dist_test.sh, which source it: starts $TOOL
+# by torchrun. Arguments: CONFIG, processes per node, further arguments.
+CONFIG=$1
+PROCESSES=$2
+shift 2
+
+TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+PYTHON=${PYTHON:-python}
+NNODES=${NNODES:-1}
+NODE_RANK=${NODE_RANK:-0}
+if [ "$NNODES" -gt 1 ]; then
+    : "${MASTER_ADDR:?with NNODES > 1 set MASTER_ADDR to the first node}"
+    PORT=${PORT:-29500}
+else
+    MASTER_ADDR=${MASTER_ADDR:-127.0.0.1}
+    PORT=${PORT:-$("$PYTHON" -S -c 'import socket
+s = socket.socket()
+s.bind(("127.0.0.1", 0))
+print(s.getsockname()[1])')}
+fi
+
+# Otherwise torchrun takes one thread, or each process all cores.
+if [ -z "${OMP_NUM_THREADS:-}" ]; then
+    THREADS=$(($(nproc) / PROCESSES))
+    export OMP_NUM_THREADS=$((THREADS > 0 ? THREADS : 1))
+fi
+export MKL_NUM_THREADS=${MKL_NUM_THREADS:-$OMP_NUM_THREADS}
+export PYTHONPATH=$TOOLS/..${PYTHONPATH:+:$PYTHONPATH}
+
+exec "$PYTHON" -m torch.distributed.run \
+    --nnodes="$NNODES" --node-rank="$NODE_RANK" \
+    --master-addr="$MASTER_ADDR" --master-port="$PORT" \
+    --nproc-per-node="$PROCESSES" \
+    "$TOOLS/$TOOL" "$CONFIG" --launcher pytorch "$@"

@@ -1,0 +1,69 @@
+#!/usr/bin/env python
+r"""Evaluate a checkpoint on the test set of a config.
+
+Example:
+  python tools/test.py configs/segmentation/btcv/CONFIG.py \
+      work_dirs/CONFIG/iter_40000.pth --out work_dirs/CONFIG/metrics.json
+"""
+
+import argparse
+
+from medssl_mm.errors import run_tool
+
+
+def parse_args():
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint of that config')
+    parser.add_argument(
+        '--work-dir',
+        help='folder of logs and results (default: work_dir of the config, '
+        'or work_dirs/<name of the config>)',
+    )
+    parser.add_argument(
+        '--out', metavar='FILE', help='write the metrics to this JSON file too'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action='extend',
+        default=[],
+        metavar='KEY=VALUE',
+        help='change settings, e.g. test_dataloader.batch_size=4',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm'],
+        default='none',
+        help='set by dist_test.sh',
+    )
+    return parser.parse_args()
+
+
+def main():
+    """Build the Runner and test."""
+    args = parse_args()
+    # Late: importing torch and mmengine takes seconds.
+    import medssl_mm.registry  # noqa: F401
+    from medssl_mm.engine import launch
+    from medssl_mm.functional import distributed
+
+    config = launch.load_config(args.config, args.cfg_options)
+    runner = launch.make_runner(
+        config,
+        work_dir=args.work_dir,
+        launcher=args.launcher,
+        checkpoint=args.checkpoint,
+    )
+    metrics = runner.test()
+    if args.out:
+        launch.write_metrics(args.out, metrics)
+    distributed.leave()
+
+
+if __name__ == '__main__':
+    run_tool(main)

@@ -1,0 +1,88 @@
+#!/usr/bin/env python
+"""Train what a config describes: pretraining, segmentation, classification.
+
+Example:
+  python tools/train.py configs/selfsup/mocov2/CONFIG.py --amp --resume
+  bash tools/dist_train.sh configs/selfsup/mocov2/CONFIG.py 2 --seed 1
+"""
+
+import argparse
+
+from medssl_mm.errors import run_tool
+
+
+def parse_args():
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--work-dir',
+        help='folder of logs and checkpoints (default: work_dir of the '
+        'config, or work_dirs/<name of the config>)',
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='PATH',
+        help='continue from PATH; without PATH, or with "auto", from the '
+        'newest intact checkpoint of the work directory, if there is one',
+    )
+    parser.add_argument(
+        '--amp',
+        nargs='?',
+        const='bfloat16',
+        choices=['bfloat16', 'float16'],
+        help='mixed precision; bfloat16 (default) also works on CPUs',
+    )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate with the global batch size',
+    )
+    parser.add_argument('--seed', type=int, help='random seed')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action='extend',
+        default=[],
+        metavar='KEY=VALUE',
+        help='change settings, e.g. train_cfg.max_epochs=2 '
+        'train_dataloader.batch_size=16',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm'],
+        default='none',
+        help='set by dist_train.sh and slurm_train.sh',
+    )
+    return parser.parse_args()
+
+
+def main():
+    """Build the Runner and train."""
+    args = parse_args()
+    # Late: importing torch and mmengine takes seconds.
+    import medssl_mm.registry  # noqa: F401
+    from medssl_mm.engine import launch
+    from medssl_mm.functional import distributed
+
+    config = launch.load_config(args.config, args.cfg_options)
+    runner = launch.make_runner(
+        config,
+        work_dir=args.work_dir,
+        resume=args.resume,
+        amp=args.amp,
+        auto_scale_lr=args.auto_scale_lr,
+        seed=args.seed,
+        launcher=args.launcher,
+    )
+    runner.train()
+    distributed.leave()
+
+
+if __name__ == '__main__':
+    run_tool(main)
