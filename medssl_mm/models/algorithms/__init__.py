@@ -1,0 +1,5 @@
+"""Pretraining algorithms."""
+from .base import BaseAlgorithm
+from .moco import MultiLevelMoCo
+
+__all__ = ['BaseAlgorithm', 'MultiLevelMoCo']

@@ -1,0 +1,131 @@
+"""Momentum contrast with further loss terms on chosen stages."""
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from medssl_mm.functional.contrastive import unit_rows
+from medssl_mm.functional.distributed import (
+    gather,
+    rank,
+    shared_permutation,
+    world_size,
+)
+from medssl_mm.models.utils import ForeachEMA, KeyQueue, hoist_state
+from medssl_mm.registry import MODELS
+
+from .base import BaseAlgorithm
+
+
+@MODELS.register_module()
+class MultiLevelMoCo(BaseAlgorithm):
+    """Momentum contrast; the sum of its loss and of a list of further terms.
+
+    Method of `Improved Baselines with Momentum Contrastive Learning
+    <https://arxiv.org/abs/2003.04297>`_. Without further terms it computes
+    the same numbers as the host's ``MoCo`` and has its names in the state
+    dict. Differs from it in speed: the key encoder follows in one call for
+    all tensors, the queue is never copied, and on one process the batch is
+    not shuffled, which could not change any statistics there.
+
+    The first view is the query's, the second one the key's. Under autocast
+    the encoders run in reduced precision, normalisation, logits and
+    cross-entropy in float32.
+
+    Logged beside the loss terms: ``chance_level`` = log(K + 1), the
+    contrastive loss of a guess among K keys; ``queue_fill``, the share of the
+    queue (0-1) that holds keys rather than its random start;
+    ``contrastive_top1``, the share of queries (0-1) nearest to their own key.
+
+    Args:
+        backbone (dict): See :class:`BaseAlgorithm`.
+        neck (dict): See :class:`BaseAlgorithm`.
+        head (dict): Called as ``head(query, key, queue)`` with normalised
+            rows; returns the loss and the top-1 share.
+        queue_len (int): Number of negative keys, a multiple of the global
+            batch size and better smaller than the data set. Defaults to
+            65536.
+        feat_dim (int): Length of the embeddings. Defaults to 128.
+        ema_decay (float): Share of the old weights that the key encoder keeps
+            at a step. Defaults to 0.999.
+        **kwargs: ``multi_level_head``, ``channels_last``,
+            ``data_preprocessor`` and ``init_cfg`` of
+            :class:`BaseAlgorithm`.
+    """
+
+    def __init__(self,
+                 backbone: dict,
+                 neck: dict,
+                 head: dict,
+                 queue_len: int = 65536,
+                 feat_dim: int = 128,
+                 ema_decay: float = 0.999,
+                 **kwargs) -> None:
+        super().__init__(backbone=backbone, neck=neck, head=head, **kwargs)
+        self.encoder_k = ForeachEMA(self._followed(), ema_decay)
+        self.key_queue = KeyQueue(queue_len, feat_dim)
+        hoist_state(self, 'key_queue')  # the host's names: queue, queue_ptr
+        self.apply_memory_format()
+
+    def _followed(self) -> nn.Sequential:
+        """The parts of which the key encoder holds slow copies."""
+        parts = [self.backbone, self.neck]
+        necks = self.multi_level_head and self.multi_level_head.followed_necks(
+        )
+        return nn.Sequential(*parts, *([necks] if necks else []))
+
+    def loss(self, inputs: Sequence[Tensor], data_samples: Sequence = (),
+             **kwargs) -> dict[str, Tensor]:
+        """Compute all loss terms and log values, and queue the keys.
+
+        Shape: two views ``(N, C, H, W)``. Returns scalars.
+        """
+        images = self.views(inputs)
+        self.key_queue.check_batch(len(images[0]) * world_size())
+        query_maps, query = self.encode(self.backbone, self.neck, images[0])
+        # After the query's pass, because the running statistics that it
+        # changed are copied, too.
+        self.encoder_k.update_parameters(self._followed())
+        key_maps, key = self._encode_keys(images[1])
+        query, key = unit_rows(query), unit_rows(key)
+        loss, top1 = self.head(query, key, self.key_queue.rows)
+        logs = dict(loss_contrastive=loss)
+        if self.multi_level_head is not None:
+            logs.update(
+                self.multi_level_head(
+                    query_maps, key_maps, self.encoder_k.module[-1], images,
+                    data_samples))
+        self.key_queue.enqueue(key)
+        logs.update(self._log_values(loss, top1, len(query)))
+        return logs
+
+    def _log_values(self, loss: Tensor, top1: Tensor,
+                    batch_size: int) -> dict[str, Tensor]:
+        queue_len = self.key_queue.queue_len
+        keys_seen = self.encoder_k.steps * (batch_size * world_size())
+        return dict(
+            chance_level=torch.full_like(
+                loss.detach(), math.log(queue_len + 1)),
+            queue_fill=(keys_seen / queue_len).clamp(max=1),
+            contrastive_top1=top1)
+
+    @torch.no_grad()
+    def _encode_keys(self,
+                     images: Tensor) -> tuple[dict[int, Tensor], Tensor]:
+        """Encode with images of all processes mixed, return the own ones.
+
+        Mixing keeps the batch statistics from telling which keys belong to
+        which queries.
+        """
+        backbone, neck = self.encoder_k.module[:2]
+        processes = world_size()
+        if processes == 1:
+            return self.encode(backbone, neck, images)
+        order = shared_permutation(len(images) * processes, images.device)
+        mixed = gather(images)[order.view(processes, -1)[rank()]]
+        maps, embedding = self.encode(backbone, neck, self.lay_out(mixed))
+        own = order.argsort().view(processes, -1)[rank()]
+        wanted = self.multi_level_head.stages if self.multi_level_head else ()
+        maps = {stage: gather(maps[stage])[own] for stage in wanted}
+        return maps, gather(embedding)[own]

@@ -1,0 +1,1 @@
+"""Necks: from feature maps to embeddings."""

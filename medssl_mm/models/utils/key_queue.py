@@ -1,0 +1,106 @@
+"""The store of past keys that serve as negatives."""
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medssl_mm.errors import UserError
+from medssl_mm.functional.distributed import gather, world_size
+
+
+class KeyQueue(nn.Module):
+    """First-in first-out store of L2-normalised keys.
+
+    Method of `Momentum Contrast <https://arxiv.org/abs/1911.05722>`_, alg. 1.
+    The buffers ``queue`` (one key per column) and ``queue_ptr`` have
+    upstream's names and shapes, so that checkpoints can be exchanged. It
+    starts with random directions.
+
+    Args:
+        queue_len (int): Number of keys kept.
+        feat_dim (int): Length of a key. Defaults to 128.
+
+    Raises:
+        ValueError: When a size is not positive.
+    """
+
+    def __init__(self, queue_len: int, feat_dim: int = 128) -> None:
+        super().__init__()
+        if queue_len < 1 or feat_dim < 1:
+            raise ValueError(
+                'queue_len and feat_dim must be positive, got '
+                f'queue_len={queue_len}, feat_dim={feat_dim}')
+        self.queue_len = queue_len
+        self.register_buffer(
+            'queue', F.normalize(torch.randn(feat_dim, queue_len), dim=0))
+        self.register_buffer('queue_ptr', torch.zeros(1, dtype=torch.long))
+
+    @property
+    def rows(self) -> Tensor:
+        """The keys as rows, ``(K, D)``, a view."""
+        return self.queue.T
+
+    def check_batch(self, batch_size: int) -> None:
+        """Checks that whole batches fill the queue.
+
+        Args:
+            batch_size (int): Images per step over all processes.
+
+        Raises:
+            UserError: When the queue length is not a multiple of it.
+        """
+        if self.queue_len % batch_size == 0:
+            return
+        below = self.queue_len // batch_size * batch_size
+        near = [str(n) for n in (below, below + batch_size) if n > 0]
+        raise UserError(
+            f'queue_len={self.queue_len} is not a multiple of the global '
+            f'batch size {batch_size}; set queue_len={" or ".join(near)}, '
+            'or, if this is the last, incomplete batch of an epoch, set '
+            'drop_last=True in train_dataloader.')
+
+    @torch.no_grad()
+    def enqueue(self, keys: Tensor) -> None:
+        """Replaces the oldest keys by those of all processes.
+
+        Shape: keys ``(N, D)``, N per process.
+        """
+        self.check_batch(len(keys) * world_size())
+        keys = gather(keys)
+        # Index arithmetic on the device: reading the pointer as a number
+        # would make a GPU wait in every step.
+        slots = torch.arange(len(keys), device=self.queue.device)
+        slots = (slots + self.queue_ptr) % self.queue_len
+        self.queue.index_copy_(1, slots, keys.T.to(self.queue.dtype))
+        self.queue_ptr.add_(len(keys)).remainder_(self.queue_len)
+
+
+def hoist_state(module: nn.Module, child: str) -> None:
+    """Leaves a child's name out of the state dict of a module.
+
+    The child's tensors are saved and loaded under the names that they would
+    have as the module's own: how a part keeps the names of checkpoints
+    written before it was a part.
+
+    Args:
+        module (nn.Module): The owner.
+        child (str): Attribute name of the child.
+    """
+    module.register_state_dict_post_hook(partial(_hoist, child=child))
+    module.register_load_state_dict_pre_hook(partial(_lower, child=child))
+
+
+def _hoist(module: nn.Module, state_dict: dict, prefix: str,
+           *_, child: str) -> None:
+    old = f'{prefix}{child}.'
+    for name in [name for name in state_dict if name.startswith(old)]:
+        state_dict[prefix + name[len(old):]] = state_dict.pop(name)
+
+
+def _lower(module: nn.Module, state_dict: dict, prefix: str,
+           *_, child: str) -> None:
+    for name in dict(getattr(module, child).named_buffers()):
+        if prefix + name in state_dict:
+            state_dict[f'{prefix}{child}.{name}'] = state_dict.pop(
+                prefix + name)

@@ -1,0 +1,256 @@
+import copy
+import math
+
+import pytest
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from medssl_mm.functional.distributed import rank, world_size
+from tests.distributed import run_processes
+from tests.models.algorithms.toy import (
+    DECAY,
+    QUEUE,
+    backbone,
+    batches,
+    build_host,
+    build_ours,
+    train,
+)
+
+TERMS = [
+    dict(stage=3, loss=dict(type='medssl_mm.ToyMapDistance'),
+         neck=dict(type='medssl_mm.ToyProjector', channels=32), weight=0.5),
+    dict(stage=1, loss=dict(type='medssl_mm.ToyMapDistance')),
+]
+# Statistics that do not depend on how a batch is divided among processes.
+FIXED_STATISTICS = dict(backbone=backbone(norm_eval=True))
+
+
+def close(found, expected):
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def own_part(views):
+    """The images of this process."""
+    size = len(views[0]) // world_size()
+    part = slice(rank() * size, (rank() + 1) * size)
+    return [view[part] for view in views]
+
+
+def train_distributed(model, steps=3):
+    if world_size() > 1:
+        model = DistributedDataParallel(model)
+    torch.manual_seed(11)  # of the order in which the keys are mixed
+    return train(model, [own_part(views) for views in batches(steps)])
+
+
+def both_histories():
+    ours, host = build_ours(), build_host()
+    host.load_state_dict(ours.state_dict())  # strict: all names and shapes
+    return (train_distributed(ours), train_distributed(host),
+            ours.state_dict(), host.state_dict())
+
+
+@pytest.mark.parametrize('processes', [1, 2])
+def test_equals_the_host(processes):
+    """Loss, gradients, queue and both encoders over three steps."""
+    results = run_processes(
+        both_histories, processes) if processes > 1 else [both_histories()]
+    for ours, host, our_state, host_state in results:
+        for (our_logs, our_grads), (host_logs, host_grads) in zip(ours, host):
+            close(our_logs['loss_contrastive'], host_logs['loss'])
+            assert our_grads.keys() == host_grads.keys()
+            close(our_grads, host_grads)
+        assert our_state.keys() == host_state.keys()
+        assert our_state['queue_ptr'] == 3 * 8 % QUEUE
+        close(dict(our_state), dict(host_state))
+
+
+def history_and_state(levels):
+    model = build_ours(levels=levels, **FIXED_STATISTICS)
+    return train_distributed(model), model.state_dict()
+
+
+def test_two_processes_equal_one():
+    """Mixed keys and key maps return to their queries; queues hold all."""
+    history, state = history_and_state(TERMS)
+    results = run_processes(history_and_state, 2, TERMS)
+    for two, two_state in results:
+        for (_, grads), (_, expected) in zip(two, history):
+            close(grads, expected)
+        close(dict(two_state), dict(state))
+    for step, (logs, _) in enumerate(history):
+        for name, value in logs.items():
+            parts = [two[step][0][name] for two, _ in results]
+            close(torch.stack(parts).mean(), value)
+
+
+def test_gradient_reaches_the_query_side_only():
+    model = build_ours(levels=TERMS)
+    _, grads = train(model, batches(steps=1))[0]
+    for name, parameter in model.named_parameters():
+        learns = not name.startswith('encoder_k.')
+        assert (name in grads) == learns == parameter.requires_grad
+        if learns:
+            assert grads[name].abs().sum() > 0, name
+
+
+def test_key_encoder_follows_slowly():
+    """Including the necks of terms: copied first, then averaged."""
+    model = build_ours(levels=TERMS)
+    expected = None
+    for views in batches(steps=3):
+        sources = {
+            name: value.clone()
+            for name, value in model.named_parameters()
+            if value.requires_grad
+        }
+        train(model, [views])
+        if expected is None:
+            expected = sources
+        else:
+            expected = {
+                name: DECAY * value + (1 - DECAY) * sources[name]
+                for name, value in expected.items()
+            }
+    encoder = model.encoder_k.module
+    places = {'backbone': encoder[0], 'neck': encoder[1]}
+    for name, value in expected.items():
+        part, _, rest = name.partition('.')
+        if part == 'multi_level_head':
+            rest = rest.removeprefix('necks.')
+        close(places.get(part, encoder[-1]).get_parameter(rest), value)
+
+
+def test_terms_are_logged_and_weighted():
+    logs, _ = train(build_ours(levels=TERMS), batches(steps=1))[0]
+    unweighted = [dict(level, weight=1.) for level in TERMS]
+    full, _ = train(build_ours(levels=unweighted), batches(steps=1))[0]
+    close(logs['loss_stage3_toy_map_distance'],
+          0.5 * full['loss_stage3_toy_map_distance'])
+    assert {name for name in logs if 'loss' in name} == {
+        'loss_contrastive', 'loss_stage1_toy_map_distance',
+        'loss_stage3_toy_map_distance'
+    }
+
+
+def test_terms_leave_the_start_of_the_encoder():
+    """Runs with and without terms are paired: same seed, same weights."""
+    plain, other = build_ours(), build_ours(levels=TERMS)
+    for name, value in plain.backbone.state_dict().items():
+        assert torch.equal(other.backbone.state_dict()[name], value), name
+    for name, value in plain.neck.state_dict().items():
+        assert torch.equal(other.neck.state_dict()[name], value), name
+
+
+def test_log_values():
+    history = train(build_ours(), batches(steps=6))
+    for step, (logs, _) in enumerate(history, start=1):
+        assert logs['chance_level'].item() == pytest.approx(
+            math.log(QUEUE + 1))
+        assert logs['queue_fill'] == min(1., step * 8 / QUEUE)
+        assert 0 <= logs['contrastive_top1'] <= 1
+
+
+def test_equal_views_are_found():
+    """Right after the start the encoders agree, so equal images match."""
+    images = next(iter(batches()))[0]
+    logs, _ = train(build_ours(), [[images, images]])[0]
+    assert logs['contrastive_top1'] == 1
+    assert logs['loss_contrastive'] < logs['chance_level']
+
+
+@pytest.mark.parametrize('levels', [(), TERMS])
+def test_resume_is_exact(levels):
+    data = list(batches(steps=4))
+    straight = build_ours(levels=levels)
+    train(straight, data[:2], optimizer := torch.optim.SGD(
+        straight.parameters(), 0.05, momentum=0.9))
+    saved = copy.deepcopy((straight.state_dict(), optimizer.state_dict()))
+    train(straight, data[2:], optimizer)
+    resumed = build_ours(seed=1, levels=levels)
+    optimizer = torch.optim.SGD(resumed.parameters(), 0.05, momentum=0.9)
+    resumed.load_state_dict(saved[0])
+    optimizer.load_state_dict(saved[1])
+    train(resumed, data[2:], optimizer)
+    for name, value in straight.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+
+
+def test_channels_last_changes_nothing_but_the_layout():
+    plain, other = build_ours(), build_ours(channels_last=True)
+    logs, grads = train(plain, batches(steps=1))[0]
+    other_logs, other_grads = train(other, batches(steps=1))[0]
+    close(other_logs, logs)
+    torch.testing.assert_close(other_grads, grads, rtol=1e-3, atol=1e-4)
+    maps = other.extract_feat(next(iter(batches())))
+    stem = other.backbone.conv1(other.lay_out(torch.rand(2, 1, 32, 32)))
+    for found in (*maps, stem):
+        assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize('channels_last', [False, True])
+def test_bfloat16_stays_close(channels_last):
+    views = next(iter(batches()))
+    expected, grads = train(build_ours(), [views])[0]
+    model = build_ours(channels_last=channels_last)
+    with torch.autocast('cpu', torch.bfloat16):
+        logs = model(views, [], mode='loss')
+    assert logs['loss_contrastive'].dtype == torch.float32
+    torch.testing.assert_close(
+        logs['loss_contrastive'].detach(), expected['loss_contrastive'],
+        rtol=0.02, atol=0)
+    logs['loss_contrastive'].backward()
+    weight = model.neck.mlp[0].weight.grad
+    similarity = torch.cosine_similarity(
+        weight.flatten(), grads['neck.mlp.0.weight'].flatten(), dim=0)
+    assert similarity > 0.99
+    keys = model.key_queue.rows
+    torch.testing.assert_close(keys.norm(dim=1), torch.ones(QUEUE))
+
+
+def test_starts_from_a_checkpoint(tmp_path):
+    source = build_ours(seed=5)
+    train(source, batches(steps=1))
+    file = tmp_path / 'pretrained.pth'
+    torch.save(dict(state_dict=source.state_dict()), file)
+    model = build_ours(
+        backbone=backbone(
+            init_cfg=dict(
+                type='medssl_mm.PretrainedBackbone', checkpoint=str(file))))
+    model.init_weights()
+    close(dict(model.backbone.state_dict()),
+          dict(source.backbone.state_dict()))
+    model(next(iter(batches())), [], mode='loss')
+    close(model.encoder_k.module[0].layer4[1].conv2.weight,
+          source.backbone.layer4[1].conv2.weight)
+
+
+@pytest.mark.parametrize('views, message', [
+    ([torch.rand(4, 1, 32, 32)], r'two views .* got 1 view'),
+    ([torch.rand(4, 1, 32, 32)] * 3, 'got 3 view'),
+    (torch.rand(2, 1, 32, 32), 'got one tensor'),
+    ([torch.rand(4, 1, 32, 32), torch.rand(3, 1, 32, 32)], 'of the same N'),
+    ([torch.rand(1, 1, 32, 32)] * 2, 'batch of 1 image .* drop_last=True'),
+    ([torch.rand(5, 1, 32, 32)] * 2,
+     'queue_len=32 is not a multiple of the global batch size 5; set '
+     'queue_len=30 or 35'),
+])
+def test_wrong_batch(views, message):
+    model = build_ours()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=message):
+        model(views, [], mode='loss')
+    for name, value in model.state_dict().items():
+        assert torch.equal(before[name], value), name
+
+
+def test_wrong_ema_decay():
+    with pytest.raises(ValueError, match='ema_decay .* got 1.0'):
+        build_ours(ema_decay=1.0)
+
+
+def test_backbone_with_other_maps():
+    model = build_ours(backbone=backbone(out_indices=(3, 4)))
+    with pytest.raises(ValueError, match=r'returned 2 maps, .*stages \[4\]'):
+        model(next(iter(batches())), [], mode='loss')

@@ -1,0 +1,97 @@
+"""Small models for the tests of the algorithms."""
+import copy
+
+import torch
+from mmengine.registry import DefaultScope
+from torch import nn
+
+from medssl_mm.registry import MODELS
+
+QUEUE, DIM, DECAY, TEMPERATURE = 32, 16, 0.9, 0.2
+
+
+@MODELS.register_module(force=True)
+class ToyMapDistance(nn.Module):
+    """Mean squared distance of the maps."""
+
+    def forward(self, query, key, context):
+        return (query - key).square().mean()
+
+
+@MODELS.register_module(force=True)
+class ToyProjector(nn.Module):
+    """One linear layer at every position."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.layer = nn.Conv2d(channels, 8, 1)
+
+    def forward(self, level, view, context):
+        return self.layer(level)
+
+
+def backbone(**changes):
+    return dict(
+        type='mmselfsup.ResNet', depth=18, in_channels=1, base_channels=8,
+        stem_channels=8, norm_cfg=dict(type='BN'), **changes)
+
+
+def neck():
+    return dict(
+        type='mmselfsup.MoCoV2Neck', in_channels=64, hid_channels=32,
+        out_channels=DIM)
+
+
+def build_ours(seed=0, levels=(), **changes):
+    torch.manual_seed(seed)
+    settings = dict(
+        type='medssl_mm.MultiLevelMoCo', backbone=backbone(), neck=neck(),
+        head=dict(type='medssl_mm.InfoNCELoss', temperature=TEMPERATURE),
+        queue_len=QUEUE, feat_dim=DIM, ema_decay=DECAY)
+    if levels:
+        settings['multi_level_head'] = dict(
+            type='medssl_mm.MultiLevelHead', levels=list(levels))
+    return MODELS.build(copy.deepcopy({**settings, **changes})).train()
+
+
+def build_host(seed=0):
+    torch.manual_seed(seed)
+    with DefaultScope.overwrite_default_scope('mmselfsup'):
+        return MODELS.build(
+            dict(
+                type='mmselfsup.MoCo', backbone=backbone(), neck=neck(),
+                head=dict(
+                    type='mmselfsup.ContrastiveHead',
+                    loss=dict(type='mmcls.CrossEntropyLoss'),
+                    temperature=TEMPERATURE),
+                queue_len=QUEUE, feat_dim=DIM, momentum=DECAY))
+
+
+def batches(steps=3, batch=8, size=64, seed=7):
+    """Return pairs of views, each pair of one batch."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        images = torch.rand(batch, 1, size, size, generator=generator)
+        noise = torch.rand(2, batch, 1, size, size, generator=generator)
+        yield [images + 0.3 * noise[0], images + 0.3 * noise[1]]
+
+
+def train(model, data, optimizer=None):
+    """Train; return the logs and the gradients of each step."""
+    optimizer = optimizer or torch.optim.SGD(
+        model.parameters(), 0.05, momentum=0.9, weight_decay=1e-4)
+    history = []
+    for views in data:
+        logs = model(views, [], mode='loss')
+        total = sum(value for name, value in logs.items() if 'loss' in name)
+        optimizer.zero_grad()
+        total.backward()
+        grads = {
+            name.removeprefix('module.'): parameter.grad.clone()
+            for name, parameter in model.named_parameters()
+            if parameter.grad is not None
+        }
+        optimizer.step()
+        history.append((
+            {name: value.detach() for name, value in logs.items()}, grads))
+    return history

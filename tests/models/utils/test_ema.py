@@ -1,0 +1,94 @@
+import copy
+
+import pytest
+import torch
+from mmengine.model import ExponentialMovingAverage
+from torch import nn
+
+from medssl_mm.models.utils import ForeachEMA
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2))
+
+
+def change(model):
+    """What a training step does: other weights, other statistics."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    model(torch.randn(8, 1, 4, 4))
+
+
+def assert_same_state(one, other):
+    one, other = one.state_dict(), other.state_dict()
+    assert list(one) == list(other)
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('decay', [0.9, 0.999])
+def test_equals_the_host(decay):
+    model = network()
+    ours = ForeachEMA(model, decay)
+    host = ExponentialMovingAverage(model, momentum=1 - decay)
+    for _ in range(4):
+        change(model)
+        ours.update_parameters(model)
+        host.update_parameters(model)
+        assert_same_state(ours, host)
+
+
+def test_weighs_old_and_new():
+    model, decay = nn.Linear(1, 1, bias=False), 0.75
+    average = ForeachEMA(model, decay)
+    values = [2., -1., 5.]
+    for value in values:
+        nn.init.constant_(model.weight, value)
+        average.update_parameters(model)
+    expected = decay * (decay * 2. + (1 - decay) * -1.) + (1 - decay) * 5.
+    assert average.module.weight.item() == pytest.approx(expected)
+
+
+def test_saved_average_goes_on():
+    model = network()
+    average = ForeachEMA(model, 0.9)
+    for _ in range(2):
+        change(model)
+        average.update_parameters(model)
+    resumed = ForeachEMA(network(seed=1), 0.9)
+    resumed.load_state_dict(copy.deepcopy(average.state_dict()))
+    change(model)
+    average.update_parameters(model)
+    resumed.update_parameters(model)
+    assert_same_state(average, resumed)
+
+
+def test_fresh_state_copies_again():
+    """A loaded step count of 0 means that the weights are to be copied."""
+    model = network()
+    average = ForeachEMA(model, 0.9)
+    fresh = copy.deepcopy(average.state_dict())
+    change(model)
+    average.update_parameters(model)
+    average.load_state_dict(fresh)
+    change(model)
+    average.update_parameters(model)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(average.module.state_dict()[name], value)
+
+
+def test_average_gets_no_gradient():
+    model = network()
+    average = ForeachEMA(model, 0.9)
+    average.update_parameters(model)
+    assert not any(p.requires_grad for p in average.parameters())
+    assert all(p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize('decay', [0, 1, 1.5, -0.1])
+def test_wrong_decay(decay):
+    with pytest.raises(ValueError, match=f'ema_decay .* got {decay}'):
+        ForeachEMA(network(), decay)

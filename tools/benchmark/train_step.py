@@ -1,0 +1,322 @@
+"""Time one MoCo v2 training step of this package and of two others.
+
+Compares medssl_mm.MultiLevelMoCo with mmselfsup's MoCo and with a step made
+of lightly's building blocks: same ResNet, batch, image size, queue, projector
+and optimizer, random grey images, no input pipeline. The contenders take
+turns within each round, so that whatever else the machine does hits all of
+them alike; read the ratios rather than the milliseconds.
+"""
+import argparse
+import copy
+import json
+import os
+import platform
+import statistics
+import time
+
+from medssl_mm.errors import UserError, run_tool
+
+EXAMPLE = """example:
+  python tools/benchmark/train_step.py --arch resnet18 --size 96 --batch 16
+  python tools/benchmark/train_step.py --device cuda --arch resnet50 \\
+      --size 224 --batch 64 --queue 65536 --output work_dirs/train_step.json
+"""
+WIDTH = dict(resnet18=512, resnet50=2048)
+EMBEDDING = 128
+TEMPERATURE = 0.2
+DECAY = 0.999
+# variant: (autocast dtype or None, channels innermost)
+VARIANTS = {
+    'float32': (None, False),
+    'float32-channels_last': (None, True),
+    'bfloat16': ('bfloat16', True),
+    'float16': ('float16', True),
+}
+BASELINE = ('mmselfsup', 'float32')
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--arch', choices=WIDTH, default='resnet18')
+    parser.add_argument(
+        '--size', type=int, default=96, help='image side in pixels (96)')
+    parser.add_argument(
+        '--batch', type=int, default=16, help='images per step (16)')
+    parser.add_argument(
+        '--queue', type=int, default=65536, help='number of keys (65536)')
+    parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
+    parser.add_argument(
+        '--steps', type=int, default=10, help='measured rounds (10)')
+    parser.add_argument(
+        '--burst',
+        type=int,
+        help='steps of one contender per round (1 on the CPU, 10 on a GPU)')
+    parser.add_argument(
+        '--threads', type=int, help='CPU threads (all that torch finds)')
+    parser.add_argument(
+        '--variants',
+        nargs='+',
+        choices=VARIANTS,
+        help='arithmetic to compare (all that the device has)')
+    parser.add_argument(
+        '--packages',
+        nargs='+',
+        choices=BUILDERS,
+        default=list(BUILDERS),
+        help='contenders (all)')
+    parser.add_argument('--output', help='JSON file to write')
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+    if args.queue % args.batch:
+        raise UserError(
+            f'--queue {args.queue} is not a multiple of --batch {args.batch}')
+    if args.output and os.path.exists(args.output):
+        raise UserError(
+            f'{args.output} exists; remove it or choose another --output')
+    if min(args.size, args.steps, args.batch - 1) < 1:
+        raise UserError('--size and --steps must be >= 1, --batch >= 2')
+    import torch
+    if args.device == 'cuda' and not torch.cuda.is_available():
+        raise UserError('--device cuda: torch finds no GPU')
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    # As a run of tools/train.py has it.
+    torch.backends.cudnn.benchmark = True
+    variants = args.variants or [
+        name for name in VARIANTS if name != 'float16' or args.device == 'cuda'
+    ]
+    times = measure(args, variants)
+    rows = summarise(times)
+    report = dict(
+        settings=vars(args), environment=environment(args), results=rows)
+    print_table(report)
+    if args.output:
+        os.makedirs(os.path.dirname(args.output) or '.', exist_ok=True)
+        temporary = args.output + '.tmp'
+        with open(temporary, 'w') as file:
+            json.dump(report, file, indent=2)
+        os.replace(temporary, args.output)
+        print(f'written to {args.output}')
+
+
+def measure(args, variants):
+    """Return the seconds per step, {(package, variant): [one per round]}."""
+    import torch
+    from rich.progress import track
+    steps = {}
+    for variant in variants:
+        dtype, channels_last = VARIANTS[variant]
+        for package in args.packages:
+            torch.manual_seed(0)
+            model, loss = BUILDERS[package](args, channels_last)
+            steps[package, variant] = make_step(args, model, loss, dtype,
+                                                channels_last)
+    burst = args.burst or (10 if args.device == 'cuda' else 1)
+    times = {name: [] for name in steps}
+    for step in steps.values():
+        for _ in range(3):
+            step()
+    for index in track(range(args.steps), description='rounds'):
+        names = list(steps)
+        # Another contender goes first in every round.
+        for name in names[index % len(names):] + names[:index % len(names)]:
+            synchronize(args.device)
+            start = time.perf_counter()
+            for _ in range(burst):
+                steps[name]()
+            synchronize(args.device)
+            times[name].append((time.perf_counter() - start) / burst)
+    return times
+
+
+def make_step(args, model, loss, dtype, channels_last):
+    """Return a function that does one training step on fixed images."""
+    import torch
+    views = [
+        torch.rand(args.batch, 1, args.size, args.size, device=args.device)
+        for _ in range(2)
+    ]
+    if channels_last:
+        views = [
+            view.contiguous(memory_format=torch.channels_last)
+            for view in views
+        ]
+    optimizer = torch.optim.SGD([p for p in model.parameters()
+                                 if p.requires_grad], lr=0.03, momentum=0.9,
+                                weight_decay=1e-4, fused=True)
+    half = dtype == 'float16'
+    scaler = torch.amp.GradScaler(args.device, enabled=half)
+
+    def step():
+        with torch.autocast(
+                args.device,
+                dtype=getattr(torch, dtype or 'bfloat16'),
+                enabled=dtype is not None):
+            value = loss(views)
+        optimizer.zero_grad()
+        scaler.scale(value).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+    return step
+
+
+def build_ours(args, channels_last):
+    from medssl_mm.registry import MODELS
+    model = MODELS.build(
+        dict(
+            type='medssl_mm.MultiLevelMoCo',
+            **host_parts(args),
+            head=dict(type='medssl_mm.InfoNCELoss', temperature=TEMPERATURE),
+            ema_decay=DECAY,
+            channels_last=channels_last)).to(args.device)
+    return model, lambda views: model(
+        views, [], mode='loss')['loss_contrastive']
+
+
+def build_mmselfsup(args, channels_last):
+    import torch
+    from mmengine.registry import DefaultScope
+
+    from medssl_mm.registry import MODELS
+    with DefaultScope.overwrite_default_scope('mmselfsup'):
+        model = MODELS.build(
+            dict(
+                type='mmselfsup.MoCo',
+                **host_parts(args),
+                head=dict(
+                    type='mmselfsup.ContrastiveHead',
+                    loss=dict(type='mmcls.CrossEntropyLoss'),
+                    temperature=TEMPERATURE),
+                momentum=DECAY)).to(args.device)
+    if channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    return model, lambda views: model(views, [], mode='loss')['loss']
+
+
+def host_parts(args):
+    width = WIDTH[args.arch]
+    return dict(
+        backbone=dict(
+            type='mmselfsup.ResNet',
+            depth=int(args.arch.removeprefix('resnet')),
+            in_channels=1,
+            norm_cfg=dict(type='BN')),
+        neck=dict(
+            type='mmselfsup.MoCoV2Neck',
+            in_channels=width,
+            hid_channels=width,
+            out_channels=EMBEDDING),
+        queue_len=args.queue,
+        feat_dim=EMBEDDING)
+
+
+def build_lightly(args, channels_last):
+    import torch
+    import torchvision
+    from lightly.loss import NTXentLoss
+    from lightly.models.modules import MoCoProjectionHead
+    from lightly.models.utils import deactivate_requires_grad, update_momentum
+    from torch import nn
+    width = WIDTH[args.arch]
+    backbone = getattr(torchvision.models, args.arch)()
+    backbone.conv1 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
+    backbone.fc = nn.Identity()
+    model = nn.Sequential(backbone, MoCoProjectionHead(width, width,
+                                                       EMBEDDING))
+    model = model.to(args.device)
+    if channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    follower = copy.deepcopy(model)
+    deactivate_requires_grad(follower)
+    criterion = NTXentLoss(
+        temperature=TEMPERATURE, memory_bank_size=(args.queue, EMBEDDING))
+    criterion = criterion.to(args.device)
+
+    def loss(views):
+        update_momentum(model, follower, DECAY)
+        query = model(views[0])
+        with torch.no_grad():
+            key = follower(views[1])
+        return criterion(query, key)
+
+    return model, loss
+
+
+BUILDERS = dict(
+    medssl_mm=build_ours, mmselfsup=build_mmselfsup, lightly=build_lightly)
+
+
+def synchronize(device):
+    if device == 'cuda':
+        import torch
+        torch.cuda.synchronize()
+
+
+def summarise(times):
+    """Return one row per contender: median time and speed ratios."""
+    rows = []
+    for (package, variant), seconds in times.items():
+        row = dict(
+            package=package,
+            variant=variant,
+            milliseconds=1e3 * statistics.median(seconds),
+            milliseconds_quartiles=[
+                1e3 * q for q in statistics.quantiles(seconds, n=4)
+            ] if len(seconds) > 1 else None)
+        for name, other in (('stock', BASELINE), ('same', ('mmselfsup',
+                                                           variant)),
+                            ('lightly', ('lightly', variant))):
+            # Ratios of the same round, then their median.
+            row[f'times_faster_than_{name}'] = statistics.median(
+                b / a for a, b in zip(seconds, times[other])
+            ) if other in times else None
+        rows.append(row)
+    return rows
+
+
+def environment(args):
+    import torch
+    name = platform.processor()
+    if os.path.exists('/proc/cpuinfo'):
+        with open('/proc/cpuinfo') as file:
+            name = next((line.split(':')[1].strip() for line in file
+                         if line.startswith('model name')), name)
+    return dict(
+        torch=torch.__version__,
+        cpu=name,
+        threads=torch.get_num_threads(),
+        gpu=torch.cuda.get_device_name()
+        if args.device == 'cuda' else None)
+
+
+def print_table(report):
+    from rich.console import Console
+    from rich.table import Table
+    settings, where = report['settings'], report['environment']
+    table = Table(
+        title='MoCo v2 step, {arch}, {size} px, batch {batch}, queue {queue}'.
+        format(**settings),
+        caption=f'{where["gpu"] or where["cpu"]}, {where["threads"]} threads,'
+        f' torch {where["torch"]}; medians of {settings["steps"]} rounds')
+    for column in ('package', 'arithmetic', 'ms / step', 'x mmselfsup float32',
+                   'x mmselfsup', 'x lightly'):
+        table.add_column(
+            column, justify='left' if column[0] in 'pa' else 'right')
+    for row in report['results']:
+        ratios = (row[f'times_faster_than_{name}']
+                  for name in ('stock', 'same', 'lightly'))
+        table.add_row(
+            row['package'], row['variant'], f'{row["milliseconds"]:.1f}',
+            *('' if ratio is None else f'{ratio:.2f}' for ratio in ratios))
+    Console().print(table)
+
+
+if __name__ == '__main__':
+    run_tool(main)
