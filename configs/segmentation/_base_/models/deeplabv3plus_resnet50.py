@@ -1,0 +1,43 @@
+# DeepLabv3+ on a ResNet-50 dilated to stride 8, everything trained. Data sets
+# set num_classes of both heads.
+loss_decode = [
+    dict(type='CrossEntropyLoss', avg_non_ignore=True),
+    dict(type='medssl_mm.SoftDiceLoss'),
+]
+model = dict(
+    type='EncoderDecoder',
+    # Images are normalised by the transforms of the data set.
+    data_preprocessor=dict(type='SegDataPreProcessor', size_divisor=8),
+    backbone=dict(
+        type='ResNet',  # not V1c: pretraining has the plain 7x7 stem
+        depth=50,
+        in_channels=1,
+        strides=(1, 2, 1, 1),
+        dilations=(1, 1, 2, 4),
+        contract_dilation=True,
+        # FILE: --cfg-options model.backbone.init_cfg.checkpoint=FILE
+        init_cfg=dict(type='medssl_mm.PretrainedBackbone', checkpoint=None)),
+    decode_head=dict(
+        type='DepthwiseSeparableASPPHead',
+        in_channels=2048,
+        in_index=3,
+        channels=512,
+        dilations=(1, 12, 24, 36),
+        c1_in_channels=256,
+        c1_channels=48,
+        norm_cfg=dict(type='BN'),
+        align_corners=False,
+        loss_decode=loss_decode),
+    auxiliary_head=dict(
+        type='FCNHead',
+        in_channels=1024,
+        in_index=2,
+        channels=256,
+        num_convs=1,
+        concat_input=False,
+        norm_cfg=dict(type='BN'),
+        align_corners=False,
+        loss_decode=dict(
+            type='CrossEntropyLoss', avg_non_ignore=True, loss_weight=0.4)),
+    test_cfg=dict(mode='whole'))
+sync_bn = 'torch'  # over several GPUs; CPUs and single GPUs keep plain BN

@@ -1,0 +1,29 @@
+# Linear decoder on a frozen ResNet-50 dilated to stride 8. Data sets set
+# model.decode_head.num_classes.
+model = dict(
+    type='medssl_mm.FrozenEncoderDecoder',
+    # Images are normalised by the transforms of the data set.
+    data_preprocessor=dict(type='SegDataPreProcessor', size_divisor=8),
+    backbone=dict(
+        type='ResNet',  # not V1c: pretraining has the plain 7x7 stem
+        depth=50,
+        in_channels=1,
+        strides=(1, 2, 1, 1),
+        dilations=(1, 1, 2, 4),
+        contract_dilation=True,
+        # Random features need their residual branches.
+        zero_init_residual=False,
+        # FILE: --cfg-options model.backbone.init_cfg.checkpoint=FILE
+        init_cfg=dict(type='medssl_mm.PretrainedBackbone', checkpoint=None)),
+    decode_head=dict(
+        type='medssl_mm.LinearHead',
+        in_channels=2048,
+        in_index=3,
+        align_corners=False,
+        loss_decode=[
+            dict(type='CrossEntropyLoss', avg_non_ignore=True),
+            dict(type='medssl_mm.SoftDiceLoss'),
+        ]),
+    test_cfg=dict(mode='whole'))
+custom_hooks = [dict(type='medssl_mm.CalibrateRandomBackboneHook')]
+sync_bn = 'torch'  # over several GPUs; CPUs and single GPUs keep plain BN

@@ -1,0 +1,19 @@
+# AdamW for fine-tuning on small images, 1000 iterations.
+_base_ = '../volume_metric.py'
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.01),
+    clip_grad=dict(max_norm=5.0))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, end=50, by_epoch=False),
+    dict(
+        type='PolyLR',
+        eta_min=1e-6,
+        power=0.9,
+        begin=50,
+        end=1000,
+        by_epoch=False),
+]
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=1000, val_interval=250)
+default_hooks = dict(checkpoint=dict(interval=250))
+auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -1,0 +1,62 @@
+"""Label volumes as NIfTI on the grid of the source image."""
+import os
+from pathlib import Path
+
+import numpy as np
+
+from medssl_mm.datasets.store import CaseInfo, to_source_grid
+from medssl_mm.errors import UserError
+
+
+def write_label_nifti(volume: np.ndarray,
+                      case: CaseInfo,
+                      path: str | Path,
+                      header=None) -> None:
+    """Write labels on the source grid with the source affine.
+
+    Args:
+        volume (np.ndarray): Class per voxel, in the store's orientation.
+        case (CaseInfo): Case with its source grid.
+        path (str | Path): Ends with .nii or .nii.gz.
+        header (nibabel header, optional): Header of the source NIfTI, whose
+            sform and qform codes are kept. Defaults to None.
+
+    Shape: volume ``(Z, H, W)``, uint8.
+
+    Raises:
+        UserError: If the case has no source grid, the name is no NIfTI name,
+            or the file cannot be written.
+    """
+    import nibabel as nib
+    path = Path(path)
+    if case.source_affine is None:
+        raise UserError(
+            f'case {case.case_id} has no affine (it was imported from images '
+            'without geometry), so it cannot be written as NIfTI')
+    suffix = '.nii.gz' if path.name.endswith('.nii.gz') else '.nii'
+    if not path.name.endswith(suffix):
+        raise UserError(f'{path} must end with .nii or .nii.gz')
+    affine = np.asarray(case.source_affine, dtype=float)
+    labels = np.ascontiguousarray(to_source_grid(volume, case)).astype(
+        np.uint8)
+    image = nib.Nifti1Image(labels, affine)
+    image.header.set_xyzt_units('mm')
+    if header is None:
+        image.set_sform(affine, code='scanner')
+        image.set_qform(affine, code='scanner')
+    else:
+        sform, sform_code = header.get_sform(coded=True)
+        qform, qform_code = header.get_qform(coded=True)
+        image.set_sform(sform, int(sform_code))
+        image.set_qform(qform, int(qform_code))
+        if not sform_code and not qform_code:
+            image.header.set_zooms(header.get_zooms()[:3])
+    temporary = path.with_name(f'.{os.getpid()}.{path.name}')
+    try:
+        nib.save(image, temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(
+            f'cannot write {path}: {error.strerror or error}') from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,458 @@
+"""Slices back to volumes, volumes to scores."""
+import logging
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+
+from medssl_mm.datasets.store import CaseInfo, open_store
+from medssl_mm.errors import UserError
+from medssl_mm.functional.distributed import gather_objects, is_main_process
+from medssl_mm.registry import METRICS
+
+from .bootstrap import FEW_PATIENTS
+from .report import CaseResult, Evaluation, format_table, write_evaluation
+from .scoring import score_case
+
+
+@dataclass(frozen=True)
+class SliceResult:
+    """One predicted slice, small enough to keep all of a data set.
+
+    Args:
+        case_id (str): Case the slice belongs to.
+        index (int): Slice number in the case.
+        shape (tuple[int, int]): Height and width.
+        prediction (bytes): Compressed uint8 labels.
+        reference (bytes, optional): The same of the ground truth, only when
+            it cannot be read from a store.
+        store_root (str, optional): Folder of the slice store.
+        patient_id (str): Patient of the case.
+        spacing (tuple, optional): (z, y, x) in mm.
+        protocol (str, optional): Name of the split.
+        split_hash (str, optional): Hash of the split.
+    """
+
+    case_id: str
+    index: int
+    shape: tuple[int, int]
+    prediction: bytes
+    reference: bytes | None
+    store_root: str | None
+    patient_id: str
+    spacing: tuple[float, float, float] | None
+    protocol: str | None
+    split_hash: str | None
+
+    def labels(self, content: bytes) -> np.ndarray:
+        """Decompress labels. Shape: returns ``(H, W)``, uint8."""
+        return np.frombuffer(
+            zlib.decompress(content), np.uint8).reshape(self.shape)
+
+
+def _pack(mask) -> tuple[tuple[int, int], bytes]:
+    """Compress a label map of shape ``(H, W)`` or ``(1, H, W)``."""
+    mask = mask['data'] if isinstance(mask, Mapping) else mask.data
+    mask = np.ascontiguousarray(mask.cpu().numpy().astype(np.uint8))
+    mask = mask.reshape(mask.shape[-2:])
+    return mask.shape, zlib.compress(mask, 1)
+
+
+def group_slices(
+        results: Sequence[SliceResult]) -> dict[str, list[SliceResult]]:
+    """Sort slices into cases and drop identical duplicates.
+
+    Samplers repeat slices to give every process the same number of batches;
+    such copies are equal. Unequal ones mean that the prediction depends on
+    something else than the slice.
+
+    Args:
+        results (Sequence[SliceResult]): In any order.
+
+    Returns:
+        dict[str, list[SliceResult]]: Slices by case, both sorted.
+
+    Raises:
+        UserError: If one slice has two different predictions.
+    """
+    cases: dict[str, dict[int, SliceResult]] = {}
+    for result in results:
+        slices = cases.setdefault(result.case_id, {})
+        known = slices.setdefault(result.index, result)
+        if known != result:
+            raise UserError(
+                f'case {result.case_id}: slice {result.index} was predicted '
+                'twice with different results or from different stores; '
+                'remove random transforms from the test pipeline and give '
+                'each case a name of its own')
+    return {
+        case: [slices[index] for index in sorted(slices)]
+        for case, slices in sorted(cases.items())
+    }
+
+
+def _require_all(case_id: str, expected: Sequence[int],
+                 slices: Sequence[SliceResult]) -> None:
+    found = [result.index for result in slices]
+    missing = sorted(set(expected) - set(found))
+    if missing:
+        raise UserError(
+            f'case {case_id}: {len(missing)} of {len(expected)} slices were '
+            f'not predicted (first: {missing[0]}); a volume is scored only '
+            'when complete: serve every slice in the test dataset '
+            '(min_foreground=0, skip_blank=False, drop_last=False)')
+    extra = sorted(set(found) - set(expected))
+    if extra:
+        raise UserError(
+            f'case {case_id}: slice {extra[0]} was predicted but has no '
+            f'label ({len(expected)} slices have one); use labelled=True in '
+            'the test dataset')
+
+
+def map_labels(labels: np.ndarray,
+               label_map: Mapping[int, int] | None) -> np.ndarray:
+    """Rename labels by a table; labels it does not name stay.
+
+    Shape: labels ``(...)``, uint8; returns the same.
+    """
+    if not label_map:
+        return labels
+    table = np.arange(256, dtype=np.uint8)
+    for old, new in label_map.items():
+        table[int(old)] = int(new)
+    return table[labels]
+
+
+def rebuild_case(
+    slices: Sequence[SliceResult],
+    classes: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, CaseInfo | None]:
+    """Stack the slices of one case and fetch their ground truth.
+
+    Args:
+        slices (Sequence[SliceResult]): All slices of the case, sorted.
+        classes (Sequence[str]): Class names, background first.
+
+    Shape: returns two ``(Z, H, W)`` uint8 volumes, of the labelled slices.
+
+    Raises:
+        UserError: If slices are missing, or do not fit the store.
+    """
+    first = slices[0]
+    if len({result.shape for result in slices}) > 1:
+        raise UserError(
+            f'case {first.case_id}: predicted slices differ in size '
+            f'({sorted({result.shape for result in slices})}); predictions '
+            'must be at native size')
+    prediction = np.stack(
+        [result.labels(result.prediction) for result in slices])
+    if first.store_root is None:
+        _require_all(first.case_id, range(slices[-1].index + 1), slices)
+        reference = np.stack(
+            [result.labels(result.reference) for result in slices])
+        return prediction, reference, None
+    store = open_store(first.store_root)
+    info = store.case(first.case_id)
+    expected = info.labelled_slices
+    if expected is None:
+        expected = range(info.shape[0])
+    _require_all(first.case_id, expected, slices)
+    if first.shape != info.shape[1:]:
+        raise UserError(
+            f'case {first.case_id}: predictions are {first.shape} and the '
+            f'stored slices {info.shape[1:]}; the test pipeline must keep '
+            'ori_shape and img_padding_size, so that predictions return to '
+            'native size')
+    reference = np.stack([
+        store.read_label_slice(first.case_id, index) for index in expected
+    ])
+    label_map = label_map_of(classes, store.classes)
+    return prediction, map_labels(reference, label_map), info
+
+
+def label_map_of(classes: Sequence[str],
+                 stored: Sequence[str]) -> dict[int, int] | None:
+    """Map the labels of a store to a selection of its classes, by name.
+
+    Args:
+        classes (Sequence[str]): Classes that are evaluated.
+        stored (Sequence[str]): Classes of the store.
+
+    Returns:
+        dict[int, int] | None: Stored label -> class, 0 for those not
+        selected; None when they are the same.
+    """
+    if list(classes) == list(stored):
+        return None
+    return {
+        label: list(classes).index(name) if name in classes else 0
+        for label, name in enumerate(stored)
+    }
+
+
+def _contiguous(indices: Sequence[int]) -> bool:
+    return indices[-1] - indices[0] + 1 == len(indices)
+
+
+def evaluate_case(slices: Sequence[SliceResult],
+                  classes: Sequence[str],
+                  tolerance_mm: float = 2.0,
+                  surface: bool = True) -> CaseResult:
+    """Rebuild and score one case.
+
+    Store volumes are axis permutations and flips of the source grid, never
+    resampled, so scores with the case's spacing are those on the source grid.
+
+    Args:
+        slices (Sequence[SliceResult]): All slices of the case, sorted.
+        classes (Sequence[str]): Class names, background first.
+        tolerance_mm (float): Tolerance of NSD, mm. Defaults to 2.0.
+        surface (bool): Whether to measure distances. Defaults to True.
+
+    Returns:
+        CaseResult: Scores of every foreground class.
+    """
+    prediction, reference, info = rebuild_case(slices, classes)
+    first = slices[0]
+    spacing = info.spacing if info is not None else first.spacing
+    indices = [result.index for result in slices]
+    note, diagonal = '', None
+    measure = surface and spacing is not None
+    if surface and spacing is None:
+        note = 'spacing unknown'
+    elif measure and not _contiguous(indices):
+        measure, note = False, 'labelled slices are not neighbours'
+    if measure and info is not None:
+        diagonal = float(np.linalg.norm(np.multiply(info.shape, spacing)))
+    try:
+        scores = score_case(
+            prediction,
+            reference,
+            len(classes),
+            spacing,
+            tolerance_mm,
+            surface=measure,
+            diagonal=diagonal)
+    except ValueError as error:
+        raise UserError(
+            f'case {first.case_id}: {error}; check the classes of the data '
+            'set and num_classes of the decode head') from error
+    return CaseResult(
+        case_id=first.case_id,
+        patient_id=first.patient_id,
+        slices=len(slices),
+        total_slices=info.shape[0] if info is not None else len(slices),
+        distances='yes' if measure else note or 'not asked for',
+        volume_unit='ml' if spacing is not None else 'voxels',
+        scores=tuple(scores))
+
+
+@METRICS.register_module()
+class VolumeMetric(BaseMetric):
+    """Per-volume Dice, HD95, NSD and volume error, with patient intervals.
+
+    Predicted slices are regrouped into cases, compared with the ground truth
+    in the store at native resolution, and scored per case and class; see
+    :data:`medssl_mm.evaluation.scoring.POLICY` for the treatment of empty
+    classes. Unlike mmseg's ``IoUMetric``, pixels of different patients are
+    never pooled.
+
+    Args:
+        tolerance_mm (float): Tolerance of NSD, mm. Defaults to 2.0.
+        surface_metrics (bool): Whether to measure HD95 and NSD; without them
+            a validation takes a fraction of the time. Defaults to True.
+        bootstrap_samples (int): Resamples of patients for the intervals; 0
+            for none. Defaults to 2000.
+        bootstrap_seed (int): Seed of the resampling. Defaults to 0.
+        out_dir (str, optional): Folder for ``cases.csv`` and
+            ``metrics.json``. Defaults to None, which writes nothing.
+        save_predictions (bool): Whether to write each case as NIfTI on its
+            source grid into ``out_dir``/predictions. Defaults to False.
+        classes (Sequence[str], optional): Class names, background first.
+            Defaults to those of the data set.
+        num_jobs (int): Threads that score cases. Defaults to 1.
+        collect_device (str): Kept for the host's interface. Defaults to
+            'cpu'.
+        prefix (str, optional): Prefix of the metric names. Defaults to
+            'volume'.
+
+    Raises:
+        ValueError: If a setting is out of range.
+    """
+
+    default_prefix = 'volume'
+
+    def __init__(self,
+                 tolerance_mm: float = 2.0,
+                 surface_metrics: bool = True,
+                 bootstrap_samples: int = 2000,
+                 bootstrap_seed: int = 0,
+                 out_dir: str | None = None,
+                 save_predictions: bool = False,
+                 classes: Sequence[str] | None = None,
+                 num_jobs: int = 1,
+                 collect_device: str = 'cpu',
+                 prefix: str | None = None) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        if not tolerance_mm >= 0:
+            raise ValueError(
+                f'tolerance_mm={tolerance_mm} must be 0 or more (mm)')
+        if bootstrap_samples < 0:
+            raise ValueError(f'bootstrap_samples={bootstrap_samples} must be '
+                             '0 (no intervals) or more')
+        if num_jobs < 1:
+            raise ValueError(f'num_jobs={num_jobs} must be at least 1')
+        self.tolerance_mm = tolerance_mm
+        self.surface_metrics = surface_metrics
+        self.bootstrap_samples = bootstrap_samples
+        self.bootstrap_seed = bootstrap_seed
+        self.out_dir = out_dir
+        self.save_predictions = save_predictions
+        self.classes = classes
+        self.num_jobs = num_jobs
+
+    def process(self, data_batch, data_samples: Sequence[dict]) -> None:
+        """Keep the predicted slices of a batch, compressed."""
+        for sample in data_samples:
+            for key in ('case_id', 'slice_index', 'pred_sem_seg'):
+                if key not in sample:
+                    raise ValueError(
+                        f'VolumeMetric needs {key!r} in every data sample, '
+                        f'found {sorted(sample)}; pack with '
+                        'medssl_mm.PackSlice')
+            shape, prediction = _pack(sample['pred_sem_seg'])
+            root = sample.get('store_root')
+            reference = None
+            if root is None:
+                if 'gt_sem_seg' not in sample:
+                    raise ValueError(
+                        f'case {sample["case_id"]} comes with neither '
+                        'store_root nor gt_sem_seg, so it has no ground truth')
+                true_shape, reference = _pack(sample['gt_sem_seg'])
+                if true_shape != shape:
+                    raise ValueError(
+                        f'case {sample["case_id"]}: prediction {shape} and '
+                        f'label {true_shape} differ in size; load the label '
+                        'after resizing in the test pipeline')
+            spacing = sample.get('spacing')
+            self.results.append(
+                SliceResult(
+                    case_id=str(sample['case_id']),
+                    index=int(sample['slice_index']),
+                    shape=shape,
+                    prediction=prediction,
+                    reference=reference,
+                    store_root=None if root is None else str(root),
+                    patient_id=str(
+                        sample.get('patient_id', sample['case_id'])),
+                    spacing=None if spacing is None else tuple(
+                        float(size) for size in spacing),
+                    protocol=sample.get('protocol'),
+                    split_hash=sample.get('split_hash')))
+
+    def evaluate(self, size: int) -> dict:
+        """Gather the slices of all processes and score them on the first.
+
+        The host cuts gathered results to ``size`` in sampler order; here
+        duplicates are recognised instead, so any sampler will do.
+        """
+        results = [
+            item for part in gather_objects(self.results) for item in part
+        ]
+        self.results.clear()
+        content = None
+        if is_main_process():
+            # An error on one process alone would leave the others waiting.
+            try:
+                content = self.compute_metrics(results)
+            except UserError as error:
+                content = error
+        content = gather_objects(content)[0]
+        if isinstance(content, UserError):
+            raise content
+        return {
+            f'{self.prefix}/{key}': value
+            for key, value in content.items()
+        }
+
+    def compute_metrics(self, results: list[SliceResult]) -> dict:
+        """Score all cases, show the table, write the files.
+
+        Returns:
+            dict: ``mDice``, ``Dice_<class>`` and, where distances were
+            measured, ``mHD95`` (mm) and ``mNSD``.
+        """
+        if not results:
+            raise UserError(
+                'nothing was predicted: the test dataset is empty')
+        meta = self.dataset_meta or {}
+        classes = self.classes or meta.get('classes')
+        if not classes or len(classes) < 2:
+            raise UserError(
+                f'VolumeMetric needs the class names, background first, got '
+                f'{classes}; set METAINFO of the data set or classes=')
+        cases = group_slices(results)
+        scored = self._score(cases, classes)
+        evaluation = Evaluation(
+            classes=tuple(classes),
+            cases=tuple(scored),
+            protocol=_common(results, 'protocol'),
+            split_hash=_common(results, 'split_hash'),
+            data_root=_common(results, 'store_root'),
+            tolerance_mm=self.tolerance_mm,
+            bootstrap_samples=self.bootstrap_samples,
+            bootstrap_seed=self.bootstrap_seed)
+        if self.bootstrap_samples:
+            print_log('\n' + format_table(evaluation), logger='current')
+            if evaluation.num_patients < FEW_PATIENTS:
+                print_log(
+                    f'Only {evaluation.num_patients} patients: bootstrap '
+                    'intervals are too narrow with so few; look at the '
+                    'single cases.',
+                    logger='current',
+                    level=logging.WARNING)
+        if self.out_dir is not None:
+            paths = write_evaluation(evaluation, Path(self.out_dir))
+            if self.save_predictions:
+                paths.append(self._save(cases))
+            print_log(
+                'Written: ' + ', '.join(map(str, paths)), logger='current')
+        return evaluation.log_values()
+
+    def _score(self, cases: dict[str, list[SliceResult]],
+               classes: Sequence[str]) -> list[CaseResult]:
+        settings = (tuple(classes), self.tolerance_mm, self.surface_metrics)
+        if self.num_jobs == 1:
+            return [evaluate_case(part, *settings) for part in cases.values()]
+        from joblib import Parallel, delayed
+        # Threads: the search trees work outside the interpreter lock, and
+        # processes would spend longer importing than scoring.
+        return Parallel(n_jobs=self.num_jobs, prefer='threads')(
+            delayed(evaluate_case)(part, *settings) for part in cases.values())
+
+    def _save(self, cases: dict[str, list[SliceResult]]) -> Path:
+        from .label_nifti import write_label_nifti
+        folder = Path(self.out_dir) / 'predictions'
+        folder.mkdir(parents=True, exist_ok=True)
+        for case_id, slices in cases.items():
+            if slices[0].store_root is None:
+                raise UserError(
+                    f'case {case_id} has no slice store and so no source '
+                    'grid; set save_predictions=False')
+            info = open_store(slices[0].store_root).case(case_id)
+            volume = np.zeros(info.shape, np.uint8)
+            for result in slices:
+                volume[result.index] = result.labels(result.prediction)
+            write_label_nifti(volume, info, folder / f'{case_id}.nii.gz')
+        return folder
+
+
+def _common(results: Sequence[SliceResult], name: str) -> str | None:
+    """Value shared by all slices; all values when there are several."""
+    values = sorted({str(getattr(result, name)) for result in results
+                     if getattr(result, name) is not None})
+    return ', '.join(values) or None

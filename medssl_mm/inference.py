@@ -1,0 +1,284 @@
+"""Segment whole volumes with a trained model.
+
+A volume takes the way that training data take: it is imported into a
+temporary slice store, so the same checks, orientation, intensity statistics
+and transforms apply, and the result goes back to the grid it came from.
+"""
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medssl_mm.errors import UserError
+
+# Transforms that only evaluation needs, which has a label.
+LABEL_TRANSFORMS = ('medssl_mm.LoadSliceLabel', 'LoadSliceLabel')
+MODALITIES = ('CT', 'MR', 'other')
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A segmented volume.
+
+    Args:
+        labels (np.ndarray): Class per voxel in the store's orientation,
+            ``(Z, H, W)``, uint8.
+        case (CaseInfo): Geometry of the volume and of its source.
+        classes (tuple[str]): Class names, background first.
+        warnings (tuple[str]): What was noticed while reading the volume.
+    """
+
+    labels: np.ndarray
+    case: object
+    classes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def volumes_ml(self) -> dict[str, float]:
+        """Volume of every foreground class, ml."""
+        counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))
+        voxel = float(np.prod(self.case.spacing)) / 1000
+        return {
+            name: float(counts[index] * voxel)
+            for index, name in enumerate(self.classes) if index
+        }
+
+
+class VolumeSegmentor:
+    """A trained segmentation model, ready for volumes.
+
+    Args:
+        config (mmengine.Config): Configuration the model was trained with.
+        checkpoint (str | Path): Checkpoint of that training.
+        device (str, optional): Such as 'cpu' or 'cuda:0'. Defaults to None,
+            which takes a GPU when there is one.
+        batch_size (int): Slices per forward pass. Defaults to 8.
+
+    Raises:
+        UserError: If config and checkpoint do not fit each other.
+    """
+
+    def __init__(self,
+                 config,
+                 checkpoint: str | Path,
+                 device: str | None = None,
+                 batch_size: int = 8) -> None:
+        import torch
+        if batch_size < 1:
+            raise UserError(f'batch size {batch_size} must be at least 1')
+        self.device = device or (
+            'cuda' if torch.cuda.is_available() else 'cpu')
+        self.batch_size = batch_size
+        self.pipeline = _test_pipeline(config)
+        self.model, self.classes = _load_model(config, checkpoint)
+        try:
+            self.model.to(self.device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f'device {self.device!r} cannot be used: {reason}') from error
+
+    def segment(self,
+                source: str | Path,
+                modality: str | None = None,
+                series: str | None = None,
+                progress: Callable[[int, int], None] | None = None
+                ) -> Segmentation:
+        """Segment a NIfTI file or a DICOM folder.
+
+        Args:
+            source (str | Path): File (.nii, .nii.gz) or folder.
+            modality (str, optional): 'CT', 'MR' or 'other'. Defaults to
+                None: 'CT' when the test pipeline has a CT window.
+            series (str, optional): Which series of a folder with several.
+                Defaults to None.
+            progress (Callable, optional): Called with slices done and
+                slices in all. Defaults to None.
+
+        Returns:
+            Segmentation: Labels and geometry.
+
+        Raises:
+            UserError: If the volume cannot be read or used.
+        """
+        from medssl_mm.datasets.slices import SliceDataset
+        if modality is None:
+            windows = [step['type'] for step in self.pipeline]
+            is_ct = any(str(kind).endswith('CTWindow') for kind in windows)
+            modality = 'CT' if is_ct else 'other'
+        if modality not in MODALITIES:
+            raise UserError(
+                f'modality must be one of {MODALITIES}, got {modality!r}')
+        with tempfile.TemporaryDirectory(prefix='medssl_mm-') as folder:
+            case, warnings = _import_one(
+                Path(source), Path(folder, 'store'), modality, series)
+            dataset = SliceDataset(
+                data_root=str(Path(folder, 'store')),
+                pipeline=self.pipeline,
+                test_mode=True)
+            labels = self._predict(dataset, case.shape, progress)
+        return Segmentation(labels, case, self.classes, warnings)
+
+    def _predict(self, dataset, shape, progress) -> np.ndarray:
+        import torch
+        from mmengine.dataset import pseudo_collate
+        labels = np.zeros(shape, np.uint8)
+        with torch.inference_mode():
+            for start in range(0, len(dataset), self.batch_size):
+                stop = min(start + self.batch_size, len(dataset))
+                batch = pseudo_collate(
+                    [dataset[index] for index in range(start, stop)])
+                for sample in self.model.test_step(batch):
+                    mask = sample.pred_sem_seg.data[0]
+                    labels[sample.slice_index] = mask.cpu().numpy()
+                if progress is not None:
+                    progress(stop, len(dataset))
+        return labels
+
+
+def _test_pipeline(config) -> list[dict]:
+    """Test transforms of a config, without those that need a label."""
+    try:
+        steps = config['test_dataloader']['dataset']['pipeline']
+    except (KeyError, TypeError):
+        raise UserError(
+            f'config {config.filename} has no test_dataloader with a '
+            'pipeline, so it is none of a segmentation') from None
+    return [dict(step) for step in steps
+            if step['type'] not in LABEL_TRANSFORMS]
+
+
+def _load_model(config, checkpoint):
+    """Build the model of a config and load all of its weights."""
+    from mmengine.model import revert_sync_batchnorm
+    from mmengine.registry import init_default_scope
+
+    from medssl_mm import compat
+    from medssl_mm.engine.pretrained import (
+        find_state_dict,
+        read_checkpoint,
+        require_equal,
+    )
+    from medssl_mm.registry import MODELS
+    compat.apply()
+    init_default_scope(config.get('default_scope', 'mmseg'))
+    model = revert_sync_batchnorm(MODELS.build(config['model']))
+    if not hasattr(model, 'decode_head'):
+        raise UserError(
+            f'config {config.filename} describes no segmentation model; use '
+            'one of configs/segmentation')
+    content = read_checkpoint(checkpoint)
+    weights = {
+        name.removeprefix('module.'): value
+        for name, value in find_state_dict(content, str(checkpoint)).items()
+    }
+    if not any(name.startswith('decode_head.') for name in weights):
+        raise UserError(
+            f'{checkpoint} holds no decode head; give the checkpoint of a '
+            'segmentation training, not of a pretraining')
+    require_equal(weights, model.state_dict(), str(checkpoint))
+    model.load_state_dict(weights, strict=False)
+    model.eval()
+    number = model.decode_head.num_classes
+    meta = content.get('meta') or {}
+    names = (meta.get('dataset_meta') or {}).get('classes') or ()
+    if len(names) != number:
+        names = ['background'] + [f'class {i}' for i in range(1, number)]
+    return model, tuple(names)
+
+
+def _import_one(source: Path, root: Path, modality: str,
+                series: str | None):
+    """Import one volume into a new store."""
+    from medssl_mm.datasets.importers import make_importer
+    from medssl_mm.datasets.importers.base import ERROR, SourceCase
+    from medssl_mm.datasets.importers.run import import_case
+    from medssl_mm.datasets.store import StoreWriter
+    if source.is_dir():
+        importer = make_importer('dicom')
+        cases = importer.discover(
+            source, modality=None if modality == 'other' else modality)
+        case = _choose_series(cases, source, series)
+    elif source.is_file():
+        importer = make_importer('nifti')
+        case = SourceCase('volume', 'volume', str(source))
+    else:
+        raise UserError(
+            f'{source} does not exist; give a NIfTI file or a folder with '
+            'one DICOM series')
+    importer.modality = modality
+    importer.units = 'HU' if modality == 'CT' else 'arbitrary'
+    writer = StoreWriter.create(root, 'input', modality, importer.units,
+                                ('background', ))
+    result = import_case(importer, case, writer)
+    errors = [p.message for p in result.problems if p.severity == ERROR]
+    if errors:
+        raise UserError(f'{source}: {" ".join(errors)}')
+    store = writer.finish()
+    info = store.case(store.case_ids[0])
+    return info, tuple(p.message for p in result.problems)
+
+
+def _choose_series(cases: list, source: Path, series: str | None):
+    chosen = [case for case in cases
+              if series is None or series == case.case_id]
+    if len(chosen) == 1:
+        return chosen[0]
+    names = ', '.join(case.case_id for case in cases)
+    if series is not None:
+        raise UserError(
+            f'{source} has no series {series!r}; it has: {names}')
+    raise UserError(
+        f'{source} holds {len(cases)} series: {names}; choose one with '
+        '--series')
+
+
+def predict_file(config,
+                 checkpoint: str | Path,
+                 source: str | Path,
+                 output: str | Path,
+                 modality: str | None = None,
+                 series: str | None = None,
+                 device: str | None = None,
+                 batch_size: int = 8,
+                 overwrite: bool = False,
+                 progress: Callable[[int, int], None] | None = None
+                 ) -> Segmentation:
+    """Segment a volume and write the labels as NIfTI on its own grid.
+
+    Args:
+        config (mmengine.Config): Configuration of the model.
+        checkpoint (str | Path): Its weights.
+        source (str | Path): NIfTI file or DICOM folder.
+        output (str | Path): NIfTI file to write.
+        modality (str, optional): See :meth:`VolumeSegmentor.segment`.
+        series (str, optional): The same.
+        device (str, optional): See :class:`VolumeSegmentor`.
+        batch_size (int): Slices per forward pass. Defaults to 8.
+        overwrite (bool): Whether ``output`` may exist. Defaults to False.
+        progress (Callable, optional): Called with slices done and in all.
+
+    Returns:
+        Segmentation: What was written.
+
+    Raises:
+        UserError: If anything given is unusable; nothing is written then.
+    """
+    from medssl_mm.evaluation.label_nifti import write_label_nifti
+    source, output = Path(source), Path(output)
+    if not output.name.endswith(('.nii', '.nii.gz')):
+        raise UserError(f'output {output} must end with .nii or .nii.gz')
+    if output.exists() and not overwrite:
+        raise UserError(
+            f'{output} exists; give another name or --overwrite')
+    if not output.parent.is_dir():
+        raise UserError(f'folder {output.parent} does not exist; make it')
+    segmentor = VolumeSegmentor(config, checkpoint, device, batch_size)
+    result = segmentor.segment(source, modality, series, progress)
+    header = None
+    if source.is_file():
+        import nibabel
+        header = nibabel.load(source).header
+    write_label_nifti(result.labels, result.case, output, header)
+    return result

@@ -1,0 +1,4 @@
+"""Decode heads for mmseg."""
+from .linear_head import LinearHead
+
+__all__ = ['LinearHead']

@@ -1,0 +1,114 @@
+import csv
+
+import numpy as np
+import pytest
+
+from medssl_mm.errors import UserError
+from medssl_mm.evaluation.bootstrap import (
+    bootstrap_means,
+    paired_difference,
+    patient_weights,
+)
+
+
+def test_cases_of_a_patient_are_drawn_together():
+    weights = patient_weights(list('aabbbc'), 200, seed=1)
+    assert (weights[:, 0] == weights[:, 1]).all()
+    assert (weights[:, 2] == weights[:, 3]).all()
+    assert (weights[:, [0, 2, 5]].sum(1) == 3).all()
+
+
+def test_equals_a_loop_over_resamples():
+    rng = np.random.default_rng(0)
+    values = rng.random((7, 2))
+    values[2, 0] = np.nan
+    patients = list('aabcdee')
+    per_class, overall = bootstrap_means(values, patients, 500, seed=3)
+    draws = []
+    for row in patient_weights(patients, 500, seed=3):
+        cases = np.repeat(np.arange(7), row)
+        draws.append(np.nanmean(values[cases], axis=0))
+    draws = np.array(draws)
+    assert per_class[0].mean == pytest.approx(np.nanmean(values[:, 0]))
+    assert per_class[0].count == 6 and per_class[1].count == 7
+    np.testing.assert_allclose(
+        [per_class[1].low, per_class[1].high],
+        np.percentile(draws[:, 1], [2.5, 97.5]))
+    np.testing.assert_allclose(
+        [overall.low, overall.high],
+        np.percentile(draws.mean(1), [2.5, 97.5]))
+
+
+def test_interval_covers_the_truth():
+    """About 95 % of intervals hold the true mean with 40 patients."""
+    rng = np.random.default_rng(0)
+    hits = 0
+    for trial in range(200):
+        values = rng.normal(0.7, 0.1, (40, 1))
+        _, overall = bootstrap_means(values, list(range(40)), 400, trial)
+        hits += overall.low <= 0.7 <= overall.high
+    assert 0.89 <= hits / 200 <= 0.99
+
+
+def test_clustered_cases_widen_the_interval():
+    rng = np.random.default_rng(0)
+    values = np.repeat(rng.random((10, 1)), 4, axis=0)
+    _, together = bootstrap_means(values, np.repeat(np.arange(10), 4))
+    _, apart = bootstrap_means(values, np.arange(40))
+    assert together.high - together.low > 1.7 * (apart.high - apart.low)
+
+
+def test_class_that_never_counts_is_nan_without_warning(recwarn):
+    values = np.array([[0.5, np.nan], [0.7, np.nan]])
+    per_class, overall = bootstrap_means(values, ['a', 'b'], 50)
+    assert np.isnan(per_class[1].mean) and np.isnan(per_class[1].low)
+    assert overall.mean == pytest.approx(0.6)
+    assert not recwarn.list
+
+
+def write(path, values, patients=None):
+    with open(path, 'w', newline='') as file:
+        writer = csv.writer(file)
+        writer.writerow(['case_id', 'patient_id', 'class', 'dice'])
+        for i, row in enumerate(values):
+            for j, value in enumerate(row):
+                writer.writerow([
+                    f'c{i}', patients[i] if patients else f'p{i}', f'o{j}',
+                    '' if np.isnan(value) else value
+                ])
+    return path
+
+
+def test_pairing_removes_the_variation_between_patients(tmp_path):
+    rng = np.random.default_rng(0)
+    base = rng.random((12, 2))
+    first = write(tmp_path / 'a.csv', base)
+    second = write(tmp_path / 'b.csv', base + 0.03)
+    result = paired_difference(first, second, samples=500)
+    assert result.difference == pytest.approx(0.03)
+    assert result.low == pytest.approx(0.03)
+    assert result.share_above_zero == 1 and result.patients == 12
+    back = paired_difference(second, first, samples=500)
+    assert back.difference == pytest.approx(-0.03)
+
+
+def test_runs_of_one_method_are_averaged(tmp_path):
+    base = np.random.default_rng(0).random((6, 1))
+    one, two, other = (
+        write(tmp_path / f'{n}.csv', base + shift)
+        for n, shift in zip('abc', (0.0, 0.02, 0.05)))
+    result = paired_difference([one, two], other, samples=100)
+    assert result.difference == pytest.approx(0.04)
+
+
+def test_other_cases_are_refused(tmp_path):
+    first = write(tmp_path / 'a.csv', np.ones((3, 1)))
+    second = write(tmp_path / 'b.csv', np.ones((4, 1)))
+    with pytest.raises(UserError, match='not of the same cases'):
+        paired_difference(first, second)
+    with pytest.raises(UserError, match="no class 'spleen'"):
+        paired_difference(first, first, class_name='spleen')
+    with pytest.raises(UserError, match='does not exist'):
+        paired_difference(first, tmp_path / 'none.csv')
+    with pytest.raises(UserError, match='lacks the columns'):
+        paired_difference(first, first, column='hd95')

@@ -1,0 +1,95 @@
+#!/usr/bin/env python
+r"""Segment a NIfTI file or a DICOM folder.
+
+The labels are written as NIfTI (uint8) on the grid of the input, whatever
+its orientation and spacing.
+
+Example:
+  python tools/predict.py configs/segmentation/btcv/CONFIG.py \
+      work_dirs/CONFIG/iter_40000.pth scan.nii.gz labels.nii.gz
+"""
+
+import argparse
+
+from medssl_mm.errors import run_tool
+
+
+def parse_args():
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('config', help='config the model was trained with')
+    parser.add_argument('checkpoint', help='checkpoint of that training')
+    parser.add_argument('input', help='NIfTI file or folder of DICOM files')
+    parser.add_argument('output', help='file to write (.nii or .nii.gz)')
+    parser.add_argument(
+        '--modality',
+        choices=['CT', 'MR', 'other'],
+        help='CT means Hounsfield units (default: CT if the test pipeline '
+        'has a CT window)',
+    )
+    parser.add_argument(
+        '--series', help='which series, if the folder holds several'
+    )
+    parser.add_argument(
+        '--device', help='such as cpu or cuda:1 (default: a GPU, if any)'
+    )
+    parser.add_argument(
+        '--batch-size', type=int, default=8, help='slices at once (default 8)'
+    )
+    parser.add_argument(
+        '--overwrite', action='store_true', help='replace the output file'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action='extend',
+        default=[],
+        metavar='KEY=VALUE',
+        help='change settings of the config',
+    )
+    return parser.parse_args()
+
+
+def main():
+    """Predict, write, and show what was found."""
+    args = parse_args()
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+
+    # Late: importing torch and mmengine takes seconds.
+    import medssl_mm.registry  # noqa: F401
+    from medssl_mm.engine import launch
+    from medssl_mm.inference import predict_file
+
+    config = launch.load_config(args.config, args.cfg_options)
+    console = Console()
+    with Progress(console=console) as bar:
+        task = bar.add_task('slices', total=None)
+        result = predict_file(
+            config,
+            args.checkpoint,
+            args.input,
+            args.output,
+            modality=args.modality,
+            series=args.series,
+            device=args.device,
+            batch_size=args.batch_size,
+            overwrite=args.overwrite,
+            progress=lambda done, total: bar.update(
+                task, completed=done, total=total
+            ),
+        )
+    for message in result.warnings:
+        console.print(f'note: {message}', highlight=False)
+    table = Table('label', 'class', 'ml', title=args.output)
+    for index, (name, volume) in enumerate(result.volumes_ml().items(), 1):
+        table.add_row(str(index), name, f'{volume:.1f}')
+    console.print(table)
+
+
+if __name__ == '__main__':
+    run_tool(main)
