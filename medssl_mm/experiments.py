@@ -1,0 +1,511 @@
+"""Result tables from a YAML file: which runs they need, and running them.
+
+A table has rows (initial weights: a pretraining config, a checkpoint, or
+neither for random initialisation), evaluations (segmentation configs), seeds
+and label fractions. Every combination becomes up to three steps: pretrain,
+train, test. The folder of a step carries a hash of its resolved config and of
+the steps it builds on, so a changed setting never meets old results, and
+tables that share a step share its folder.
+"""
+
+import hashlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+from medssl_mm.errors import UserError
+from medssl_mm.reporting import Run, write_atomically
+
+DONE = 'done.json'
+_TABLE_KEYS = {'name', 'title', 'runs_dir', 'baseline', 'seeds', 'fractions',
+               'processes', 'rows', 'evaluations', 'weights_option',
+               'fraction_options', 'note'}
+_ROW_KEYS = {'name', 'title', 'pretrain', 'checkpoint', 'options'}
+_EVALUATION_KEYS = {'name', 'title', 'config', 'options'}
+
+
+@dataclass(frozen=True)
+class Row:
+    """Initial weights of a table row.
+
+    Args:
+        name (str): Short name, used in folder names.
+        title (str): Name in the table.
+        pretrain (str, optional): Pretraining config.
+        checkpoint (str, optional): Weights that exist already.
+        options (dict): Settings changed in the pretraining config.
+    """
+
+    name: str
+    title: str
+    pretrain: str | None
+    checkpoint: str | None
+    options: dict
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """One way to evaluate initial weights.
+
+    Args:
+        name (str): Short name, used in folder names.
+        title (str): Name in the table.
+        config (str): Segmentation config.
+        options (dict): Settings changed in it.
+    """
+
+    name: str
+    title: str
+    config: str
+    options: dict
+
+
+@dataclass(frozen=True)
+class Table:
+    """A result table as the YAML file describes it.
+
+    Args:
+        name (str): Name of the file and the folder of its results.
+        title (str): Heading.
+        baseline (str, optional): Name of the row the others are compared
+            with.
+        seeds (tuple[int]): Seeds; each pretrains, trains and evaluates anew.
+        fractions (tuple[float]): Shares of the training patients, 0-1.
+        processes (int): Processes per step; 0 starts tools/train.py without
+            a launcher.
+        rows (tuple[Row]): Initial weights.
+        evaluations (tuple[EvaluationConfig]): Evaluations.
+        runs_dir (Path): Folder of the steps.
+        weights_option (str): Config key that takes the checkpoint.
+        fraction_options (tuple[str]): Config keys that take the label
+            fraction and the seed of its choice.
+        note (str): Sentence shown below the table.
+    """
+
+    name: str
+    title: str
+    baseline: str | None
+    seeds: tuple[int, ...]
+    fractions: tuple[float, ...]
+    processes: int
+    rows: tuple[Row, ...]
+    evaluations: tuple[EvaluationConfig, ...]
+    runs_dir: Path
+    weights_option: str
+    fraction_options: tuple[str, str]
+    note: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of a table.
+
+    Args:
+        key (str): Unique folder name, with the hash.
+        kind (str): 'pretrain', 'train' or 'test'.
+        folder (Path): Where it writes.
+        config (str): Config file.
+        options (dict): Settings changed in it, without those that name files
+            of earlier steps.
+        needs (tuple[str]): Keys of the steps that come first.
+        seed (int): Random seed.
+        weights (str, optional): Key of the pretraining step, or a file.
+        title (str): Name on screen.
+    """
+
+    key: str
+    kind: str
+    folder: Path
+    config: str
+    options: dict
+    needs: tuple[str, ...]
+    seed: int
+    weights: str | None
+    title: str
+
+    @property
+    def done(self) -> bool:
+        """Whether the step was finished."""
+        return (self.folder / DONE).exists()
+
+
+def _check_keys(entry, known: set, needed: set, where: str) -> None:
+    if not isinstance(entry, dict):
+        raise UserError(f'{where}: expected key: value lines, got {entry!r}')
+    unknown, missing = sorted(set(entry) - known), sorted(needed - set(entry))
+    if unknown or missing:
+        raise UserError(
+            f'{where}: unknown keys {unknown}, missing keys {missing}; known '
+            f'are {sorted(known)}')
+
+
+def load_table(path: str | Path) -> Table:
+    """Read and check a table file.
+
+    Raises:
+        UserError: Says what is wrong where.
+    """
+    import yaml
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except FileNotFoundError as error:
+        raise UserError(f'table {path} does not exist') from error
+    except yaml.YAMLError as error:
+        raise UserError(f'table {path} is not YAML: {error}') from error
+    _check_keys(content, _TABLE_KEYS, {'rows', 'evaluations'}, str(path))
+    rows, evaluations = [], []
+    for entry in content['rows']:
+        where = f'{path}, row {entry.get("name", entry)}' if isinstance(
+            entry, dict) else f'{path}, rows'
+        _check_keys(entry, _ROW_KEYS, {'name'}, where)
+        if entry.get('pretrain') and entry.get('checkpoint'):
+            raise UserError(f'{where}: give pretrain or checkpoint, not both')
+        rows.append(Row(
+            name=str(entry['name']),
+            title=str(entry.get('title', entry['name'])),
+            pretrain=entry.get('pretrain'),
+            checkpoint=entry.get('checkpoint'),
+            options=dict(entry.get('options') or {})))
+    for entry in content['evaluations']:
+        where = f'{path}, evaluations'
+        _check_keys(entry, _EVALUATION_KEYS, {'name', 'config'}, where)
+        evaluations.append(EvaluationConfig(
+            name=str(entry['name']),
+            title=str(entry.get('title', entry['name'])),
+            config=str(entry['config']),
+            options=dict(entry.get('options') or {})))
+    for kind, entries in (('rows', rows), ('evaluations', evaluations)):
+        for attribute in ('name', 'title'):
+            names = [getattr(entry, attribute) for entry in entries]
+            if len(set(names)) < len(names):
+                raise UserError(
+                    f'{path}: two {kind} have the same {attribute}; every '
+                    'one needs its own')
+    baseline = content.get('baseline')
+    if baseline is not None and baseline not in [row.name for row in rows]:
+        raise UserError(
+            f'{path}: baseline {baseline!r} is no row; rows are '
+            f'{[row.name for row in rows]}')
+    fractions = tuple(float(f) for f in content.get('fractions') or [1.0])
+    if not all(0 < fraction <= 1 for fraction in fractions):
+        raise UserError(
+            f'{path}: fractions are shares above 0 and up to 1, got '
+            f'{list(fractions)}')
+    seeds = tuple(content.get('seeds') or [0])
+    if not all(isinstance(seed, int) for seed in seeds):
+        raise UserError(f'{path}: seeds are whole numbers, got {list(seeds)}')
+    processes = content.get('processes', 1)
+    if not isinstance(processes, int) or processes < 0:
+        raise UserError(
+            f'{path}: processes must be 0 or more, got {processes!r}')
+    return Table(
+        name=str(content.get('name', path.stem)),
+        title=str(content.get('title', path.stem)),
+        baseline=baseline, seeds=seeds, fractions=fractions,
+        processes=processes, rows=tuple(rows), evaluations=tuple(evaluations),
+        runs_dir=Path(content.get('runs_dir', 'work_dirs/tables/runs')),
+        weights_option=str(content.get(
+            'weights_option', 'model.backbone.init_cfg.checkpoint')),
+        fraction_options=tuple(content.get('fraction_options') or (
+            'train_dataloader.dataset.fraction',
+            'train_dataloader.dataset.fraction_seed')),
+        note=str(content.get('note', '')))
+
+
+def select(table: Table, rows: Sequence[str] | None = None,
+           evaluations: Sequence[str] | None = None,
+           seeds: Sequence[int] | None = None,
+           fractions: Sequence[float] | None = None) -> Table:
+    """Keep part of a table.
+
+    Args:
+        table (Table): Full table.
+        rows (Sequence[str], optional): Names of rows. Defaults to all.
+        evaluations (Sequence[str], optional): Names. Defaults to all.
+        seeds (Sequence[int], optional): Seeds. Defaults to all.
+        fractions (Sequence[float], optional): Fractions. Defaults to all.
+
+    Raises:
+        UserError: When a name is not in the table.
+    """
+    from dataclasses import replace
+    for kind, wanted, known in (
+            ('row', rows, [row.name for row in table.rows]),
+            ('evaluation', evaluations, [e.name for e in table.evaluations])):
+        unknown = sorted(set(wanted or ()) - set(known))
+        if unknown:
+            raise UserError(f'no {kind} {unknown} in table {table.name}; '
+                            f'there are {known}')
+    return replace(
+        table,
+        rows=tuple(row for row in table.rows
+                   if rows is None or row.name in rows),
+        evaluations=tuple(e for e in table.evaluations
+                          if evaluations is None or e.name in evaluations),
+        seeds=table.seeds if seeds is None else tuple(seeds),
+        fractions=table.fractions if fractions is None else tuple(fractions))
+
+
+def resolved_config(config: str, options: dict) -> dict:
+    """Read a config with options applied, as the hash of a step sees it."""
+    import medssl_mm.registry  # noqa: F401  (the config prefixes of hosts)
+    from medssl_mm.engine import launch
+    content = launch.load_config(config)
+    launch.apply_options(content, options)
+    content.pop('work_dir', None)
+    return content.to_dict()
+
+
+def _digest(*content) -> str:
+    text = json.dumps(content, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def plan(table: Table,
+         resolve: Callable[[str, dict], dict] = resolved_config
+         ) -> tuple[dict[str, Step], list[tuple[Run, list[str]]]]:
+    """Work out the steps of a table.
+
+    Args:
+        table (Table): What is wanted.
+        resolve (Callable): Turns a config and options into the settings that
+            the hash covers. Defaults to :func:`resolved_config`.
+
+    Returns:
+        tuple: Steps by key, in an order that can be run; and per table row
+        its :class:`Run` and the keys of its test steps.
+    """
+    steps, results, resolved = {}, [], {}
+
+    def settings(config, options):
+        known = _digest(config, options)
+        if known not in resolved:
+            resolved[known] = resolve(config, options)
+        return resolved[known]
+
+    def add(kind, name, config, options, needs, seed, weights, title):
+        # The processes are part of it: they change the global batch.
+        key = f'{name}-' + _digest(
+            kind, settings(config, options), list(needs), seed, weights,
+            table.processes if kind != 'test' else None)
+        steps.setdefault(key, Step(
+            key=key, kind=kind, folder=table.runs_dir / key, config=config,
+            options=options, needs=tuple(needs), seed=seed, weights=weights,
+            title=title))
+        return key
+
+    for evaluation in table.evaluations:
+        for fraction in table.fractions:
+            for row in table.rows:
+                tests = []
+                for seed in table.seeds:
+                    weights = row.checkpoint
+                    needs = []
+                    if row.pretrain:
+                        weights = add(
+                            'pretrain', f'pretrain-{row.name}-seed{seed}',
+                            row.pretrain, row.options, (), seed, None,
+                            f'pretrain {row.title}, seed {seed}')
+                        needs = [weights]
+                    share, share_seed = table.fraction_options
+                    options = dict(evaluation.options)
+                    if fraction != 1:
+                        options.update({share: fraction, share_seed: seed})
+                    name = (f'{evaluation.name}-{row.name}-'
+                            f'{100 * fraction:g}pct-seed{seed}')
+                    title = (f'{evaluation.title}, {row.title}, '
+                             f'{100 * fraction:g} % labels, seed {seed}')
+                    train = add('train', f'train-{name}', evaluation.config,
+                                options, needs, seed, weights,
+                                f'train {title}')
+                    tests.append(add(
+                        'test', f'test-{name}', evaluation.config, options,
+                        [train], seed, None, f'test {title}'))
+                results.append((Run(
+                    group=evaluation.title, label=row.title,
+                    fraction=fraction,
+                    folders=tuple(steps[key].folder for key in tests)),
+                    tests))
+    order = {'pretrain': 0, 'train': 1, 'test': 2}
+    ordered = sorted(steps.values(), key=lambda step: order[step.kind])
+    return {step.key: step for step in ordered}, results
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Find the checkpoint that a training run wrote last."""
+    pointer = folder / 'last_checkpoint'
+    if not pointer.exists():
+        return None
+    path = Path(pointer.read_text(encoding='utf-8').strip())
+    # The folder may have been moved since: the name is what counts.
+    for candidate in (path, folder / path.name):
+        if candidate.exists():
+            return candidate
+    return None
+
+
+def tools_folder() -> Path:
+    """Find the tools: beside the package, or in it when installed."""
+    package = Path(__file__).resolve().parent
+    for folder in (package.parent / 'tools', package / '.mim' / 'tools'):
+        if (folder / 'train.py').exists():
+            return folder
+    raise UserError(
+        f'the tools are neither in {package.parent} nor in {package}/.mim; '
+        'install the package again')
+
+
+def command_of(step: Step, table: Table, steps: dict[str, Step]) -> list[str]:
+    """Write the command line of a step.
+
+    Checkpoints of earlier steps appear as ``<key>`` until these are finished.
+    """
+    tools = tools_folder()
+
+    def checkpoint_of(key):
+        path = last_checkpoint(steps[key].folder)
+        return f'<{key}>' if path is None else str(path)
+
+    options = dict(step.options)
+    arguments = []
+    if step.kind == 'test':
+        arguments.append(checkpoint_of(step.needs[0]))
+        options['test_evaluator.out_dir'] = str(step.folder)
+    else:
+        arguments += ['--resume', '--seed', str(step.seed)]
+        if step.kind == 'train' and step.weights:
+            options[table.weights_option] = (
+                checkpoint_of(step.weights) if step.weights in steps
+                else step.weights)
+    arguments += ['--work-dir', str(step.folder)]
+    if options:
+        arguments.append('--cfg-options')
+        arguments += [f'{key}={_literal(value)}'
+                      for key, value in options.items()]
+    name = 'test' if step.kind == 'test' else 'train'
+    if table.processes:
+        start = ['bash', str(tools / f'dist_{name}.sh'), step.config]
+        if name == 'test':  # dist_test.sh CONFIG CHECKPOINT N
+            start += [arguments.pop(0), str(table.processes)]
+        else:
+            start.append(str(table.processes))
+    else:
+        start = [sys.executable, str(tools / f'{name}.py'), step.config]
+    return start + arguments
+
+
+def _literal(value) -> str:
+    return value if isinstance(value, str) else repr(value)
+
+
+def run_step(step: Step, table: Table, steps: dict[str, Step],
+             environment: dict[str, str] | None = None) -> None:
+    """Run one step; its output goes to ``run.log`` in its folder.
+
+    Raises:
+        UserError: When it fails, with the end of the log.
+    """
+    step.folder.mkdir(parents=True, exist_ok=True)
+    command = command_of(step, table, steps)
+    log = step.folder / 'run.log'
+    started = time.monotonic()
+    with log.open('a', encoding='utf-8') as output:
+        output.write(f'$ {shlex.join(command)}\n')
+        output.flush()
+        code = subprocess.run(
+            command, stdout=output, stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env={'PYTHON': sys.executable, **os.environ,
+                 **(environment or {})}).returncode
+    if step.kind == 'test':
+        finished = (step.folder / 'metrics.json').exists()
+    else:
+        finished = last_checkpoint(step.folder) is not None
+    if code or not finished:
+        tail = log.read_text(encoding='utf-8', errors='replace').splitlines()
+        raise UserError(
+            f'{step.title} failed with exit code {code}; run the table again '
+            f'to resume it. End of {log}:\n  ' + '\n  '.join(tail[-12:]))
+    write_atomically(step.folder / DONE, json.dumps(dict(
+        key=step.key, title=step.title, command=command,
+        seconds=round(time.monotonic() - started, 1)), indent=1))
+
+
+def run_steps(table: Table, steps: dict[str, Step], jobs: int = 1,
+              devices: Sequence[str] = (),
+              report: Callable[[str], None] = print) -> list[str]:
+    """Run what is not finished, each step after those it needs.
+
+    Args:
+        table (Table): The table.
+        steps (dict[str, Step]): From :func:`plan`.
+        jobs (int): Steps that run at the same time. Defaults to 1.
+        devices (Sequence[str]): Per job the GPUs it may see, e.g. '0,1'.
+            Defaults to (), which leaves the environment alone.
+        report (Callable): Takes a line for the screen. Defaults to print.
+
+    Returns:
+        list[str]: Messages of the steps that failed; steps that need them
+        are left out, all others run.
+    """
+    waiting = [step for step in steps.values() if not step.done]
+    finished = {step.key for step in steps.values() if step.done}
+    total, errors, running, free = len(steps), [], {}, list(range(jobs))
+    failed = set()
+    report(f'{total} steps, {len(finished)} finished before')
+
+    def start(pool, step):
+        slot = free.pop()
+        environment = ({'CUDA_VISIBLE_DEVICES': devices[slot % len(devices)]}
+                       if devices else None)
+        report(f'[{len(finished) + len(failed) + len(running) + 1}/{total}] '
+               f'{step.title} (log: {step.folder / "run.log"})')
+        future = pool.submit(run_step, step, table, steps, environment)
+        running[future] = (step, slot, time.monotonic())
+
+    with ThreadPoolExecutor(jobs) as pool:
+        while True:
+            for step in list(waiting):
+                if set(step.needs) & failed:
+                    failed.add(step.key)
+                    waiting.remove(step)
+                elif free and set(step.needs) <= finished:
+                    waiting.remove(step)
+                    start(pool, step)
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                step, slot, started = running.pop(future)
+                free.append(slot)
+                error = future.exception()
+                seconds = time.monotonic() - started
+                if error is None:
+                    finished.add(step.key)
+                    report(f'  done in {seconds:.0f} s: {step.title}')
+                elif isinstance(error, (UserError, OSError)):
+                    failed.add(step.key)
+                    errors.append(str(error))
+                    report(f'  FAILED after {seconds:.0f} s: {step.title}')
+                else:
+                    raise error
+    return errors
+
+
+def finished_runs(results: list[tuple[Run, list[str]]],
+                  steps: dict[str, Step]) -> list[Run]:
+    """Keep the table rows with at least one finished seed."""
+    from dataclasses import replace
+    runs = []
+    for run, keys in results:
+        folders = tuple(steps[key].folder for key in keys if steps[key].done)
+        if folders:
+            runs.append(replace(run, folders=folders))
+    return runs

@@ -1,0 +1,237 @@
+"""Planning and running the steps of a result table."""
+
+import stat
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from medssl_mm import experiments
+from medssl_mm.errors import UserError
+
+TABLE = """
+title: Toy
+baseline: random
+seeds: [0, 1]
+fractions: [1.0, 0.5]
+processes: 0
+rows:
+  - {name: random, title: random init}
+  - {name: moco, title: MoCo, pretrain: pretrain.py}
+evaluations:
+  - {name: linear, config: linear.py}
+"""
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / 'toy.yaml'
+    path.write_text(TABLE)
+    return replace(experiments.load_table(path), runs_dir=tmp_path / 'runs')
+
+
+def resolve(config, options):
+    return {'config': config, **options}
+
+
+def plan(table):
+    return experiments.plan(table, resolve)
+
+
+def test_steps_are_shared_and_ordered(table):
+    steps, results = plan(table)
+    kinds = [step.kind for step in steps.values()]
+    # 2 pretrainings serve both fractions; 2 rows x 2 fractions x 2 seeds.
+    assert kinds == ['pretrain'] * 2 + ['train'] * 8 + ['test'] * 8
+    seen = set()
+    for step in steps.values():
+        assert set(step.needs) <= seen
+        seen.add(step.key)
+    assert [(run.label, run.fraction, len(run.folders))
+            for run, _ in results] == [
+        ('random init', 1.0, 2), ('MoCo', 1.0, 2),
+        ('random init', 0.5, 2), ('MoCo', 0.5, 2)]
+
+
+def test_fraction_uses_the_seed_and_full_data_none(table):
+    steps, _ = plan(table)
+    options = {(step.seed, str(step.options)) for step in steps.values()
+               if step.kind == 'train'}
+    name = 'train_dataloader.dataset.fraction'
+    assert options == {(seed, str(extra)) for seed in (0, 1) for extra in (
+        {}, {name: 0.5, f'{name}_seed': seed})}
+
+
+def test_changed_pretraining_moves_only_what_depends_on_it(table):
+    before, _ = plan(table)
+    after, _ = experiments.plan(table, lambda config, options: {
+        'config': config, 'changed': config == 'pretrain.py', **options})
+    kept = set(before) & set(after)
+    assert {before[key].kind for key in before if key not in kept} == {
+        'pretrain', 'train', 'test'}
+    # An unchanged evaluation from random weights keeps its results. (The
+    # fake above also changes its own entry, hence the third plan.)
+    third, _ = experiments.plan(table, lambda config, options: {
+        'config': config, **options,
+        **({'lr': 2} if config == 'pretrain.py' else {})})
+    assert {key for key in before if '-random-' in key} <= set(third)
+    assert not {key for key in before if 'moco' in key} & set(third)
+
+
+def test_checkpoint_row_needs_no_pretraining(table):
+    row = replace(table.rows[1], pretrain=None, checkpoint='given.pth')
+    steps, _ = plan(replace(table, rows=(row,)))
+    assert {step.kind for step in steps.values()} == {'train', 'test'}
+    step = next(iter(steps.values()))
+    command = experiments.command_of(step, table, steps)
+    assert 'model.backbone.init_cfg.checkpoint=given.pth' in command
+
+
+def test_command_line(table):
+    steps, _ = plan(replace(table, processes=2))
+    launched = replace(table, processes=2)
+    by_kind = {step.kind: step for step in steps.values()}
+    command = experiments.command_of(by_kind['train'], launched, steps)
+    assert command[0] == 'bash' and command[1].endswith('dist_train.sh')
+    assert command[2:4] == ['linear.py', '2']
+    assert '--resume' in command
+    # Not pretrained yet: the place of the checkpoint is shown.
+    assert any(part.startswith(
+        'model.backbone.init_cfg.checkpoint=<pretrain-moco') for part
+        in command)
+    command = experiments.command_of(by_kind['test'], launched, steps)
+    assert command[1].endswith('dist_test.sh')
+    assert command[3].startswith('<train-') and command[4] == '2'
+    assert any(part.startswith('test_evaluator.out_dir=')
+               for part in command)
+
+
+def test_select(table):
+    part = experiments.select(table, ['moco'], None, [5], [0.5])
+    steps, results = plan(part)
+    assert len(steps) == 3 and len(results) == 1
+    with pytest.raises(UserError, match=r"no row \['mocov3'\].*'moco'"):
+        experiments.select(table, ['mocov3'])
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    (('title: Toy', 'titel: Toy'), r"unknown keys \['titel'\]"),
+    (('baseline: random', 'baseline: none'), "baseline 'none' is no row"),
+    (('[1.0, 0.5]', '[1.0, 50]'), 'fractions are shares'),
+    (('[0, 1]', '[0, one]'), 'seeds are whole numbers'),
+    (('name: moco,', 'name: random,'), 'same name'),
+    (('title: MoCo,', 'title: random init,'), 'same title'),
+    (('pretrain: pretrain.py', 'pretrain: a.py, checkpoint: b.pth'),
+     'pretrain or checkpoint'),
+    (('processes: 0', 'processes: two'), 'processes must be'),
+    (('title: Toy', 'title: ['), 'is not YAML'),
+    (('  - {name: linear, config: linear.py}', '  - {name: linear}'),
+     r"missing keys \['config'\]"),
+])
+def test_faulty_table_is_refused(tmp_path, change, message):
+    path = tmp_path / 'bad.yaml'
+    assert change[0] in TABLE
+    path.write_text(TABLE.replace(*change))
+    with pytest.raises(UserError, match=message):
+        experiments.load_table(path)
+
+
+def test_absent_table_is_named(tmp_path):
+    with pytest.raises(UserError, match=r'no\.yaml does not exist'):
+        experiments.load_table(tmp_path / 'no.yaml')
+
+
+def test_last_checkpoint_survives_a_move(tmp_path):
+    old, new = tmp_path / 'old', tmp_path / 'new'
+    old.mkdir()
+    (old / 'iter_5.pth').touch()
+    (old / 'last_checkpoint').write_text(str(old / 'iter_5.pth'))
+    old.rename(new)
+    assert experiments.last_checkpoint(new) == new / 'iter_5.pth'
+    assert experiments.last_checkpoint(tmp_path) is None
+
+
+# Stands in for tools/train.py and tools/test.py: writes what they write.
+FAKE_TOOL = """
+import pathlib, sys
+arguments = sys.argv[1:]
+folder = pathlib.Path(arguments[arguments.index('--work-dir') + 1])
+with open({log!r}, 'a') as file:
+    print(folder.name.rsplit('-', 1)[0], file=file)
+if pathlib.Path({broken!r}).exists() and 'train-linear-moco' in folder.name:
+    print('out of memory')
+    sys.exit(3)
+if '--resume' in arguments:
+    (folder / 'last.pth').touch()
+    (folder / 'last_checkpoint').write_text(str(folder / 'last.pth'))
+else:
+    assert pathlib.Path(arguments[1]).exists()
+    (folder / 'metrics.json').write_text('{{}}')
+"""
+
+
+@pytest.fixture
+def fake_tools(tmp_path, monkeypatch):
+    folder = tmp_path / 'tools'
+    folder.mkdir()
+    code = FAKE_TOOL.format(log=str(tmp_path / 'log'),
+                            broken=str(tmp_path / 'broken'))
+    for name in ('train.py', 'test.py'):
+        (folder / name).write_text(code)
+    monkeypatch.setattr(experiments, 'tools_folder', lambda: folder)
+    return tmp_path
+
+
+def log_of(folder):
+    return (folder / 'log').read_text().split()
+
+
+def test_runs_once_and_resumes_after_a_failure(table, fake_tools):
+    table = experiments.select(table, seeds=[0], fractions=[1.0])
+    steps, results = plan(table)
+    (fake_tools / 'broken').touch()
+    lines = []
+    errors = experiments.run_steps(table, steps, report=lines.append)
+    assert len(errors) == 1
+    assert 'out of memory' in errors[0] and 'exit code 3' in errors[0]
+    # What does not depend on the failed step was still done.
+    runs = experiments.finished_runs(results, steps)
+    assert [run.label for run in runs] == ['random init']
+    done_before = len(log_of(fake_tools))
+
+    (fake_tools / 'broken').unlink()
+    assert experiments.run_steps(table, steps, report=lines.append) == []
+    assert log_of(fake_tools)[done_before:] == [
+        'train-linear-moco-100pct-seed0', 'test-linear-moco-100pct-seed0']
+    assert len(experiments.finished_runs(results, steps)) == 2
+
+    done_before = len(log_of(fake_tools))
+    assert experiments.run_steps(table, steps, report=lines.append) == []
+    assert len(log_of(fake_tools)) == done_before
+
+
+def test_jobs_at_the_same_time_keep_the_order(table, fake_tools):
+    steps, _ = plan(table)
+    assert experiments.run_steps(table, steps, jobs=3,
+                                 report=lambda line: None) == []
+    log = log_of(fake_tools)
+    assert sorted(log) == sorted(key.rsplit('-', 1)[0] for key in steps)
+    for seed in (0, 1):
+        assert log.index(f'pretrain-moco-seed{seed}') < log.index(
+            f'train-linear-moco-50pct-seed{seed}') < log.index(
+            f'test-linear-moco-50pct-seed{seed}')
+
+
+def test_tools_are_found():
+    folder = experiments.tools_folder()
+    assert (folder / 'dist_train.sh').is_file()
+    mode = Path(folder / 'dist_train.sh').stat().st_mode
+    assert mode & stat.S_IXUSR or sys.platform == 'win32'
+
+
+def test_resolved_config_follows_options():
+    config = Path(__file__).parents[1] / 'configs/selfsup/default_runtime.py'
+    first = experiments.resolved_config(str(config), {})
+    second = experiments.resolved_config(str(config), {'randomness.seed': 7})
+    assert first['randomness']['seed'] != 7 == second['randomness']['seed']

@@ -1,0 +1,244 @@
+"""Result tables and the HTML report, against hand-made evaluations."""
+
+import csv
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+
+from medssl_mm import reporting
+from medssl_mm.errors import UserError
+from medssl_mm.reporting import Run
+
+CLASSES = ('liver', 'spleen')
+
+
+def write_result(folder, dice, split_hash='abc', data_root=None):
+    """An evaluation folder; ``dice`` is (cases, classes), NaN: not counted."""
+    folder.mkdir(parents=True, exist_ok=True)
+    dice = np.asarray(dice, float)
+    with (folder / 'cases.csv').open('w', newline='') as file:
+        writer = csv.writer(file)
+        writer.writerow(['case_id', 'patient_id', 'class', 'dice', 'hd95'])
+        for case, values in enumerate(dice):
+            for name, value in zip(CLASSES, values):
+                text = '' if np.isnan(value) else repr(float(value))
+                writer.writerow([f'case{case}', f'p{case // 2}', name, text,
+                                 ''])
+    means = np.nanmean(dice, axis=0)
+    (folder / 'metrics.json').write_text(json.dumps(dict(
+        protocol='holdout', split_hash=split_hash, cases=len(dice),
+        patients=(len(dice) + 1) // 2,
+        data_root=data_root and str(data_root),
+        mean=dict(dice=dict(mean=float(means.mean()))),
+        per_class={name: dict(dice=dict(mean=float(value)))
+                   for name, value in zip(CLASSES, means)},
+        interval=dict(kind='95 % percentile bootstrap', resampled='patients'),
+        policy='both empty: not counted', notes=[],
+        versions={'monai': '1.0', 'torch': '2.0'})))
+    return folder
+
+
+@pytest.fixture
+def scores():
+    rng = np.random.default_rng(0)
+    low = rng.uniform(0.3, 0.6, (8, 2))
+    return low, np.clip(low + 0.2 + rng.normal(0, 0.02, (8, 2)), 0, 1)
+
+
+def test_seed_mean_is_mean_of_class_means_of_seeds(tmp_path):
+    first = [[0.2, 0.4], [np.nan, 0.8]]
+    second = [[0.4, 0.4], [np.nan, 0.4]]
+    folders = [write_result(tmp_path / name, values)
+               for name, values in (('a', first), ('b', second))]
+    (mean, low, high), seeds, patients = reporting.seed_mean(
+        [folder / 'cases.csv' for folder in folders])
+    # Per seed: liver 0.2, spleen 0.6; liver 0.4, spleen 0.4.
+    assert seeds == pytest.approx([0.4, 0.4])
+    assert mean == pytest.approx(0.4)
+    assert patients == 1
+    # Both cases belong to the only patient: nothing can vary.
+    assert low == pytest.approx(mean) and high == pytest.approx(mean)
+
+
+def test_interval_agrees_with_a_plain_bootstrap(tmp_path, scores):
+    folder = write_result(tmp_path, scores[0])
+    (_, low, high), _, _ = reporting.seed_mean(
+        [folder / 'cases.csv'], samples=4000)
+    rng = np.random.default_rng(1)
+    means = []
+    for _ in range(4000):
+        drawn = rng.integers(0, 4, 4)
+        cases = np.concatenate([[2 * p, 2 * p + 1] for p in drawn])
+        means.append(scores[0][cases].mean())
+    expected = np.percentile(means, [2.5, 97.5])
+    assert (low, high) == pytest.approx(tuple(expected), abs=5e-3)
+
+
+def test_difference_is_paired(tmp_path, scores):
+    """Patients differ a lot, the gain little: the pairing must show it."""
+    runs = [Run('linear', name, (write_result(tmp_path / name, values),))
+            for name, values in zip(('random', 'moco'), scores)]
+    random, moco = reporting.summarize(runs, 'random')
+    assert random.difference is None
+    mean, low, high = moco.difference
+    assert mean == pytest.approx((scores[1] - scores[0]).mean())
+    assert 0.15 < low < mean < high < 0.25
+    assert high - low < (moco.dice[2] - moco.dice[1])
+
+
+def test_spread_over_seeds(tmp_path, scores):
+    folders = tuple(write_result(tmp_path / str(seed), scores[0] + shift)
+                    for seed, shift in enumerate((0.0, 0.1, 0.2)))
+    row, = reporting.summarize([Run('linear', 'random', folders)])
+    assert row.spread == pytest.approx(0.1)
+    assert row.dice[0] == pytest.approx(scores[0].mean() + 0.1)
+
+
+def test_refuses_results_of_different_splits(tmp_path, scores):
+    runs = [Run('linear', 'a', (write_result(tmp_path / 'a', scores[0]),)),
+            Run('linear', 'b', (write_result(
+                tmp_path / 'b', scores[1], split_hash='xyz'),))]
+    with pytest.raises(UserError, match='different splits'):
+        reporting.summarize(runs)
+
+
+def test_refuses_a_baseline_that_is_not_there(tmp_path, scores):
+    run = Run('linear', 'a', (write_result(tmp_path, scores[0]),))
+    with pytest.raises(UserError, match="'random'.*baseline.*'a'"):
+        reporting.summarize([run], 'random')
+
+
+def test_missing_or_foreign_metrics_are_named(tmp_path):
+    with pytest.raises(UserError, match=r'metrics\.json does not exist'):
+        reporting.read_metrics(tmp_path)
+    (tmp_path / 'metrics.json').write_text('{"mean": 1}')
+    with pytest.raises(UserError, match='not a result of'):
+        reporting.read_metrics(tmp_path)
+
+
+def test_csv_and_markdown_hold_the_numbers(tmp_path, scores):
+    runs = [Run('linear', name, (write_result(tmp_path / name, values),))
+            for name, values in zip(('random', 'moco'), scores)]
+    rows = reporting.summarize(runs, 'random')
+    entries = list(csv.DictReader(reporting.to_csv(rows).splitlines()))
+    assert float(entries[1]['dice']) == pytest.approx(scores[1].mean(),
+                                                      abs=1e-5)
+    assert entries[0]['difference'] == '' and entries[0]['hd95_mm'] == ''
+    table = reporting.to_markdown(rows)
+    assert f'{100 * scores[1].mean():.1f} [' in table
+    assert '| +2' in table or '| +1' in table
+    assert 'HD95' not in table  # nobody measured it
+    assert 'Labelled patients' not in table  # all rows use all of them
+
+
+def test_curves_of_a_resumed_run_are_joined(tmp_path):
+    for folder, lines in (
+            ('20240101_1', ['{"loss": 3.0, "step": 10}',
+                            '{"loss": 2.0, "step": 20}',
+                            '{"loss": 1.9, "st']),
+            ('20240102_1', ['{"loss": 2.5, "step": 20}',
+                            '{"volume/mDice": 0.5, "step": 20}'])):
+        log = tmp_path / folder / 'vis_data'
+        log.mkdir(parents=True)
+        (log / 'scalars.json').write_text('\n'.join(lines))
+    curves = reporting.read_scalars(tmp_path)
+    np.testing.assert_array_equal(curves['loss'], [[10, 3.0], [20, 2.5]])
+    np.testing.assert_array_equal(curves['volume/mDice'], [[20, 0.5]])
+    with pytest.raises(UserError, match=r'scalars\.json'):
+        reporting.read_scalars(tmp_path / 'absent')
+
+
+def test_window_and_blank_slices():
+    image = np.array([[-1000, -160, 40, 240, 3000]], np.int16)
+    np.testing.assert_allclose(
+        reporting.display_image(image, 'HU'), [[0, 0, 0.5, 1, 1]])
+    assert (reporting.display_image(np.full((3, 3), 7), 'arbitrary') == 0
+            ).all()
+
+
+def test_paint_labels_leaves_background_alone():
+    grey = np.full((1, 3), 0.5, np.float32)
+    labels = np.array([[0, 1, 255]], np.uint8)
+    picture = reporting.paint_labels(grey, labels, [(0, 0, 0), (255, 0, 0)])
+    np.testing.assert_allclose(
+        picture[0], [[.5, .5, .5], [.75, .25, .25], [.5, .5, .5]])
+
+
+def test_cases_are_chosen_by_rank(tmp_path):
+    dice = np.linspace(0.9, 0.1, 5)[:, None].repeat(2, axis=1)
+    dice[2] = np.nan  # nothing counted in it: no rank
+    folder = write_result(tmp_path, dice)
+    assert reporting.choose_cases(folder / 'cases.csv', 2) == [
+        'case0', 'case4']
+    assert reporting.choose_cases(folder / 'cases.csv', 9) == [
+        'case0', 'case1', 'case3', 'case4']
+
+
+@pytest.fixture
+def store(tmp_path):
+    from medssl_mm.datasets.store import StoreWriter
+    rng = np.random.default_rng(0)
+    writer = StoreWriter.create(
+        tmp_path / 'store', 'toy', 'CT', 'HU', ['background', *CLASSES])
+    affine = np.diag([2.0, 2.0, 5.0, 1.0])
+    for case in range(3):
+        label = np.zeros((3, 20, 16), np.uint8)
+        label[1, 2:9, 3:8], label[1, 12:16, 8:12] = 1, 2
+        image = rng.normal(40, 20, label.shape).astype(np.int16)
+        writer.add_case(f'case{case}', image, label, patient_id=f'p{case}',
+                        spacing=(5.0, 2.0, 2.0), affine=affine,
+                        source_affine=affine, source_shape=(16, 20, 3),
+                        source_orientation='LPS')
+    return writer.finish()
+
+
+def test_prediction_returns_in_the_orientation_of_the_store(tmp_path, store):
+    from medssl_mm.evaluation.label_nifti import write_label_nifti
+    case = store.case('case0')
+    label = store.read_label_volume('case0')
+    (tmp_path / 'predictions').mkdir()
+    assert reporting.read_prediction(tmp_path, case) is None
+    write_label_nifti(label, case, tmp_path / 'predictions/case0.nii.gz')
+    np.testing.assert_array_equal(
+        reporting.read_prediction(tmp_path, case), label)
+
+
+def test_report_is_complete_and_self_contained(tmp_path, store, scores):
+    from medssl_mm.evaluation.label_nifti import write_label_nifti
+    runs = []
+    for name, values in zip(('random', 'Mo<Co'), scores):
+        folder = write_result(tmp_path / name.strip('<'), values[:3],
+                              data_root=store.root)
+        (folder / 'predictions').mkdir()
+        for case_id in store.case_ids:
+            write_label_nifti(
+                store.read_label_volume(case_id), store.case(case_id),
+                folder / 'predictions' / f'{case_id}.nii.gz')
+        runs.append(Run('linear', name, (folder,)))
+    log = tmp_path / 'train' / '1' / 'vis_data'
+    log.mkdir(parents=True)
+    (log / 'scalars.json').write_text('\n'.join(
+        json.dumps(dict(step=i, loss=9 - i / 9, loss_contrastive=9 - i / 9,
+                        chance_level=math.log(65))) for i in range(1, 30)))
+    page = tmp_path / 'out' / 'report.html'
+    rows = reporting.build_report(
+        page, runs, title='A <b>title', baseline='random',
+        curves={'pretraining': tmp_path / 'train'}, commands=['run & go'])
+    text = page.read_text(encoding='utf-8')
+    assert len(rows) == 2
+    assert text.count('data:image/png;base64,') == 4
+    assert not re.search(r'(?:src|href)="(?!data:)', text)
+    assert 'http' not in re.sub('base64,[^"]+', '', text)
+    for expected in ('A &lt;b&gt;title', 'Mo&lt;Co', 'run &amp; go',
+                     'both empty: not counted', 'abc', 'monai 1.0'):
+        assert expected in text
+    assert not list(page.parent.glob('.*'))  # no temporary file is left
+
+
+def test_report_without_images_has_no_overlays(tmp_path, scores):
+    run = Run('linear', 'random', (write_result(tmp_path / 'a', scores[0]),))
+    reporting.build_report(tmp_path / 'r.html', [run], title='t')
+    assert 'Predictions' not in (tmp_path / 'r.html').read_text()

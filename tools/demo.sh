@@ -1,0 +1,153 @@
+#!/usr/bin/env bash
+# The whole job on made-up CT data, with the scripts of real work: import,
+# MoCo v2 pretraining, linear decoder and DeepLabv3+ from the pretrained and
+# from random weights, scores per volume, report.
+#
+#   bash tools/demo.sh [--short] [--fresh] [--out DIR] [--active | --venv DIR]
+#
+#   --short   a few iterations of everything: shows that it works, not how well
+#   --fresh   repeat steps that are finished
+#   --out     folder of the results (default: work_dirs/demo)
+#
+# At most 10 minutes on 2 cores once the environment is there (2 with --short).
+# A second run goes on where the first stopped, or just shows the table.
+set -eEuo pipefail
+
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+short=false
+fresh=false
+out=
+setup_arguments=()
+while [ $# -gt 0 ]; do
+    case "$1" in
+    --short) short=true ;;
+    --fresh) fresh=true ;;
+    --out | --venv)
+        [ $# -ge 2 ] || { echo "error: $1 needs a folder" >&2; exit 2; }
+        if [ "$1" = --out ]; then out="$2"; else setup_arguments+=("$1" "$2"); fi
+        shift
+        ;;
+    --out=*) out="${1#--out=}" ;;
+    --active | --venv=*) setup_arguments+=("$1") ;;
+    -h | --help)
+        sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
+        exit 0
+        ;;
+    *)
+        echo "error: unknown option $1 (see bash tools/demo.sh --help)" >&2
+        exit 2
+        ;;
+    esac
+    shift
+done
+case "$out" in
+'') if $short; then out=work_dirs/demo-short; else out=work_dirs/demo; fi ;;
+/*) ;;
+*) out="$PWD/$out" ;;
+esac
+medssl_setup ${setup_arguments[@]+"${setup_arguments[@]}"}
+cd "$MEDSSL_ROOT"
+mkdir -p "$out"
+export MPLBACKEND=Agg PYTHON="$MEDSSL_VENV_PYTHON"
+
+processes=2
+data=data/phantom
+pretrain_config=configs/selfsup/mocov2/mocov2_resnet18_2xb32-coslr-60e_phantom-64.py
+linear_config=configs/segmentation/phantom/linear_resnet18_phantom-128.py
+deeplab_config=configs/segmentation/phantom/deeplabv3plus_resnet18_phantom-128.py
+pretrain_options=()
+segment_options=()
+if $short; then
+    pretrain_options=(train_cfg.max_epochs=1)
+    segment_options=(train_cfg.max_iters=30 train_cfg.val_interval=30
+        default_hooks.checkpoint.interval=30)
+fi
+
+number=0
+total=10
+started=$SECONDS
+trap 'echo "demo: step $number failed; the same command goes on from there" >&2' ERR
+
+clock() { printf '%d:%02d' $(($1 / 60)) $(($1 % 60)); }
+
+# step TITLE FOLDER COMMAND...: runs the command unless it was finished with
+# the same sources; FOLDER/done says so.
+step() {
+    local title="$1" folder="$2" stamp began=$SECONDS
+    shift 2
+    number=$((number + 1))
+    stamp="$sources $*"
+    if ! $fresh && [ -f "$folder/done" ] && [ "$(cat "$folder/done")" = "$stamp" ]; then
+        printf '\n== %d/%d %s: finished before\n' "$number" "$total" "$title"
+        return 0
+    fi
+    printf '\n== %d/%d %s (%s since the start)\n   %s\n' "$number" "$total" \
+        "$title" "$(clock $((SECONDS - started)))" "$*"
+    # Results of other sources must not be resumed; an interrupted run of the
+    # same ones must.
+    if $fresh || [ "$(cat "$folder/begun" 2>/dev/null)" != "$stamp" ]; then
+        rm -rf "$folder"
+    fi
+    mkdir -p "$folder"
+    printf '%s' "$stamp" >"$folder/begun"
+    "$@"
+    printf '%s' "$stamp" >"$folder/done"
+    printf '== %d/%d done in %s\n' "$number" "$total" "$(clock $((SECONDS - began)))"
+}
+
+checkpoint() { cat "$1/last_checkpoint"; }
+
+# evaluate KIND LABEL CONFIG [OPTION]: trains a decoder, then scores it.
+evaluate() {
+    local kind="$1" weights="$2" config="$3" folder="$out/$1-$2"
+    shift 3
+    step "train: $kind, $weights weights" "$folder" \
+        bash tools/dist_train.sh "$config" "$processes" --resume \
+        --work-dir "$folder" --cfg-options "$@" \
+        ${segment_options[@]+"${segment_options[@]}"} randomness.seed=0
+    step "score per volume: $kind, $weights weights" "$folder/test" \
+        bash tools/dist_test.sh "$config" "$(checkpoint "$folder")" \
+        "$processes" --work-dir "$folder/test" --cfg-options \
+        test_evaluator.out_dir="$folder/test" \
+        test_evaluator.save_predictions=True
+}
+
+number=$((number + 1))
+printf '\n== %d/%d make and import the CT phantom\n' "$number" "$total"
+"$PYTHON" tools/prepare_data.py phantom --out "$data" --jobs "$processes"
+# Everything that a finished step depends on besides its own command.
+sources="$(find configs medssl_mm -name '*.py' | LC_ALL=C sort | xargs cat | cksum)"
+sources="$sources $(cksum <"$data/dataset.json")"
+
+step 'pretrain: MoCo v2, 2 processes' "$out/pretrain" \
+    bash tools/dist_train.sh "$pretrain_config" "$processes" --resume \
+    --work-dir "$out/pretrain" --cfg-options randomness.seed=0 \
+    ${pretrain_options[@]+"${pretrain_options[@]}"}
+pretrained=model.backbone.init_cfg.checkpoint="$(checkpoint "$out/pretrain")"
+
+evaluate linear random "$linear_config" model.backbone.init_cfg.checkpoint=None
+evaluate linear mocov2 "$linear_config" "$pretrained"
+evaluate deeplabv3plus random "$deeplab_config" model.backbone.init_cfg.checkpoint=None
+evaluate deeplabv3plus mocov2 "$deeplab_config" "$pretrained"
+
+lead='Procedural CT phantom, ResNet-18 on a CPU: MoCo v2 pretraining against
+random initialisation. It shows the job, not the state of the art.'
+if $short; then lead="$lead Shortened run: the scores mean nothing."; fi
+printf '\n== report (%s since the start)\n' "$(clock $((SECONDS - started)))"
+"$PYTHON" tools/make_report.py --out "$out/report.html" \
+    --title 'Demo: self-supervised pretraining for CT segmentation' \
+    --lead "$lead" \
+    --run "Linear decoder/random=$out/linear-random/test" \
+    --run "Linear decoder/MoCo v2=$out/linear-mocov2/test" \
+    --run "DeepLabv3+/random=$out/deeplabv3plus-random/test" \
+    --run "DeepLabv3+/MoCo v2=$out/deeplabv3plus-mocov2/test" \
+    --baseline random \
+    --curve "MoCo v2=$out/pretrain" \
+    --curve "Linear, random=$out/linear-random" \
+    --curve "Linear, MoCo v2=$out/linear-mocov2" \
+    --curve "DeepLabv3+, random=$out/deeplabv3plus-random" \
+    --curve "DeepLabv3+, MoCo v2=$out/deeplabv3plus-mocov2" \
+    --command "bash tools/dist_train.sh $pretrain_config $processes" \
+    --command "bash tools/dist_train.sh $linear_config $processes --cfg-options model.backbone.init_cfg.checkpoint=CHECKPOINT" \
+    --command "bash tools/dist_train.sh $deeplab_config $processes --cfg-options model.backbone.init_cfg.checkpoint=CHECKPOINT"
+printf '\nDemo finished after %s.\n' "$(clock $((SECONDS - started)))"

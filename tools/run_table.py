@@ -1,0 +1,105 @@
+#!/usr/bin/env python
+r"""Run the experiments behind a result table and write the table.
+
+TABLE.yaml lists rows (pretraining config, checkpoint, or neither for random
+initialisation), evaluations (segmentation configs), seeds and label
+fractions. What is finished is skipped, what was interrupted is resumed; a
+changed config gets new folders. The table is written as Markdown, CSV and PNG
+with 95 % patient-bootstrap intervals and paired differences against the
+baseline row.
+
+Example:
+  python tools/run_table.py configs/tables/acdc20.yaml --dry-run
+  python tools/run_table.py configs/tables/acdc20.yaml --rows random mocov2 \
+      --seeds 0 --out work_dirs/tables/acdc20
+"""
+
+import argparse
+import shlex
+from pathlib import Path
+
+from medssl_mm.errors import UserError, run_tool
+
+
+def parse_args():
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('table', help='YAML file, see configs/tables')
+    parser.add_argument('--out', type=Path, help='folder of the table '
+                        '(default: work_dirs/tables/NAME)')
+    parser.add_argument('--rows', nargs='+', metavar='NAME',
+                        help='only these rows')
+    parser.add_argument('--evaluations', nargs='+', metavar='NAME',
+                        help='only these evaluations')
+    parser.add_argument('--seeds', nargs='+', type=int, metavar='SEED',
+                        help='these seeds instead of those of the table')
+    parser.add_argument('--fractions', nargs='+', type=float, metavar='SHARE',
+                        help='these shares of the training patients (0-1)')
+    parser.add_argument('--jobs', type=int, default=1,
+                        help='steps that run at the same time (default: 1)')
+    parser.add_argument('--devices', nargs='+', default=[], metavar='GPUS',
+                        help='CUDA_VISIBLE_DEVICES of every job, e.g. 0 1')
+    parser.add_argument('--processes', type=int, metavar='N',
+                        help='processes of a step instead of those of the '
+                        'table; 0: without a launcher')
+    parser.add_argument('--dry-run', action='store_true',
+                        help='show the commands and what is finished')
+    parser.add_argument('--no-run', action='store_true',
+                        help='only write the table of what is finished')
+    return parser.parse_args()
+
+
+def show_plan(table, steps):
+    """Print every command with its state."""
+    from medssl_mm import experiments
+    for step in steps.values():
+        state = ('done' if step.done
+                 else 'resume' if step.folder.exists() else 'new')
+        command = experiments.command_of(step, table, steps)
+        print(f'[{state}] {step.title}\n    {shlex.join(command)}')
+    done = sum(step.done for step in steps.values())
+    print(f'{len(steps)} steps, {done} finished')
+
+
+def main():
+    """Run the steps of the table and write it."""
+    args = parse_args()
+    if args.jobs < 1:
+        raise UserError(f'--jobs must be at least 1, got {args.jobs}')
+    from dataclasses import replace
+
+    from medssl_mm import experiments, reporting
+    table = experiments.load_table(args.table)
+    if args.processes is not None:
+        table = replace(table, processes=args.processes)
+    table = experiments.select(
+        table, args.rows, args.evaluations, args.seeds, args.fractions)
+    steps, results = experiments.plan(table)
+    if args.dry_run:
+        show_plan(table, steps)
+        return
+    errors = []
+    if not args.no_run:
+        errors = experiments.run_steps(
+            table, steps, args.jobs, args.devices,
+            report=lambda line: print(line, flush=True))
+    runs = experiments.finished_runs(results, steps)
+    if runs:
+        baseline = next((row.title for row in table.rows
+                         if row.name == table.baseline), None)
+        rows = reporting.summarize(runs, baseline if any(
+            run.label == baseline for run in runs) else None)
+        reporting.print_table(rows, table.title)
+        out = args.out or Path('work_dirs', 'tables', table.name)
+        paths = reporting.write_table(rows, out, table.title, table.note)
+        print('written: ' + ', '.join(map(str, paths)))
+    if errors:
+        raise UserError(f'{len(errors)} steps failed:\n' + '\n'.join(errors))
+    if not runs:
+        raise UserError('nothing is finished yet, so there is no table')
+
+
+if __name__ == '__main__':
+    run_tool(main)
