@@ -20,11 +20,12 @@ import functools
 import importlib.abc
 import importlib.machinery
 import importlib.metadata
+import io
 import os
 import re
 import sys
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 
 from medssl_mm.errors import InstallError, UserError
@@ -309,12 +310,26 @@ def _restrict_unpickling(checkpoint_module):
     )
 
 
-# module: (import it under the presented mmcv version, correct it afterwards)
+@contextmanager
+def _without_optional_package_notice():
+    captured = io.StringIO()
+    try:
+        with redirect_stdout(captured):
+            yield
+    finally:
+        for line in captured.getvalue().splitlines():
+            if line != 'Could not import OneDL':
+                print(line)
+
+
+# module: (context of its import, correction afterwards)
 _CORRECTIONS = {
-    'mmcls': (True, None),
-    'mmselfsup': (True, None),
-    'mmselfsup.registry': (False, _drop_dead_locations),
-    'mmengine.runner.checkpoint': (False, _restrict_unpickling),
+    'mmcls': (_presented_mmcv_version, None),
+    'mmselfsup': (_presented_mmcv_version, None),
+    'mmselfsup.registry': (nullcontext, _drop_dead_locations),
+    'mmengine.runner.checkpoint': (nullcontext, _restrict_unpickling),
+    'mmpretrain.datasets': (_without_optional_package_notice, None),
+    'mmseg.datasets': (_without_optional_package_notice, None),
 }
 
 
@@ -343,12 +358,9 @@ class _CorrectingLoader(importlib.abc.Loader):
         return self.loader.create_module(spec)
 
     def exec_module(self, module):
-        present_version, after = _CORRECTIONS[self.name]
+        context, after = _CORRECTIONS[self.name]
         try:
-            if present_version:
-                with _presented_mmcv_version():
-                    self.loader.exec_module(module)
-            else:
+            with context():
                 self.loader.exec_module(module)
             if after is not None:
                 after(module)

@@ -25,7 +25,7 @@ from medssl_mm.reporting import Run, write_atomically
 
 DONE = 'done.json'
 _TABLE_KEYS = {'name', 'title', 'runs_dir', 'baseline', 'seeds', 'fractions',
-               'processes', 'rows', 'evaluations', 'weights_option',
+               'processes', 'amp', 'rows', 'evaluations', 'weights_option',
                'fraction_options', 'note'}
 _ROW_KEYS = {'name', 'title', 'pretrain', 'checkpoint', 'options'}
 _EVALUATION_KEYS = {'name', 'title', 'config', 'options'}
@@ -80,6 +80,8 @@ class Table:
         fractions (tuple[float]): Shares of the training patients, 0-1.
         processes (int): Processes per step; 0 starts tools/train.py without
             a launcher.
+        amp (str, optional): Mixed precision of the training steps,
+            'bfloat16' or 'float16'.
         rows (tuple[Row]): Initial weights.
         evaluations (tuple[EvaluationConfig]): Evaluations.
         runs_dir (Path): Folder of the steps.
@@ -95,6 +97,7 @@ class Table:
     seeds: tuple[int, ...]
     fractions: tuple[float, ...]
     processes: int
+    amp: str | None
     rows: tuple[Row, ...]
     evaluations: tuple[EvaluationConfig, ...]
     runs_dir: Path
@@ -206,11 +209,17 @@ def load_table(path: str | Path) -> Table:
     if not isinstance(processes, int) or processes < 0:
         raise UserError(
             f'{path}: processes must be 0 or more, got {processes!r}')
+    amp = content.get('amp')
+    if amp not in (None, 'bfloat16', 'float16'):
+        raise UserError(
+            f'{path}: amp must be bfloat16 or float16, or be left out, got '
+            f'{amp!r}')
     return Table(
         name=str(content.get('name', path.stem)),
         title=str(content.get('title', path.stem)),
         baseline=baseline, seeds=seeds, fractions=fractions,
-        processes=processes, rows=tuple(rows), evaluations=tuple(evaluations),
+        processes=processes, amp=amp, rows=tuple(rows),
+        evaluations=tuple(evaluations),
         runs_dir=Path(content.get('runs_dir', 'work_dirs/tables/runs')),
         weights_option=str(content.get(
             'weights_option', 'model.backbone.init_cfg.checkpoint')),
@@ -295,7 +304,7 @@ def plan(table: Table,
         # The processes are part of it: they change the global batch.
         key = f'{name}-' + _digest(
             kind, settings(config, options), list(needs), seed, weights,
-            table.processes if kind != 'test' else None)
+            (table.processes, table.amp) if kind != 'test' else None)
         steps.setdefault(key, Step(
             key=key, kind=kind, folder=table.runs_dir / key, config=config,
             options=options, needs=tuple(needs), seed=seed, weights=weights,
@@ -352,6 +361,12 @@ def last_checkpoint(folder: Path) -> Path | None:
     return None
 
 
+def best_checkpoint(folder: Path) -> Path | None:
+    """Find the checkpoint that validation chose; None without validation."""
+    found = sorted(folder.glob('best_*.pth'), key=lambda p: p.stat().st_mtime)
+    return found[-1] if found else None
+
+
 def tools_folder() -> Path:
     """Find the tools: beside the package, or in it when installed."""
     package = Path(__file__).resolve().parent
@@ -371,7 +386,8 @@ def command_of(step: Step, table: Table, steps: dict[str, Step]) -> list[str]:
     tools = tools_folder()
 
     def checkpoint_of(key):
-        path = last_checkpoint(steps[key].folder)
+        folder = steps[key].folder
+        path = best_checkpoint(folder) or last_checkpoint(folder)
         return f'<{key}>' if path is None else str(path)
 
     options = dict(step.options)
@@ -381,6 +397,8 @@ def command_of(step: Step, table: Table, steps: dict[str, Step]) -> list[str]:
         options['test_evaluator.out_dir'] = str(step.folder)
     else:
         arguments += ['--resume', '--seed', str(step.seed)]
+        if table.amp:
+            arguments += ['--amp', table.amp]
         if step.kind == 'train' and step.weights:
             options[table.weights_option] = (
                 checkpoint_of(step.weights) if step.weights in steps

@@ -6,6 +6,8 @@ imports its ``locations`` at the first look-up, so importing this module is
 cheap.
 """
 
+from importlib import import_module
+
 from mmengine import registry as roots
 from mmengine.registry import Registry
 
@@ -36,7 +38,31 @@ def _child(root, location):
     )
 
 
-MODELS = _child(roots.MODELS, 'medssl_mm.models')
+# Where each model part lives. By name and not by location, so that a
+# segmentation run does not import mmselfsup (2 s) nor a pretraining run mmseg.
+MODEL_MODULES = {
+    'FrozenEncoderDecoder': 'medssl_mm.models.segmentors',
+    'InfoNCELoss': 'medssl_mm.models.losses',
+    'LinearHead': 'medssl_mm.models.decode_heads',
+    'MultiLevelHead': 'medssl_mm.models.heads',
+    'MultiLevelMoCo': 'medssl_mm.models.algorithms',
+    'SoftDiceLoss': 'medssl_mm.models.losses',
+}
+
+
+class _ModelRegistry(Registry):
+    """Imports the module of a model part when it is asked for."""
+
+    def get(self, key):
+        name = key.rpartition('.')[2]
+        if name in MODEL_MODULES:
+            import_module(MODEL_MODULES[name])
+        return super().get(key)
+
+
+MODELS = _ModelRegistry(
+    roots.MODELS.name, parent=roots.MODELS, scope='medssl_mm'
+)
 DATASETS = _child(roots.DATASETS, 'medssl_mm.datasets.registered')
 DATA_SAMPLERS = _child(roots.DATA_SAMPLERS, 'medssl_mm.datasets.registered')
 TRANSFORMS = _child(roots.TRANSFORMS, 'medssl_mm.datasets.registered')

@@ -11,4 +11,5 @@ import torch.distributed  # noqa: F401
 with contextlib.suppress(Exception):
     import medssl_mm.engine  # noqa: F401
 with contextlib.suppress(Exception):
-    import medssl_mm.models  # noqa: F401
+    import medssl_mm.models.algorithms
+    import medssl_mm.models.decode_heads  # noqa: F401

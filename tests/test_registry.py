@@ -46,3 +46,30 @@ def test_registries_fall_back_to_the_root():
     from medssl_mm.registry import HOOKS
 
     assert HOOKS.get('CheckpointHook').__module__.startswith('mmengine')
+
+
+def test_the_table_of_model_modules_is_complete():
+    import pkgutil
+    from importlib import import_module
+
+    import medssl_mm.models
+    from medssl_mm.registry import MODEL_MODULES, MODELS
+
+    for package in pkgutil.iter_modules(medssl_mm.models.__path__):
+        import_module(f'medssl_mm.models.{package.name}')
+    registered = {
+        name: cls.__module__ for name, cls in MODELS.module_dict.items()
+    }
+    assert set(registered) == set(MODEL_MODULES)
+    for name, module in registered.items():
+        assert module.startswith(MODEL_MODULES[name])
+
+
+def test_a_segmentation_model_does_not_import_mmselfsup():
+    code = (
+        'import sys; from mmengine import registry as roots; '
+        'import medssl_mm.registry; '
+        'roots.MODELS.get("medssl_mm.LinearHead"); '
+        'print("mmseg" in sys.modules, "mmselfsup" in sys.modules)'
+    )
+    assert _python(code).splitlines()[-1] == 'True False'

@@ -132,6 +132,8 @@ class Runner(BaseRunner):
 
     def call_hook(self, fn_name, **kwargs):
         """Call the hooks, and do this class's part before or after them."""
+        if fn_name == 'before_train':
+            self._check_number_of_batches()
         if fn_name == 'before_val':
             self._state_before_validation = checkpoints.random_state()
         if fn_name == 'after_load_checkpoint':
@@ -199,6 +201,22 @@ class Runner(BaseRunner):
             f'process(es) on {device}; seed {self.seed}; work directory '
             f'{self.work_dir}'
         )
+
+    def _check_number_of_batches(self):
+        # Otherwise the run ends at once, and looks like a success.
+        loader = self.train_dataloader
+        try:
+            batches = len(loader)
+        except TypeError:  # an endless sampler
+            return
+        if batches == 0:
+            raise UserError(
+                f'the training data ({len(loader.dataset)} samples, '
+                f'{self.world_size} process(es)) do not fill one batch of '
+                f'{loader.batch_size} per process; set '
+                'train_dataloader.batch_size lower, or '
+                'train_dataloader.drop_last=False'
+            )
 
     def _find_checkpoint(self):
         if not distributed.is_main_process():

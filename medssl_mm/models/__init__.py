@@ -1,20 +1,12 @@
-"""Networks, heads and losses; importing this registers them."""
+"""Networks, heads and losses; each is imported when it is asked for."""
+
+from importlib import import_module
+
 # First, because it corrects the hosts that the parts import.
-from medssl_mm import registry  # noqa: F401
+from medssl_mm.registry import MODEL_MODULES
 
-from .algorithms import BaseAlgorithm, MultiLevelMoCo
-from .decode_heads import LinearHead
-from .heads import LevelContext, MultiLevelHead
-from .losses import InfoNCELoss, SoftDiceLoss
-from .segmentors import FrozenEncoderDecoder
 
-__all__ = [
-    'BaseAlgorithm',
-    'FrozenEncoderDecoder',
-    'InfoNCELoss',
-    'LevelContext',
-    'LinearHead',
-    'MultiLevelHead',
-    'MultiLevelMoCo',
-    'SoftDiceLoss',
-]
+def __getattr__(name):
+    if name in MODEL_MODULES:
+        return getattr(import_module(MODEL_MODULES[name]), name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -198,3 +198,10 @@ def test_test_refuses_weights_that_do_not_fill_the_model(tmp_path):
     )
     with pytest.raises(UserError, match='not of the model in the config'):
         runner.test()
+
+
+def test_data_that_do_not_fill_one_batch_are_an_error(tmp_path):
+    settings = toy.config(tmp_path)
+    settings['train_dataloader'].update(batch_size=17, drop_last=True)
+    with pytest.raises(UserError, match='16 samples.*one batch of 17'):
+        toy.train(settings)

@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/models/deeplabv3plus_resnet18.py',
     '../_base_/datasets/phantom_128.py',
-    '../_base_/schedules/adamw_finetune_1k.py',
+    '../_base_/schedules/adamw_finetune_500.py',
 ]
 model = dict(
     decode_head=dict(num_classes=14),

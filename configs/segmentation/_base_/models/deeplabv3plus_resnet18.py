@@ -1,12 +1,13 @@
-# DeepLabv3+ on a ResNet-18, for images of about 128 px on CPUs.
+# DeepLabv3+ on a ResNet-18 dilated to stride 16, for images of about 128 px
+# on CPUs: a third of the work of stride 8; the skip connection keeps stride 4.
 _base_ = 'deeplabv3plus_resnet50.py'
 model = dict(
-    backbone=dict(depth=18),
+    backbone=dict(depth=18, strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)),
     decode_head=dict(
         in_channels=512,
         channels=128,
-        # The map is 16 x 16: larger rates would see padding only.
-        dilations=(1, 3, 6, 9),
+        # The map is 8 x 8: larger rates would see padding only.
+        dilations=(1, 2, 4, 6),
         c1_in_channels=64,
         c1_channels=32),
     auxiliary_head=dict(in_channels=256, channels=64))

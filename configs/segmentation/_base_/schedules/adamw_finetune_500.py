@@ -1,4 +1,4 @@
-# AdamW for fine-tuning on small images, 1000 iterations.
+# AdamW for fine-tuning on small images, 500 iterations.
 _base_ = '../volume_metric.py'
 optim_wrapper = dict(
     type='OptimWrapper',
@@ -11,9 +11,9 @@ param_scheduler = [
         eta_min=1e-6,
         power=0.9,
         begin=50,
-        end=1000,
+        end=500,
         by_epoch=False),
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=1000, val_interval=250)
-default_hooks = dict(checkpoint=dict(interval=250))
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=500, val_interval=100)
+default_hooks = dict(checkpoint=dict(interval=100))
 auto_scale_lr = dict(enable=False, base_batch_size=16)
