@@ -10,6 +10,8 @@ somebody imports them, so that a segmentation run never pays for mmselfsup.
    locations are dropped.
 3. mmengine takes the config prefix ``mmseg::`` for a distribution called
    mmsegmentation: the prefix is mapped to the import name.
+   The same table gets ``medssl_mm::``; unlike a host's, its bases bring no
+   scope of their own, as their bare types are those of the host.
 4. mmengine's launcher needs CUDA: ``init_process_group`` does not.
 5. mmengine falls back to unpickling arbitrary objects when a checkpoint does
    not load with ``weights_only=True``: that fallback is removed.
@@ -74,9 +76,17 @@ def apply():
         return
     check_install()
 
+    from mmengine.config import Config
     from mmengine.config import utils as config_utils
 
-    config_utils.MODULE2PACKAGE['mmseg'] = 'mmseg'
+    config_utils.MODULE2PACKAGE.update(mmseg='mmseg', medssl_mm='medssl_mm')
+    original = Config._get_cfg_path
+
+    def get_cfg_path(cfg_path, filename):
+        path, scope = original(cfg_path, filename)
+        return path, None if scope == 'medssl_mm' else scope
+
+    Config._get_cfg_path = staticmethod(get_cfg_path)
     for message in _NOISE:
         warnings.filterwarnings('ignore', message=message)
     sys.meta_path.insert(0, _CorrectingFinder())

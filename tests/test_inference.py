@@ -201,3 +201,15 @@ def test_dicom_series(model, realdata, tmp_path):
     distance = np.linalg.norm(mine[:, None] - theirs, axis=-1).min(1)
     assert distance.max() < 0.5  # mm, corner by corner, in any order
     assert result.case.shape == (20, 512, 512)
+
+
+def test_labels_without_geometry_are_kept_as_an_array(tmp_path):
+    from medssl_mm.evaluation.label_nifti import write_label_array
+
+    labels = np.random.default_rng(0).integers(0, 4, (3, 8, 9), np.uint8)
+    write_label_array(labels, tmp_path / 'case.npz')
+    with np.load(tmp_path / 'case.npz') as content:
+        np.testing.assert_array_equal(content['labels'], labels)
+    assert [path.name for path in tmp_path.iterdir()] == ['case.npz']
+    with pytest.raises(UserError, match='cannot write .*absent'):
+        write_label_array(labels, tmp_path / 'absent' / 'case.npz')

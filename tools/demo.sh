@@ -51,6 +51,9 @@ mkdir -p "$out"
 export MPLBACKEND=Agg PYTHON="$MEDSSL_VENV_PYTHON"
 
 processes=2
+# Half the time where the processor computes in bfloat16.
+amp=()
+if grep -qE 'avx512_bf16|amx_bf16' /proc/cpuinfo 2>/dev/null; then amp=(--amp); fi
 data=data/phantom
 pretrain_config=configs/selfsup/mocov2/mocov2_resnet18_2xb32-coslr-60e_phantom-64.py
 linear_config=configs/segmentation/phantom/linear_resnet18_phantom-128.py
@@ -75,8 +78,8 @@ if $short; then
     linear_options="$(iterations linear 10 4)"
     deeplab_options="$(iterations deeplabv3plus 10 4)"
 else
-    pretrain_options=(train_cfg.max_epochs=30)
-    linear_options="$(iterations linear 300 8)"
+    pretrain_options=()
+    linear_options="$(iterations linear 200 8)"
     deeplab_options="$(iterations deeplabv3plus 150 8)"
 fi
 
@@ -120,7 +123,7 @@ evaluate() {
     shift 3
     step "train: $kind, $weights weights" "$folder" \
         bash tools/dist_train.sh "$config" "$processes" --resume \
-        --work-dir "$folder" --cfg-options "$@" randomness.seed=0
+        ${amp[@]+"${amp[@]}"} --work-dir "$folder" --cfg-options "$@" randomness.seed=0
     step "score per volume: $kind, $weights weights" "$folder/test" \
         bash tools/dist_test.sh "$config" "$(checkpoint "$folder")" \
         "$processes" --work-dir "$folder/test" --cfg-options \
@@ -137,8 +140,8 @@ sources="$sources $(cksum <"$data/dataset.json")"
 
 step 'pretrain: MoCo v2, 2 processes' "$out/pretrain" \
     bash tools/dist_train.sh "$pretrain_config" "$processes" --resume \
-    --work-dir "$out/pretrain" --cfg-options randomness.seed=0 \
-    "${pretrain_options[@]}"
+    ${amp[@]+"${amp[@]}"} --work-dir "$out/pretrain" --cfg-options randomness.seed=0 \
+    ${pretrain_options[@]+"${pretrain_options[@]}"}
 pretrained=model.backbone.init_cfg.checkpoint="$(checkpoint "$out/pretrain")"
 
 # The options hold no blanks: they are meant to be split.

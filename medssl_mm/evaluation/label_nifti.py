@@ -1,5 +1,6 @@
-"""Label volumes as NIfTI on the grid of the source image."""
+"""Label volumes as files, NIfTI on the grid of the source image."""
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -51,9 +52,31 @@ def write_label_nifti(volume: np.ndarray,
         image.set_qform(qform, int(qform_code))
         if not sform_code and not qform_code:
             image.header.set_zooms(header.get_zooms()[:3])
+    with _moved_into_place(path) as temporary:
+        nib.save(image, temporary)
+
+
+def write_label_array(volume: np.ndarray, path: str | Path) -> None:
+    """Write labels of a case without geometry, key ``labels``.
+
+    Args:
+        volume (np.ndarray): Class per voxel, in the store's orientation.
+        path (str | Path): Ends with .npz.
+
+    Shape: volume ``(Z, H, W)``, uint8.
+
+    Raises:
+        UserError: If the file cannot be written.
+    """
+    with _moved_into_place(Path(path)) as temporary:
+        np.savez_compressed(temporary, labels=volume)
+
+
+@contextmanager
+def _moved_into_place(path: Path):
     temporary = path.with_name(f'.{os.getpid()}.{path.name}')
     try:
-        nib.save(image, temporary)
+        yield temporary
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(

@@ -271,7 +271,9 @@ class VolumeMetric(BaseMetric):
         out_dir (str, optional): Folder for ``cases.csv`` and
             ``metrics.json``. Defaults to None, which writes nothing.
         save_predictions (bool): Whether to write each case as NIfTI on its
-            source grid into ``out_dir``/predictions. Defaults to False.
+            source grid into ``out_dir``/predictions; a case without geometry
+            (PNG, HDF5) as NumPy file with the key ``labels``, ``(Z, H, W)``.
+            Defaults to False.
         classes (Sequence[str], optional): Class names, background first.
             Defaults to those of the data set.
         num_jobs (int): Threads that score cases. Defaults to 1.
@@ -435,7 +437,7 @@ class VolumeMetric(BaseMetric):
             delayed(evaluate_case)(part, *settings) for part in cases.values())
 
     def _save(self, cases: dict[str, list[SliceResult]]) -> Path:
-        from .label_nifti import write_label_nifti
+        from .label_nifti import write_label_array, write_label_nifti
         folder = Path(self.out_dir) / 'predictions'
         folder.mkdir(parents=True, exist_ok=True)
         for case_id, slices in cases.items():
@@ -447,7 +449,10 @@ class VolumeMetric(BaseMetric):
             volume = np.zeros(info.shape, np.uint8)
             for result in slices:
                 volume[result.index] = result.labels(result.prediction)
-            write_label_nifti(volume, info, folder / f'{case_id}.nii.gz')
+            if info.source_affine is None:
+                write_label_array(volume, folder / f'{case_id}.npz')
+            else:
+                write_label_nifti(volume, info, folder / f'{case_id}.nii.gz')
         return folder
 
 

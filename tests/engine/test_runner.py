@@ -39,6 +39,14 @@ def _assert_same_training_state(first, second):
     _assert_identical(first['random_states'], second['random_states'], 'rng')
 
 
+def _buffers_after_validation(work_dir):
+    settings = toy.config(work_dir, launcher='pytorch')
+    runner = RUNNERS.build(Config(settings))
+    runner.train()
+    layer = runner.model.module.backbone[1]
+    return layer.running_mean.clone(), layer.running_var.clone()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('by_epoch', [True, False], ids=['epochs', 'iters'])
 @pytest.mark.parametrize('num_workers', [0, 1])
@@ -205,3 +213,12 @@ def test_data_that_do_not_fill_one_batch_are_an_error(tmp_path):
     settings['train_dataloader'].update(batch_size=17, drop_last=True)
     with pytest.raises(UserError, match='16 samples.*one batch of 17'):
         toy.train(settings)
+
+
+def test_two_processes_validate_and_save_one_model(tmp_path):
+    buffers = run_processes(_buffers_after_validation, 2, str(tmp_path))
+    (mean, variance), other = buffers
+    assert torch.equal(mean, other[0])
+    assert torch.equal(variance, other[1])
+    saved = _load(tmp_path / 'epoch_4.pth')['state_dict']
+    assert torch.equal(saved['backbone.1.running_mean'], mean)

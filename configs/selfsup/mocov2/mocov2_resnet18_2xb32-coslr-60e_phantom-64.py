@@ -5,6 +5,5 @@ _base_ = [
     '../_base_/schedules/sgd_coslr-150e_small.py',
     '../default_runtime.py',
 ]
-model = dict(queue_len=384)
 train_cfg = dict(max_epochs=60)
 train_dataloader = dict(batch_size=32)

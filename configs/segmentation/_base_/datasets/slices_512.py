@@ -12,6 +12,9 @@ augment = [
     dict(type='medssl_mm.GammaJitter', prob=0.3),
 ]
 resize = dict(type='medssl_mm.ResizeSlice', size=512)
+# Not rounded up: no process repeats a slice to have as many as the others.
+each_slice_once = dict(
+    type='DefaultSampler', shuffle=False, round_up=False)
 train_dataloader = dict(
     batch_size=8,
     num_workers=4,
@@ -24,7 +27,7 @@ val_dataloader = dict(
     batch_size=8,
     num_workers=4,
     persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    sampler=each_slice_once,
     dataset=dict(
         type='medssl_mm.SliceDataset',
         subset='val',
@@ -34,7 +37,7 @@ test_dataloader = dict(
     batch_size=8,
     num_workers=4,
     persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    sampler=each_slice_once,
     dataset=dict(
         type='medssl_mm.SliceDataset',
         subset='test',
