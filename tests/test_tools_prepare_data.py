@@ -51,8 +51,9 @@ def test_strict_failure_names_the_file_and_leaves_nothing(
     assert done.returncode == 2 and not out.exists()
     assert 'case2.nii.gz cannot be read' in done.stderr
     done = prepare(*args)
-    assert done.returncode == 0
+    assert done.returncode == 3
     assert 'unreadable' in done.stdout and '1 rejected' in done.stdout
+    assert 'cases were left out' in done.stderr
 
 
 def test_empty_folder(tmp_path):

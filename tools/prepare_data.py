@@ -1,5 +1,6 @@
 """Import a data set into a checked slice store."""
 import argparse
+import sys
 from pathlib import Path
 
 from medssl_mm.datasets.importers import IMPORTERS, make_importer
@@ -139,6 +140,14 @@ def main():
         report.write_report(result)
         report.print_splits(result.splits, console)
         report.print_notes(result.notes, console)
+    rejected = sum(r.status == run.REJECTED for r in result.results)
+    if rejected:
+        # Scripts must notice, though the other cases can be used.
+        print(f'error: {rejected} of {len(result.results)} cases were left '
+              'out, see the table above and import_report.csv; the others '
+              'are ready. Repair or remove the sources and run this again',
+              file=sys.stderr)
+        sys.exit(3)
 
 
 if __name__ == '__main__':

@@ -354,11 +354,11 @@ class BTCVImporter(_NumberedImporter):
                'gallbladder', 'esophagus', 'liver', 'stomach', 'aorta',
                'inferior vena cava', 'portal and splenic vein', 'pancreas',
                'right adrenal gland', 'left adrenal gland')
-    palette = [[0, 0, 0], [157, 108, 162], [185, 102, 83], [225, 150, 120],
-               [139, 150, 98], [211, 171, 143], [221, 130, 101],
-               [216, 132, 105], [216, 101, 79], [0, 151, 206],
-               [63, 120, 190], [249, 180, 111], [244, 186, 150],
-               [205, 179, 108]]
+    # Neighbours in the body differ in hue, and the two of a pair in brightness.
+    palette = [[0, 0, 0], [148, 87, 235], [214, 39, 40], [255, 152, 150],
+               [44, 160, 44], [188, 189, 34], [31, 119, 180], [255, 127, 14],
+               [227, 26, 200], [23, 190, 207], [102, 194, 255],
+               [250, 220, 60], [140, 86, 75], [196, 156, 148]]
     image_name = r'img(\d{4})\.nii(?:\.gz)?'
     label_name = r'label(\d{4})\.nii(?:\.gz)?'
     case_name = 'case{}'
