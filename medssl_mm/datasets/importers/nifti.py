@@ -354,7 +354,7 @@ class BTCVImporter(_NumberedImporter):
                'gallbladder', 'esophagus', 'liver', 'stomach', 'aorta',
                'inferior vena cava', 'portal and splenic vein', 'pancreas',
                'right adrenal gland', 'left adrenal gland')
-    # Neighbours in the body differ in hue, and the two of a pair in brightness.
+    # Neighbours in the body differ in hue, the two of a pair in brightness.
     palette = [[0, 0, 0], [148, 87, 235], [214, 39, 40], [255, 152, 150],
                [44, 160, 44], [188, 189, 34], [31, 119, 180], [255, 127, 14],
                [227, 26, 200], [23, 190, 207], [102, 194, 255],
