@@ -41,9 +41,13 @@ def _child(root, location):
 # Where each model part lives. By name and not by location, so that a
 # segmentation run does not import mmselfsup (2 s) nor a pretraining run mmseg.
 MODEL_MODULES = {
+    'DecorrelationConv': 'medssl_mm.models.heads',
+    'DecorrelationHead': 'medssl_mm.models.heads',
     'FrozenEncoderDecoder': 'medssl_mm.models.segmentors',
     'InfoNCELoss': 'medssl_mm.models.losses',
     'LinearHead': 'medssl_mm.models.decode_heads',
+    'LocalContrastNeck': 'medssl_mm.models.necks',
+    'LocalInfoNCELoss': 'medssl_mm.models.losses',
     'MultiLevelHead': 'medssl_mm.models.heads',
     'MultiLevelMoCo': 'medssl_mm.models.algorithms',
     'SoftDiceLoss': 'medssl_mm.models.losses',

@@ -49,6 +49,7 @@ def main():
     args = parse_args()
     # Late: importing torch and mmengine takes seconds.
     import medssl_mm.registry  # noqa: F401
+    from medssl_mm import compat
     from medssl_mm.engine import launch
     from medssl_mm.functional import distributed
 
@@ -63,6 +64,8 @@ def main():
     if args.out:
         launch.write_metrics(args.out, metrics)
     distributed.leave()
+    del runner
+    compat.end_distributed_process()
 
 
 if __name__ == '__main__':

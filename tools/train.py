@@ -67,6 +67,7 @@ def main():
     args = parse_args()
     # Late: importing torch and mmengine takes seconds.
     import medssl_mm.registry  # noqa: F401
+    from medssl_mm import compat
     from medssl_mm.engine import launch
     from medssl_mm.functional import distributed
 
@@ -82,6 +83,8 @@ def main():
     )
     runner.train()
     distributed.leave()
+    del runner
+    compat.end_distributed_process()
 
 
 if __name__ == '__main__':

@@ -3,10 +3,12 @@
 from medssl_mm.engine.evaluation_files import EvaluationFilesHook
 from medssl_mm.engine.hooks import (
     CalibrateBatchNormHook,
+    CollapseMonitorHook,
     DataWaitHook,
     FiniteLossHook,
     NonFiniteLossError,
     QueueCheckHook,
+    SegmentationProbeHook,
 )
 from medssl_mm.engine.log_processor import ShortLogProcessor
 from medssl_mm.engine.optimizers import AutocastOptimWrapper
@@ -21,6 +23,7 @@ __all__ = [
     'AutocastOptimWrapper',
     'CalibrateBatchNormHook',
     'CalibrateRandomBackboneHook',
+    'CollapseMonitorHook',
     'DataWaitHook',
     'EvaluationFilesHook',
     'FiniteLossHook',
@@ -29,5 +32,6 @@ __all__ = [
     'PretrainedBackbone',
     'QueueCheckHook',
     'Runner',
+    'SegmentationProbeHook',
     'ShortLogProcessor',
 ]

@@ -5,6 +5,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from .distributed import gather, gather_with_grad, rank, reduce_mean
+
 
 class _QueueCrossEntropy(torch.autograd.Function):
     """Mean cross-entropy of [own key | queue], target = own key.
@@ -128,3 +130,186 @@ def info_nce(
             loss, top1 = _QueueCrossEntropy.apply(
                 query, key, queue.detach().to(dtype), temperature)
     return (loss, top1) if return_top1 else loss
+
+
+def local_info_nce(
+    query: Tensor,
+    key: Tensor,
+    temperature: float = 0.2,
+    valid: Tensor | None = None,
+    negatives: str = 'image',
+    queue: Tensor | None = None,
+    return_logs: bool = False,
+) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+    r"""Cross-entropy of finding the own region among regions.
+
+    Row-wise InfoNCE on regions, after `Contrastive learning of global and
+    local features for medical image segmentation with limited annotations
+    <https://arxiv.org/abs/2006.10511>`_: region :math:`i` of one view is
+    found among the regions :math:`j` of another view of image :math:`n`,
+
+    .. math::
+        L = -\frac1{|V|} \sum_{(n, i) \in V} \log
+            \frac{\exp(\hat q_{ni} \cdot \hat k_{ni} / T)}
+            {\sum_j \exp(\hat q_{ni} \cdot \hat k_{nj} / T)}
+
+    with rows brought to unit length. :math:`V` are the valid regions that
+    have a negative at all, of all processes: the mean of the loss over the
+    processes is that of one process with the joint batch. All is computed in
+    float32 (float64 stays float64), whatever autocast says.
+
+    Args:
+        query (Tensor): Regions of one view, not normalised.
+        key (Tensor): Their counterparts in the other view, not normalised;
+            gradient reaches them too unless they are detached.
+        temperature (float): Divisor of the cosines. Defaults to 0.2.
+        valid (Tensor, optional): Which regions count, as rows and as
+            negatives; those that do not may hold anything, NaN included.
+            Defaults to all.
+        negatives (str): ``'image'``: the image's other regions; ``'batch'``:
+            those of the other images of all processes as well. Defaults to
+            'image'.
+        queue (Tensor, optional): Rows of further negatives, constants, not
+            normalised. Defaults to None.
+        return_logs (bool): Whether to return also ``chance_level`` (the loss
+            of a guess; log R if all regions are valid), ``top1`` (share 0-1
+            of the rows nearest to their own region) and ``valid_share`` (of
+            the regions that count as rows, 0-1). Defaults to False.
+
+    Shape: query, key ``(N, R, D)``; valid ``(N, R)`` bool; queue ``(K, D)``.
+        Returns a scalar, 0 with a graph if no region counts; or scalar and
+        dict.
+
+    Raises:
+        ValueError: When shapes do not fit, there are no negatives, or a
+            setting is wrong.
+    """
+    _check_regions(query, key, temperature, valid, negatives, queue)
+    number, regions, width = query.shape
+    with torch.autocast(query.device.type, enabled=False):
+        if valid is None:
+            valid = query.new_ones(query.shape[:2], dtype=torch.bool)
+        else:
+            query, key = (
+                rows.masked_fill(~valid[..., None], 0) for rows in (query, key)
+            )
+        query, key = unit_rows(query), unit_rows(key)
+        row, column, offset = valid, valid, 0
+        if negatives == 'batch':
+            query = query.reshape(1, number * regions, width)
+            key = gather_with_grad(key).reshape(1, -1, width)
+            row = valid.reshape(1, -1)
+            # As bytes: not every backend gathers bool.
+            column = gather(valid.byte()).bool().reshape(1, -1)
+            offset = rank() * number * regions
+        logits = query @ key.mT / temperature  # (N, R, R), (1, N R, all)
+        own = torch.arange(query.shape[1], device=query.device)
+        target = torch.zeros(logits.shape[1:], dtype=torch.bool,
+                             device=query.device)
+        target[own, own + offset] = True
+        candidates = column[:, None] | target
+        positive = logits[:, own, own + offset]
+        logits = logits.masked_fill(~candidates, -torch.inf)
+        choices = candidates.sum(dim=-1)
+        if queue is not None:
+            rows = unit_rows(queue.detach()).to(query.dtype)
+            logits = torch.cat([logits, query @ rows.T / temperature], dim=-1)
+            choices = choices + len(queue)
+        counts = row & (choices > 1)
+        mean = _MeanOfRows(counts)
+        loss = mean(logits.logsumexp(dim=-1) - positive)
+        if not return_logs:
+            return loss
+        with torch.no_grad():
+            logs = dict(
+                chance_level=mean(choices.to(loss.dtype).log()),
+                top1=mean((positive >= logits.amax(dim=-1)).to(loss.dtype)),
+                valid_share=counts.to(loss.dtype).mean())
+    return loss, logs
+
+
+def _check_regions(query: Tensor, key: Tensor, temperature: float,
+                   valid: Tensor | None, negatives: str,
+                   queue: Tensor | None) -> None:
+    if query.ndim != 3 or query.shape != key.shape:
+        raise ValueError(
+            'query and key must both be (N, R, D), got '
+            f'{tuple(query.shape)} and {tuple(key.shape)}')
+    if valid is not None and (valid.shape != query.shape[:2]
+                              or valid.dtype != torch.bool):
+        raise ValueError(
+            f'valid must be {tuple(query.shape[:2])} of bool like the '
+            f'regions, got {tuple(valid.shape)} of {valid.dtype}')
+    if queue is not None and (queue.ndim != 2
+                              or queue.shape[1] != query.shape[2]):
+        raise ValueError(
+            f'queue must be (K, {query.shape[2]}) rows like the regions, got '
+            f'{tuple(queue.shape)}')
+    if negatives not in ('image', 'batch'):
+        raise ValueError(
+            f"negatives must be 'image' or 'batch', got {negatives!r}")
+    if negatives == 'image' and queue is None and query.shape[1] < 2:
+        raise ValueError(
+            'one region per image has no other one as a negative, got '
+            f"{tuple(query.shape)}; use more regions, negatives='batch' or a "
+            'queue')
+    if not temperature > 0:
+        raise ValueError(f'temperature must be positive, got {temperature}')
+
+
+class _MeanOfRows:
+    """Averages over the chosen rows of all processes.
+
+    Divides by the mean number of rows per process, so that the mean over the
+    processes is right also where they have unlike numbers of rows.
+    """
+
+    def __init__(self, chosen: Tensor) -> None:
+        self.chosen = chosen
+        number = reduce_mean(chosen.sum().to(torch.float32))
+        self.number = torch.where(number > 0, number, 1)
+
+    def __call__(self, values: Tensor) -> Tensor:
+        total = torch.where(self.chosen, values, 0).sum()
+        return total / self.number.to(values.dtype)
+
+
+@torch.no_grad()
+def release_local_term(view_a: Tensor, view_b: Tensor,
+                       temperature: float = 0.2,
+                       num_regions: int = 20) -> Tensor:
+    """Local term of the method's released code; it trains nothing.
+
+    It is computed from the input images alone, so it is constant in the
+    parameters. Each view is max-pooled as a ResNet stem does, brought to unit
+    length over space and averaged over channels; the regions are squares down
+    the left edge. The 20 dot products of equal regions and the 380 of unlike
+    ones form one row of logits per image whose target is the first. Values
+    of maps of unit length being small, the result is log 400 = 5.99 whatever
+    the views show. Kept to name that number in a reproduction.
+
+    Args:
+        view_a (Tensor): First view.
+        view_b (Tensor): Second view.
+        temperature (float): Divisor of the dot products. Defaults to 0.2.
+        num_regions (int): Number of squares. Defaults to 20.
+
+    Shape: views ``(N, C, H, W)``, H and W at least ``2 * num_regions``.
+        Returns a scalar without graph.
+    """
+    # Half the shorter side, rounded up, in as many squares.
+    side = (min(view_a.shape[-2:]) + 1) // 2 // num_regions
+    if view_a.ndim != 4 or view_a.shape != view_b.shape or not side:
+        raise ValueError(
+            f'views must be (N, C, H, W) of at least {2 * num_regions} '
+            f'pixels, got {tuple(view_a.shape)} and {tuple(view_b.shape)}')
+    regions = []
+    for view in (view_a, view_b):
+        pooled = F.max_pool2d(view.float(), 3, stride=2, padding=1)
+        level = F.normalize(pooled.flatten(2), dim=2).view_as(pooled).mean(1)
+        squares = level[:, :num_regions * side, :side]
+        regions.append(squares.reshape(len(view), num_regions, -1))
+    with torch.autocast(view_a.device.type, enabled=False):
+        logits = regions[0] @ regions[1].mT / temperature  # (N, R, R)
+    positive = logits.diagonal(dim1=1, dim2=2)
+    return (logits.flatten(1).logsumexp(dim=1) - positive[:, 0]).mean()

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def crop_matrix(box: Sequence[float],
@@ -125,3 +126,125 @@ def inside_view(points: Tensor, view_shape: tuple[int, int]) -> Tensor:
     ``(...)``.
     """
     return (to_unit_range(points, view_shape).abs() <= 1).all(dim=-1)
+
+
+def view_box(matrix: Tensor, view_shape: tuple[int, int],
+             margin: tuple[float, float] = (0.0, 0.0)) -> Tensor:
+    """Upright box around a view, in edge coordinates of its source.
+
+    Args:
+        matrix: From view pixels to source pixels.
+        view_shape: ``(height, width)`` of the view in pixels.
+        margin: Pixels of the view left out at every edge, (y, x).
+
+    Shape: matrix ``(..., 2, 3)``. Returns ``(..., 4)`` as (x0, y0, x1, y1).
+    """
+    top, left = margin
+    bottom, right = view_shape[0] - top, view_shape[1] - left
+    corners = matrix.new_tensor([[left, top], [right, top], [left, bottom],
+                                 [right, bottom]]) - 0.5
+    reached = apply_affine(matrix, corners) + 0.5
+    return torch.cat([reached.amin(dim=-2), reached.amax(dim=-2)], dim=-1)
+
+
+def overlap_points(
+    matrices: tuple[Tensor, Tensor],
+    view_shapes: tuple[tuple[int, int], tuple[int, int]],
+    positions: Tensor,
+    margins: Sequence[tuple[float, float]] = ((0.0, 0.0), (0.0, 0.0))
+) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:
+    """Points of the box that two views of one source have in common.
+
+    The box is upright in the source. Of turned views it also has corners
+    that are not in both: points there are marked.
+
+    Args:
+        matrices: Of both views, from view pixels to source pixels.
+        view_shapes: ``(height, width)`` of both views in pixels.
+        positions: Places in the box, (x, y), 0-1.
+        margins: Pixels left out at every edge of either view, (y, x).
+
+    Shape: matrices ``(N, 2, 3)``; positions ``(P, 2)`` or ``(N, P, 2)``.
+        Returns the points in pixels of either view, each ``(N, P, 2)`` as
+        (x, y); which of them lie in both views, ``(N, P)`` bool; and the
+        common area over that of the smaller view, ``(N,)``, 0-1. With turned
+        views the area is estimated from the share of points in both.
+    """
+    boxes = [
+        view_box(*view) for view in zip(matrices, view_shapes, margins)
+    ]
+    low = torch.maximum(boxes[0][:, :2], boxes[1][:, :2])
+    size = torch.minimum(boxes[0][:, 2:], boxes[1][:, 2:]) - low
+    size = size.clamp(min=0)
+    source = low[:, None] + positions.to(low) * size[:, None] - 0.5
+    points, areas = [], []
+    inside = (size > 0).all(dim=-1, keepdim=True)
+    for matrix, shape, margin in zip(matrices, view_shapes, margins):
+        found = apply_affine(invert_affine(matrix), source)
+        lengths = found.new_tensor([shape[1], shape[0]])
+        border = found.new_tensor([margin[1], margin[0]])
+        # Rounding must not lose a point of the very edge.
+        reach = 1 - 2 * border / lengths + 1e-9
+        near = to_unit_range(found, shape).abs() <= reach
+        inside = inside & near.all(dim=-1)
+        points.append(found)
+        areas.append(
+            torch.linalg.det(matrix[:, :, :2]).abs() *
+            (lengths - 2 * border).prod())
+    common = size.prod(dim=-1) * inside.to(size.dtype).mean(dim=-1)
+    share = common / torch.minimum(*areas).clamp(min=1e-12)
+    share = share.clamp(max=1)  # an estimate
+    return (points[0], points[1]), inside, share
+
+
+def mutual_nearest(distance: Tensor) -> tuple[Tensor, Tensor]:
+    """Pair rows and columns that are nearest to each other.
+
+    Shape: ``(N, R, S)``. Returns for every row its nearest column, ``(N,
+    R)``, and whether the row is that column's nearest too, bool.
+    """
+    column = distance.argmin(dim=2)
+    back = distance.argmin(dim=1).gather(1, column)
+    rows = torch.arange(distance.shape[1], device=distance.device)
+    return column, back == rows
+
+
+def sample_map(level: Tensor, points: Tensor,
+               view_shape: tuple[int, int]) -> Tensor:
+    """Interpolate a feature map bilinearly at points of its view.
+
+    Within half a cell of the edge, where there is nothing to interpolate
+    with, the value of the edge is continued. Computed in float32 or better.
+
+    Args:
+        level: Feature map of the whole view, of any stride.
+        points: In pixels of the view, (x, y).
+        view_shape: ``(height, width)`` of the view in pixels.
+
+    Shape: level ``(N, C, h, w)``; points ``(N, P, 2)``. Returns ``(N, C,
+    P)``.
+    """
+    with torch.autocast(level.device.type, enabled=False):
+        level = level.to(torch.promote_types(level.dtype, torch.float32))
+        grid = to_unit_range(points, view_shape).to(level.dtype)
+        return F.grid_sample(
+            level, grid[:, :, None], padding_mode='border',
+            align_corners=False).squeeze(3)
+
+
+def patch_std(images: Tensor, map_shape: tuple[int, int]) -> Tensor:
+    """Standard deviation of the grey values that every cell covers.
+
+    Args:
+        images: One or more channels; their variances are averaged.
+        map_shape: ``(height, width)`` in cells.
+
+    Shape: images ``(N, C, H, W)``. Returns ``(N, 1, h, w)``, float32.
+    """
+    images = images.float()
+    # About the image's mean, or the difference of squares loses digits.
+    images = images - images.mean(dim=(2, 3), keepdim=True)
+    mean = F.adaptive_avg_pool2d(images, map_shape)
+    square = F.adaptive_avg_pool2d(images.square(), map_shape)
+    variance = (square - mean.square()).clamp(min=0)
+    return variance.mean(dim=1, keepdim=True).sqrt()

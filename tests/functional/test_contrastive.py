@@ -3,7 +3,14 @@ import math
 import pytest
 import torch
 
-from medssl_mm.functional.contrastive import info_nce, unit_rows
+from medssl_mm.functional.contrastive import (
+    info_nce,
+    local_info_nce,
+    release_local_term,
+    unit_rows,
+)
+from medssl_mm.functional.distributed import rank, world_size
+from tests.distributed import run_processes
 
 
 def rows(*shape, seed=0, dtype=torch.float32):
@@ -153,3 +160,209 @@ def test_unit_rows_are_float32_under_autocast():
 def test_wrong_input(arguments, message):
     with pytest.raises(ValueError, match=message):
         info_nce(*arguments)
+
+
+def regions(seed, number=3, count=5, width=8, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    return 3 * torch.randn(
+        number, count, width, generator=generator, dtype=dtype)
+
+
+VALID = torch.tensor([[1, 1, 0, 1, 1], [0, 0, 1, 0, 0], [1, 0, 0, 0, 1]],
+                     dtype=torch.bool)
+
+
+def slow_local(query, key, temperature, valid, negatives, queue):
+    """From the formula; returns the loss, chance level and top-1."""
+    terms, chances, hits = [], [], []
+    number, count, _ = query.shape
+    if valid is None:
+        valid = torch.ones(number, count, dtype=torch.bool)
+
+    def logit(first, second):
+        return torch.dot(first / first.norm(), second / second.norm()
+                         ) / temperature
+
+    for n in range(number):
+        for i in range(count):
+            if not valid[n, i]:
+                continue
+            others = [
+                key[m, j] for m in range(number) for j in range(count)
+                if valid[m, j] and (m, j) != (n, i) and (
+                    m == n or negatives == 'batch')
+            ]
+            others += [] if queue is None else list(queue)
+            if not others:
+                continue
+            own = logit(query[n, i], key[n, i])
+            rest = torch.stack([logit(query[n, i], row) for row in others])
+            terms.append(torch.cat([own[None], rest]).exp().sum().log() - own)
+            chances.append(math.log(len(others) + 1))
+            hits.append(bool(own >= rest.max()))
+    total = len(terms)
+    return sum(terms) / total, sum(chances) / total, sum(hits) / total
+
+
+@pytest.mark.parametrize('valid', [None, VALID], ids=['all', 'some'])
+@pytest.mark.parametrize('negatives', ['image', 'batch'])
+@pytest.mark.parametrize('queue', [None, rows(7, 8, seed=9) * 4],
+                         ids=['', 'queue'])
+def test_local_form_equals_slow_loop(valid, negatives, queue):
+    query, key = (regions(seed).requires_grad_() for seed in (1, 2))
+    fast, logs = local_info_nce(
+        query, key, 0.3, valid, negatives, queue, return_logs=True)
+    slow, chance, top1 = slow_local(query, key, 0.3, valid, negatives, queue)
+    torch.testing.assert_close(fast, slow)
+    assert logs['chance_level'].item() == pytest.approx(chance)
+    assert logs['top1'].item() == pytest.approx(top1)
+    for ours, reference in zip(
+            gradients(fast, query, key), gradients(slow, query, key)):
+        torch.testing.assert_close(ours, reference, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize('negatives', ['image', 'batch'])
+def test_local_gradcheck(negatives):
+    query, key = (regions(seed, width=3, dtype=torch.float64).requires_grad_()
+                  for seed in (1, 2))
+    assert torch.autograd.gradcheck(
+        lambda q, k: local_info_nce(q, k, 0.5, VALID, negatives),
+        (query, key))
+
+
+def test_local_known_values():
+    axes = 5 * torch.eye(4).expand(2, 4, 4)
+    loss, logs = local_info_nce(axes, axes, 0.2, return_logs=True)
+    assert loss.item() == pytest.approx(
+        math.log(1 + 3 * math.exp(-5)), rel=1e-4)
+    assert logs['top1'] == 1 and logs['valid_share'] == 1
+    same = torch.ones(2, 16, 8)
+    loss, logs = local_info_nce(same, same, return_logs=True)
+    assert loss.item() == pytest.approx(math.log(16))
+    assert logs['chance_level'].item() == pytest.approx(math.log(16))
+
+
+def test_local_ignores_lengths_and_order():
+    query, key = regions(1), regions(2)
+    order = torch.tensor([4, 2, 0, 1, 3])
+    torch.testing.assert_close(
+        local_info_nce(query, key, valid=VALID),
+        local_info_nce(7 * query[:, order], key[:, order] / 3,
+                       valid=VALID[:, order]))
+
+
+def test_local_gradient_reaches_the_query_side_only():
+    query, key = (regions(seed).requires_grad_() for seed in (1, 2))
+    queue = rows(6, 8, seed=3).requires_grad_()
+    local_info_nce(query, key.detach(), queue=queue, valid=VALID).backward()
+    assert key.grad is None and queue.grad is None
+    assert ((query.grad.abs().sum(dim=2) > 0) == VALID).all()
+
+
+@pytest.mark.parametrize('negatives', ['image', 'batch'])
+@pytest.mark.parametrize('fill', [0., float('nan'), float('inf')])
+def test_invalid_regions_may_hold_anything(negatives, fill):
+    query, key = regions(1), regions(2)
+    expected = local_info_nce(query, key, 0.2, VALID, negatives)
+    query[~VALID], key[~VALID] = fill, fill
+    query.requires_grad_()
+    found = local_info_nce(query, key, 0.2, VALID, negatives)
+    torch.testing.assert_close(found, expected)
+    grad, = gradients(found, query)
+    assert grad.isfinite().all()
+
+
+@pytest.mark.parametrize('valid', [
+    torch.zeros(3, 5, dtype=torch.bool),
+    torch.eye(3, 5, dtype=torch.bool),  # one per image: nothing to compare
+], ids=['none', 'lonely'])
+def test_no_region_that_counts(valid):
+    query = regions(1).requires_grad_()
+    loss, logs = local_info_nce(
+        query, regions(2), valid=valid, return_logs=True)
+    assert loss == 0 and logs['valid_share'] == 0
+    assert (gradients(loss, query)[0] == 0).all()
+
+
+def test_local_form_is_float32_under_autocast():
+    query, key = regions(1, width=64), regions(2, width=64)
+    expected = local_info_nce(query.bfloat16().float(), key, 0.05)
+    with torch.autocast('cpu', torch.bfloat16):
+        loss = local_info_nce(query.bfloat16(), key, 0.05)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, expected)
+
+
+def local_part(negatives):
+    """Loss, logs and averaged gradients of this process' images."""
+    size = 4 // world_size()
+    part = slice(rank() * size, (rank() + 1) * size)
+    valid = torch.cat([VALID, torch.zeros(1, 5, dtype=torch.bool)])[part]
+    query, key = (regions(seed, 4)[part].requires_grad_() for seed in (1, 2))
+    loss, logs = local_info_nce(
+        query, key, 0.2, valid, negatives, return_logs=True)
+    loss.backward()
+    # Parameters would average the gradients of the processes.
+    grads = [rows.grad / world_size() for rows in (query, key)]
+    return [loss.detach(), *logs.values()], grads
+
+
+@pytest.mark.parametrize('negatives', ['image', 'batch'])
+def test_local_form_on_two_processes_equals_one(negatives):
+    values, grads = local_part(negatives)
+    parts = run_processes(local_part, 2, negatives)
+    for index, value in enumerate(values):
+        mean = torch.stack([found[index] for found, _ in parts]).mean()
+        torch.testing.assert_close(mean, value)
+    for index, grad in enumerate(grads):
+        torch.testing.assert_close(
+            torch.cat([found[index] for _, found in parts]), grad)
+
+
+@pytest.mark.parametrize('arguments, message', [
+    ((torch.ones(2, 4, 8), torch.ones(2, 4, 7)),
+     r'\(2, 4, 8\) and \(2, 4, 7\)'),
+    ((torch.ones(4, 8), torch.ones(4, 8)), r'must both be \(N, R, D\)'),
+    ((torch.ones(2, 4, 8), torch.ones(2, 4, 8), 0.2, torch.ones(2, 3) > 0),
+     r'valid must be \(2, 4\) of bool .* got \(2, 3\)'),
+    ((torch.ones(2, 4, 8), torch.ones(2, 4, 8), 0.2, torch.ones(2, 4)),
+     'torch.float32'),
+    ((torch.ones(2, 4, 8), torch.ones(2, 4, 8), 0.2, None, 'all'),
+     "'image' or 'batch', got 'all'"),
+    ((torch.ones(2, 4, 8), torch.ones(2, 4, 8), 0.2, None, 'image',
+      torch.ones(3, 7)), r'queue must be \(K, 8\) .* got \(3, 7\)'),
+    ((torch.ones(2, 1, 8), torch.ones(2, 1, 8)), 'one region per image'),
+    ((torch.ones(2, 4, 8), torch.ones(2, 4, 8), -1.), 'positive, got -1'),
+])
+def test_wrong_regions(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        local_info_nce(*arguments)
+
+
+def test_release_term_equals_a_loop():
+    """From the released code's description, step by step."""
+    first, second = torch.rand(2, 2, 3, 90, 84) * 20
+    regions_of = []
+    for view in (first, second):
+        pooled = torch.nn.MaxPool2d(3, 2, 1)(view)
+        level = (pooled / pooled.flatten(2).norm(dim=2)[..., None, None]
+                 ).mean(dim=1)
+        side = min(level.shape[1:]) // 20
+        regions_of.append(torch.stack([
+            level[:, i * side:(i + 1) * side, :side].flatten(1)
+            for i in range(20)], dim=1))
+    total = 0.
+    for ours, theirs in zip(*regions_of):
+        own = [torch.dot(ours[i], theirs[i]) for i in range(20)]
+        other = [torch.dot(ours[i], theirs[j])
+                 for i in range(20) for j in range(20) if i != j]
+        logits = torch.stack([*own, *other]) / 0.2
+        assert len(logits) == 400
+        total = total + logits.exp().sum().log() - logits[0]
+    torch.testing.assert_close(release_local_term(first, second), total / 2)
+
+
+def test_release_term_of_small_views():
+    views = torch.ones(2, 2, 1, 32, 64)
+    with pytest.raises(ValueError, match=r'at least 40 pixels, got \(2, 1, 3'):
+        release_local_term(*views)

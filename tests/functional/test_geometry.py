@@ -8,7 +8,12 @@ from medssl_mm.functional.geometry import (
     crop_matrix,
     inside_view,
     invert_affine,
+    mutual_nearest,
+    overlap_points,
+    patch_std,
+    sample_map,
     to_unit_range,
+    view_box,
     view_to_view,
 )
 
@@ -87,3 +92,90 @@ def test_inside():
     points = torch.tensor([[-0.5, 0.], [-0.6, 0.], [15.5, 11.5], [8., 12.]])
     assert inside_view(points, (12, 16)).tolist() == [
         True, False, True, False]
+
+
+def test_box_around_a_view():
+    box = (7., 9., 47., 29.)
+    for flip in (False, True):
+        matrix = torch.from_numpy(crop_matrix(box, (20, 30), flip))
+        torch.testing.assert_close(
+            view_box(matrix, (20, 30)), torch.tensor(box).double())
+    # A margin of a tenth of each side.
+    torch.testing.assert_close(
+        view_box(matrix, (20, 30), (2., 3.)),
+        torch.tensor([11., 11., 43., 27.]).double())
+    matrix = torch.from_numpy(crop_matrix(box, (20, 30), rotation=90.))
+    torch.testing.assert_close(
+        view_box(matrix, (20, 30)),
+        torch.tensor([17., -1., 37., 39.]).double())
+
+
+def test_overlap_points_are_the_same_places():
+    views = matrices(40)[:20], matrices(40)[20:]
+    shapes = (20, 30), (20, 30)
+    positions = torch.rand(20, 50, 2)
+    points, inside, share = overlap_points(views, shapes, positions)
+    places = [apply_affine(*pair) for pair in zip(views, points)]
+    torch.testing.assert_close(*places)
+    met = inside_view(points[0], (20, 30)) & inside_view(points[1], (20, 30))
+    assert (inside == met).all()
+    assert 0 < inside.sum() < inside.numel()
+    assert ((share >= 0) & (share <= 1)).all()
+
+
+def test_overlap_share_of_turned_views():
+    """Against counting the pixels of the smaller view that both show."""
+    one, two = matrices(40)[:20], matrices(40)[20:]
+    shape = (20, 30)
+    steps = (torch.arange(200.) + 0.5) / 200
+    grid = torch.cartesian_prod(steps, steps)
+    _, _, share = overlap_points((one, two), (shape, shape), grid)
+    fine = cell_centres(shape, (200, 300))
+    areas = [torch.linalg.det(m[:, :, :2]).abs() for m in (one, two)]
+    for n in range(20):
+        small, large = (one, two) if areas[0][n] < areas[1][n] else (two, one)
+        there = apply_affine(view_to_view(small[n], large[n]), fine)
+        expected = inside_view(there, shape).double().mean()
+        assert share[n].item() == pytest.approx(expected.item(), abs=0.01)
+
+
+def test_views_apart_have_nothing_in_common():
+    one = torch.from_numpy(crop_matrix((0, 0, 10, 10), (20, 20)))[None]
+    two = torch.from_numpy(crop_matrix((10, 0, 20, 10), (20, 20)))[None]
+    positions = torch.rand(9, 2)
+    _, inside, share = overlap_points(
+        (one, two), ((20, 20), (20, 20)), positions)
+    assert not inside.any() and share == 0
+
+
+def test_mutual_nearest_by_hand():
+    distance = torch.tensor([[[1., 5., 9.], [2., 6., 3.], [8., 4., 7.]]])
+    column, mutual = mutual_nearest(distance)
+    assert column.tolist() == [[0, 0, 1]]
+    assert mutual.tolist() == [[True, False, True]]
+
+
+def test_sampled_map_is_exact_for_a_linear_map():
+    level = cell_centres((24, 32), (6, 4)).T.view(1, 2, 6, 4)
+    points = torch.rand(1, 30, 2, dtype=torch.float64)
+    points = points * torch.tensor([24., 20.]) + torch.tensor([3.5, 1.5])
+    torch.testing.assert_close(
+        sample_map(level, points, (24, 32)).mT, points)
+    # Beyond the last centres the edge is continued.
+    corner = points.new_tensor([[[-0.5, 23.5]]])
+    torch.testing.assert_close(
+        sample_map(level, corner, (24, 32))[0, :, 0], level[0, :, -1, 0])
+
+
+def test_patch_std_equals_a_loop():
+    images = 40 + torch.rand(2, 1, 12, 16)
+    images[1] = 7.
+    found = patch_std(images, (3, 4))
+    for row in range(3):
+        for column in range(4):
+            patch = images[:, :, 4 * row:4 * row + 4]
+            patch = patch[..., 4 * column:4 * column + 4]
+            torch.testing.assert_close(
+                found[:, 0, row, column],
+                patch.flatten(1).std(dim=1, correction=0),
+                rtol=1e-3, atol=1e-4)

@@ -3,17 +3,23 @@
 from medssl_mm.engine.hooks.calibrate_batch_norm_hook import (
     CalibrateBatchNormHook,
 )
+from medssl_mm.engine.hooks.collapse_monitor_hook import CollapseMonitorHook
 from medssl_mm.engine.hooks.data_wait_hook import DataWaitHook
 from medssl_mm.engine.hooks.finite_loss_hook import (
     FiniteLossHook,
     NonFiniteLossError,
 )
 from medssl_mm.engine.hooks.queue_check import QueueCheckHook
+from medssl_mm.engine.hooks.segmentation_probe_hook import (
+    SegmentationProbeHook,
+)
 
 __all__ = [
     'CalibrateBatchNormHook',
+    'CollapseMonitorHook',
     'DataWaitHook',
     'FiniteLossHook',
     'NonFiniteLossError',
     'QueueCheckHook',
+    'SegmentationProbeHook',
 ]

@@ -24,6 +24,10 @@ class BaseAlgorithm(BaseModel):
         head (dict): The contrastive loss.
         multi_level_head (dict, optional): Further terms, see
             :class:`medssl_mm.models.heads.MultiLevelHead`. Defaults to None.
+        decorrelation (dict, optional): Decorrelates the map of a stage before
+            neck and further terms get it, see
+            :class:`medssl_mm.models.heads.DecorrelationHead`. Defaults to
+            None.
         channels_last (bool): Whether images and weights are laid out with the
             channels innermost: faster convolutions, most of all in reduced
             precision. Defaults to False.
@@ -40,6 +44,7 @@ class BaseAlgorithm(BaseModel):
                  neck: dict,
                  head: dict,
                  multi_level_head: dict | None = None,
+                 decorrelation: dict | None = None,
                  channels_last: bool = False,
                  data_preprocessor: dict | None = None,
                  init_cfg: dict | None = None) -> None:
@@ -61,6 +66,11 @@ class BaseAlgorithm(BaseModel):
         self.multi_level_head = MODELS.build(
             multi_level_head) if levels else None
         self.stages = tuple(stages)
+        self.decorrelation = MODELS.build(
+            decorrelation) if decorrelation else None
+        if self.decorrelation is not None:
+            self._check_place(self.decorrelation.stage)
+            self.decorrelation.attach(self.backbone)
         self.channels_last = channels_last
 
     def apply_memory_format(self) -> None:
@@ -78,9 +88,29 @@ class BaseAlgorithm(BaseModel):
         images = inputs if isinstance(inputs, Tensor) else inputs[0]
         return self.backbone(self.lay_out(images))
 
-    def encode(self, backbone: nn.Module, neck: nn.Module,
-               images: Tensor) -> tuple[dict[int, Tensor], Tensor]:
-        """Return the maps by stage and the embeddings.
+    def _check_place(self, stage: int) -> None:
+        if stage not in self.stages:
+            raise UserError(
+                f'decorrelation after stage {stage} would have no effect: '
+                'nothing uses the map of that stage. Add a term on it to '
+                'multi_level_head, or set decorrelation.place='
+                f'"after_stage{LAST_STAGE}"')
+
+    def init_weights(self) -> None:
+        """Initialise; the backbone loads weights of an ordinary network."""
+        if self.decorrelation is None:
+            super().init_weights()
+            return
+        with self.decorrelation.detached(self.backbone):
+            super().init_weights()
+
+    def encode(self,
+               backbone: nn.Module,
+               neck: nn.Module,
+               images: Tensor,
+               decorrelation: nn.Module | None = None
+               ) -> tuple[dict[int, Tensor], Tensor]:
+        """Return the maps by stage, decorrelated if asked for, and embeddings.
 
         Shape: images ``(N, C, H, W)``. Returns ``{stage: (N, C', H', W')}``
             and ``(N, D)``, not normalised.
@@ -91,8 +121,11 @@ class BaseAlgorithm(BaseModel):
                 f'backbone returned {len(maps)} maps, expected those of '
                 f'stages {list(self.stages)}; leave its out_indices to the '
                 'algorithm, or set [4] (0 = stem)')
-        embedding = neck([maps[-1]])[0]
-        return dict(zip(self.stages, maps)), embedding
+        maps = dict(zip(self.stages, maps))
+        if decorrelation is not None:
+            stage = decorrelation.stage
+            maps[stage] = decorrelation(maps[stage])
+        return maps, neck([maps[LAST_STAGE]])[0]
 
     def views(self, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Check and lay out the two views of a batch.

@@ -49,8 +49,8 @@ class MultiLevelMoCo(BaseAlgorithm):
         feat_dim (int): Length of the embeddings. Defaults to 128.
         ema_decay (float): Share of the old weights that the key encoder keeps
             at a step. Defaults to 0.999.
-        **kwargs: ``multi_level_head``, ``channels_last``,
-            ``data_preprocessor`` and ``init_cfg`` of
+        **kwargs: ``multi_level_head``, ``decorrelation``,
+            ``channels_last``, ``data_preprocessor`` and ``init_cfg`` of
             :class:`BaseAlgorithm`.
     """
 
@@ -71,9 +71,18 @@ class MultiLevelMoCo(BaseAlgorithm):
     def _followed(self) -> nn.Sequential:
         """The parts of which the key encoder holds slow copies."""
         parts = [self.backbone, self.neck]
+        if self.decorrelation is not None:
+            parts.append(self.decorrelation)
         necks = self.multi_level_head and self.multi_level_head.followed_necks(
         )
         return nn.Sequential(*parts, *([necks] if necks else []))
+
+    def _key_parts(
+            self) -> tuple[nn.Module, nn.Module, nn.Module | None]:
+        """Slow copies of backbone, neck and decorrelation."""
+        backbone, neck, *rest = self.encoder_k.module
+        return (backbone, neck,
+                None if self.decorrelation is None else rest[0])
 
     def loss(self, inputs: Sequence[Tensor], data_samples: Sequence = (),
              **kwargs) -> dict[str, Tensor]:
@@ -83,7 +92,8 @@ class MultiLevelMoCo(BaseAlgorithm):
         """
         images = self.views(inputs)
         self.key_queue.check_batch(len(images[0]) * world_size())
-        query_maps, query = self.encode(self.backbone, self.neck, images[0])
+        query_maps, query = self.encode(
+            self.backbone, self.neck, images[0], self.decorrelation)
         # After the query's pass, because the running statistics that it
         # changed are copied, too.
         self.encoder_k.update_parameters(self._followed())
@@ -118,13 +128,14 @@ class MultiLevelMoCo(BaseAlgorithm):
         Mixing keeps the batch statistics from telling which keys belong to
         which queries.
         """
-        backbone, neck = self.encoder_k.module[:2]
+        backbone, neck, decorrelation = self._key_parts()
         processes = world_size()
         if processes == 1:
-            return self.encode(backbone, neck, images)
+            return self.encode(backbone, neck, images, decorrelation)
         order = shared_permutation(len(images) * processes, images.device)
         mixed = gather(images)[order.view(processes, -1)[rank()]]
-        maps, embedding = self.encode(backbone, neck, self.lay_out(mixed))
+        maps, embedding = self.encode(
+            backbone, neck, self.lay_out(mixed), decorrelation)
         own = order.argsort().view(processes, -1)[rank()]
         wanted = self.multi_level_head.stages if self.multi_level_head else ()
         maps = {stage: gather(maps[stage])[own] for stage in wanted}

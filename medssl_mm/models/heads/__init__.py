@@ -1,4 +1,15 @@
 """Heads: from features to loss terms."""
+from .decorrelation_head import (
+    DecorrelationConv,
+    DecorrelationHead,
+    IterNorm,
+)
 from .multi_level_head import LevelContext, MultiLevelHead
 
-__all__ = ['LevelContext', 'MultiLevelHead']
+__all__ = [
+    'DecorrelationConv',
+    'DecorrelationHead',
+    'IterNorm',
+    'LevelContext',
+    'MultiLevelHead',
+]

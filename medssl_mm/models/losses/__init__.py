@@ -1,5 +1,6 @@
 """Loss modules: they hold settings, the formulas are in functional."""
 from .dice import SoftDiceLoss
 from .info_nce_loss import InfoNCELoss
+from .local_info_nce_loss import LocalInfoNCELoss
 
-__all__ = ['InfoNCELoss', 'SoftDiceLoss']
+__all__ = ['InfoNCELoss', 'LocalInfoNCELoss', 'SoftDiceLoss']

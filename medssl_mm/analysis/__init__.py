@@ -1,0 +1,11 @@
+"""What features are like: pure torch, takes modules and callables."""
+from .features import place_spectra
+from .spectrum import Spectrum, draw_spectra, print_table, write_spectra
+
+__all__ = [
+    'Spectrum',
+    'draw_spectra',
+    'place_spectra',
+    'print_table',
+    'write_spectra',
+]

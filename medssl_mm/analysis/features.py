@@ -1,0 +1,44 @@
+"""From a model and images to the spectra of its features."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from torch import Tensor, nn
+
+from medssl_mm.functional.features import (
+    collect_features,
+    evaluation_mode,
+    spectrum_figures,
+)
+
+from .spectrum import Spectrum
+
+
+def place_spectra(
+    model: nn.Module,
+    forward: Callable[[object], Mapping[str, Tensor]],
+    batches: Iterable,
+    label: str,
+    per_side: int = 7,
+) -> list[Spectrum]:
+    """Measure the spectra of the features of a model.
+
+    Args:
+        model (nn.Module): Set to evaluation meanwhile.
+        forward (Callable): From a batch to features by place, of that model.
+        batches (Iterable): Whatever ``forward`` takes.
+        label (str): Name of the model.
+        per_side (int): Side of the grid of positions taken of a map.
+            Defaults to 7.
+
+    Returns:
+        list[Spectrum]: One per place.
+    """
+    with evaluation_mode(model):
+        rows = collect_features(forward, batches, per_side)
+    spectra = []
+    for place, features in rows.items():
+        values, figures = spectrum_figures(features)
+        spectra.append(
+            Spectrum(label, place, len(features), values.tolist(), figures)
+        )
+    return spectra

@@ -1,0 +1,229 @@
+"""Decorrelation on the way to a downstream network: dropped or folded.
+
+A trained decorrelation is an affine map of the channels, ``y = A x + b``, and
+so can become part of a convolution before or after it. Dropping it is an
+option as well: a linear decoder can learn A itself.
+"""
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+BACKBONE = 'backbone.'
+FOLDED = 'decorrelation_conv.conv.'
+BATCH_NORM_EPS = 1e-5
+
+
+def fold_into_following(
+    conv: nn.Conv2d, weight: Tensor, bias: Tensor
+) -> nn.Conv2d:
+    """Return the convolution that equals ``conv(weight x + bias)``.
+
+    Args:
+        conv (nn.Conv2d): Without padding, since the bias would be missing
+            there, and without groups.
+        weight (Tensor): Of the map before it, (out, in).
+        bias (Tensor): Of the map before it.
+
+    Shape: weight ``(C, C')``, bias ``(C,)`` with C the input channels.
+
+    Raises:
+        ValueError: The convolution cannot take the map in.
+    """
+    sides = () if isinstance(conv.padding, str) else conv.padding
+    padded = any(sides) or (
+        conv.padding == 'same' and conv.kernel_size != (1, 1)
+    )
+    if padded:
+        raise ValueError(
+            f'a convolution of kernel {conv.kernel_size} with padding '
+            f'{conv.padding} cannot take in a map with a bias: the border '
+            'would differ; put a 1x1 convolution in between.'
+        )
+    _check(conv, weight, bias, conv.in_channels, 'input')
+    kernel = conv.weight.detach().to(weight.dtype)
+    shift = torch.einsum('oikl,i->o', kernel, bias)
+    kernel = torch.einsum('oikl,ij->ojkl', kernel, weight)
+    return _replaced(conv, kernel, shift + _bias_of(conv, weight.dtype))
+
+
+def fold_into_preceding(
+    conv: nn.Conv2d, weight: Tensor, bias: Tensor
+) -> nn.Conv2d:
+    """Return the convolution that equals ``weight conv(x) + bias``.
+
+    Args:
+        conv (nn.Conv2d): Without groups; nothing may stand between the two.
+        weight (Tensor): Of the map after it, (out, in).
+        bias (Tensor): Of the map after it.
+
+    Shape: weight ``(C', C)``, bias ``(C',)`` with C the output channels.
+
+    Raises:
+        ValueError: The convolution cannot take the map in.
+    """
+    _check(conv, weight.T, bias, conv.out_channels, 'output')
+    kernel = conv.weight.detach().to(weight.dtype)
+    kernel = torch.einsum('po,oikl->pikl', weight, kernel)
+    shift = weight @ _bias_of(conv, weight.dtype) + bias
+    return _replaced(conv, kernel, shift)
+
+
+def batch_norm_transform(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the map that batch normalisation does in evaluation.
+
+    To fold a decorrelation through a normalisation into the convolution that
+    follows it.
+
+    Args:
+        norm (nn.Module): ``BatchNorm2d`` with running statistics.
+
+    Shape: returns ``(C, C)``, diagonal, and ``(C,)``.
+    """
+    scale = (norm.running_var + norm.eps).rsqrt()
+    shift = -norm.running_mean * scale
+    if norm.affine:
+        scale = scale * norm.weight.detach()
+        shift = shift * norm.weight.detach() + norm.bias.detach()
+    return torch.diag(scale), shift
+
+
+def export_backbone(
+    state_dict: Mapping[str, Tensor],
+    decorrelation: str = 'drop',
+    transform: tuple[Tensor, Tensor] | None = None,
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Keep what a downstream network needs of a pretraining checkpoint.
+
+    'drop' keeps the backbone only. 'fold' keeps the decorrelation as well: as
+    a 1x1 convolution named ``decorrelation_conv``, or, where an iterative
+    normalisation stands inside the backbone (``legacy='bn3'``), within the
+    convolution before it, so that an ordinary ResNet computes the same. Of
+    such a normalisation 'drop' keeps scale and shift; the batch
+    normalisation in its place has running statistics of 0 and 1, which must
+    be estimated anew (``medssl_mm.CalibrateBatchNormHook``).
+
+    Args:
+        state_dict (Mapping[str, Tensor]): Tensors of the checkpoint.
+        decorrelation (str): 'drop' or 'fold'. Defaults to 'drop'.
+        transform (tuple[Tensor, Tensor], optional): Weight and bias of
+            ``DecorrelationHead.dense_transform``, for 'fold'. Defaults to
+            None.
+
+    Returns:
+        tuple[dict[str, Tensor], list[str]]: Tensors of the new checkpoint,
+        and what was done, in words.
+
+    Raises:
+        ValueError: There is no backbone, or nothing to fold.
+    """
+    if decorrelation not in ('drop', 'fold'):
+        raise ValueError(
+            f'decorrelation must be "drop" or "fold", got {decorrelation!r}.'
+        )
+    found = {
+        name: value.detach().cpu()
+        for name, value in state_dict.items()
+        if name.startswith(BACKBONE)
+    }
+    if not found:
+        first = ', '.join(list(state_dict)[:3]) or 'none'
+        raise ValueError(
+            f'no name starts with "{BACKBONE}" (found {first}, ...): this is '
+            'no pretraining checkpoint of this package.'
+        )
+    legacy = [
+        name.removesuffix('.running_wm')
+        for name in found
+        if name.endswith('.running_wm')
+    ]
+    notes = [f'backbone: {len(found)} tensors']
+    for norm in legacy:
+        notes.append(_replace_iternorm(found, norm, decorrelation))
+    has_head = any(n.startswith('decorrelation.') for n in state_dict)
+    if decorrelation == 'fold' and not legacy:
+        if not has_head:
+            raise ValueError(
+                'the checkpoint holds no decorrelation to fold; choose "drop".'
+            )
+        if transform is None:
+            raise ValueError(
+                'folding takes transform=head.dense_transform() of the '
+                'DecorrelationHead with the weights of the checkpoint.'
+            )
+        weight, bias = (part.detach().cpu() for part in transform)
+        found[f'{FOLDED}weight'] = weight[:, :, None, None].contiguous()
+        found[f'{FOLDED}bias'] = bias
+        notes.append(
+            f'decorrelation: folded into {FOLDED}weight and bias, a 1x1 '
+            'convolution after the backbone'
+        )
+    elif has_head:
+        notes.append('decorrelation: dropped')
+    return found, notes
+
+
+def _replace_iternorm(
+    tensors: dict[str, Tensor], norm: str, decorrelation: str
+) -> str:
+    """Put batch normalisation in the place of iterative normalisation."""
+    scale = tensors[f'{norm}.weight'].flatten()
+    shift = tensors[f'{norm}.bias'].flatten()
+    mean = tensors.pop(f'{norm}.running_mean').flatten()
+    matrix = tensors.pop(f'{norm}.running_wm')[0]
+    note = (
+        f'{norm}: scale and shift kept, whitening dropped; its running '
+        'statistics must be estimated anew'
+    )
+    if decorrelation == 'fold':
+        before, _, last = norm.rpartition('.')
+        conv = f'{before}.{last.replace("bn", "conv")}.weight'
+        matrix = scale[:, None] * matrix
+        shift = shift - matrix @ mean
+        kernel = tensors[conv]
+        tensors[conv] = torch.einsum(
+            'po,oikl->pikl', matrix.to(kernel.dtype), kernel
+        )
+        # Such that variance 1 and the eps of the normalisation cancel.
+        scale = torch.full_like(scale, (1 + BATCH_NORM_EPS) ** 0.5)
+        note = f'{norm}: whitening folded into {conv}'
+    tensors[f'{norm}.weight'] = scale
+    tensors[f'{norm}.bias'] = shift
+    tensors[f'{norm}.running_mean'] = torch.zeros_like(scale)
+    tensors[f'{norm}.running_var'] = torch.ones_like(scale)
+    tensors[f'{norm}.num_batches_tracked'] = torch.zeros(
+        (), dtype=torch.long
+    )
+    return note
+
+
+def _check(
+    conv: nn.Conv2d, weight: Tensor, bias: Tensor, channels: int, side: str
+) -> None:
+    if conv.groups != 1:
+        raise ValueError(
+            f'a convolution of {conv.groups} groups cannot mix all channels.'
+        )
+    if weight.ndim != 2 or weight.shape[0] != channels or bias.ndim != 1:
+        raise ValueError(
+            f'the map is {tuple(weight.shape)} with a bias of '
+            f'{tuple(bias.shape)}, the convolution has {channels} {side} '
+            'channels.'
+        )
+
+
+def _bias_of(conv: nn.Conv2d, dtype: torch.dtype) -> Tensor:
+    if conv.bias is None:
+        return conv.weight.new_zeros(conv.out_channels, dtype=dtype)
+    return conv.bias.detach().to(dtype)
+
+
+def _replaced(conv: nn.Conv2d, kernel: Tensor, bias: Tensor) -> nn.Conv2d:
+    folded = copy.deepcopy(conv)
+    folded.out_channels, folded.in_channels = kernel.shape[:2]
+    dtype = conv.weight.dtype
+    folded.weight = nn.Parameter(kernel.to(dtype))
+    folded.bias = nn.Parameter(bias.to(dtype))
+    return folded

@@ -1,0 +1,360 @@
+"""Decorrelation of a feature map between the backbone and what follows."""
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from medssl_mm.errors import UserError
+from medssl_mm.functional.whitening import (
+    METHODS,
+    apply_whitening,
+    dense_transform,
+    shuffled_channels,
+    whiten_with_moments,
+    whitening_matrix,
+)
+from medssl_mm.registry import MODELS
+
+PLACES = tuple(f'after_stage{stage}' for stage in range(5))
+
+
+@MODELS.register_module()
+class DecorrelationHead(BaseModule):
+    r"""Whitens a feature map: decorrelated channels of unit variance.
+
+    .. math:: y = W (x - m), \quad W S W^T = I
+
+    with the mean m and the covariance S of each group of channels over batch
+    and space. In training they are those of the batch of all processes, with
+    gradient; in evaluation running moments, of which W is computed when it is
+    needed. The running covariance is that of the mixture of the batches
+    (``E[x x^T] - E[x] E[x]^T``), not an average of inverse roots.
+
+    Method of `Overcoming Dimensional Collapse in Self-supervised Contrastive
+    Learning for Medical Image Segmentation
+    <https://arxiv.org/abs/2402.14611>`_. Differs from its published code,
+    which is ``legacy='bn3'``: iterative normalisation in place of the last
+    normalisation of a ResNet-50, in front of the residual sum, whose result
+    is correlated again.
+
+    What follows the backbone (neck, loss terms on this stage) gets the
+    whitened map. The next stage of the backbone does not, so that it works
+    downstream without this head; see :mod:`medssl_mm.converters`.
+
+    Args:
+        num_channels (int): Channels of the map.
+        num_groups (int): Channel groups that are whitened apart from each
+            other. Defaults to 1.
+        method (str): One of ``medssl_mm.functional.whitening.METHODS``; on a
+            GPU 'newton_schulz' gives what 'zca' gives and is faster. Defaults
+            to 'zca'.
+        eps (float): Ridge as a share of the mean eigenvalue of a group: the
+            larger, the gentler. Defaults to 1e-3.
+        place (str): 'after_stage4', the last one, or another stage ('after_'
+            'stage0' is the stem). Defaults to 'after_stage4'.
+        momentum (float): Share of a new batch in the running moments; the
+            first batches count alike. Defaults to 0.1.
+        iterations (int, optional): Steps of the iterative methods. Defaults
+            to None: enough.
+        shuffle_seed (int, optional): Groups of channels drawn with this
+            seed, instead of neighbours. Defaults to None.
+        legacy (str, optional): 'bn3' replaces, in place of all this, the last
+            normalisation of the backbone by :class:`IterNorm`; of the other
+            settings only ``num_channels`` is used. Defaults to None.
+        init_cfg (dict, optional): Initialisation of mmengine. Defaults to
+            None.
+
+    Shape: ``(N, C, H, W)`` -> the same, float32 or float64.
+
+    Raises:
+        UserError: A setting is wrong, or the map does not have the channels.
+    """
+
+    def __init__(self,
+                 num_channels: int,
+                 num_groups: int = 1,
+                 method: str = 'zca',
+                 eps: float = 1e-3,
+                 place: str = 'after_stage4',
+                 momentum: float = 0.1,
+                 iterations: int | None = None,
+                 shuffle_seed: int | None = None,
+                 legacy: str | None = None,
+                 init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        if num_groups < 1 or num_channels < 1 or num_channels % num_groups:
+            raise UserError(
+                f'DecorrelationHead: num_groups={num_groups} does not divide '
+                f'num_channels={num_channels}; choose a divisor')
+        if method not in METHODS:
+            raise UserError(f'DecorrelationHead: method must be one of '
+                            f'{", ".join(METHODS)}, got {method!r}')
+        if eps < 0:
+            raise UserError(
+                f'DecorrelationHead: eps must not be negative, got {eps}')
+        if place not in PLACES:
+            raise UserError(f'DecorrelationHead: place must be one of '
+                            f'{", ".join(PLACES)}, got {place!r}')
+        if not 0 < momentum <= 1:
+            raise UserError('DecorrelationHead: momentum must be above 0 and '
+                            f'at most 1, got {momentum}')
+        if iterations is not None and method in ('zca', 'cholesky'):
+            raise UserError(f'DecorrelationHead: {method!r} does not iterate; '
+                            f'leave iterations={iterations} out')
+        if legacy not in (None, 'bn3'):
+            raise UserError('DecorrelationHead: legacy must be None or '
+                            f'"bn3", got {legacy!r}')
+        self.num_channels = num_channels
+        self.num_groups = num_groups
+        self.method = method
+        self.eps = eps
+        self.stage = PLACES.index(place)
+        self.momentum = momentum
+        self.iterations = iterations
+        self.legacy = legacy
+        self._cache = None
+        if legacy:
+            return
+        size = num_channels // num_groups
+        self.register_buffer('running_mean', torch.zeros(num_groups, size))
+        self.register_buffer('running_covariance',
+                             torch.eye(size).repeat(num_groups, 1, 1))
+        self.register_buffer('num_batches_tracked',
+                             torch.zeros((), dtype=torch.long))
+        order = None
+        if shuffle_seed is not None:
+            order = shuffled_channels(num_channels, shuffle_seed)
+        # Saved, so that an export needs no seed. None is left out.
+        self.register_buffer('channel_order', order)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Whiten a map; without autocast whatever the surroundings.
+
+        Shape: ``(N, C, H, W)``, kept. With ``legacy`` x as it is.
+        """
+        if self.legacy:
+            return x
+        if x.ndim != 4 or x.shape[1] != self.num_channels:
+            raise UserError(
+                f'DecorrelationHead: the map is {tuple(x.shape)}, expected '
+                f'(N, {self.num_channels}, H, W); set num_channels to the '
+                f'channels of stage {self.stage}')
+        if not self.training:
+            return apply_whitening(x, self.running_mean, self.matrix(),
+                                   self.channel_order)
+        y, mean, covariance = whiten_with_moments(
+            x, self.method, self.num_groups, self.eps, self.iterations,
+            self.channel_order)
+        self._track(mean.detach(), covariance.detach())
+        return y
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, covariance: Tensor) -> None:
+        """Moves the running moments towards those of a batch.
+
+        By the law of total covariance; the difference of large raw second
+        moments would lose digits.
+        """
+        self.num_batches_tracked += 1
+        # On the device: reading the count would make a GPU wait.
+        share = (1 / self.num_batches_tracked).clamp_min(self.momentum)
+        share = share.to(self.running_mean)
+        shift = mean.to(self.running_mean) - self.running_mean
+        between = shift.unsqueeze(-1) * shift.unsqueeze(-2)
+        between = between * (share * (1 - share))
+        self.running_covariance.lerp_(
+            covariance.to(self.running_covariance), share).add_(between)
+        self.running_mean.add_(share * shift)
+
+    def matrix(self) -> Tensor:
+        """Return the whitening matrices of the running moments.
+
+        Computed anew only when the moments have changed.
+
+        Shape: returns ``(G, C/G, C/G)``, without gradient.
+        """
+        moments = self.running_covariance
+        # Tensors made in inference mode have no version.
+        version = None if moments.is_inference() else moments._version
+        if self._cache is not None and version is not None:
+            known, known_version, matrix = self._cache
+            if known is moments and version == known_version:
+                return matrix
+        with torch.inference_mode(False), torch.no_grad():
+            matrix = whitening_matrix(moments, self.method, self.eps,
+                                      self.iterations)
+        self._cache = (moments, version, matrix)
+        return matrix
+
+    def dense_transform(self) -> tuple[Tensor, Tensor]:
+        """Return weight and bias of the 1x1 convolution equal to this head.
+
+        Equal in evaluation mode.
+
+        Shape: returns ``(C, C)`` (out, in) and ``(C,)``.
+
+        Raises:
+            UserError: With ``legacy``, which has nothing of its own.
+        """
+        if self.legacy:
+            raise UserError(
+                f'a DecorrelationHead of legacy={self.legacy!r} sits in the '
+                'backbone; use medssl_mm.converters.export_backbone')
+        return dense_transform(self.running_mean, self.matrix(),
+                               self.channel_order)
+
+    def attach(self, backbone: nn.Module) -> None:
+        """Puts the legacy normalisation into a ResNet; else does nothing.
+
+        Args:
+            backbone (nn.Module): Changed in place.
+
+        Raises:
+            UserError: When the last block of layer4 is no bottleneck of
+                ``num_channels``.
+        """
+        if self.legacy is None:
+            return
+        block = _last_block(backbone)
+        norm = getattr(block, 'bn3', None)
+        channels = getattr(norm, 'num_features', None)
+        if channels != self.num_channels:
+            raise UserError(
+                'DecorrelationHead: legacy="bn3" replaces bn3 of the last '
+                'bottleneck of layer4 (ResNet-50 or deeper), of '
+                f'num_channels={self.num_channels}; found '
+                f'{"none" if norm is None else f"one of {channels}"}')
+        # In a list, so that it is no part of the state dict.
+        self._replaced = [norm]
+        block.bn3 = IterNorm(channels)
+
+    @contextlib.contextmanager
+    def detached(self, backbone: nn.Module) -> Iterator[None]:
+        """Put the replaced normalisation back for the time being.
+
+        So that weights of an ordinary ResNet can be loaded.
+        """
+        if self.legacy is None:
+            yield
+            return
+        block = _last_block(backbone)
+        norm, block.bn3 = block.bn3, self._replaced[0]
+        try:
+            yield
+        finally:
+            block.bn3 = norm
+
+    def __getstate__(self) -> dict:
+        # A copy has tensors of its own, whose versions start anew.
+        return {**self.__dict__, '_cache': None}
+
+    def extra_repr(self) -> str:
+        """Return the settings."""
+        if self.legacy:
+            return f'legacy={self.legacy!r}'
+        return (f'{self.num_channels}, num_groups={self.num_groups}, '
+                f'method={self.method!r}, eps={self.eps:g}, '
+                f'place={PLACES[self.stage]!r}')
+
+
+class IterNorm(nn.Module):
+    r"""Iterative normalisation with the settings of the published code.
+
+    `Iterative Normalization <https://arxiv.org/abs/1904.03441>`_ of all
+    channels together: 5 Newton steps, which whiten in part only, the
+    statistics of each process for itself, an absolute ridge, and for
+    evaluation a running average of the matrices. Names and shapes in the
+    state dict are those of the published checkpoints.
+
+    Args:
+        num_features (int): Channels.
+        eps (float): Ridge, in units of the variance. Defaults to 1e-5.
+        momentum (float): Share of a new batch in the running averages.
+            Defaults to 0.1.
+
+    Shape: ``(N, C, H, W)`` -> the same.
+    """
+
+    def __init__(self,
+                 num_features: int,
+                 eps: float = 1e-5,
+                 momentum: float = 0.1) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.eps = eps
+        self.momentum = momentum
+        self.weight = nn.Parameter(torch.ones(1, num_features, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(1, num_features, 1, 1))
+        self.register_buffer('running_mean', torch.zeros(1, num_features, 1))
+        self.register_buffer('running_wm', torch.eye(num_features)[None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise a map.
+
+        Shape: ``(N, C, H, W)``, kept; float32 or float64.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            mean, matrix = self.running_mean[0, :, 0], self.running_wm
+            if self.training:
+                rows = x.permute(0, 2, 3, 1).flatten(0, 2)  # (NHW, C)
+                rows = rows.to(torch.promote_types(x.dtype, torch.float32))
+                mean = rows.mean(0)
+                centred = rows - mean
+                ridge = self.eps * torch.eye(
+                    len(mean), dtype=rows.dtype, device=x.device)
+                covariance = centred.T @ centred / len(rows) + ridge
+                matrix = whitening_matrix(
+                    covariance[None], 'iternorm', eps=0.0)
+                with torch.no_grad():
+                    self.running_mean.lerp_(
+                        mean[None, :, None].to(self.running_mean),
+                        self.momentum)
+                    self.running_wm.lerp_(
+                        matrix.to(self.running_wm), self.momentum)
+            y = apply_whitening(x, mean[None], matrix)
+            return y * self.weight + self.bias
+
+    def extra_repr(self) -> str:
+        """Return the settings."""
+        return f'{self.num_features}, eps={self.eps:g}'
+
+
+@MODELS.register_module()
+class DecorrelationConv(BaseModule):
+    """A trained decorrelation, folded into a fixed 1x1 convolution.
+
+    A neck of mmseg between backbone and decoder. Its weights come from
+    ``tools/convert_checkpoint.py --decorrelation fold``, by ``init_cfg=dict(
+    type='Pretrained', checkpoint=FILE, prefix='decorrelation_conv.')``; they
+    are not trained further.
+
+    Args:
+        num_channels (int): Channels of the map.
+        in_index (int): Which of the backbone's maps. Defaults to -1.
+        init_cfg (dict, optional): Initialisation of mmengine. Defaults to
+            None.
+
+    Shape: maps ``(N, C_i, H_i, W_i)`` -> the same.
+    """
+
+    def __init__(self,
+                 num_channels: int,
+                 in_index: int = -1,
+                 init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        self.in_index = in_index
+        self.conv = nn.Conv2d(num_channels, num_channels, 1)
+        self.conv.requires_grad_(False)
+
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Decorrelate one of the maps, pass the others on."""
+        maps = list(inputs)
+        maps[self.in_index] = self.conv(maps[self.in_index])
+        return tuple(maps)
+
+
+def _last_block(backbone: nn.Module) -> nn.Module | None:
+    layer = getattr(backbone, 'layer4', None)
+    return layer[-1] if layer is not None else None

@@ -1,0 +1,174 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from torch import nn
+
+from medssl_mm.converters import (
+    batch_norm_transform,
+    export_backbone,
+    fold_into_following,
+    fold_into_preceding,
+)
+from medssl_mm.engine.pretrained import load_pretrained_backbone
+from medssl_mm.models.heads import DecorrelationHead
+from medssl_mm.registry import MODELS
+from tests.models.algorithms.toy import (
+    backbone,
+    batches,
+    build_ours,
+    neck,
+    train,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAD = dict(
+    type='medssl_mm.DecorrelationHead', num_channels=64, num_groups=4,
+    eps=1e-2, shuffle_seed=0)
+
+
+def close(found, expected):
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture(scope='module')
+def head():
+    torch.manual_seed(0)
+    head = DecorrelationHead(6, num_groups=2, shuffle_seed=1, eps=1e-2)
+    for _ in range(3):
+        head(torch.randn(8, 6, 4, 4).cumsum(1) + 2)
+    return head.eval()
+
+
+@pytest.mark.parametrize('conv', [
+    nn.Conv2d(6, 5, 1), nn.Conv2d(6, 5, 1, bias=False),
+    nn.Conv2d(6, 5, 2, stride=2), nn.Conv2d(6, 5, 1, padding='same')])
+def test_folded_into_what_follows(head, conv):
+    x = torch.randn(2, 6, 6, 6) + 2
+    folded = fold_into_following(conv, *head.dense_transform())
+    close(folded(x), conv(head(x)))
+    assert folded.weight.shape == conv.weight.shape
+
+
+@pytest.mark.parametrize('conv', [
+    nn.Conv2d(3, 6, 1), nn.Conv2d(3, 6, 3, padding=1, bias=False)])
+def test_folded_into_what_precedes(head, conv):
+    x = torch.randn(2, 3, 6, 6)
+    folded = fold_into_preceding(conv, *head.dense_transform())
+    close(folded(x), head(conv(x)))
+
+
+def test_folded_into_a_linear_decoder(head):
+    """Through its batch normalisation."""
+    norm, conv = nn.BatchNorm2d(6), nn.Conv2d(6, 3, 1)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    norm(torch.randn(8, 6, 4, 4) * 3 + 1)
+    norm.eval()
+    x = torch.randn(2, 6, 4, 4) + 2
+    decoder = fold_into_following(conv, *batch_norm_transform(norm))
+    close(decoder(x), conv(norm(x)))
+    decoder = fold_into_following(decoder, *head.dense_transform())
+    close(decoder(x), conv(norm(head(x))))
+
+
+def test_what_cannot_be_folded(head):
+    transform = head.dense_transform()
+    with pytest.raises(ValueError, match='the border would differ'):
+        fold_into_following(nn.Conv2d(6, 5, 3, padding=1), *transform)
+    with pytest.raises(ValueError, match='of 2 groups cannot mix'):
+        fold_into_following(nn.Conv2d(6, 6, 1, groups=2), *transform)
+    with pytest.raises(ValueError, match='has 4 output channels'):
+        fold_into_preceding(nn.Conv2d(6, 4, 1), *transform)
+
+
+@pytest.fixture(scope='module')
+def trained():
+    model = build_ours(decorrelation=HEAD)
+    train(model, batches(steps=2))
+    return model.eval()
+
+
+def downstream(file, folded):
+    """Encoder and neck of mmseg with the exported weights."""
+    from mmseg.registry import MODELS as MMSEG
+    settings = dict(
+        type='ResNet', depth=18, in_channels=1, base_channels=8,
+        stem_channels=8, init_cfg=dict(
+            type='medssl_mm.PretrainedBackbone', checkpoint=str(file)))
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        encoder = MMSEG.build(settings)
+        encoder.init_weights()
+        encoder.eval()
+        if not folded:
+            return encoder
+        conv = MMSEG.build(dict(
+            type='medssl_mm.DecorrelationConv', num_channels=64,
+            init_cfg=dict(
+                type='Pretrained', checkpoint=str(file),
+                prefix='decorrelation_conv.')))
+        conv.init_weights()
+    return lambda images: conv(encoder(images))
+
+
+@pytest.mark.parametrize('choice', ['drop', 'fold'])
+def test_exported_network_equals_the_trained_one(trained, tmp_path, choice):
+    checkpoint, out = tmp_path / 'epoch_1.pth', tmp_path / 'out.pth'
+    text = Config(dict(model=dict(decorrelation=HEAD))).pretty_text
+    torch.save(
+        dict(state_dict=trained.state_dict(), meta=dict(cfg=text)), checkpoint)
+    command = [sys.executable, str(ROOT / 'tools/convert_checkpoint.py'),
+               str(checkpoint), '--out', str(out), '--decorrelation', choice]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f'decorrelation: {choice[:4]}' in done.stdout
+    images = torch.rand(2, 1, 64, 64)
+    expected = trained.backbone(images)[-1]
+    if choice == 'fold':
+        expected = trained.decorrelation(expected)
+    found = downstream(out, choice == 'fold')(images)[-1]
+    close(found, expected)
+    again = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert again.returncode == 2
+    assert 'exists; choose another --out' in again.stderr
+
+
+@pytest.mark.parametrize('choice', ['drop', 'fold'])
+def test_legacy_becomes_an_ordinary_resnet(choice):
+    settings = {**backbone(), 'depth': 50, 'base_channels': 2}
+    model = build_ours(
+        backbone=settings, neck={**neck(), 'in_channels': 64},
+        decorrelation=dict(
+            type='medssl_mm.DecorrelationHead', num_channels=64,
+            legacy='bn3'))
+    train(model, batches(steps=2))
+    model.eval()
+    tensors, notes = export_backbone(model.state_dict(), choice)
+    plain = MODELS.build(settings)
+    report = load_pretrained_backbone(plain, tensors)
+    assert report.complete and not report.unexpected and not report.ignored
+    plain.eval()
+    images = torch.rand(2, 1, 64, 64)
+    same = torch.allclose(
+        plain(images)[-1], model.backbone(images)[-1], rtol=1e-3, atol=1e-4)
+    assert same == (choice == 'fold')
+    words = {'drop': 'estimated anew', 'fold': 'layer4.2.conv3.weight'}
+    assert words[choice] in notes[-1]
+
+
+def test_wrong_checkpoints(trained):
+    state = trained.state_dict()
+    with pytest.raises(ValueError, match='must be "drop" or "fold"'):
+        export_backbone(state, 'keep')
+    with pytest.raises(ValueError, match='takes transform='):
+        export_backbone(state, 'fold')
+    with pytest.raises(ValueError, match='no decorrelation to fold'):
+        export_backbone(build_ours().state_dict(), 'fold')
+    with pytest.raises(ValueError, match='no name starts with "backbone."'):
+        export_backbone(dict(weight=torch.zeros(1)))

@@ -1,0 +1,152 @@
+"""Decorrelation between backbone and neck."""
+import copy
+
+import pytest
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from medssl_mm.engine.pretrained import load_pretrained_backbone
+from medssl_mm.functional.distributed import world_size
+from medssl_mm.models.heads import IterNorm
+from tests.distributed import run_processes
+from tests.models.algorithms.test_moco import (
+    FIXED_STATISTICS,
+    TERMS,
+    close,
+    own_part,
+)
+from tests.models.algorithms.toy import backbone, batches, build_ours, train
+
+HEAD = dict(
+    type='medssl_mm.DecorrelationHead', num_channels=64, num_groups=8,
+    eps=1e-2)
+
+
+def test_without_it_names_and_start_are_as_before():
+    plain, other = build_ours(), build_ours(decorrelation=HEAD)
+    added = set(other.state_dict()) - set(plain.state_dict())
+    assert set(plain.state_dict()) <= set(other.state_dict())
+    assert {name.rpartition('.')[0] for name in added} == {
+        'decorrelation', 'encoder_k.module.2'
+    }
+    for name, value in plain.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value), name
+
+
+def test_neck_gets_the_decorrelated_map():
+    model = build_ours(decorrelation=HEAD)
+    images = next(iter(batches()))[0]
+    twin = copy.deepcopy(model)
+    maps, embedding = model.encode(
+        model.backbone, model.neck, images, model.decorrelation)
+    plain = twin.backbone(images)[0]
+    close(maps[4], twin.decorrelation(plain))
+    close(embedding, twin.neck([maps[4]])[0])
+    assert not torch.allclose(maps[4], plain)
+
+
+def test_each_branch_has_its_own_statistics():
+    """The key's map is white, too; the copy starts from the query's."""
+    model = build_ours(decorrelation=HEAD, levels=TERMS)
+    head, copied = model.decorrelation, model.encoder_k.module[2]
+    views = next(iter(batches()))
+    train(model, [views])
+    assert head.num_batches_tracked == 1
+    # Copied after the query's pass, then its own pass.
+    assert copied.num_batches_tracked == 2
+    assert not torch.equal(head.running_mean, copied.running_mean)
+    white = copied(model.encoder_k.module[0](views[1])[-1])
+    variance = white.detach().var(dim=(0, 2, 3), correction=0)
+    # l / (l + eps) of each direction: up to eps of unit variance.
+    assert ((variance > 0.3) & (variance < 1.001)).all()
+    assert white.mean((0, 2, 3)).abs().max() < 1e-4
+
+
+def history_and_state(place):
+    model = build_ours(
+        levels=TERMS, decorrelation=dict(
+            HEAD, place=place, num_channels=dict(
+                after_stage3=32, after_stage4=64)[place]),
+        **FIXED_STATISTICS).double()
+    wrapped = DistributedDataParallel(model) if world_size() > 1 else model
+    torch.manual_seed(11)  # of the order in which the keys are mixed
+    data = [[view.double() for view in own_part(views)]
+            for views in batches(steps=2)]
+    return train(wrapped, data), model.state_dict()
+
+
+@pytest.mark.parametrize('place', ['after_stage4', 'after_stage3'])
+def test_two_processes_equal_one(place):
+    history, state = history_and_state(place)
+    for two, two_state in run_processes(history_and_state, 2, place):
+        for (_, grads), (_, expected) in zip(two, history):
+            close(grads, expected)
+        close(dict(two_state), dict(state))
+
+
+def test_resume_is_exact():
+    data = list(batches(steps=4))
+    settings = dict(decorrelation=HEAD, levels=TERMS)
+    straight = build_ours(**settings)
+    optimizer = torch.optim.SGD(straight.parameters(), 0.05, momentum=0.9)
+    train(straight, data[:2], optimizer)
+    saved = copy.deepcopy((straight.state_dict(), optimizer.state_dict()))
+    train(straight, data[2:], optimizer)
+    resumed = build_ours(seed=1, **settings)
+    optimizer = torch.optim.SGD(resumed.parameters(), 0.05, momentum=0.9)
+    resumed.load_state_dict(saved[0])
+    optimizer.load_state_dict(saved[1])
+    train(resumed, data[2:], optimizer)
+    for name, value in straight.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+
+
+def test_place_without_use():
+    with pytest.raises(ValueError, match='after stage 2 would have no effect'):
+        build_ours(
+            decorrelation=dict(HEAD, num_channels=16, place='after_stage2'))
+
+
+def test_checkpoint_loads_downstream():
+    """Into the backbone of mmseg; the rest is named in the report."""
+    from mmseg.models.backbones import ResNet
+    source = build_ours(decorrelation=HEAD)
+    train(source, batches(steps=1))
+    target = ResNet(18, in_channels=1, base_channels=8, stem_channels=8)
+    report = load_pretrained_backbone(target, source.state_dict())
+    assert report.complete and not report.unexpected
+    assert ('decorrelation', 3) in report.ignored
+    images = torch.rand(2, 1, 32, 32)
+    target.eval()
+    source.eval()
+    close(target(images)[-1], source.backbone(images)[-1])
+
+
+def test_legacy_starts_from_an_ordinary_checkpoint(tmp_path):
+    small = dict(depth=50, base_channels=2)
+    neck = dict(
+        type='mmselfsup.MoCoV2Neck', in_channels=64, hid_channels=16,
+        out_channels=16)
+    file = tmp_path / 'ordinary.pth'
+    ordinary = build_ours(
+        seed=3, backbone={**backbone(), **small}, neck=neck)
+    torch.save(dict(state_dict=ordinary.state_dict()), file)
+    model = build_ours(
+        neck=neck,
+        backbone={
+            **backbone(
+                init_cfg=dict(
+                    type='medssl_mm.PretrainedBackbone',
+                    checkpoint=str(file))), **small
+        },
+        decorrelation=dict(
+            type='medssl_mm.DecorrelationHead', num_channels=64,
+            legacy='bn3'))
+    model.init_weights()
+    block = model.backbone.layer4[2]
+    assert isinstance(block.bn3, IterNorm)
+    close(block.conv3.weight, ordinary.backbone.layer4[2].conv3.weight)
+    train(model, batches(steps=2))
+    key = model.encoder_k.module[0].layer4[2].bn3
+    assert isinstance(key, IterNorm)
+    assert not torch.equal(key.running_wm, block.bn3.running_wm)

@@ -1,0 +1,132 @@
+#!/usr/bin/env python
+r"""Compare the spectra of the features of pretraining checkpoints.
+
+All models see the same images. Writes spectrum.png (a panel per place,
+logarithmic) and spectrum.json, and prints effective rank, RankMe, alpha-ReQ
+and the spread of unit-length features. The name "random" instead of a
+checkpoint stands for untrained weights.
+
+Example:
+  python tools/analysis/spectrum.py random work_dirs/mocov2/epoch_150.pth \
+      work_dirs/decorr/epoch_150.pth --out work_dirs/spectrum --config \
+      configs/selfsup/mocov2/mocov2_resnet18_1xb64-coslr-150e_acdc-64.py
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+from medssl_mm.errors import UserError, run_tool
+
+
+def parse_args():
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('checkpoints', nargs='+', metavar='CHECKPOINT',
+                        help='pretraining checkpoint, or "random"')
+    parser.add_argument('--config', required=True,
+                        help='names the images; and the model of "random" '
+                        'and of checkpoints that hold no config')
+    parser.add_argument('--out', type=Path, required=True,
+                        help='folder to write to; must hold no spectrum yet')
+    parser.add_argument('--labels', nargs='+',
+                        help='names of the checkpoints (default: folder/file)')
+    parser.add_argument('--subset', default='val',
+                        help='subset of the split of the pretraining data '
+                        '(default: val)')
+    parser.add_argument('--num-samples', type=int, default=256,
+                        help='images (default: 256)')
+    parser.add_argument('--positions', type=int, default=7,
+                        help='side of the grid of positions taken of a map '
+                        '(default: 7)')
+    parser.add_argument('--batch-size', type=int, default=32)
+    parser.add_argument('--device', default='cpu', help='default: cpu')
+    return parser.parse_args()
+
+
+def build_model(name, config):
+    """Build a model and fill it from a checkpoint."""
+    import torch
+    from mmengine.config import Config
+    from mmengine.registry import DefaultScope
+
+    from medssl_mm.converters import parse_config_text
+    from medssl_mm.engine.pretrained import find_state_dict, read_checkpoint
+    from medssl_mm.registry import MODELS
+    checkpoint = {} if name == 'random' else read_checkpoint(name)
+    meta = checkpoint.get('meta') or {}
+    if meta.get('cfg'):
+        try:
+            config = Config(parse_config_text(meta['cfg']))
+        except ValueError as error:
+            raise UserError(f'{name}: {error}') from error
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope(config.default_scope):
+        model = MODELS.build(config.model)
+    if name == 'random':
+        model.init_weights()
+        return model
+    try:
+        model.load_state_dict(find_state_dict(checkpoint, name))
+    except RuntimeError as error:
+        raise UserError(f'{name} is not of the model in its config: '
+                        f'{error}') from error
+    return model
+
+
+def check(args):
+    """Refuse what cannot work before the libraries are loaded."""
+    labels = args.labels or [
+        '/'.join(Path(name).with_suffix('').parts[-2:])
+        for name in args.checkpoints]
+    if len(labels) != len(args.checkpoints) or len(set(labels)) < len(labels):
+        raise UserError(f'{len(args.checkpoints)} checkpoints need as many '
+                        f'different --labels, got {", ".join(labels)}')
+    for name in args.checkpoints:
+        if name != 'random' and not Path(name).is_file():
+            raise UserError(f'checkpoint {name} does not exist')
+    for name in ('num_samples', 'batch_size', 'positions'):
+        if getattr(args, name) < 1:
+            raise UserError(f'--{name.replace("_", "-")} must be positive')
+    if (args.out / 'spectrum.json').exists():
+        raise UserError(f'{args.out}/spectrum.json exists; choose another '
+                        '--out')
+    return labels
+
+
+def main():
+    """Measure, draw and print."""
+    args = parse_args()
+    labels = check(args)
+    logging.disable(logging.INFO)  # a line per initialised weight
+    from mmengine.registry import FUNCTIONS, DefaultScope
+
+    from medssl_mm import analysis
+    from medssl_mm.engine import launch
+    from medssl_mm.engine.hooks.collapse_monitor_hook import (
+        even_batches,
+        held_out_dataset,
+        model_features,
+    )
+    config = launch.load_config(args.config)
+    loader = config.train_dataloader
+    with DefaultScope.overwrite_default_scope(config.default_scope):
+        dataset = held_out_dataset(loader.dataset, args.subset)
+        collate = FUNCTIONS.get(loader.collate_fn.type)
+    count = min(args.num_samples, len(dataset))
+    batches = list(even_batches(dataset, count, args.batch_size, collate))
+    spectra = []
+    for name, label in zip(args.checkpoints, labels):
+        model = build_model(name, config).to(args.device)
+        spectra += analysis.place_spectra(
+            model, lambda batch, model=model: model_features(model, batch),
+            batches, label, args.positions)
+    analysis.write_spectra(spectra, args.out)
+    analysis.print_table(spectra)
+    print(f'written: {args.out}/spectrum.png, {args.out}/spectrum.json')
+
+
+if __name__ == '__main__':
+    run_tool(main)
