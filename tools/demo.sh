@@ -78,9 +78,9 @@ if $short; then
     linear_options="$(iterations linear 10 4)"
     deeplab_options="$(iterations deeplabv3plus 10 4)"
 else
-    pretrain_options=()
-    linear_options="$(iterations linear 200 8)"
-    deeplab_options="$(iterations deeplabv3plus 150 8)"
+    pretrain_options=(train_cfg.max_epochs=40)
+    linear_options="$(iterations linear 100 8)"
+    deeplab_options="$(iterations deeplabv3plus 100 8)"
 fi
 
 number=0
@@ -141,7 +141,7 @@ sources="$sources $(cksum <"$data/dataset.json")"
 step 'pretrain: MoCo v2, 2 processes' "$out/pretrain" \
     bash tools/dist_train.sh "$pretrain_config" "$processes" --resume \
     ${amp[@]+"${amp[@]}"} --work-dir "$out/pretrain" --cfg-options randomness.seed=0 \
-    ${pretrain_options[@]+"${pretrain_options[@]}"}
+    "${pretrain_options[@]}"
 pretrained=model.backbone.init_cfg.checkpoint="$(checkpoint "$out/pretrain")"
 
 # The options hold no blanks: they are meant to be split.
