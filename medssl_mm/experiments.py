@@ -6,6 +6,10 @@ and label fractions. Every combination becomes up to three steps: pretrain,
 train, test. The folder of a step carries a hash of its resolved config and of
 the steps it builds on, so a changed setting never meets old results, and
 tables that share a step share its folder.
+
+Cross-validation (``splits: [NAME, ...]``): each seed does all steps on every
+split, the pretraining too, and the test cases of the splits are pooled, so
+that each patient is scored once per seed by a model that never saw it.
 """
 
 import hashlib
@@ -17,18 +21,28 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medssl_mm.errors import UserError
-from medssl_mm.reporting import Run, write_atomically
+from medssl_mm.reporting import Run, pool_results, write_atomically
 
 DONE = 'done.json'
 _TABLE_KEYS = {'name', 'title', 'runs_dir', 'baseline', 'seeds', 'fractions',
                'processes', 'amp', 'rows', 'evaluations', 'weights_option',
-               'fraction_options', 'note'}
+               'fraction_options', 'splits', 'split_options', 'validation',
+               'note'}
 _ROW_KEYS = {'name', 'title', 'pretrain', 'checkpoint', 'options'}
 _EVALUATION_KEYS = {'name', 'title', 'config', 'options'}
+_SPLIT_OPTIONS = {
+    'pretrain': ('train_dataloader.dataset.split',),
+    'evaluation': tuple(f'{loader}_dataloader.dataset.split'
+                        for loader in ('train', 'val', 'test')),
+}
+_NO_VALIDATION = {
+    'val_cfg': None, 'val_dataloader': None, 'val_evaluator': None,
+    'default_hooks.checkpoint.save_best': None,
+}
 
 
 @dataclass(frozen=True)
@@ -89,6 +103,14 @@ class Table:
         fraction_options (tuple[str]): Config keys that take the label
             fraction and the seed of its choice.
         note (str): Sentence shown below the table.
+        splits (tuple[str]): Splits of a cross-validation. Defaults to (),
+            which leaves the split to the configs.
+        split_options (dict[str, tuple[str]]): Config keys that take the
+            split, of 'pretrain' and of 'evaluation' configs. Defaults to the
+            splits of the data loaders.
+        validation (bool): Whether trainings validate and the best checkpoint
+            is tested. False, for splits without a validation subset, tests
+            the last one. Defaults to True.
     """
 
     name: str
@@ -104,6 +126,9 @@ class Table:
     weights_option: str
     fraction_options: tuple[str, str]
     note: str
+    splits: tuple[str, ...] = ()
+    split_options: dict = field(default_factory=lambda: dict(_SPLIT_OPTIONS))
+    validation: bool = True
 
 
 @dataclass(frozen=True)
@@ -214,6 +239,11 @@ def load_table(path: str | Path) -> Table:
         raise UserError(
             f'{path}: amp must be bfloat16 or float16, or be left out, got '
             f'{amp!r}')
+    splits, split_options = _read_splits(content, path)
+    validation = content.get('validation', True)
+    if not isinstance(validation, bool):
+        raise UserError(
+            f'{path}: validation must be true or false, got {validation!r}')
     return Table(
         name=str(content.get('name', path.stem)),
         title=str(content.get('title', path.stem)),
@@ -226,13 +256,35 @@ def load_table(path: str | Path) -> Table:
         fraction_options=tuple(content.get('fraction_options') or (
             'train_dataloader.dataset.fraction',
             'train_dataloader.dataset.fraction_seed')),
-        note=str(content.get('note', '')))
+        note=str(content.get('note', '')), splits=splits,
+        split_options=split_options, validation=validation)
+
+
+def _read_splits(content: dict, path: Path) -> tuple[tuple, dict]:
+    splits = content.get('splits') or []
+    if not (isinstance(splits, list)
+            and all(isinstance(name, str) for name in splits)
+            and len(set(splits)) == len(splits)):
+        raise UserError(
+            f'{path}: splits is a list of different split names, got '
+            f'{splits!r}')
+    given = content.get('split_options') or {}
+    _check_keys(given, set(_SPLIT_OPTIONS), set(), f'{path}, split_options')
+    for kind, keys in given.items():
+        if not (isinstance(keys, list) and keys
+                and all(isinstance(key, str) for key in keys)):
+            raise UserError(
+                f'{path}, split_options: {kind} is a list of config keys '
+                f'such as {list(_SPLIT_OPTIONS["pretrain"])}, got {keys!r}')
+    return tuple(splits), {kind: tuple(given.get(kind, keys))
+                           for kind, keys in _SPLIT_OPTIONS.items()}
 
 
 def select(table: Table, rows: Sequence[str] | None = None,
            evaluations: Sequence[str] | None = None,
            seeds: Sequence[int] | None = None,
-           fractions: Sequence[float] | None = None) -> Table:
+           fractions: Sequence[float] | None = None,
+           splits: Sequence[str] | None = None) -> Table:
     """Keep part of a table.
 
     Args:
@@ -241,14 +293,16 @@ def select(table: Table, rows: Sequence[str] | None = None,
         evaluations (Sequence[str], optional): Names. Defaults to all.
         seeds (Sequence[int], optional): Seeds. Defaults to all.
         fractions (Sequence[float], optional): Fractions. Defaults to all.
+        splits (Sequence[str], optional): Splits of the cross-validation.
+            Defaults to all.
 
     Raises:
         UserError: When a name is not in the table.
     """
-    from dataclasses import replace
     for kind, wanted, known in (
             ('row', rows, [row.name for row in table.rows]),
-            ('evaluation', evaluations, [e.name for e in table.evaluations])):
+            ('evaluation', evaluations, [e.name for e in table.evaluations]),
+            ('split', splits, list(table.splits))):
         unknown = sorted(set(wanted or ()) - set(known))
         if unknown:
             raise UserError(f'no {kind} {unknown} in table {table.name}; '
@@ -260,7 +314,9 @@ def select(table: Table, rows: Sequence[str] | None = None,
         evaluations=tuple(e for e in table.evaluations
                           if evaluations is None or e.name in evaluations),
         seeds=table.seeds if seeds is None else tuple(seeds),
-        fractions=table.fractions if fractions is None else tuple(fractions))
+        fractions=table.fractions if fractions is None else tuple(fractions),
+        splits=tuple(name for name in table.splits
+                     if splits is None or name in splits))
 
 
 def resolved_config(config: str, options: dict) -> dict:
@@ -278,9 +334,43 @@ def _digest(*content) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
+def _check_split(config: str, settings: dict, split: str) -> None:
+    """Refuse a config that reads another split besides: it could leak."""
+    def walk(place, where):
+        if isinstance(place, dict):
+            children = place.items()
+        elif isinstance(place, (list, tuple)):
+            children = enumerate(place)
+        else:
+            return
+        for key, value in children:
+            if key == 'split' and isinstance(value, str) and value != split:
+                raise UserError(
+                    f'{config} reads the split {value!r} at {where}.split '
+                    f'while the table evaluates {split!r}; add that key to '
+                    'split_options, or remove it by options')
+            walk(value, f'{where}.{key}')
+
+    for name, content in settings.items():
+        if name.endswith('_dataloader') or name == 'custom_hooks':
+            walk(content, name)
+
+
+def _options_of(table: Table, kind: str, options: dict,
+                split: str | None) -> dict:
+    """Options of a row ('pretrain') or evaluation, and those of the table."""
+    options = dict(options)
+    keys = table.split_options[kind] if split is not None else ()
+    if kind == 'evaluation' and not table.validation:
+        options.update(_NO_VALIDATION)
+        keys = [key for key in keys if not key.startswith('val_dataloader.')]
+    options.update({key: split for key in keys})
+    return options
+
+
 def plan(table: Table,
          resolve: Callable[[str, dict], dict] = resolved_config
-         ) -> tuple[dict[str, Step], list[tuple[Run, list[str]]]]:
+         ) -> tuple[dict[str, Step], list[tuple[Run, list[tuple[str, ...]]]]]:
     """Work out the steps of a table.
 
     Args:
@@ -290,7 +380,11 @@ def plan(table: Table,
 
     Returns:
         tuple: Steps by key, in an order that can be run; and per table row
-        its :class:`Run` and the keys of its test steps.
+        its :class:`Run` and, for every seed, the keys of its test steps: one,
+        or one of each split.
+
+    Raises:
+        UserError: When a config reads another split than that of the table.
     """
     steps, results, resolved = {}, [], {}
 
@@ -311,41 +405,62 @@ def plan(table: Table,
             title=title))
         return key
 
+    def add_test(evaluation, row, fraction, seed, split):
+        place = '' if split is None else f'{_file_name(split)}-'
+        spoken = '' if split is None else f'{split}, '
+        weights, needs = row.checkpoint, []
+        if row.pretrain:
+            options = _options_of(table, 'pretrain', row.options, split)
+            if split is not None:
+                _check_split(
+                    row.pretrain, settings(row.pretrain, options), split)
+            weights = add(
+                'pretrain', f'pretrain-{row.name}-{place}seed{seed}',
+                row.pretrain, options, (), seed, None,
+                f'pretrain {row.title}, {spoken}seed {seed}')
+            needs = [weights]
+        options = _options_of(table, 'evaluation', evaluation.options, split)
+        if fraction != 1:
+            share, share_seed = table.fraction_options
+            options.update({share: fraction, share_seed: seed})
+        if split is not None:
+            _check_split(evaluation.config,
+                         settings(evaluation.config, options), split)
+        name = (f'{evaluation.name}-{row.name}-{100 * fraction:g}pct-'
+                f'{place}seed{seed}')
+        title = (f'{evaluation.title}, {row.title}, {100 * fraction:g} % '
+                 f'labels, {spoken}seed {seed}')
+        train = add('train', f'train-{name}', evaluation.config, options,
+                    needs, seed, weights, f'train {title}')
+        return add('test', f'test-{name}', evaluation.config, options,
+                   [train], seed, None, f'test {title}')
+
     for evaluation in table.evaluations:
         for fraction in table.fractions:
             for row in table.rows:
-                tests = []
+                tests, folders = [], []
                 for seed in table.seeds:
-                    weights = row.checkpoint
-                    needs = []
-                    if row.pretrain:
-                        weights = add(
-                            'pretrain', f'pretrain-{row.name}-seed{seed}',
-                            row.pretrain, row.options, (), seed, None,
-                            f'pretrain {row.title}, seed {seed}')
-                        needs = [weights]
-                    share, share_seed = table.fraction_options
-                    options = dict(evaluation.options)
-                    if fraction != 1:
-                        options.update({share: fraction, share_seed: seed})
-                    name = (f'{evaluation.name}-{row.name}-'
-                            f'{100 * fraction:g}pct-seed{seed}')
-                    title = (f'{evaluation.title}, {row.title}, '
-                             f'{100 * fraction:g} % labels, seed {seed}')
-                    train = add('train', f'train-{name}', evaluation.config,
-                                options, needs, seed, weights,
-                                f'train {title}')
-                    tests.append(add(
-                        'test', f'test-{name}', evaluation.config, options,
-                        [train], seed, None, f'test {title}'))
+                    keys = tuple(
+                        add_test(evaluation, row, fraction, seed, split)
+                        for split in table.splits or (None,))
+                    tests.append(keys)
+                    folders.append(
+                        steps[keys[0]].folder if len(keys) == 1
+                        else table.runs_dir / (
+                            f'pooled-{evaluation.name}-{row.name}-'
+                            f'{100 * fraction:g}pct-seed{seed}-'
+                            f'{_digest(keys)}'))
                 results.append((Run(
                     group=evaluation.title, label=row.title,
-                    fraction=fraction,
-                    folders=tuple(steps[key].folder for key in tests)),
-                    tests))
+                    fraction=fraction, folders=tuple(folders)), tests))
     order = {'pretrain': 0, 'train': 1, 'test': 2}
     ordered = sorted(steps.values(), key=lambda step: order[step.kind])
     return {step.key: step for step in ordered}, results
+
+
+def _file_name(split: str) -> str:
+    # A split may also be the path of its file.
+    return Path(split).name.removesuffix('.json')
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -387,7 +502,10 @@ def command_of(step: Step, table: Table, steps: dict[str, Step]) -> list[str]:
 
     def checkpoint_of(key):
         folder = steps[key].folder
-        path = best_checkpoint(folder) or last_checkpoint(folder)
+        path = None
+        if table.validation or steps[key].kind == 'pretrain':
+            path = best_checkpoint(folder)
+        path = path or last_checkpoint(folder)
         return f'<{key}>' if path is None else str(path)
 
     options = dict(step.options)
@@ -517,13 +635,22 @@ def run_steps(table: Table, steps: dict[str, Step], jobs: int = 1,
     return errors
 
 
-def finished_runs(results: list[tuple[Run, list[str]]],
+def finished_runs(results: list[tuple[Run, list[tuple[str, ...]]]],
                   steps: dict[str, Step]) -> list[Run]:
-    """Keep the table rows with at least one finished seed."""
-    from dataclasses import replace
+    """Keep the table rows with at least one finished seed.
+
+    A seed is finished when the tests of all its splits are; these are then
+    pooled into the folder of the seed.
+    """
     runs = []
-    for run, keys in results:
-        folders = tuple(steps[key].folder for key in keys if steps[key].done)
+    for run, tests in results:
+        folders = []
+        for folder, keys in zip(run.folders, tests, strict=True):
+            if not all(steps[key].done for key in keys):
+                continue
+            if len(keys) > 1:
+                pool_results([steps[key].folder for key in keys], folder)
+            folders.append(folder)
         if folders:
-            runs.append(replace(run, folders=folders))
+            runs.append(replace(run, folders=tuple(folders)))
     return runs

@@ -65,7 +65,12 @@ class _ModelRegistry(Registry):
 
 
 MODELS = _ModelRegistry(
-    roots.MODELS.name, parent=roots.MODELS, scope='medssl_mm'
+    roots.MODELS.name,
+    parent=roots.MODELS,
+    scope='medssl_mm',
+    # Holds nothing; without any location the host warns that this package
+    # were not installed.
+    locations=['medssl_mm.models'],
 )
 DATASETS = _child(roots.DATASETS, 'medssl_mm.datasets.registered')
 DATA_SAMPLERS = _child(roots.DATA_SAMPLERS, 'medssl_mm.datasets.registered')

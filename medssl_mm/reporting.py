@@ -7,11 +7,13 @@ Everything is made from the files that a run leaves behind: ``metrics.json``,
 
 import base64
 import csv
+import hashlib
 import html
 import io
 import json
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +40,7 @@ class Run:
         group (str): What is compared with each other, e.g. the decoder.
         label (str): What differs within a group, e.g. the initial weights.
         folders (tuple[Path]): Folder with ``metrics.json`` and ``cases.csv``
-            of every seed.
+            of every seed; for several splits see :func:`pool_results`.
         fraction (float): Share of the training patients, 0-1. Defaults to 1.
     """
 
@@ -62,7 +64,9 @@ class TableRow:
             patient: mean, low, high. None for the baseline itself.
         patients (int): Patients that were scored.
         protocol (str): Name of the split.
-        split_hash (str): Hash of the split.
+        split_hash (str): Hash of the split; of all of them where the test
+            cases of several are pooled.
+        splits (int): Splits whose test cases are pooled. Defaults to 1.
     """
 
     run: Run
@@ -73,6 +77,7 @@ class TableRow:
     patients: int
     protocol: str
     split_hash: str
+    splits: int = 1
 
 
 @dataclass
@@ -127,6 +132,120 @@ def read_metrics(folder: str | Path) -> dict:
             f'{path} is not a result of medssl_mm.VolumeMetric ({error}); '
             'evaluate the run again') from error
     return metrics
+
+
+def pool_results(folders: Sequence[str | Path], out: str | Path,
+                 samples: int = 2000, seed: int = 0) -> None:
+    """Join the test results of the splits of a cross-validation.
+
+    ``cases.csv`` and ``metrics.json`` are written to ``out`` as if one
+    evaluation had scored the test cases of all splits; means and intervals
+    are those of the pooled cases.
+
+    Args:
+        folders (Sequence[str | Path]): Evaluation folder of every split.
+        out (str | Path): Folder to write.
+        samples (int): Resamples of the intervals. Defaults to 2000.
+        seed (int): Seed of the resampling. Defaults to 0.
+
+    Raises:
+        UserError: When results are missing or of different data sets or
+            classes, or when a case or patient was tested in two splits.
+    """
+    from medssl_mm.evaluation import bootstrap
+    folders = [Path(folder) for folder in folders]
+    metrics = [read_metrics(folder) for folder in folders]
+    first = metrics[0]
+    for folder, other in zip(folders, metrics):
+        for what, found, expected in (
+                ('data', other.get('data_root'), first.get('data_root')),
+                ('classes', list(other['per_class']),
+                 list(first['per_class'])),
+                ('scores', list(other['mean']), list(first['mean'])),
+                ('policy', other.get('policy'), first.get('policy'))):
+            if found != expected:
+                raise UserError(
+                    f'the splits {folder} and {folders[0]} cannot be pooled: '
+                    f'{what} {found} and {expected}; evaluate all splits in '
+                    'the same way')
+    table = _pool_cases([folder / 'cases.csv' for folder in folders])
+    out = Path(out)
+    write_atomically(out / 'cases.csv', table)
+
+    names, per_class, mean = list(first['per_class']), {}, {}
+    for score in first['mean']:
+        scores, owners = bootstrap.read_scores(out / 'cases.csv', score)
+        cases = sorted({case for case, _ in scores})
+        values = np.array([[scores.get((case, name), math.nan)
+                            for name in names] for case in cases])
+        single, overall = bootstrap.bootstrap_means(
+            values, [owners[case] for case in cases], samples, seed)
+        mean[score] = _entry(overall)
+        for name, interval in zip(names, single):
+            per_class.setdefault(name, {})[score] = _entry(interval)
+    for name in names:
+        counts = [m['per_class'][name].get('counts') for m in metrics]
+        if None not in counts:
+            per_class[name]['counts'] = {
+                key: sum(count[key] for count in counts) for key in counts[0]}
+    splits = [dict(protocol=m.get('protocol'), split_hash=m.get('split_hash'),
+                   folder=str(folder))
+              for folder, m in zip(folders, metrics)]
+    hashes = sorted(str(split['split_hash']) for split in splits)
+    write_atomically(out / 'metrics.json', json.dumps(dict(
+        first,
+        protocol=_pooled_protocol([str(s['protocol']) for s in splits]),
+        split_hash=hashlib.sha256('\n'.join(hashes).encode()).hexdigest()[:12],
+        splits=splits, cases=len(cases),
+        patients=len({owners[case] for case in cases}),
+        mean=mean, per_class=per_class,
+        interval=dict(first.get('interval') or {}, samples=samples, seed=seed),
+        volume_units=sorted({unit for m in metrics
+                             for unit in m.get('volume_units') or ()}),
+        notes=[f'{m.get("protocol")}: {note}'
+               for m in metrics for note in m.get('notes') or ()],
+    ), indent=1))
+
+
+def _pool_cases(paths: Sequence[Path]) -> str:
+    """Join per-case tables; a case or patient may be in one of them only."""
+    from medssl_mm.evaluation.bootstrap import read_scores
+    header, lines, seen = None, [], {'case': {}, 'patient': {}}
+    for path in paths:
+        _, owners = read_scores(path)
+        for kind, names in (('case', owners), ('patient', owners.values())):
+            for name in names:
+                other = seen[kind].setdefault(name, path)
+                if other != path:
+                    raise UserError(
+                        f'{kind} {name} is in {other} and in {path}; the '
+                        'test subsets of the splits of a cross-validation '
+                        'must not overlap')
+        with path.open(newline='', encoding='utf-8') as file:
+            names, *entries = csv.reader(file)
+        header = header or names
+        if names != header:
+            raise UserError(f'{path} has the columns {names}, {paths[0]} '
+                            f'{header}; evaluate both with one version')
+        lines += entries
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator='\n').writerows([header, *lines])
+    return buffer.getvalue()
+
+
+def _pooled_protocol(protocols: Sequence[str]) -> str:
+    """Name what splits have in common: 'set-5fold' of 'set-5fold-fold0'."""
+    found = [re.fullmatch(r'(.+)-fold\d+', name) for name in protocols]
+    if all(found) and len({match[1] for match in found}) == 1:
+        return found[0][1]
+    return ' + '.join(dict.fromkeys(protocols))
+
+
+def _entry(interval) -> dict:
+    return dict(count=interval.count, **{
+        name: None if math.isnan(value) else float(value)
+        for name, value in (('mean', interval.mean), ('low', interval.low),
+                            ('high', interval.high))})
 
 
 def read_scalars(work_dir: str | Path) -> dict[str, np.ndarray]:
@@ -266,7 +385,8 @@ def summarize(runs: Sequence[Run],
             spread=float(np.std(per_seed, ddof=1))
             if len(per_seed) > 1 else math.nan,
             difference=difference, patients=patients,
-            protocol=protocol, split_hash=split_hash))
+            protocol=protocol, split_hash=split_hash,
+            splits=len(metrics[0].get('splits') or [None])))
     return rows
 
 
@@ -320,6 +440,11 @@ def caption_of(rows: Sequence[TableRow]) -> str:
             f'{"/".join(map(str, patients))} test patients. Dice per volume, '
             'averaged over cases, then over classes (in points, 0–100); '
             'brackets: 95 % interval from resampling patients.')
+    pooled = sorted({row.splits for row in rows if row.splits > 1})
+    if pooled:
+        text += (f' Cross-validation over {"/".join(map(str, pooled))} '
+                 'splits: each has a model of its own, and their test cases '
+                 'are pooled, so every patient counts once per seed.')
     if any(row.difference is not None for row in rows):
         text += (' Differences are paired by patient; an interval that '
                  'excludes 0 is unlikely to be chance in the choice of '
@@ -328,8 +453,9 @@ def caption_of(rows: Sequence[TableRow]) -> str:
         text += (' With so few patients the intervals are too narrow: read '
                  'them as a lower bound of the uncertainty.')
     if all(len(row.run.folders) == 1 for row in rows):
-        text += (' One training run per row: the variation between seeds is '
-                 'not in the interval.')
+        runs = 'seed' if pooled else 'training run'
+        text += (f' One {runs} per row: the variation between seeds is not '
+                 'in the interval.')
     return text
 
 
@@ -345,8 +471,8 @@ def to_csv(rows: Sequence[TableRow]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator='\n')
     writer.writerow(['evaluation', 'initial_weights', 'fraction', 'seeds',
-                     'patients', 'protocol', 'split_hash', 'dice', 'dice_low',
-                     'dice_high', 'dice_seed_sd', 'difference',
+                     'patients', 'protocol', 'split_hash', 'splits', 'dice',
+                     'dice_low', 'dice_high', 'dice_seed_sd', 'difference',
                      'difference_low', 'difference_high', 'hd95_mm',
                      'hd95_low', 'hd95_high'])
     for row in rows:
@@ -355,6 +481,7 @@ def to_csv(rows: Sequence[TableRow]) -> str:
         writer.writerow([
             row.run.group, row.run.label, row.run.fraction,
             len(row.run.folders), row.patients, row.protocol, row.split_hash,
+            row.splits,
             *('' if math.isnan(value) else f'{value:.6g}'
               for value in numbers)])
     return buffer.getvalue()

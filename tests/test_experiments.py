@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from medssl_mm import experiments
+from medssl_mm import experiments, reporting
 from medssl_mm.errors import UserError
+from tests.test_reporting import write_result
 
 TABLE = """
 title: Toy
@@ -22,6 +23,14 @@ rows:
 evaluations:
   - {name: linear, config: linear.py}
 """
+TABLES = Path(__file__).parents[1] / 'configs/tables'
+KEYS = [
+    'pretrain-moco-seed0-473e8e37',
+    'train-linear-moco-100pct-seed0-dad06970',
+    'train-linear-moco-50pct-seed0-4ce8e390',
+    'test-linear-moco-100pct-seed0-5aac6066',
+    'test-linear-moco-50pct-seed0-3b282fc8',
+]
 
 
 @pytest.fixture
@@ -61,6 +70,126 @@ def test_fraction_uses_the_seed_and_full_data_none(table):
     name = 'train_dataloader.dataset.fraction'
     assert options == {(seed, str(extra)) for seed in (0, 1) for extra in (
         {}, {name: 0.5, f'{name}_seed': seed})}
+
+
+def test_folders_of_a_table_without_splits_stay(table):
+    """Else finished tables would be computed anew."""
+    keys = [step.key for step in plan(table)[0].values()
+            if '-moco-' in step.key and step.seed == 0]
+    assert keys == KEYS
+
+
+def test_cross_validation_does_everything_on_every_split(table):
+    table = replace(table, splits=('fold0', 'fold1'), fractions=(1.0,))
+    steps, results = plan(table)
+    kinds = [step.kind for step in steps.values()]
+    # 2 seeds x 2 splits; 2 rows besides for training and test.
+    assert kinds == ['pretrain'] * 4 + ['train'] * 8 + ['test'] * 8
+    for step in steps.values():
+        name = next(n for n in table.splits if f'-{n}-' in step.key)
+        assert name in step.title
+        loaders = ('train',) if step.kind == 'pretrain' else (
+            'train', 'val', 'test')
+        assert step.options == {
+            f'{loader}_dataloader.dataset.split': name for loader in loaders}
+        # Weights, and what is tested, come from the same split and seed.
+        for key in step.needs:
+            assert f'-{name}-seed{step.seed}-' in key
+    for run, tests in results:
+        assert [len(keys) for keys in tests] == [2, 2]
+        assert len(set(run.folders)) == 2
+        assert not set(run.folders) & {s.folder for s in steps.values()}
+    # The folders of a split do not depend on the others.
+    alone, results = plan(experiments.select(table, splits=['fold1']))
+    assert set(alone) == {key for key in steps if '-fold1-' in key}
+    for run, tests in results:
+        assert run.folders == tuple(steps[key].folder for key, in tests)
+
+
+def test_splits_go_where_the_table_says(table):
+    table = replace(table, splits=('a', ), split_options={
+        'pretrain': ('x.split',), 'evaluation': ('y.split', 'z.split')})
+    options = {step.kind: step.options for step in plan(table)[0].values()
+               if '100pct' in step.key or step.kind == 'pretrain'}
+    assert options == {
+        'pretrain': {'x.split': 'a'}, 'train': {'y.split': 'a',
+                                                'z.split': 'a'},
+        'test': {'y.split': 'a', 'z.split': 'a'}}
+
+
+def test_config_that_reads_another_split_is_refused(table):
+    def leaky(config, options):
+        return {'custom_hooks': [{'dataset': {'split': 'holdout'}}]}
+
+    experiments.plan(table, leaky)  # its own split is the config's business
+    with pytest.raises(UserError, match=r"pretrain\.py|linear\.py"
+                       r".*'holdout' at custom_hooks\.0\.dataset\.split"):
+        experiments.plan(replace(table, splits=('fold0',)), leaky)
+
+
+def test_without_validation_the_last_checkpoint_is_tested(table):
+    table = experiments.select(
+        replace(table, splits=('fold0',), validation=False),
+        rows=['random'], seeds=[0], fractions=[1.0])
+    train, test = plan(table)[0].values()
+    assert 'val_dataloader.dataset.split' not in train.options
+    train.folder.mkdir(parents=True)
+    for name in ('best_volume_mDice_iter_3.pth', 'iter_5.pth'):
+        (train.folder / name).touch()
+    (train.folder / 'last_checkpoint').write_text('iter_5.pth')
+    steps = {step.key: step for step in (train, test)}
+    command = experiments.command_of(test, table, steps)
+    assert str(train.folder / 'iter_5.pth') in command
+    command = experiments.command_of(test, replace(table, validation=True),
+                                     steps)
+    assert str(train.folder / 'best_volume_mDice_iter_3.pth') in command
+
+
+def test_seed_is_finished_with_all_its_splits(table):
+    table = experiments.select(
+        replace(table, splits=('fold0', 'fold1')), rows=['random'],
+        fractions=[1.0])
+    steps, results = plan(table)
+    tests = [step for step in steps.values() if step.kind == 'test']
+
+    def finish(step):
+        number = int(step.options['test_dataloader.dataset.split'][-1])
+        write_result(step.folder, [[0.5, 0.1 + 0.2 * number]] * 2,
+                     str(number), first_case=2 * number,
+                     protocol=f'set-2fold-fold{number}')
+        (step.folder / 'done.json').write_text('{}')
+
+    finish(next(s for s in tests if s.seed == 0))
+    assert experiments.finished_runs(results, steps) == []
+    for step in tests[:-1]:
+        finish(step)
+    run, = experiments.finished_runs(results, steps)
+    assert len(run.folders) == 1 and len(results[0][0].folders) == 2
+    row, = reporting.summarize([run])
+    assert row.dice[0] == pytest.approx((0.5 + (0.1 + 0.3) / 2) / 2)
+    assert (row.patients, row.splits, row.protocol) == (2, 2, 'set-2fold')
+
+
+@pytest.mark.parametrize('path', sorted(TABLES.glob('*.yaml')),
+                         ids=lambda path: path.stem)
+def test_shipped_tables_can_be_planned(path, monkeypatch):
+    monkeypatch.chdir(TABLES.parents[1])
+    table = experiments.load_table(path)
+    steps, results = experiments.plan(experiments.select(
+        table, seeds=table.seeds[:1], splits=table.splits[:1]))
+    assert {step.kind for step in steps.values()} == {
+        'pretrain', 'train', 'test'}
+    assert len(results) == len(table.rows) * len(table.evaluations)
+    for step in steps.values():
+        content = experiments.resolved_config(step.config, step.options)
+        loaders = [name for name in content if name.endswith('_dataloader')
+                   and content[name] is not None]
+        found = {content[name]['dataset']['split'] for name in loaders}
+        assert found == set(table.splits[:1]) or not table.splits
+        if step.kind != 'pretrain':
+            validated = 'val_dataloader' in loaders
+            assert validated == (content['val_cfg'] is not None)
+            assert validated == table.validation
 
 
 def test_changed_pretraining_moves_only_what_depends_on_it(table):
@@ -113,6 +242,8 @@ def test_select(table):
     assert len(steps) == 3 and len(results) == 1
     with pytest.raises(UserError, match=r"no row \['mocov3'\].*'moco'"):
         experiments.select(table, ['mocov3'])
+    with pytest.raises(UserError, match=r"no split \['fold0'\]"):
+        experiments.select(table, splits=['fold0'])
 
 
 @pytest.mark.parametrize(('change', 'message'), [
@@ -126,6 +257,13 @@ def test_select(table):
      'pretrain or checkpoint'),
     (('processes: 0', 'processes: two'), 'processes must be'),
     (('title: Toy', 'title: ['), 'is not YAML'),
+    (('title: Toy', 'splits: [a, a]'), 'splits is a list of different'),
+    (('title: Toy', 'splits: a'), 'splits is a list of different'),
+    (('title: Toy', 'split_options: {train: [a]}'),
+     r"split_options: unknown keys \['train'\]"),
+    (('title: Toy', 'split_options: {pretrain: a}'),
+     'pretrain is a list of config keys'),
+    (('title: Toy', 'validation: off-and-on'), 'validation must be true or'),
     (('  - {name: linear, config: linear.py}', '  - {name: linear}'),
      r"missing keys \['config'\]"),
 ])

@@ -75,3 +75,11 @@ def test_a_segmentation_model_does_not_import_mmselfsup():
         'print("mmseg" in sys.modules, "mmselfsup" in sys.modules)'
     )
     assert _python(code).splitlines()[-1] == 'True False'
+
+
+def test_no_warning_that_this_package_is_not_installed():
+    code = (
+        'import medssl_mm.registry; from mmengine.registry import MODELS; '
+        'print(MODELS.build(dict(type="medssl_mm.InfoNCELoss")))'
+    )
+    assert 'not installed' not in _python(code)

@@ -15,21 +15,22 @@ from medssl_mm.reporting import Run
 CLASSES = ('liver', 'spleen')
 
 
-def write_result(folder, dice, split_hash='abc', data_root=None):
+def write_result(folder, dice, split_hash='abc', data_root=None,
+                 protocol='holdout', first_case=0):
     """An evaluation folder; ``dice`` is (cases, classes), NaN: not counted."""
     folder.mkdir(parents=True, exist_ok=True)
     dice = np.asarray(dice, float)
     with (folder / 'cases.csv').open('w', newline='') as file:
         writer = csv.writer(file)
         writer.writerow(['case_id', 'patient_id', 'class', 'dice', 'hd95'])
-        for case, values in enumerate(dice):
+        for case, values in enumerate(dice, first_case):
             for name, value in zip(CLASSES, values):
                 text = '' if np.isnan(value) else repr(float(value))
                 writer.writerow([f'case{case}', f'p{case // 2}', name, text,
                                  ''])
     means = np.nanmean(dice, axis=0)
     (folder / 'metrics.json').write_text(json.dumps(dict(
-        protocol='holdout', split_hash=split_hash, cases=len(dice),
+        protocol=protocol, split_hash=split_hash, cases=len(dice),
         patients=(len(dice) + 1) // 2,
         data_root=data_root and str(data_root),
         mean=dict(dice=dict(mean=float(means.mean()))),
@@ -103,6 +104,88 @@ def test_refuses_results_of_different_splits(tmp_path, scores):
                 tmp_path / 'b', scores[1], split_hash='xyz'),))]
     with pytest.raises(UserError, match='different splits'):
         reporting.summarize(runs)
+
+
+def write_folds(root, dice):
+    """Two folds of a set of eight cases, with 2 and 6 of them."""
+    parts = ((0, dice[:2]), (2, dice[2:]))
+    return [write_result(root / f'fold{number}', values, f'hash{number}',
+                         protocol=f'set-2fold-fold{number}', first_case=first)
+            for number, (first, values) in enumerate(parts)]
+
+
+def test_pooled_folds_equal_one_evaluation_of_all_cases(tmp_path, scores):
+    scores[0][3, 1] = np.nan
+    reporting.pool_results(write_folds(tmp_path, scores[0]), tmp_path / 'all')
+    whole = write_result(tmp_path / 'whole', scores[0])
+    assert ((tmp_path / 'all/cases.csv').read_text().split()
+            == (whole / 'cases.csv').read_text().split())
+    pooled = reporting.read_metrics(tmp_path / 'all')
+    expected = reporting.read_metrics(whole)
+    for name in CLASSES:
+        assert pooled['per_class'][name]['dice']['mean'] == pytest.approx(
+            expected['per_class'][name]['dice']['mean'])
+    assert (pooled['cases'], pooled['patients']) == (8, 4)
+    assert [split['split_hash'] for split in pooled['splits']] == [
+        'hash0', 'hash1']
+    # The interval is that of the tables.
+    interval, _, _ = reporting.seed_mean([whole / 'cases.csv'])
+    found = pooled['mean']['dice']
+    assert (found['mean'], found['low'], found['high']) == pytest.approx(
+        interval)
+
+
+def test_table_of_a_cross_validation(tmp_path, scores):
+    runs = []
+    for name, values in zip(('random', 'moco'), scores):
+        reporting.pool_results(
+            write_folds(tmp_path / name, values), tmp_path / name / 'all')
+        runs.append(Run('linear', name, (tmp_path / name / 'all',)))
+    rows = reporting.summarize(runs, 'random')
+    assert rows[1].difference[0] == pytest.approx(
+        (scores[1] - scores[0]).mean())
+    text = reporting.caption_of(rows)
+    assert 'Protocol set-2fold (split ' in text and '4 test patients' in text
+    assert 'over 2 splits' in text and 'One seed per row' in text
+    assert next(csv.DictReader(
+        reporting.to_csv(rows).splitlines()))['splits'] == '2'
+    # One fold alone is another protocol.
+    alone = Run('linear', 'one', (tmp_path / 'moco/fold1',))
+    with pytest.raises(UserError, match='different splits'):
+        reporting.summarize([*runs, alone])
+
+
+def test_pooling_does_not_depend_on_the_order(tmp_path, scores):
+    folders = write_folds(tmp_path, scores[0])
+    for name, order in (('a', folders), ('b', folders[::-1])):
+        reporting.pool_results(order, tmp_path / name)
+    first, second = (reporting.read_metrics(tmp_path / n) for n in 'ab')
+    assert first['split_hash'] == second['split_hash']
+    assert first['mean'] == second['mean']
+
+
+def test_refuses_folds_that_overlap(tmp_path, scores):
+    folders = write_folds(tmp_path, scores[0])
+    folders.append(write_result(
+        tmp_path / 'again', scores[0][:2], first_case=6))
+    with pytest.raises(UserError, match=r'case case6 is in .*fold1.*again'):
+        reporting.pool_results(folders, tmp_path / 'all')
+    # Another case of a patient of fold 0.
+    folders[2] = write_result(tmp_path / 'c', scores[0][:1], first_case=8)
+    text = (folders[2] / 'cases.csv').read_text()
+    (folders[2] / 'cases.csv').write_text(text.replace('p4', 'p0'))
+    with pytest.raises(UserError, match='patient p0 is in .*must not overlap'):
+        reporting.pool_results(folders, tmp_path / 'all')
+    assert not (tmp_path / 'all').exists()
+
+
+def test_refuses_folds_that_are_missing_or_unlike(tmp_path, scores):
+    folders = write_folds(tmp_path, scores[0])
+    with pytest.raises(UserError, match=r'fold2.*does not exist'):
+        reporting.pool_results([*folders, tmp_path / 'fold2'], tmp_path)
+    other = write_result(tmp_path / 'other', scores[0], data_root='elsewhere')
+    with pytest.raises(UserError, match='data elsewhere and None'):
+        reporting.pool_results([*folders, other], tmp_path / 'all')
 
 
 def test_refuses_a_baseline_that_is_not_there(tmp_path, scores):

@@ -8,10 +8,17 @@ changed config gets new folders. The table is written as Markdown, CSV and PNG
 with 95 % patient-bootstrap intervals and paired differences against the
 baseline row.
 
+A list of splits makes it a cross-validation: every seed is pretrained,
+trained and tested on each split, and the test cases are pooled. With
+"validation: false" (splits without a validation subset) the last checkpoint
+is tested.
+
 Example:
   python tools/run_table.py configs/tables/acdc20.yaml --dry-run
   python tools/run_table.py configs/tables/acdc20.yaml --rows random mocov2 \
       --seeds 0 --out work_dirs/tables/acdc20
+  python tools/run_table.py configs/tables/curvas14.yaml \
+      --splits curvas-14-5fold-fold0 --dry-run
 """
 
 import argparse
@@ -37,6 +44,8 @@ def parse_args():
                         help='these seeds instead of those of the table')
     parser.add_argument('--fractions', nargs='+', type=float, metavar='SHARE',
                         help='these shares of the training patients (0-1)')
+    parser.add_argument('--splits', nargs='+', metavar='NAME',
+                        help='only these splits of a cross-validation')
     parser.add_argument('--jobs', type=int, default=1,
                         help='steps that run at the same time (default: 1)')
     parser.add_argument('--devices', nargs='+', default=[], metavar='GPUS',
@@ -75,7 +84,8 @@ def main():
     if args.processes is not None:
         table = replace(table, processes=args.processes)
     table = experiments.select(
-        table, args.rows, args.evaluations, args.seeds, args.fractions)
+        table, args.rows, args.evaluations, args.seeds, args.fractions,
+        args.splits)
     steps, results = experiments.plan(table)
     if args.dry_run:
         show_plan(table, steps)
@@ -98,7 +108,10 @@ def main():
     if errors:
         raise UserError(f'{len(errors)} steps failed:\n' + '\n'.join(errors))
     if not runs:
-        raise UserError('nothing is finished yet, so there is no table')
+        raise UserError(
+            'no seed of any row is finished yet, so there is no table'
+            + (f' (a seed needs all {len(table.splits)} splits)'
+               if len(table.splits) > 1 else ''))
 
 
 if __name__ == '__main__':

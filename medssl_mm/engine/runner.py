@@ -1,5 +1,6 @@
 """A Runner whose interrupted runs continue exactly."""
 
+import collections
 import os
 import platform
 from pathlib import Path
@@ -24,6 +25,8 @@ _NOISE = (
     '"FileClient" will be deprecated',
     '"HardDiskBackend" is the alias',
 )
+# Runners that this process has made, by the second in which it did.
+_made_at = collections.Counter()
 
 
 @RUNNERS.register_module()
@@ -39,6 +42,8 @@ class Runner(BaseRunner):
       process, or in workers that start anew every epoch.
     - Validation leaves the random generators as they were.
     - Data loaders draw from a generator of their own.
+    - Every runner of a process has its own timestamp, and so its own logger,
+      visualizer, default scope and log folder.
     """
 
     def __init__(self, *args, **kwargs):
@@ -48,6 +53,20 @@ class Runner(BaseRunner):
         self._pending_random_state = None
         self._state_before_validation = None
         super().__init__(*args, **kwargs)
+
+    def setup_env(self, env_cfg):
+        """Set up the environment as upstream does, with an unused timestamp.
+
+        Upstream's has whole seconds, and what carries it in its name is
+        shared: the second of two runners made at once would write its log
+        into the folder of the first.
+        """
+        super().setup_env(env_cfg)
+        # The ranks must agree, also when one of them has made runners alone.
+        number = max(distributed.gather_objects(_made_at[self._timestamp]))
+        _made_at[self._timestamp] = number + 1
+        if number:
+            self._timestamp += f'_{number}'
 
     def save_checkpoint(self, out_dir, filename, *args, **kwargs):
         """Save a checkpoint as upstream does, but all or nothing.

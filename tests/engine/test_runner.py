@@ -1,5 +1,7 @@
 import signal
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -120,6 +122,49 @@ def test_two_processes_resume_exactly_each_with_its_random_state(tmp_path):
     _assert_same_training_state(end, _load(tmp_path / 'parts' / 'epoch_4.pth'))
     first, second = end['random_states']
     assert not torch.equal(first['torch'], second['torch'])
+
+
+@pytest.fixture
+def stopped_clock(monkeypatch):
+    """Runners are named by the second; here all are of the same."""
+    monkeypatch.setattr('mmengine.runner.runner.time', SimpleNamespace(
+        time=lambda: 1e9, strftime=time.strftime, localtime=time.localtime))
+
+
+def test_runners_made_at_once_have_their_own_logs(tmp_path, stopped_clock):
+    runners = [RUNNERS.build(Config(toy.config(tmp_path / name)))
+               for name in ('first', 'second')]
+    for runner, name in zip(runners, ('first', 'second')):
+        runner.logger.info(f'a line of the {name}')
+        runner.visualizer.add_scalar('loss', 1.0)
+    for runner, own, other in ((runners[0], 'first', 'second'),
+                               (runners[1], 'second', 'first')):
+        assert Path(runner.log_dir).parent == tmp_path / own
+        log, = Path(runner.log_dir).glob('*.log')
+        assert f'a line of the {own}' in log.read_text()
+        assert f'a line of the {other}' not in log.read_text()
+        scalars = Path(runner.log_dir, 'vis_data/scalars.json').read_text()
+        assert len(scalars.splitlines()) == 1
+    assert runners[0].message_hub is not runners[1].message_hub
+    names = {runner.experiment_name for runner in runners}
+    assert len(names) == 2
+
+
+def test_second_run_into_a_folder_has_its_own_log(tmp_path, stopped_clock):
+    for _ in range(2):
+        RUNNERS.build(Config(toy.config(tmp_path)))
+    assert len(list(tmp_path.glob('*/*.log'))) == 2
+
+
+def _make_runners(work_dir):
+    settings = toy.config(work_dir, launcher='pytorch')
+    return [RUNNERS.build(Config(settings)).timestamp for _ in range(4)]
+
+
+def test_names_of_runners_are_those_of_all_ranks(tmp_path):
+    first, second = run_processes(_make_runners, 2, str(tmp_path))
+    assert first == second
+    assert len(set(first)) == 4
 
 
 def test_truncated_newest_checkpoint_is_skipped(tmp_path, capfd):
