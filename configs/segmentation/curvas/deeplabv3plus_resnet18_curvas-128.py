@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/models/deeplabv3plus_resnet18.py',
     '../_base_/datasets/curvas_128.py',
-    '../_base_/schedules/adamw_finetune_500.py',
+    '../_base_/schedules/adamw_finetune_250.py',
 ]
 model = dict(
     decode_head=dict(num_classes=4),

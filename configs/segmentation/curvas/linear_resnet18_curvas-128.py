@@ -2,6 +2,6 @@
 _base_ = [
     '../_base_/models/linear_resnet18.py',
     '../_base_/datasets/curvas_128.py',
-    '../_base_/schedules/adamw_linear_400.py',
+    '../_base_/schedules/adamw_linear_200.py',
 ]
 model = dict(decode_head=dict(num_classes=4))
