@@ -1,11 +1,11 @@
 """Result tables from a YAML file: which runs they need, and running them.
 
 A table has rows (initial weights: a pretraining config, a checkpoint, or
-neither for random initialisation), evaluations (segmentation configs), seeds
-and label fractions. Every combination becomes up to three steps: pretrain,
-train, test. The folder of a step carries a hash of its resolved config and of
-the steps it builds on, so a changed setting never meets old results, and
-tables that share a step share its folder.
+neither for random initialisation), evaluations (segmentation or
+classification configs), seeds and label fractions. Every combination becomes
+up to three steps: pretrain, train, test. The folder of a step carries a hash
+of its resolved config and of the steps it builds on, so a changed setting
+never meets old results, and tables that share a step share its folder.
 
 Cross-validation (``splits: [NAME, ...]``): each seed does all steps on every
 split, the pretraining too, and the test cases of the splits are pooled, so
@@ -71,7 +71,7 @@ class EvaluationConfig:
     Args:
         name (str): Short name, used in folder names.
         title (str): Name in the table.
-        config (str): Segmentation config.
+        config (str): Segmentation or classification config.
         options (dict): Settings changed in it.
     """
 
@@ -356,6 +356,15 @@ def _check_split(config: str, settings: dict, split: str) -> None:
             walk(content, name)
 
 
+def _check_poolable(table: Table, config: str, settings: dict) -> None:
+    """Refuse to cross-validate a classifier before it is trained."""
+    metric = (settings.get('test_evaluator') or {}).get('type')
+    if len(table.splits) > 1 and metric == 'medssl_mm.ClassificationMetric':
+        raise UserError(
+            f'{config} is of a classifier, whose AUROC cannot be pooled over '
+            f'the {len(table.splits)} splits of the table; give one split')
+
+
 def _options_of(table: Table, kind: str, options: dict,
                 split: str | None) -> dict:
     """Options of a row ('pretrain') or evaluation, and those of the table."""
@@ -424,8 +433,9 @@ def plan(table: Table,
             share, share_seed = table.fraction_options
             options.update({share: fraction, share_seed: seed})
         if split is not None:
-            _check_split(evaluation.config,
-                         settings(evaluation.config, options), split)
+            content = settings(evaluation.config, options)
+            _check_split(evaluation.config, content, split)
+            _check_poolable(table, evaluation.config, content)
         name = (f'{evaluation.name}-{row.name}-{100 * fraction:g}pct-'
                 f'{place}seed{seed}')
         title = (f'{evaluation.title}, {row.title}, {100 * fraction:g} % '

@@ -41,9 +41,13 @@ def _child(root, location):
 # Where each model part lives. By name and not by location, so that a
 # segmentation run does not import mmselfsup (2 s) nor a pretraining run mmseg.
 MODEL_MODULES = {
+    'BarlowTwinsLoss': 'medssl_mm.models.losses',
+    'BarlowTwinsNeck': 'medssl_mm.models.necks',
     'DecorrelationConv': 'medssl_mm.models.heads',
     'DecorrelationHead': 'medssl_mm.models.heads',
+    'FeatureMSELoss': 'medssl_mm.models.losses',
     'FrozenEncoderDecoder': 'medssl_mm.models.segmentors',
+    'FrozenImageClassifier': 'medssl_mm.models.classifiers',
     'InfoNCELoss': 'medssl_mm.models.losses',
     'LinearHead': 'medssl_mm.models.decode_heads',
     'LocalContrastNeck': 'medssl_mm.models.necks',

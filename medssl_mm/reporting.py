@@ -1,7 +1,9 @@
 """Result tables, figures and a self-contained HTML report.
 
 Everything is made from the files that a run leaves behind: ``metrics.json``,
-``cases.csv`` and ``predictions/`` of :class:`medssl_mm.VolumeMetric`, and the
+``cases.csv`` and ``predictions/`` of :class:`medssl_mm.VolumeMetric`,
+``metrics.json`` and ``predictions.csv`` of
+:class:`medssl_mm.ClassificationMetric`, and the
 ``vis_data/scalars.json`` of a training run.
 """
 
@@ -33,6 +35,38 @@ STYLE = {
 
 
 @dataclass(frozen=True)
+class Measure:
+    """The score that a table compares.
+
+    Args:
+        name (str): In ``metrics.json`` and ``table.csv``.
+        title (str): In headings.
+        file (str): What an evaluation leaves behind to resample.
+        definition (str): What the number is, for captions.
+        axis (str): The same, short, for figures.
+        classes (str): What the number of one class is.
+    """
+
+    name: str
+    title: str
+    file: str
+    definition: str
+    axis: str
+    classes: str
+
+
+DICE = Measure(
+    'dice', 'Dice', 'cases.csv',
+    'Dice per volume, averaged over cases, then over classes',
+    'Dice per volume, mean over classes',
+    'mean over cases that contain the class or for which it was predicted')
+AUROC = Measure(
+    'auroc', 'AUROC', 'predictions.csv',
+    'Area under the ROC curve of every class against the rest, averaged over '
+    'classes', 'AUROC, mean over classes', 'against the rest')
+
+
+@dataclass(frozen=True)
 class Run:
     """One arm of a comparison: the evaluations of one method, all seeds.
 
@@ -40,7 +74,8 @@ class Run:
         group (str): What is compared with each other, e.g. the decoder.
         label (str): What differs within a group, e.g. the initial weights.
         folders (tuple[Path]): Folder with ``metrics.json`` and ``cases.csv``
-            of every seed; for several splits see :func:`pool_results`.
+            or ``predictions.csv`` of every seed; for several splits see
+            :func:`pool_results`.
         fraction (float): Share of the training patients, 0-1. Defaults to 1.
     """
 
@@ -56,21 +91,24 @@ class TableRow:
 
     Args:
         run (Run): Where the numbers come from.
-        dice (tuple): Mean, low and high end of the 95 % interval.
+        measure (Measure): What the score is.
+        score (tuple): Mean, low and high end of the 95 % interval.
         hd95 (tuple): The same in mm; NaN where distances were not measured.
-        spread (float): Standard deviation of the mean Dice over seeds; NaN
-            for one seed.
-        difference (tuple, optional): Dice minus the baseline's, paired by
+        spread (float): Standard deviation of the score over seeds; NaN for
+            one seed.
+        difference (tuple, optional): Score minus the baseline's, paired by
             patient: mean, low, high. None for the baseline itself.
         patients (int): Patients that were scored.
         protocol (str): Name of the split.
         split_hash (str): Hash of the split; of all of them where the test
             cases of several are pooled.
         splits (int): Splits whose test cases are pooled. Defaults to 1.
+        undefined (tuple[str]): Classes without a score. Defaults to ().
     """
 
     run: Run
-    dice: tuple[float, float, float]
+    measure: Measure
+    score: tuple[float, float, float]
     hd95: tuple[float, float, float]
     spread: float
     difference: tuple[float, float, float] | None
@@ -78,6 +116,7 @@ class TableRow:
     protocol: str
     split_hash: str
     splits: int = 1
+    undefined: tuple[str, ...] = ()
 
 
 @dataclass
@@ -122,16 +161,22 @@ def read_metrics(folder: str | Path) -> dict:
     path = Path(folder) / 'metrics.json'
     try:
         metrics = json.loads(path.read_text(encoding='utf-8'))
-        metrics['mean']['dice']['mean']
+        metrics['mean'][measure_of(metrics).name]['mean']
     except FileNotFoundError as error:
         raise UserError(
             f'{path} does not exist; evaluate the run with tools/test.py and '
-            'out_dir of medssl_mm.VolumeMetric set to that folder') from error
+            'out_dir of its metric set to that folder') from error
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise UserError(
-            f'{path} is not a result of medssl_mm.VolumeMetric ({error}); '
-            'evaluate the run again') from error
+            f'{path} is not a result of medssl_mm.VolumeMetric or '
+            f'ClassificationMetric ({error}); evaluate the run again'
+        ) from error
     return metrics
+
+
+def measure_of(metrics: dict) -> Measure:
+    """Tell by ``metrics.json`` what was measured."""
+    return AUROC if AUROC.name in metrics['mean'] else DICE
 
 
 def pool_results(folders: Sequence[str | Path], out: str | Path,
@@ -149,13 +194,19 @@ def pool_results(folders: Sequence[str | Path], out: str | Path,
         seed (int): Seed of the resampling. Defaults to 0.
 
     Raises:
-        UserError: When results are missing or of different data sets or
-            classes, or when a case or patient was tested in two splits.
+        UserError: When results are missing, of a classifier, or of different
+            data sets or classes, or when a case or patient was tested in two
+            splits.
     """
     from medssl_mm.evaluation import bootstrap
     folders = [Path(folder) for folder in folders]
     metrics = [read_metrics(folder) for folder in folders]
     first = metrics[0]
+    if measure_of(first) is AUROC:
+        raise UserError(
+            f'{folders[0]}: the test images of several splits are not pooled '
+            'for classification, as the probabilities of different models '
+            'have no common order; make a table of one split')
     for folder, other in zip(folders, metrics):
         for what, found, expected in (
                 ('data', other.get('data_root'), first.get('data_root')),
@@ -293,8 +344,9 @@ def seed_mean(paths: Sequence[Path], column: str = 'dice',
     interval is about patients; the spread over seeds is given beside it.
 
     Args:
-        paths (Sequence[Path]): ``cases.csv`` of every seed.
-        column (str): Score. Defaults to 'dice'.
+        paths (Sequence[Path]): ``cases.csv`` or ``predictions.csv`` of every
+            seed.
+        column (str): Score in ``cases.csv``. Defaults to 'dice'.
         samples (int): Resamples. Defaults to 2000.
         seed (int): Seed of the resampling. Defaults to 0.
 
@@ -303,31 +355,23 @@ def seed_mean(paths: Sequence[Path], column: str = 'dice',
         patients. NaN where the score was not measured.
     """
     from medssl_mm.evaluation import bootstrap
-    curves, owners = [], None
-    for path in paths:
-        scores, patients = bootstrap.read_scores(path, column)
-        cases = sorted({case for case, _ in scores})
-        classes = sorted({name for _, name in scores})
-        found = [patients[case] for case in cases]
-        if owners is not None and (cases, found) != owners:
-            raise UserError(
-                f'{path} and {paths[0]} do not hold the same cases; seeds of '
-                'one run must be evaluated on one split')
-        owners = (cases, found)
-        values = np.array([[scores[case, name] for name in classes]
-                           for case in cases], dtype=float)
-        weights = np.concatenate([
-            np.ones((1, len(cases)), dtype=int),
-            bootstrap.patient_weights(found, samples, seed)
-        ])
-        curves.append(bootstrap.mean_of_classes(
-            bootstrap.class_means(values, weights)))
-    curve = np.mean(curves, axis=0)
+    parts = [_resample(path, column, samples, seed) for path in paths]
+    bootstrap.require_same_content(
+        parts, 'seeds of one run must be evaluated on one split')
+    curve = np.mean([part.values for part in parts], axis=0)
     drawn = curve[1:][~np.isnan(curve[1:])]
     low, high = (np.percentile(drawn, [2.5, 97.5])
                  if len(drawn) else (math.nan, math.nan))
     return ((float(curve[0]), float(low), float(high)),
-            [float(c[0]) for c in curves], len(set(owners[1])))
+            [float(part.values[0]) for part in parts], parts[0].patients)
+
+
+def _resample(path: Path, column: str, samples: int, seed: int = 0):
+    from medssl_mm.evaluation import bootstrap, classification_report
+    if Path(path).name == AUROC.file:
+        return classification_report.resample_predictions(
+            path, samples, seed)
+    return bootstrap.resample_cases(path, column, None, samples, seed)
 
 
 def summarize(runs: Sequence[Run],
@@ -345,15 +389,25 @@ def summarize(runs: Sequence[Run],
         list[TableRow]: One per run.
 
     Raises:
-        UserError: When results of one group are of different splits, or the
-            baseline is not among the runs.
+        UserError: When results of one group are of different splits, those
+            of the table of different measures, or the baseline is not among
+            the runs.
     """
-    from medssl_mm.evaluation.bootstrap import paired_difference
+    from medssl_mm.evaluation import bootstrap
     if baseline is not None and all(run.label != baseline for run in runs):
         raise UserError(
             f'no run is labelled {baseline!r} (the baseline); there are '
             f'{sorted({run.label for run in runs})}')
-    tables = {id(run): [Path(folder) / 'cases.csv' for folder in run.folders]
+    measures = {measure_of(read_metrics(folder)): folder for run in runs
+                for folder in run.folders}
+    if len(measures) > 1:
+        raise UserError(
+            'a table compares one kind of score, got ' + ' and '.join(
+                f'{measure.title} ({folder})'
+                for measure, folder in measures.items())
+            + '; make two tables')
+    measure, = measures
+    tables = {id(run): [Path(folder) / measure.file for folder in run.folders]
               for run in runs}
     rows = []
     seen = {}
@@ -369,24 +423,29 @@ def summarize(runs: Sequence[Run],
                 f'{known[1].folders[0]} ({sorted(known[0])}) were evaluated '
                 'on different splits; compare runs of one split only')
         paths = tables[id(run)]
-        dice, per_seed, patients = seed_mean(paths, 'dice', samples)
-        hd95, _, _ = seed_mean(paths, 'hd95', samples)
+        score, per_seed, patients = seed_mean(paths, 'dice', samples)
+        hd95 = (math.nan,) * 3
+        if measure is DICE:
+            hd95, _, _ = seed_mean(paths, 'hd95', samples)
         difference = None
         other = next((r for r in runs if r.label == baseline
                       and (r.group, r.fraction) == (run.group, run.fraction)),
                      None)
         if other is not None and other is not run:
-            change = paired_difference(
-                tables[id(other)], paths, samples=samples)
+            change = bootstrap.compare(*(
+                [_resample(path, 'dice', samples) for path in arm]
+                for arm in (tables[id(other)], paths)))
             difference = (change.difference, change.low, change.high)
         (protocol, split_hash), = hashes
         rows.append(TableRow(
-            run=run, dice=dice, hd95=hd95,
+            run=run, measure=measure, score=score, hd95=hd95,
             spread=float(np.std(per_seed, ddof=1))
             if len(per_seed) > 1 else math.nan,
             difference=difference, patients=patients,
             protocol=protocol, split_hash=split_hash,
-            splits=len(metrics[0].get('splits') or [None])))
+            splits=len(metrics[0].get('splits') or [None]),
+            undefined=tuple((metrics[0].get('undefined') or {}).get(
+                measure.name, ()))))
     return rows
 
 
@@ -404,17 +463,17 @@ def _interval(values, digits: int, signed: bool = False) -> str:
 
 
 def table_cells(rows: Sequence[TableRow]) -> tuple[list[str], list[list[str]]]:
-    """Lay out rows as text: Dice in points (0-100), HD95 in mm.
+    """Lay out rows as text: scores in points (0-100), HD95 in mm.
 
     Returns:
         tuple: Header and cells. Columns that no row fills are left out.
     """
     header = ['Evaluation', 'Initial weights', 'Labelled patients',
-              'Dice [95 % interval]', 'SD over seeds', 'Seeds',
-              'Difference to baseline', 'HD95, mm [95 % interval]']
+              f'{rows[0].measure.title} [95 % interval]', 'SD over seeds',
+              'Seeds', 'Difference to baseline', 'HD95, mm [95 % interval]']
     cells = []
     for row in rows:
-        percent = [100 * value for value in row.dice]
+        percent = [100 * value for value in row.score]
         change = (None if row.difference is None
                   else [100 * value for value in row.difference])
         cells.append([
@@ -437,9 +496,13 @@ def caption_of(rows: Sequence[TableRow]) -> str:
                      for row in rows})
     patients = sorted({row.patients for row in rows})
     text = (f'Protocol {", ".join(splits)}, '
-            f'{"/".join(map(str, patients))} test patients. Dice per volume, '
-            'averaged over cases, then over classes (in points, 0–100); '
+            f'{"/".join(map(str, patients))} test patients. '
+            f'{rows[0].measure.definition} (in points, 0–100); '
             'brackets: 95 % interval from resampling patients.')
+    undefined = dict.fromkeys(name for row in rows for name in row.undefined)
+    if undefined:
+        text += (' Not in the mean, as all test images have one value of the '
+                 f'class: {", ".join(undefined)}.')
     pooled = sorted({row.splits for row in rows if row.splits > 1})
     if pooled:
         text += (f' Cross-validation over {"/".join(map(str, pooled))} '
@@ -467,16 +530,17 @@ def to_markdown(rows: Sequence[TableRow]) -> str:
 
 
 def to_csv(rows: Sequence[TableRow]) -> str:
-    """Format rows as CSV with unrounded numbers (Dice 0-1)."""
+    """Format rows as CSV with unrounded numbers (scores 0-1)."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator='\n')
+    name = rows[0].measure.name
     writer.writerow(['evaluation', 'initial_weights', 'fraction', 'seeds',
-                     'patients', 'protocol', 'split_hash', 'splits', 'dice',
-                     'dice_low', 'dice_high', 'dice_seed_sd', 'difference',
-                     'difference_low', 'difference_high', 'hd95_mm',
-                     'hd95_low', 'hd95_high'])
+                     'patients', 'protocol', 'split_hash', 'splits', name,
+                     f'{name}_low', f'{name}_high', f'{name}_seed_sd',
+                     'difference', 'difference_low', 'difference_high',
+                     'hd95_mm', 'hd95_low', 'hd95_high'])
     for row in rows:
-        numbers = [*row.dice, row.spread,
+        numbers = [*row.score, row.spread,
                    *(row.difference or (math.nan,) * 3), *row.hd95]
         writer.writerow([
             row.run.group, row.run.label, row.run.fraction,
@@ -559,7 +623,7 @@ def _colours(labels: Sequence[str]) -> dict[str, str]:
 
 
 def plot_intervals(rows: Sequence[TableRow], title: str = '') -> bytes:
-    """Draw the mean Dice of every row with its 95 % interval.
+    """Draw the score of every row with its 95 % interval.
 
     Returns:
         bytes: PNG.
@@ -572,7 +636,7 @@ def plot_intervals(rows: Sequence[TableRow], title: str = '') -> bytes:
         if previous is not None and group != previous:
             height += 0.6
         previous = group
-        mean, low, high = (100 * value for value in row.dice)
+        mean, low, high = (100 * value for value in row.score)
         colour = colours[row.run.label]
         if not math.isnan(low):
             axes.plot([low, high], [height] * 2, color=colour, lw=2.2,
@@ -588,14 +652,14 @@ def plot_intervals(rows: Sequence[TableRow], title: str = '') -> bytes:
                     [text for _, text in ticks])
     axes.set_ylim(height - 0.3, -0.8)
     axes.grid(axis='y', visible=False)
-    axes.set_xlabel('Dice per volume, mean over classes (points), '
+    axes.set_xlabel(f'{rows[0].measure.axis} (points), '
                     '95 % interval over patients')
     axes.set_title(title, loc='left', fontsize=10, fontweight='bold')
     return _png(figure)
 
 
 def plot_classes(runs: Sequence[Run]) -> bytes:
-    """Draw the Dice of every class as a coloured grid, one row per run.
+    """Draw the score of every class as a coloured grid, one row per run.
 
     Returns:
         bytes: PNG.
@@ -603,10 +667,11 @@ def plot_classes(runs: Sequence[Run]) -> bytes:
     metrics = [[read_metrics(folder) for folder in run.folders]
                for run in runs]
     classes = list(metrics[0][0]['per_class'])
+    score = measure_of(metrics[0][0]).name
     grid = np.full((len(runs), len(classes)), np.nan)
     for i, seeds in enumerate(metrics):
         for j, name in enumerate(classes):
-            values = [m['per_class'][name]['dice']['mean'] for m in seeds
+            values = [m['per_class'][name][score]['mean'] for m in seeds
                       if name in m['per_class']]
             values = [value for value in values if value is not None]
             if values:
@@ -638,7 +703,8 @@ def plot_curves(curves: dict[str, dict[str, np.ndarray]]) -> bytes:
         return name.split('/')[-1] == 'loss'
 
     def scores(name):
-        return name.split('/')[-1] in ('mDice', 'contrastive_top1')
+        return name.split('/')[-1] in (
+            'mDice', 'macro_AUROC', 'contrastive_top1')
 
     colours = _colours(list(curves))
     panels = [(title, [
@@ -969,18 +1035,21 @@ def build_report(path: str | Path,
         raise UserError('a report needs at least one evaluated run')
     rows = summarize(runs, baseline)
     metrics = read_metrics(runs[0].folders[0])
+    measure = rows[0].measure
     sections = [
         Section('Result', caption_of(rows), [
             html_table(*table_cells(rows)),
             html_figure(plot_intervals(rows),
-                        'Mean Dice of every run with its interval.')]),
-        Section('Classes', 'Dice per class in points, mean over cases that '
-                'contain the class or for which it was predicted.',
+                        f'{measure.title} of every run with its interval.')]),
+        Section('Classes',
+                f'{measure.title} per class in points, {measure.classes}.',
                 [html_figure(plot_classes(runs), 'Small and thin organs are '
-                             'the hard ones at low resolution.')]),
+                             'the hard ones at low resolution.'
+                             if measure is DICE else
+                             'A dash: the test set has one value only.')]),
     ]
-    overlays = _overlay_section(runs, metrics, num_cases)
-    if overlays is not None:
+    overlays = measure is DICE and _overlay_section(runs, metrics, num_cases)
+    if overlays:
         sections.append(overlays)
     if curves:
         sections.append(_curve_section(curves))
@@ -1008,11 +1077,11 @@ def _overlay_section(runs, metrics, num_cases):
 
 
 def _curve_section(curves):
-    by_kind = {'pretraining': {}, 'segmentation': {}}
+    by_kind = {'pretraining': {}, 'labels': {}}
     for label, folder in curves.items():
         values = read_scalars(folder)
         kind = ('pretraining' if any('contrastive' in name for name in values)
-                else 'segmentation')
+                else 'labels')
         by_kind[kind][label] = values
     body = []
     if by_kind['pretraining']:
@@ -1021,10 +1090,10 @@ def _curve_section(curves):
             'Pretraining. A contrastive loss below the dashed chance line '
             'means that views of one slice are told from other slices; the '
             'loss rises while the queue fills.'))
-    if by_kind['segmentation']:
+    if by_kind['labels']:
         body.append(html_figure(
-            plot_curves(by_kind['segmentation']),
-            'Segmentation training; pale: as logged, strong: smoothed.'))
+            plot_curves(by_kind['labels']),
+            'Training with labels; pale: as logged, strong: smoothed.'))
     return Section('Training curves', '', body)
 
 
@@ -1035,7 +1104,8 @@ def _facts_section(metrics, rows, commands):
         'Protocol': str(metrics.get('protocol')),
         'Split hash': str(metrics.get('split_hash')),
         'Test cases / patients':
-        f'{metrics.get("cases")} / {metrics.get("patients")}',
+        f'{metrics.get("cases") or metrics.get("images")} / '
+        f'{metrics.get("patients")}',
         'Training runs per row':
         '/'.join(sorted({str(len(row.run.folders)) for row in rows})),
         'Intervals': f'{interval.get("kind", "bootstrap")}, resampled: '

@@ -166,7 +166,7 @@ def test_seed_is_finished_with_all_its_splits(table):
     run, = experiments.finished_runs(results, steps)
     assert len(run.folders) == 1 and len(results[0][0].folders) == 2
     row, = reporting.summarize([run])
-    assert row.dice[0] == pytest.approx((0.5 + (0.1 + 0.3) / 2) / 2)
+    assert row.score[0] == pytest.approx((0.5 + (0.1 + 0.3) / 2) / 2)
     assert (row.patients, row.splits, row.protocol) == (2, 2, 'set-2fold')
 
 
@@ -179,7 +179,8 @@ def test_shipped_tables_can_be_planned(path, monkeypatch):
         table, seeds=table.seeds[:1], splits=table.splits[:1]))
     assert {step.kind for step in steps.values()} == {
         'pretrain', 'train', 'test'}
-    assert len(results) == len(table.rows) * len(table.evaluations)
+    assert len(results) == len(table.rows) * len(table.evaluations) * len(
+        table.fractions)
     for step in steps.values():
         content = experiments.resolved_config(step.config, step.options)
         loaders = [name for name in content if name.endswith('_dataloader')
@@ -373,3 +374,18 @@ def test_resolved_config_follows_options():
     first = experiments.resolved_config(str(config), {})
     second = experiments.resolved_config(str(config), {'randomness.seed': 7})
     assert first['randomness']['seed'] != 7 == second['randomness']['seed']
+
+
+def test_classifiers_are_not_cross_validated(table):
+    def resolve_classifier(config, options):
+        kind = ('medssl_mm.ClassificationMetric' if config == 'linear.py'
+                else 'other')
+        return {'config': config, **options,
+                'test_evaluator': {'type': kind}}
+
+    folds = replace(table, splits=('a-fold0', 'a-fold1'))
+    with pytest.raises(UserError, match='linear.py is of a classifier, whose '
+                                        'AUROC cannot be pooled over the 2'):
+        experiments.plan(folds, resolve_classifier)
+    experiments.plan(replace(table, splits=('a-fold0',)), resolve_classifier)
+    experiments.plan(folds, resolve)

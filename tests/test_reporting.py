@@ -87,7 +87,7 @@ def test_difference_is_paired(tmp_path, scores):
     mean, low, high = moco.difference
     assert mean == pytest.approx((scores[1] - scores[0]).mean())
     assert 0.15 < low < mean < high < 0.25
-    assert high - low < (moco.dice[2] - moco.dice[1])
+    assert high - low < (moco.score[2] - moco.score[1])
 
 
 def test_spread_over_seeds(tmp_path, scores):
@@ -95,7 +95,7 @@ def test_spread_over_seeds(tmp_path, scores):
                     for seed, shift in enumerate((0.0, 0.1, 0.2)))
     row, = reporting.summarize([Run('linear', 'random', folders)])
     assert row.spread == pytest.approx(0.1)
-    assert row.dice[0] == pytest.approx(scores[0].mean() + 0.1)
+    assert row.score[0] == pytest.approx(scores[0].mean() + 0.1)
 
 
 def test_refuses_results_of_different_splits(tmp_path, scores):
@@ -325,3 +325,104 @@ def test_report_without_images_has_no_overlays(tmp_path, scores):
     run = Run('linear', 'random', (write_result(tmp_path / 'a', scores[0]),))
     reporting.build_report(tmp_path / 'r.html', [run], title='t')
     assert 'Predictions' not in (tmp_path / 'r.html').read_text()
+
+
+def write_predictions(folder, seed, strength, labels_seed=0):
+    """Evaluation folder of a classifier; nobody has the third class."""
+    from medssl_mm.evaluation.classification_report import (
+        ClassificationEvaluation,
+        write_classification,
+    )
+    from medssl_mm.evaluation.classification_scores import Predictions
+    targets = np.random.default_rng(labels_seed).random((60, 3)) < 0.4
+    targets[:, 2] = False
+    noise = np.random.default_rng(100 + seed).random((60, 3))
+    values = ((noise + strength * targets) / (1 + strength)).astype('f4')
+    predictions = Predictions(
+        ('Mass', 'Nodule', 'Hernia'), True,
+        tuple(f'i{n:02}' for n in range(60)),
+        tuple(f'p{n // 3:02}' for n in range(60)),
+        targets, values.astype(float))
+    write_classification(ClassificationEvaluation(
+        predictions, 'toy', 'abc', 'data/toy', 0.5, 20, 0), folder)
+    return predictions
+
+
+@pytest.fixture
+def classifiers(tmp_path):
+    """Runs of two methods with two seeds, and their predictions."""
+    made, runs = {}, []
+    for name, strength in (('random', 0.1), ('moco', 0.6)):
+        folders = tuple(tmp_path / f'{name}{seed}' for seed in (0, 1))
+        made[name] = [write_predictions(folder, 10 * len(name) + seed,
+                                        strength)
+                      for seed, folder in enumerate(folders)]
+        runs.append(Run('finetune', name, folders, 0.1))
+    return runs, made
+
+
+def test_rows_of_classifiers_equal_a_loop_over_resamples(classifiers):
+    from sklearn.metrics import roc_auc_score
+
+    from medssl_mm.evaluation.bootstrap import patient_weights
+    runs, made = classifiers
+    random, moco = reporting.summarize(runs, 'random', samples=200)
+
+    def macro(name, times):
+        index = np.repeat(np.arange(60), times)
+        return np.mean([[
+            roc_auc_score(p.targets[index, c], p.probabilities[index, c])
+            for c in range(2)] for p in made[name]])
+
+    weights = patient_weights(made['moco'][0].patients, 200, seed=0)
+    drawn = {name: [macro(name, times) for times in weights] for name in made}
+    once = np.ones(60, int)
+    for row in (random, moco):
+        name = row.run.label
+        assert row.score == pytest.approx(
+            (macro(name, once), *np.percentile(drawn[name], [2.5, 97.5])))
+    assert random.difference is None
+    change = np.subtract(drawn['moco'], drawn['random'])
+    assert moco.difference == pytest.approx(
+        (macro('moco', once) - macro('random', once),
+         *np.percentile(change, [2.5, 97.5])))
+    assert (moco.protocol, moco.patients) == ('toy', 20)
+    assert moco.spread > 0 and moco.undefined == ('Hernia',)
+
+
+def test_table_and_report_of_classifiers(tmp_path, classifiers):
+    runs, _ = classifiers
+    rows = reporting.build_report(
+        tmp_path / 'report.html', runs, title='X-rays', baseline='random')
+    page = (tmp_path / 'report.html').read_text()
+    assert 'AUROC per class in points' in page and '60 / 20' in page
+    assert 'Dice' not in page
+    header, cells = reporting.table_cells(rows)
+    assert 'AUROC [95 % interval]' in header
+    assert not any('HD95' in name for name in header)
+    assert cells[1][2] == '10 %'
+    text = reporting.caption_of(rows)
+    assert 'Area under the ROC curve' in text
+    assert 'one value of the class: Hernia.' in text
+    path = reporting.write_table(rows, tmp_path, 'X-rays')[1]
+    with path.open(newline='') as file:
+        entry = next(csv.DictReader(file))
+    assert float(entry['auroc']) == pytest.approx(rows[0].score[0], rel=1e-5)
+    assert entry['hd95_mm'] == '' and 'dice' not in entry
+
+
+def test_unfit_results_of_classifiers_are_refused(tmp_path, classifiers,
+                                                  scores):
+    runs, _ = classifiers
+    write_result(tmp_path / 'volumes', scores[0])
+    with pytest.raises(UserError, match='one kind of score, got AUROC .* and '
+                                        'Dice .*make two tables'):
+        reporting.summarize(
+            [*runs, Run('linear', 'moco', (tmp_path / 'volumes',))])
+    write_predictions(tmp_path / 'other', 0, 0.1, labels_seed=1)
+    other = Run('finetune', 'other', (tmp_path / 'other',), 0.1)
+    with pytest.raises(UserError, match='are not of the same labels .differing'
+                                        '.*compare runs of one protocol'):
+        reporting.summarize([*runs, other], 'random')
+    with pytest.raises(UserError, match='not pooled for classification'):
+        reporting.pool_results(runs[0].folders, tmp_path / 'pooled')

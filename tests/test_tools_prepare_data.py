@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from medssl_mm.datasets.image_store import ImageStore
 from medssl_mm.datasets.splits import load_split
 from medssl_mm.datasets.store import SliceStore
+from tests.datasets.images import make_picture, write_picture
 
 TOOL = Path(__file__).resolve().parents[1] / 'tools' / 'prepare_data.py'
 
@@ -56,6 +58,32 @@ def test_strict_failure_names_the_file_and_leaves_nothing(
     assert 'cases were left out' in done.stderr
 
 
+def test_images_twice_with_their_splits(tmp_path):
+    folder, out = tmp_path / 'source', tmp_path / 'out'
+    for seed in range(24):
+        patient, label = 10253 + seed // 4, seed % 2
+        write_picture(
+            folder / f'{patient}/{label}/{patient}_idx5_x1_y{seed}_class'
+            f'{label}.png', make_picture(seed, 50))
+    args = ('idc', '--src', folder, '--out', out, '--holdout', 0.4,
+            '--stratified')
+    done = prepare(*args, '--jobs', 2)
+    assert done.returncode == 0, done.stderr
+    names = ('idc-patients', 'holdout-40-seed0-stratified')
+    for text in ('24 images checked', '24 imported, 0 unchanged, 0 rejected',
+                 'labelled images', 'positive',
+                 *(f'split {n} (hash {load_split(out, n).hash})'
+                   for n in names)):
+        assert text in done.stdout
+    again = prepare(*args)
+    assert again.returncode == 0 and 'nothing to do' in again.stdout
+    bad = next(folder.glob('10254/1/*.png'))
+    bad.write_bytes(bad.read_bytes()[:100])
+    lax = prepare(*args)
+    assert lax.returncode == 3 and 'images were left out' in lax.stderr
+    assert len(ImageStore(out)) == 23
+
+
 def test_empty_folder(tmp_path):
     done = prepare('abdomen1k', '--src', tmp_path, '--out', tmp_path / 'out')
     assert done.returncode == 2
@@ -67,6 +95,7 @@ def test_empty_folder(tmp_path):
 @pytest.mark.parametrize('args, message', [
     (('nifti', ), "'nifti' needs --src"),
     (('btcv', '--src', '.', '--images', '*'), 'does not take --images'),
+    (('breakhis', '--src', '.', '--lists', '.'), 'does not take --lists'),
 ])
 def test_wrong_options(tmp_path, args, message):
     done = prepare(*args, '--out', tmp_path / 'out')

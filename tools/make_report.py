@@ -2,7 +2,8 @@
 r"""Compare evaluated runs: table, figures and a self-contained HTML page.
 
 A run is GROUP/LABEL=DIR, where DIR holds metrics.json and cases.csv of
-medssl_mm.VolumeMetric (and predictions/, for the overlays); GROUP is what is
+medssl_mm.VolumeMetric (and predictions/, for the overlays), or metrics.json
+and predictions.csv of medssl_mm.ClassificationMetric; GROUP is what is
 compared with each other, LABEL what differs. The same GROUP/LABEL again adds
 a seed. A curve is LABEL=WORK_DIR of a training run.
 

@@ -1,4 +1,4 @@
-"""Import a data set into a checked slice store."""
+"""Import a data set: volumes into a slice store, images into an image set."""
 import argparse
 import sys
 from pathlib import Path
@@ -13,6 +13,8 @@ examples:
       --images 'img/*.nii.gz' --labels 'seg/*.nii.gz' \\
       --classes liver,spleen --holdout 0.2
   python tools/prepare_data.py phantom --out data/phantom --num-patients 24
+  python tools/prepare_data.py nih-cxr14 --src ~/NIH --out data/nih-cxr14 \\
+      --size 512 --jobs 8
 
 Interrupted imports go on where they stopped, a second run reads nothing
 again. See data/README.md for the expected folders."""
@@ -34,9 +36,12 @@ IMPORTER_OPTIONS = {
                  help='turn PNG slices counter-clockwise by 90, 180 or 270'),
     'list_file': dict(metavar='FILE',
                       help='lines of "relative/path.png label"'),
+    'lists': dict(metavar='DIR', help='folder of the published split lists '
+                  '(nih-cxr14, idc); default: --src'),
     'offset': dict(type=int, help='HU offset of 16-bit PNG slices'),
     'num_patients': dict(type=int, metavar='N', help='phantoms to make'),
-    'size': dict(type=int, help='side of a phantom slice, pixels'),
+    'size': dict(type=int, help='side of a phantom slice, or of the images of '
+                 'an image set, pixels'),
 }
 
 
@@ -70,6 +75,9 @@ def parse_args():
     group.add_argument('--val', type=float, default=0.0, metavar='SHARE',
                        help='with --holdout: share for validation')
     group.add_argument('--folds', type=int, help='number of folds (k-fold)')
+    group.add_argument('--stratified', action='store_true',
+                       help='image sets: patients in proportion by their '
+                       'rarest class')
     group.add_argument('--seed', type=int, default=0,
                        help='seed of splits and phantoms (default: 0)')
     group = parser.add_argument_group('options of some importers')
@@ -130,20 +138,21 @@ def main():
                 progress=lambda done, total: progress.update(
                     task, completed=done, total=total, visible=True))
     except run.ImportFailed as failure:
-        report.print_problems(failure.results, console)
+        report.print_problems(failure.results, console, importer.unit)
         raise
-    report.print_result(result, console)
+    report.print_result(result, console, importer.unit)
     try:
         run.write_splits(importer, result, args.holdout, args.val, args.folds,
-                         args.seed)
+                         args.seed, args.stratified)
     finally:
         report.write_report(result)
-        report.print_splits(result.splits, console)
+        report.print_splits(result.splits, console, importer.unit)
         report.print_notes(result.notes, console)
     rejected = sum(r.status == run.REJECTED for r in result.results)
     if rejected:
         # Scripts must notice, though the other cases can be used.
-        print(f'error: {rejected} of {len(result.results)} cases were left '
+        print(f'error: {rejected} of {len(result.results)} '
+              f'{importer.unit}s were left '
               'out, see the table above and import_report.csv; the others '
               'are ready. Repair or remove the sources and run this again',
               file=sys.stderr)

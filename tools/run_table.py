@@ -2,11 +2,12 @@
 r"""Run the experiments behind a result table and write the table.
 
 TABLE.yaml lists rows (pretraining config, checkpoint, or neither for random
-initialisation), evaluations (segmentation configs), seeds and label
-fractions. What is finished is skipped, what was interrupted is resumed; a
-changed config gets new folders. The table is written as Markdown, CSV and PNG
-with 95 % patient-bootstrap intervals and paired differences against the
-baseline row.
+initialisation), evaluations (segmentation or classification configs), seeds
+and label fractions. Tested are the weights that validation found best. What is
+finished is skipped, what was interrupted is resumed; a changed config gets
+new folders. The table, of Dice or of macro AUROC, is written as Markdown, CSV
+and PNG with 95 % patient-bootstrap intervals and paired differences against
+the baseline row.
 
 A list of splits makes it a cross-validation: every seed is pretrained,
 trained and tested on each split, and the test cases are pooled. With

@@ -1,9 +1,15 @@
 #!/usr/bin/env python
 r"""Evaluate a checkpoint on the test set of a config.
 
+A run that validates keeps the weights that validation found best as
+best_*.pth in its work directory, beside the last ones: test those, never the
+one of several that is best on the test set.
+
 Example:
   python tools/test.py configs/segmentation/btcv/CONFIG.py \
       work_dirs/CONFIG/iter_40000.pth --out work_dirs/CONFIG/metrics.json
+  python tools/test.py configs/classification/nih1000/CONFIG.py \
+      work_dirs/CONFIG/best_*.pth
 """
 
 import argparse

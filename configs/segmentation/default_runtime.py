@@ -1,44 +1,9 @@
-# What every run of this kind shares: host, logs, checkpoints, seed.
+# What every segmentation run shares.
+_base_ = '../_base_/default_runtime.py'
 default_scope = 'mmseg'
-custom_imports = dict(
-    imports=['medssl_mm.registry'], allow_failed_imports=False
-)
-runner_type = 'medssl_mm.Runner'
-
 default_hooks = dict(
-    runtime_info=dict(type='RuntimeInfoHook'),
-    timer=dict(type='IterTimerHook'),
-    sampler_seed=dict(type='DistSamplerSeedHook'),
-    finite_loss=dict(type='medssl_mm.FiniteLossHook'),
-    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
-    param_scheduler=dict(type='ParamSchedulerHook'),
-    # Three, so that two complete ones exist while a third is written.
-    checkpoint=dict(
-        type='CheckpointHook',
-        by_epoch=False,
-        interval=4000,
-        max_keep_ckpts=3,
-    ),
-    data_wait=dict(type='medssl_mm.DataWaitHook'),
+    logger=dict(interval=50, log_metric_by_epoch=False),
+    checkpoint=dict(by_epoch=False, interval=4000),
     load_report=dict(type='medssl_mm.LoadReportHook'),
 )
-
-log_level = 'INFO'
-log_processor = dict(
-    type='medssl_mm.ShortLogProcessor', window_size=10, by_epoch=False
-)
-visualizer = dict(
-    type='Visualizer',
-    vis_backends=[
-        dict(type='LocalVisBackend'),
-        dict(type='TensorboardVisBackend'),
-    ],
-)
-
-env_cfg = dict(
-    cudnn_benchmark=True,
-    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-)
-randomness = dict(seed=0)
-load_from = None
-resume = False
+log_processor = dict(by_epoch=False)

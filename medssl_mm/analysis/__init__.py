@@ -1,4 +1,4 @@
-"""What features are like: pure torch, takes modules and callables."""
+"""What features are like; takes modules, callables and arrays."""
 from .features import place_spectra
 from .spectrum import Spectrum, draw_spectra, print_table, write_spectra
 

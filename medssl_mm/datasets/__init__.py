@@ -1,1 +1,1 @@
-"""Slice store, importers, splits, data sets and transforms."""
+"""Slice store, image set, importers, splits, data sets and transforms."""

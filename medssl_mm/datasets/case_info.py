@@ -4,7 +4,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +85,13 @@ class CaseInfo:
         """Build from the content of ``case.json``."""
         known = {f.name for f in fields(cls)}
         return cls(**{k: v for k, v in content.items() if k in known})
+
+    def moved(self, source_file: str, label_source_file: str | None,
+              source_stat: tuple) -> CaseInfo:
+        """Describe the same content in files of another place or time."""
+        return replace(
+            self, source_file=source_file,
+            label_source_file=label_source_file, source_stat=source_stat)
 
     def has_label(self, index: int) -> bool:
         """Tell whether the label of slice ``index`` is known."""

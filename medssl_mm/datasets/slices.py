@@ -15,6 +15,7 @@ from mmengine.dataset import BaseDataset
 from medssl_mm.datasets.sampler import EpochIndex, sample_rng
 from medssl_mm.datasets.splits import load_split, take_fraction
 from medssl_mm.datasets.store import open_store
+from medssl_mm.datasets.store_header import SLICES
 from medssl_mm.errors import UserError
 from medssl_mm.registry import DATASETS
 
@@ -128,7 +129,7 @@ class SliceDataset(BaseDataset):
     def _check_classes(self, data_root: str,
                        metainfo: dict | None) -> dict[int, int] | None:
         """Compare class names with the store; return the label map."""
-        store = open_store(data_root)
+        store = open_store(data_root, SLICES)
         expected = self.METAINFO.get('classes')
         if expected is not None and tuple(expected) != tuple(store.classes):
             raise UserError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -224,8 +225,108 @@ def _shuffled(patients: Iterable[str], seed: int) -> list[str]:
     return [patients[i] for i in order]
 
 
-def take_fraction(split: Split, subset: str, fraction: float, seed: int,
-                  patient_of: Mapping[str, str] | Callable
+def rarest_classes(groups: Mapping[str, Iterable[str]],
+                   classes_of: Callable[[str], Iterable[int]]
+                   ) -> dict[str, int | None]:
+    """Name the stratum of every patient: the rarest class among its cases.
+
+    Rare means: found in few patients; of equally rare classes the first. A
+    patient without any class has the stratum None.
+
+    Args:
+        groups (Mapping): Patient to case ids.
+        classes_of (Callable): Case id to the indices of its classes.
+    """
+    present = {
+        patient: {c for case_id in cases for c in classes_of(case_id)}
+        for patient, cases in groups.items()}
+    count = Counter(c for classes in present.values() for c in classes)
+    return {
+        patient: min(classes, key=lambda c: (count[c], c), default=None)
+        for patient, classes in present.items()}
+
+
+def _strata(groups: Mapping[str, Iterable[str]], seed: int,
+            classes_of: Callable | None) -> list[list[str]]:
+    """Shuffle the patients and part them by their rarest class.
+
+    Without ``classes_of`` all patients are one stratum.
+    """
+    order = _shuffled(groups, seed)
+    if classes_of is None:
+        return [order]
+    rarest = rarest_classes(groups, classes_of)
+    strata: dict[int, list[str]] = {}
+    for patient in order:  # -1: no class at all
+        stratum = rarest[patient]
+        strata.setdefault(-1 if stratum is None else stratum, []).append(
+            patient)
+    return [strata[key] for key in sorted(strata)]
+
+
+def _spread(strata: list[list[str]], seed: int) -> list[str]:
+    """Order in which every first part has the strata in proportion.
+
+    Each stratum is spread evenly over the order, from a random start.
+    """
+    rng = np.random.default_rng((seed, 1))
+    placed = []
+    for stratum in strata:
+        start = rng.random() if len(strata) > 1 else 0.0
+        placed += [((number + start) / len(stratum), patient)
+                   for number, patient in enumerate(stratum)]
+    return [patient for _, patient in sorted(placed, key=lambda p: p[0])]
+
+
+def _seats(sizes: list[int], room: list[int], total: int) -> list[int]:
+    """Share out ``total`` patients over the strata, in proportion to size.
+
+    Each stratum gets one first, as long as there are any, the large ones
+    before the small; then whichever lacks most. ``room`` is the most that a
+    stratum can give.
+    """
+    seats = [0] * len(sizes)
+    largest = sorted(range(len(sizes)), key=lambda n: (-sizes[n], n))
+    for number in largest[:total]:
+        seats[number] = int(room[number] > 0)
+    share = total / sum(sizes)
+    while sum(seats) < total:
+        number = max(
+            (n for n in largest if seats[n] < room[n]),
+            key=lambda n: share * sizes[n] - seats[n])
+        seats[number] += 1
+    return seats
+
+
+def _divide(strata: list[list[str]], num_test: int,
+            num_val: int) -> dict[str, list[str]]:
+    """Cut every stratum into test, val and train.
+
+    Test goes first, then validation; each stratum keeps a patient to train
+    on as long as the others can give enough.
+    """
+    sizes = [len(stratum) for stratum in strata]
+    keep = [1] * len(sizes)
+    if sum(sizes) - sum(keep) < num_test + num_val:
+        keep = [0] * len(sizes)
+    room = [size - kept for size, kept in zip(sizes, keep)]
+    tests = _seats(sizes, room, num_test)
+    room = [left - taken for left, taken in zip(room, tests)]
+    vals = _seats(sizes, room, num_val) if num_val else [0] * len(sizes)
+    parts: dict[str, list[str]] = dict(test=[], val=[], train=[])
+    for stratum, test, val in zip(strata, tests, vals):
+        parts['test'] += stratum[:test]
+        parts['val'] += stratum[test:test + val]
+        parts['train'] += stratum[test + val:]
+    return parts
+
+
+def take_fraction(split: Split,
+                  subset: str,
+                  fraction: float,
+                  seed: int,
+                  patient_of: Mapping[str, str] | Callable,
+                  classes_of: Callable[[str], Iterable[int]] | None = None
                   ) -> tuple[str, ...]:
     """Take a share of the patients of a subset; smaller ones are nested.
 
@@ -238,6 +339,9 @@ def take_fraction(split: Split, subset: str, fraction: float, seed: int,
         fraction (float): Share of the patients, above 0, at most 1.
         seed (int): Seed of the draw.
         patient_of (Mapping | Callable): Case id to patient id.
+        classes_of (Callable, optional): Case id to its class indices; the
+            patients are then drawn in proportion by their rarest class (see
+            :func:`rarest_classes`). Defaults to None: not stratified.
 
     Returns:
         tuple[str]: Case ids, sorted.
@@ -253,7 +357,8 @@ def take_fraction(split: Split, subset: str, fraction: float, seed: int,
         return cases
     groups = _patients(cases, patient_of)
     count = max(1, int(np.floor(fraction * len(groups) + 0.5)))
-    chosen = _shuffled(groups, seed)[:count]
+    strata = _strata(groups, seed, classes_of)
+    chosen = _spread(strata, seed)[:count]
     return tuple(sorted(c for p in chosen for c in groups[p]))
 
 
@@ -272,7 +377,9 @@ def make_holdout(case_ids: Iterable[str],
                  val: float = 0.0,
                  seed: int = 0,
                  pretrain_ids: Iterable[str] | None = None,
-                 protocol: str | None = None) -> Split:
+                 protocol: str | None = None,
+                 classes_of: Callable[[str], Iterable[int]] | None = None
+                 ) -> Split:
     """Draw a patient-wise hold-out split.
 
     Args:
@@ -287,6 +394,10 @@ def make_holdout(case_ids: Iterable[str],
             None: ``case_ids``.
         protocol (str, optional): Name. Defaults to None: made from the
             shares and the seed.
+        classes_of (Callable, optional): Case id to its class indices. Each
+            class then gets its share of every part, going by the rarest
+            class of each patient, and of few patients at least one is
+            tested and one trained on. Defaults to None.
 
     Raises:
         UserError: Shares out of range or too few patients.
@@ -303,11 +414,15 @@ def make_holdout(case_ids: Iterable[str],
         raise UserError(
             f'cannot hold out {num_test} test and {num_val} val of {count} '
             f'patient(s) of {dataset!r}: none is left for training')
-    order = _shuffled(groups, seed)
-    parts = dict(
-        test=order[:num_test],
-        val=order[num_test:num_test + num_val],
-        train=order[num_test + num_val:])
+    strata = _strata(groups, seed, classes_of)
+    if classes_of is None:
+        order = strata[0]
+        parts = dict(
+            test=order[:num_test],
+            val=order[num_test:num_test + num_val],
+            train=order[num_test + num_val:])
+    else:
+        parts = _divide(strata, num_test, num_val)
     subsets = {
         name: [c for p in parts[name] for c in groups[p]]
         for name in ('train', 'val', 'test') if parts[name]}
@@ -318,9 +433,11 @@ def make_holdout(case_ids: Iterable[str],
         if val:
             protocol = (f'holdout-{round(100 * test)}-val-'
                         f'{round(100 * val)}-seed{seed}')
+        protocol += '-stratified' if classes_of else ''
+    kind = 'Stratified patient-wise' if classes_of else 'Patient-wise'
     return Split(
         protocol, dataset, subsets, seed,
-        f'Patient-wise hold-out: {num_test} of {count} patients for test, '
+        f'{kind} hold-out: {num_test} of {count} patients for test, '
         f'{num_val} for validation; pretraining on all but the test patients.')
 
 
@@ -330,7 +447,9 @@ def make_kfold(case_ids: Iterable[str],
                folds: int = 5,
                seed: int = 0,
                pretrain_ids: Iterable[str] | None = None,
-               protocol: str | None = None) -> list[Split]:
+               protocol: str | None = None,
+               classes_of: Callable[[str], Iterable[int]] | None = None
+               ) -> list[Split]:
     """Draw patient-wise folds; each patient is tested exactly once.
 
     Args:
@@ -342,6 +461,7 @@ def make_kfold(case_ids: Iterable[str],
         pretrain_ids (Iterable[str], optional): As in :func:`make_holdout`.
         protocol (str, optional): Prefix of the names. Defaults to None:
             'kfold-<folds>-seed<seed>'; '-fold<i>' is appended.
+        classes_of (Callable, optional): As in :func:`make_holdout`.
 
     Raises:
         UserError: Fewer patients than folds.
@@ -351,8 +471,10 @@ def make_kfold(case_ids: Iterable[str],
         raise UserError(
             f'folds must be between 2 and the number of patients '
             f'({len(groups)} in {dataset!r}), got {folds}')
-    order = _shuffled(groups, seed)
-    prefix = protocol or f'kfold-{folds}-seed{seed}'
+    # Dealt stratum by stratum: each fold gets its share of each.
+    order = [p for part in _strata(groups, seed, classes_of) for p in part]
+    prefix = protocol or f'kfold-{folds}-seed{seed}' + (
+        '-stratified' if classes_of else '')
     splits = []
     for fold in range(folds):
         held_out = set(order[fold::folds])

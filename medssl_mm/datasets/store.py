@@ -20,12 +20,14 @@ from medssl_mm.datasets.case_info import (
     load_json,
 )
 from medssl_mm.datasets.slice_file import SliceReader
-from medssl_mm.datasets.store_writer import (
+from medssl_mm.datasets.store_header import (
     DATASET_FILE,
-    FORMAT_VERSION,
-    STAGING,
-    StoreWriter,
+    IMAGES,
+    SLICES,
+    kind_of,
+    load_header,
 )
+from medssl_mm.datasets.store_writer import StoreWriter
 from medssl_mm.errors import UserError
 
 __all__ = [
@@ -35,7 +37,7 @@ MAX_INFOS = 256  # case descriptions kept per process
 
 
 class SliceStore:
-    """Reads a store. Cheap to open, picklable, safe to use after a fork.
+    """Reads a slice store. Cheap to open, picklable, safe to use after a fork.
 
     Open files and case descriptions are kept in bounded caches, so memory
     does not grow with the data set.
@@ -49,27 +51,12 @@ class SliceStore:
         UserError: When the folder is no (finished) store.
     """
 
+    kind = SLICES
+
     def __init__(self, root: str | Path, max_open: int = 2048):
         self.root = Path(root)
         self.max_open = max_open
-        path = self.root / DATASET_FILE
-        if not path.is_file():
-            remedy = ('make it with `python tools/prepare_data.py NAME --src '
-                      f'DIR --out {self.root}`')
-            if (self.root / STAGING).is_dir():
-                raise UserError(
-                    f'the import into {self.root} was interrupted; finish it '
-                    'by running the same tools/prepare_data.py command again')
-            if not self.root.is_dir():
-                raise UserError(
-                    f'data set {self.root} does not exist; {remedy}')
-            raise UserError(
-                f'{self.root} is no slice store (no {DATASET_FILE}); {remedy}')
-        content = load_json(path)
-        if content.get('version') != FORMAT_VERSION:
-            raise UserError(
-                f'{path} has format version {content.get("version")}, this '
-                f'package reads {FORMAT_VERSION}; import the data set again')
+        content = load_header(self.root, SLICES)
         self.name: str = content['name']
         self.modality: str = content['modality']
         self.units: str = content['units']
@@ -122,6 +109,10 @@ class SliceStore:
             while len(cache) > limit:
                 cache.popitem(last=False)
             return value
+
+    def infos(self):
+        """Describe every case; yields a CaseInfo each."""
+        return map(self.case, self.case_ids)
 
     def case(self, case_id: str) -> CaseInfo:
         """Describe a case.
@@ -177,11 +168,20 @@ class SliceStore:
         return self.case(case_id).patient_id
 
 
-_STORES: dict[tuple, SliceStore] = {}
+_STORES: dict[tuple, object] = {}
 
 
-def open_store(root: str | Path) -> SliceStore:
-    """Open a store once per process; a re-imported store is opened anew."""
+def open_store(root: str | Path, kind: str | None = None):
+    """Open a store once per process; a re-imported store is opened anew.
+
+    Args:
+        root (str | Path): Folder of the store.
+        kind (str, optional): 'slices' or 'classification', refuses the
+            other. Defaults to None: as the header of the folder says.
+
+    Returns:
+        SliceStore | ImageStore: The store.
+    """
     path = Path(root).absolute()
     try:
         stamp = (path / DATASET_FILE).stat().st_mtime_ns
@@ -189,8 +189,18 @@ def open_store(root: str | Path) -> SliceStore:
         stamp = None
     key = (os.getpid(), str(path), stamp)
     if key not in _STORES:
-        _STORES[key] = SliceStore(root)
+        _STORES[key] = _reader_of(path)(root)
+    if kind and _STORES[key].kind != kind:
+        load_header(Path(root), kind)  # says what to use instead
     return _STORES[key]
+
+
+def _reader_of(root: Path):
+    path = root / DATASET_FILE
+    if path.is_file() and kind_of(load_json(path)) == IMAGES:
+        from medssl_mm.datasets.image_store import ImageStore
+        return ImageStore
+    return SliceStore
 
 
 def to_source_grid(volume_zyx: np.ndarray, case: CaseInfo) -> np.ndarray:

@@ -19,11 +19,14 @@ from medssl_mm.datasets.case_info import (
     write_json,
 )
 from medssl_mm.datasets.slice_file import write_slices
+from medssl_mm.datasets.store_header import (
+    DATASET_FILE,
+    FORMAT_VERSION,
+    STAGING,
+    start_staging,
+)
 from medssl_mm.errors import UserError
 
-FORMAT_VERSION = 1
-DATASET_FILE = 'dataset.json'
-STAGING = '.import'
 MODALITIES = ('CT', 'MR', 'XR', 'other')
 UNITS = ('HU', 'arbitrary')
 IMAGE_DTYPES = ('int16', 'uint8', 'uint16', 'float32')
@@ -90,27 +93,8 @@ class StoreWriter:
             palette=[[int(v) for v in colour] for colour in palette],
             version=FORMAT_VERSION, import_options=import_options or {})
         root = Path(root)
-        if root.exists() and not root.is_dir():
-            raise UserError(f'{root} is a file; give a folder for the store')
-        if overwrite:
-            shutil.rmtree(root / STAGING, ignore_errors=True)
-        for path in (root / DATASET_FILE, root / STAGING / DATASET_FILE):
-            if path.is_file() and not overwrite:
-                _check_same(path, load_json(path), header)
-        if root.is_dir() and not (root / DATASET_FILE).is_file():
-            others = [p.name for p in root.iterdir() if p.name != STAGING]
-            if others:
-                raise UserError(
-                    f'{root} is not empty and no slice store (it has '
-                    f'{sorted(others)[:3]}); give a new folder')
-        writer = cls(root, header, overwrite)
-        try:
-            (writer.staging / 'cases').mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f'cannot make {root}: {error.strerror}') from None
-        write_json(writer.staging / DATASET_FILE, header)
-        return writer
+        start_staging(root, header, 'cases', overwrite)
+        return cls(root, header, overwrite)
 
     @property
     def staging(self) -> Path:
@@ -121,6 +105,16 @@ class StoreWriter:
     def staged(self) -> list[str]:
         """Complete cases that wait for :meth:`finish`."""
         return complete_cases(self.staging / 'cases')
+
+    @property
+    def published(self) -> list[str]:
+        """Cases of the finished store, if there is one."""
+        return [] if self.overwrite else complete_cases(self.root / 'cases')
+
+    def open(self):
+        """Open the finished store."""
+        from medssl_mm.datasets.store import SliceStore
+        return SliceStore(self.root)
 
     def read_case(self, case_id: str) -> CaseInfo | None:
         """Describe a staged or published case; None when there is none."""
@@ -296,21 +290,6 @@ class StoreWriter:
         shutil.rmtree(self.staging, ignore_errors=True)
         if self.root.is_dir() and not any(self.root.iterdir()):
             self.root.rmdir()
-
-
-def _check_same(path: Path, found: dict, wanted: dict) -> None:
-    for key in ('version', 'name', 'modality', 'units', 'classes',
-                'import_options'):
-        if found.get(key) != wanted[key]:
-            raise UserError(
-                f'{path} was made with {key}={_short(found.get(key))}, now it '
-                f'is {_short(wanted[key])}; give another --out, or import '
-                'anew with --overwrite')
-
-
-def _short(value, limit: int = 120) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else text[:limit] + '...'
 
 
 def _replace_folder(source: Path, target: Path) -> None:

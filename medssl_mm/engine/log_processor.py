@@ -48,6 +48,20 @@ class ShortLogProcessor(LogProcessor):
             parts += self._items(values, mode)
         return tag, '  '.join(parts)
 
+    def _collect_scalars(self, custom_cfg, runner, mode,
+                         reserve_prefix=False):
+        # Upstream shows a loss of a validation as the mean over the last
+        # validations.
+        tag = super()._collect_scalars(
+            custom_cfg, runner, mode, reserve_prefix)
+        if mode != 'train':
+            scalars = runner.message_hub.log_scalars
+            for name in tag:
+                full = name if reserve_prefix else f'{mode}/{name}'
+                if 'loss' in name and full in scalars:
+                    tag[name] = scalars[full].current()
+        return tag
+
     def _position(self, runner, batch_idx, mode):
         if mode != 'train' or self.by_epoch:
             total = self._get_dataloader_size(runner, mode)

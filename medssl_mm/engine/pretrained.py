@@ -306,6 +306,10 @@ def load_pretrained_backbone(
     _require_complete(report)
     module.load_state_dict(found, strict=False)
     module.random_weights = False
+    # mmcls and mmpretrain would go on to zero the last scale of every block,
+    # which they leave out for their own initialiser only.
+    if hasattr(module, 'zero_init_residual'):
+        module.zero_init_residual = False
     return report
 
 
@@ -400,13 +404,18 @@ class CalibrateRandomBackboneHook(CalibrateBatchNormHook):
             super().before_train(runner)
 
 
+# Part that tells a trained model from a pretrained backbone, by kind.
+_HEADS = {'segmentation': 'decode_head', 'classification': 'head'}
+
+
 @HOOKS.register_module()
 class LoadReportHook(Hook):
-    """Makes ``load_from`` of a segmentation run strict and its result known.
+    """Makes ``load_from`` of a run with labels strict and its result known.
 
-    A pretraining checkpoint is fitted to the backbone as by
-    :func:`load_pretrained_backbone`; a segmentation checkpoint must fit the
-    whole model. Models without a decode head are left alone.
+    For segmentation and classification. A pretraining checkpoint is fitted
+    to the backbone as by :func:`load_pretrained_backbone`; a checkpoint with
+    the head of the model must fit the whole model. Models whose head predicts
+    nothing are left alone.
     """
 
     priority = 'VERY_HIGH'
@@ -416,26 +425,30 @@ class LoadReportHook(Hook):
         model = runner.model
         if is_model_wrapper(model):
             model = model.module
-        if not (hasattr(model, 'decode_head') and hasattr(model, 'backbone')):
+        kind = next((kind for kind, part in _HEADS.items()
+                     if hasattr(getattr(model, part, None), 'predict')), None)
+        if kind is None or not hasattr(model, 'backbone'):
             return
+        part = _HEADS[kind]
         source = str(getattr(runner, '_load_from', None) or 'the checkpoint')
         state_dict = find_state_dict(checkpoint, source)
         bare = {
             name.removeprefix('module.'): value
             for name, value in state_dict.items()
         }
-        if any(name.startswith('decode_head.') for name in bare):
-            require_equal(bare, model.state_dict(), source)
+        if any(name.startswith(f'{part}.') and name in bare
+               for name in model.state_dict()):
+            require_equal(bare, model.state_dict(), source, kind)
             print_log(
-                f'Segmentation model from {source}: all {len(bare)} tensors '
-                'loaded',
+                f'{kind.capitalize()} model from {source}: all {len(bare)} '
+                'tensors loaded',
                 logger='current')
             return
         if not isinstance(runner._train_loop, BaseLoop):
             raise UserError(
-                f'{source} holds no decode head, so there is nothing to test;'
-                ' train a decoder on it first (tools/train.py CONFIG '
-                f'--cfg-options load_from={source})')
+                f'{source} holds no {part.replace("_", " ")}, so there is '
+                'nothing to test; train one on it first (tools/train.py '
+                f'CONFIG --cfg-options load_from={source})')
         found, report = match_backbone(state_dict,
                                        model.backbone.state_dict(), source)
         _require_complete(report)
@@ -450,13 +463,16 @@ class LoadReportHook(Hook):
 
 
 def require_equal(state_dict: Mapping[str, Tensor],
-                  target: Mapping[str, Tensor], source: str) -> None:
-    """Raise unless a segmentation checkpoint fits the whole model.
+                  target: Mapping[str, Tensor],
+                  source: str,
+                  kind: str = 'segmentation') -> None:
+    """Raise unless the checkpoint of a trained model fits the whole model.
 
     Args:
         state_dict (Mapping[str, Tensor]): Tensors of the checkpoint.
         target (Mapping[str, Tensor]): ``state_dict()`` of the model.
         source (str): Name of the checkpoint for the message.
+        kind (str): What the model does. Defaults to 'segmentation'.
 
     Raises:
         UserError: Names missing, additional and misfitting tensors.
@@ -477,7 +493,7 @@ def require_equal(state_dict: Mapping[str, Tensor],
             problems.append(f'{len(names)} {title}: {_first(names)}')
     if problems:
         raise UserError(
-            f'{source} is a segmentation checkpoint of another model; '
+            f'{source} is a {kind} checkpoint of another model; '
             f'{"; ".join(problems)}. Use the configuration it was trained '
             'with, or its backbone alone by '
             f'model.backbone.init_cfg.checkpoint={source}')

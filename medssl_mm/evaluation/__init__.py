@@ -1,4 +1,5 @@
-"""Evaluation: slices to volumes, volumes to scores with intervals."""
+"""Evaluation: predictions to scores with patient-level intervals."""
+from .classification_metric import ClassificationMetric
 from .volume_metric import VolumeMetric
 
-__all__ = ['VolumeMetric']
+__all__ = ['ClassificationMetric', 'VolumeMetric']

@@ -30,6 +30,24 @@ class Interval:
     count: int
 
 
+def draw_patients(patients: Sequence[str], samples: int,
+                  seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw how often each patient is taken when patients are resampled.
+
+    Args:
+        patients (Sequence[str]): Patient of every case.
+        samples (int): Number of resamples.
+        seed (int): Seed of the draw.
+
+    Shape: returns ``(samples, patients)``, integer, and the column of every
+        case ``(cases,)``.
+    """
+    names, index = np.unique(np.asarray(patients), return_inverse=True)
+    draws = np.random.default_rng(seed).multinomial(
+        len(names), np.full(len(names), 1 / len(names)), size=samples)
+    return draws, index
+
+
 def patient_weights(patients: Sequence[str], samples: int,
                     seed: int) -> np.ndarray:
     """Draw how often each case is taken when patients are resampled.
@@ -43,9 +61,7 @@ def patient_weights(patients: Sequence[str], samples: int,
 
     Shape: returns ``(samples, cases)``, integer.
     """
-    names, index = np.unique(np.asarray(patients), return_inverse=True)
-    draws = np.random.default_rng(seed).multinomial(
-        len(names), np.full(len(names), 1 / len(names)), size=samples)
+    draws, index = draw_patients(patients, samples, seed)
     return draws[:, index]
 
 
@@ -98,7 +114,7 @@ def bootstrap_means(values: np.ndarray,
     if samples and len(values):
         drawn = class_means(values, patient_weights(patients, samples, seed))
         drawn = np.column_stack([drawn, mean_of_classes(drawn)])
-        low, high = _percentiles(drawn)
+        low, high = percentiles(drawn)
     counts = (~np.isnan(values)).sum(0)
     per_class = [
         Interval(float(mean), float(low[i]), float(high[i]), int(counts[i]))
@@ -110,7 +126,12 @@ def bootstrap_means(values: np.ndarray,
     return per_class, overall
 
 
-def _percentiles(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def percentiles(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """95 % percentile intervals of resampled values, NaN left out.
+
+    Shape: drawn ``(samples, values)``; returns low and high ends
+        ``(values,)``, NaN where nothing was drawn.
+    """
     # A column without any value stays NaN, without numpy's warning.
     empty = np.isnan(drawn).all(0)
     filled = np.where(empty, 0.0, drawn)
@@ -177,17 +198,131 @@ def read_scores(
     return scores, patients
 
 
+@dataclass(frozen=True, eq=False)
+class Resampled:
+    """A score of one evaluation, and of resamples of its patients.
+
+    Args:
+        source (str): File it comes from, for messages.
+        values (np.ndarray): Score of all patients, then of every resample;
+            NaN where it is not defined.
+        content (dict[str, object]): What was scored, such as cases and
+            classes; equal for evaluations that may be compared.
+        patients (int): Number of patients.
+
+    Shape: values ``(1 + samples,)``.
+    """
+
+    source: str
+    values: np.ndarray
+    content: dict
+    patients: int
+
+
+def resample_cases(path: str | Path,
+                   column: str = 'dice',
+                   class_name: str | None = None,
+                   samples: int = 2000,
+                   seed: int = 0) -> Resampled:
+    """Mean over cases, then classes, of a score, with resamples.
+
+    Args:
+        path (str | Path): ``cases.csv`` written by ``VolumeMetric``.
+        column (str): Score. Defaults to 'dice'.
+        class_name (str, optional): One class; None takes the mean over
+            classes. Defaults to None.
+        samples (int): Resamples. Defaults to 2000.
+        seed (int): Seed of the resampling. Defaults to 0.
+
+    Raises:
+        UserError: If the table lacks something.
+    """
+    scores, patients = read_scores(path, column)
+    cases = sorted({case for case, _ in scores})
+    names = sorted({name for _, name in scores})
+    content = dict(cases=cases, classes=names,
+                   patients=[patients[case] for case in cases])
+    if class_name is not None:
+        if class_name not in names:
+            raise UserError(
+                f'no class {class_name!r} in {path}; it has {names}')
+        names = [class_name]
+    values = np.array([[scores[case, name] for name in names]
+                       for case in cases], dtype=float)
+    weights = np.concatenate([
+        np.ones((1, len(cases)), dtype=int),
+        patient_weights(content['patients'], samples, seed)
+    ])
+    return Resampled(
+        source=str(path),
+        values=mean_of_classes(class_means(values, weights)),
+        content=content, patients=len(set(content['patients'])))
+
+
+def require_same_content(evaluations: Sequence[Resampled],
+                         advice: str) -> None:
+    """Raise unless all evaluations scored the same cases and classes.
+
+    Args:
+        evaluations (Sequence[Resampled]): What is to be put together.
+        advice (str): End of the message: what to do.
+    """
+    first = evaluations[0]
+    for other in evaluations[1:]:
+        for what, expected in first.content.items():
+            found = other.content.get(what)
+            if found == expected:
+                continue
+            differing = sorted(set(map(str, found or ())) ^ set(
+                map(str, expected)))[:3]
+            raise UserError(
+                f'{other.source} and {first.source} are not of the same '
+                f'{what} (differing: {differing or "the order"}); {advice}')
+
+
+def compare(first: Sequence[Resampled],
+            second: Sequence[Resampled]) -> Difference:
+    """Compare two methods on the same patients by a paired bootstrap.
+
+    Both are evaluated on the same resampled patients, so that the variation
+    between patients cancels. Several evaluations of one method (seeds) are
+    averaged within every resample.
+
+    Args:
+        first (Sequence[Resampled]): Evaluations of the first method.
+        second (Sequence[Resampled]): The same of the second; all with one
+            seed of the resampling.
+
+    Returns:
+        Difference: Second minus first.
+
+    Raises:
+        UserError: If they are not of the same cases and classes.
+    """
+    require_same_content([*first, *second], 'compare runs of one protocol')
+    curves = [np.mean([part.values for part in arm], axis=0)
+              for arm in (first, second)]
+    change = curves[1] - curves[0]
+    drawn = change[1:][~np.isnan(change[1:])]
+    low, high = (np.percentile(drawn, [2.5, 97.5]) if len(drawn) else
+                 (np.nan, np.nan))
+    return Difference(
+        first=float(curves[0][0]),
+        second=float(curves[1][0]),
+        difference=float(change[0]),
+        low=float(low),
+        high=float(high),
+        share_above_zero=float((drawn > 0).mean()) if len(drawn) else np.nan,
+        patients=first[0].patients)
+
+
 def paired_difference(first: Sequence[str | Path] | str | Path,
                       second: Sequence[str | Path] | str | Path,
                       column: str = 'dice',
                       class_name: str | None = None,
                       samples: int = 10000,
                       seed: int = 0) -> Difference:
-    """Compare two methods on the same cases by a paired bootstrap.
-
-    Both are evaluated on the same resampled patients, so that the variation
-    between patients cancels. Several tables of one method (seeds) are
-    averaged within every resample.
+    """Compare two methods by their tables of cases; see :func:`compare`.
 
     Args:
         first (Sequence[str | Path] | str | Path): Table or tables of the
@@ -207,46 +342,6 @@ def paired_difference(first: Sequence[str | Path] | str | Path,
     """
     arms = [[arm] if isinstance(arm, (str, Path)) else list(arm)
             for arm in (first, second)]
-    tables = [[read_scores(path, column) for path in arm] for arm in arms]
-    keys = set(tables[0][0][0])
-    patients = tables[0][0][1]
-    for arm, loaded in zip(arms, tables):
-        for path, (scores, owners) in zip(arm, loaded):
-            if set(scores) != keys or owners != patients:
-                other = sorted(set(scores) ^ keys)[:3]
-                raise UserError(
-                    f'{path} and {arms[0][0]} are not of the same cases, '
-                    f'classes and patients (differing: {other}); compare '
-                    'runs of one protocol')
-    cases = sorted({case for case, _ in keys})
-    names = sorted({name for _, name in keys})
-    if class_name is not None:
-        if class_name not in names:
-            raise UserError(
-                f'no class {class_name!r} in {arms[0][0]}; it has {names}')
-        names = [class_name]
-    owners = [patients[case] for case in cases]
-    weights = np.concatenate([
-        np.ones((1, len(cases)), dtype=int),
-        patient_weights(owners, samples, seed)
-    ])
-    curves = []
-    for loaded in tables:
-        runs = []
-        for scores, _ in loaded:
-            values = np.array([[scores[case, name] for name in names]
-                               for case in cases])
-            runs.append(mean_of_classes(class_means(values, weights)))
-        curves.append(np.mean(runs, axis=0))
-    change = curves[1] - curves[0]
-    drawn = change[1:][~np.isnan(change[1:])]
-    low, high = (np.percentile(drawn, [2.5, 97.5]) if len(drawn) else
-                 (np.nan, np.nan))
-    return Difference(
-        first=float(curves[0][0]),
-        second=float(curves[1][0]),
-        difference=float(change[0]),
-        low=float(low),
-        high=float(high),
-        share_above_zero=float((drawn > 0).mean()) if len(drawn) else np.nan,
-        patients=len(set(owners)))
+    return compare(*(
+        [resample_cases(path, column, class_name, samples, seed)
+         for path in arm] for arm in arms))

@@ -4,7 +4,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import metadata
@@ -125,7 +125,8 @@ class Evaluation:
         }
 
 
-def _cell(item: Interval, digits: int) -> str:
+def interval_cell(item: Interval, digits: int) -> str:
+    """Form of an interval in tables on screen."""
     if np.isnan(item.mean):
         return '-'
     text = f'{item.mean:.{digits}f}'
@@ -171,7 +172,7 @@ def format_table(evaluation: Evaluation) -> str:
         table.add_column(header, justify='right')
     for index, name in enumerate(evaluation.classes[1:]):
         cells = [
-            _cell(evaluation.intervals[score][0][index], places)
+            interval_cell(evaluation.intervals[score][0][index], places)
             for score, _, places in columns
         ]
         status = evaluation.statuses(index)
@@ -180,7 +181,7 @@ def format_table(evaluation: Evaluation) -> str:
             *(str(status[key]) for key in ('absent', 'missed', 'invented')))
     table.add_section()
     table.add_row(
-        'mean', *(_cell(evaluation.intervals[score][1], places)
+        'mean', *(interval_cell(evaluation.intervals[score][1], places)
                   for score, _, places in columns),
         str(evaluation.intervals['dice'][1].count), '', '', '')
     buffer = io.StringIO()
@@ -191,9 +192,10 @@ def format_table(evaluation: Evaluation) -> str:
     return buffer.getvalue().rstrip()
 
 
-def _versions() -> dict[str, str]:
+def library_versions(names: Sequence[str] = LIBRARIES) -> dict[str, str]:
+    """Versions of distributions; those not installed are left out."""
     versions = {}
-    for name in LIBRARIES:
+    for name in names:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -201,24 +203,26 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _number(value: float) -> float | None:
+def number_or_none(value: float) -> float | None:
+    """Turn NaN, which JSON lacks, into None."""
     return None if np.isnan(value) else float(value)
+
+
+def interval_entry(item: Interval) -> dict:
+    """Form of an interval in JSON files."""
+    return dict(
+        mean=number_or_none(item.mean),
+        low=number_or_none(item.low),
+        high=number_or_none(item.high),
+        count=item.count)
 
 
 def summary(evaluation: Evaluation) -> dict:
     """Everything but the single cases, ready for JSON; NaN becomes null."""
-
-    def entry(item: Interval) -> dict:
-        return dict(
-            mean=_number(item.mean),
-            low=_number(item.low),
-            high=_number(item.high),
-            count=item.count)
-
     per_class = {}
     for index, name in enumerate(evaluation.classes[1:]):
         per_class[name] = {
-            score: entry(evaluation.intervals[score][0][index])
+            score: interval_entry(evaluation.intervals[score][0][index])
             for score in SCORES
         }
         status = evaluation.statuses(index)
@@ -234,7 +238,7 @@ def summary(evaluation: Evaluation) -> dict:
         patients=evaluation.num_patients,
         classes=list(evaluation.classes),
         mean={
-            score: entry(evaluation.intervals[score][1])
+            score: interval_entry(evaluation.intervals[score][1])
             for score in SCORES
         },
         per_class=per_class,
@@ -247,10 +251,11 @@ def summary(evaluation: Evaluation) -> dict:
             samples=evaluation.bootstrap_samples,
             seed=evaluation.bootstrap_seed),
         notes=evaluation.notes(),
-        versions=_versions())
+        versions=library_versions())
 
 
-def _write(path: Path, fill: Callable[[io.TextIOBase], None]) -> None:
+def write_file(path: Path, fill: Callable[[io.TextIOBase], None]) -> None:
+    """Write a text file so that it is either complete or absent."""
     temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
         with temporary.open('w', newline='') as file:
@@ -294,8 +299,8 @@ def write_evaluation(evaluation: Evaluation, out_dir: Path) -> list[Path]:
                 writer.writerow(row)
 
     paths = [out_dir / 'cases.csv', out_dir / 'metrics.json']
-    _write(paths[0], rows)
-    _write(
+    write_file(paths[0], rows)
+    write_file(
         paths[1],
         lambda file: json.dump(
             summary(evaluation), file, indent=1, allow_nan=False))

@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from medssl_mm.datasets.store import CaseInfo, open_store
 from medssl_mm.errors import UserError
-from medssl_mm.functional.distributed import gather_objects, is_main_process
 from medssl_mm.registry import METRICS
 
 from .bootstrap import FEW_PATIENTS
+from .gathered_metric import GatheredMetric, common_value
 from .report import CaseResult, Evaluation, format_table, write_evaluation
 from .scoring import score_case
 
@@ -252,7 +251,7 @@ def evaluate_case(slices: Sequence[SliceResult],
 
 
 @METRICS.register_module()
-class VolumeMetric(BaseMetric):
+class VolumeMetric(GatheredMetric):
     """Per-volume Dice, HD95, NSD and volume error, with patient intervals.
 
     Predicted slices are regrouped into cases, compared with the ground truth
@@ -356,31 +355,6 @@ class VolumeMetric(BaseMetric):
                     protocol=sample.get('protocol'),
                     split_hash=sample.get('split_hash')))
 
-    def evaluate(self, size: int) -> dict:
-        """Gather the slices of all processes and score them on the first.
-
-        The host cuts gathered results to ``size`` in sampler order; here
-        duplicates are recognised instead, so any sampler will do.
-        """
-        results = [
-            item for part in gather_objects(self.results) for item in part
-        ]
-        self.results.clear()
-        content = None
-        if is_main_process():
-            # An error on one process alone would leave the others waiting.
-            try:
-                content = self.compute_metrics(results)
-            except UserError as error:
-                content = error
-        content = gather_objects(content)[0]
-        if isinstance(content, UserError):
-            raise content
-        return {
-            f'{self.prefix}/{key}': value
-            for key, value in content.items()
-        }
-
     def compute_metrics(self, results: list[SliceResult]) -> dict:
         """Score all cases, show the table, write the files.
 
@@ -402,9 +376,9 @@ class VolumeMetric(BaseMetric):
         evaluation = Evaluation(
             classes=tuple(classes),
             cases=tuple(scored),
-            protocol=_common(results, 'protocol'),
-            split_hash=_common(results, 'split_hash'),
-            data_root=_common(results, 'store_root'),
+            protocol=common_value(results, 'protocol'),
+            split_hash=common_value(results, 'split_hash'),
+            data_root=common_value(results, 'store_root'),
             tolerance_mm=self.tolerance_mm,
             bootstrap_samples=self.bootstrap_samples,
             bootstrap_seed=self.bootstrap_seed)
@@ -454,10 +428,3 @@ class VolumeMetric(BaseMetric):
             else:
                 write_label_nifti(volume, info, folder / f'{case_id}.nii.gz')
         return folder
-
-
-def _common(results: Sequence[SliceResult], name: str) -> str | None:
-    """Value shared by all slices; all values when there are several."""
-    values = sorted({str(getattr(result, name)) for result in results
-                     if getattr(result, name) is not None})
-    return ', '.join(values) or None

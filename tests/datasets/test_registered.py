@@ -20,6 +20,15 @@ def test_every_slice_data_set_is_found_by_name(name):
         registered.slices, name)
 
 
+@pytest.mark.parametrize('name', [
+    'ClassificationImages', 'NIHChestXray14', 'BreastHistopathologyIDC',
+    'DiabeticRetinopathy'
+])
+def test_every_image_data_set_is_found_by_name(name):
+    assert registry.DATASETS.get(f'medssl_mm.{name}') is getattr(
+        registered.classification, name)
+
+
 def test_sampler_and_list_are_found_by_name():
     assert registry.DATA_SAMPLERS.get(
         'medssl_mm.SliceSampler') is registered.sampler.SliceSampler
@@ -29,11 +38,14 @@ def test_sampler_and_list_are_found_by_name():
 
 def test_no_name_of_a_host_is_taken():
     import mmcls.datasets  # noqa: F401
+    import mmpretrain.datasets  # noqa: F401
     import mmseg.datasets  # noqa: F401
     import mmselfsup.datasets  # noqa: F401
-    from mmengine.registry import TRANSFORMS
-    ours = set(registry.TRANSFORMS.module_dict)
-    for name, child in TRANSFORMS.children.items():
-        if name != 'medssl_mm':
-            assert not ours & set(child.module_dict)
-    assert not ours & set(TRANSFORMS.module_dict)
+    from mmengine.registry import DATASETS, TRANSFORMS
+    for root, own in ((TRANSFORMS, registry.TRANSFORMS),
+                      (DATASETS, registry.DATASETS)):
+        ours = set(own.module_dict)
+        for name, child in root.children.items():
+            if name != 'medssl_mm':
+                assert not ours & set(child.module_dict)
+        assert not ours & set(root.module_dict)

@@ -2,6 +2,11 @@
 import numpy as np
 import pytest
 
+from medssl_mm.datasets.slice_file import (
+    SliceReader,
+    compress_image,
+    write_chunks,
+)
 from medssl_mm.datasets.store import SliceStore
 from medssl_mm.errors import UserError
 from tests.conftest import writer_at
@@ -61,3 +66,32 @@ def test_truncated_file_is_named(make_store, tmp_path, keep):
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(UserError, match='image.b2nd.*prepare_data'):
         SliceStore(store.root).read_volume('p0-0')
+
+
+def chunked(path, images, tag=''):
+    def chunks():
+        for image in images:
+            constant = (image == image.flat[0]).all()
+            yield compress_image(image), (
+                int(image.flat[0]) if constant else None)
+    write_chunks(path, images.shape, chunks(), tag)
+    return SliceReader(path)
+
+
+@pytest.mark.parametrize('shape', [(9, 12, 14), (9, 12, 14, 3)])
+@pytest.mark.parametrize('constant', [(), (0, ), (0, 1, 8), (3, 4)])
+def test_chunks_written_one_by_one(tmp_path, shape, constant):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, shape).astype(np.uint8)
+    for number, index in enumerate(constant):
+        images[index] = number * 7
+    reader = chunked(tmp_path / 'a.b2nd', images, 'a tag')
+    assert reader.shape == shape and reader.tag == 'a tag'
+    for index in (8, 0, 3, 4, 1):
+        np.testing.assert_array_equal(reader.read(index), images[index])
+    # Through a second file, without being compressed again.
+    write_chunks(tmp_path / 'b.b2nd', shape,
+                 (reader.read_chunk(n) for n in range(9)))
+    again = SliceReader(tmp_path / 'b.b2nd')
+    np.testing.assert_array_equal(again.read_all(), images)
+    assert again.tag == ''

@@ -10,6 +10,7 @@ from medssl_mm.datasets.splits import (
     load_split,
     make_holdout,
     make_kfold,
+    rarest_classes,
     save_split,
     take_fraction,
 )
@@ -147,3 +148,90 @@ def test_cases_and_patients_are_checked_against_the_store(
         'leak', 'tiny', dict(train=['p0-0'], test=['p0-1'])))
     with pytest.raises(UserError, match="leaks: patient 'p0'"):
         load_split(root, 'leak')
+
+
+def classes_of(case_id):
+    """Of 20 patients: 10 healthy, 6 with class 0, 4 of them with 1 too."""
+    patient = int(PATIENT_OF[case_id][1:])
+    if patient < 10:
+        return ()
+    return (0, 1) if patient < 14 else (0, )
+
+
+def strata_of(cases):
+    stratum = [classes_of(f'{p}-0') for p in patients(cases)]
+    return {s: stratum.count(s) for s in ((), (0, ), (0, 1))}
+
+
+def test_patients_belong_to_their_rarest_class():
+    groups = {p: [c for c in PATIENT_OF if PATIENT_OF[c] == p]
+              for p in patients(PATIENT_OF)}
+    rarest = rarest_classes(groups, classes_of)
+    assert rarest['p3'] is None and rarest['p12'] == 1 and rarest['p17'] == 0
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_stratified_holdout_gives_each_class_its_share(seed):
+    split = make_holdout(PATIENT_OF, PATIENT_OF, 'made', test=0.2, val=0.2,
+                         seed=seed, classes_of=classes_of)
+    check_no_leak(split, PATIENT_OF)
+    assert strata_of(split['test']) == {(): 2, (0, ): 1, (0, 1): 1}
+    assert strata_of(split['val']) == {(): 2, (0, ): 1, (0, 1): 1}
+    assert strata_of(split['train']) == {(): 6, (0, ): 4, (0, 1): 2}
+    assert split.protocol.endswith('-stratified')
+
+
+def test_few_patients_of_a_class_are_trained_and_tested_first():
+    def rare(case_id):
+        patient = int(PATIENT_OF[case_id][1:])
+        return (0, ) if patient < 1 else (1, ) if patient < 3 else (
+            (2, ) if patient < 6 else ())
+
+    split = make_holdout(PATIENT_OF, PATIENT_OF, 'made', test=0.2, val=0.2,
+                         classes_of=rare)
+    found = {name: {c for case in split[name] for c in rare(case)}
+             for name in ('train', 'val', 'test')}
+    assert found == dict(train={0, 1, 2}, val={2}, test={1, 2})
+    assert [len(patients(split[n])) for n in ('train', 'val', 'test')] == [
+        12, 4, 4]
+
+
+def test_more_classes_than_patients_to_hold_out():
+    def alone(case_id):
+        return (int(PATIENT_OF[case_id][1:]), )
+
+    def pairs(case_id):
+        return (int(PATIENT_OF[case_id][1:]) // 2, )
+
+    for classes in (alone, pairs):
+        split = make_holdout(PATIENT_OF, PATIENT_OF, 'made', test=0.2,
+                             val=0.2, classes_of=classes)
+        assert [len(patients(split[n])) for n in ('train', 'val', 'test')
+                ] == [12, 4, 4]
+        check_no_leak(split, PATIENT_OF)
+    trained = {c for case in split['train'] for c in pairs(case)}
+    assert len(trained) == 10
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_stratified_fractions_are_nested_and_in_proportion(seed):
+    split = Split('all', 'made', dict(train=PATIENT_OF))
+    before = set()
+    for fraction in (0.1, 0.25, 0.5, 0.75, 1):
+        taken = set(take_fraction(split, 'train', fraction, seed, PATIENT_OF,
+                                  classes_of))
+        assert before <= taken
+        before = taken
+        for stratum, number in {(): 10, (0, ): 6, (0, 1): 4}.items():
+            found = strata_of(taken)[stratum]
+            assert abs(found - fraction * number) <= 1
+    assert taken == set(PATIENT_OF)
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_stratified_folds(seed):
+    folds = make_kfold(PATIENT_OF, PATIENT_OF, 'made', folds=4, seed=seed,
+                       classes_of=classes_of)
+    for split in folds:
+        found = strata_of(split['test'])
+        assert found[(0, 1)] == 1 and found[()] in (2, 3)

@@ -1,6 +1,23 @@
 import re
 
+from mmengine.evaluator import BaseMetric
+from mmengine.registry import METRICS
+
 from tests.engine import toy
+
+
+@METRICS.register_module(force=True)
+class ToyFallingLoss(BaseMetric):
+    """Half as much at every validation."""
+
+    value = 1.0
+
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        self.value /= 2
+        return dict(fit_loss=self.value)
 
 
 def _lines(capfd, pattern):
@@ -34,3 +51,13 @@ def test_history_of_scalars_is_bounded(tmp_path):
     runner.message_hub.update_scalar('train/loss', 1.0)
     logs, _ = runner.message_hub.get_scalar('train/loss').data
     assert len(logs) == 5
+
+
+def test_loss_of_a_validation_is_no_mean_over_validations(tmp_path, capfd):
+    settings = toy.config(tmp_path)
+    settings['val_evaluator'] = dict(type='ToyFallingLoss')
+    toy.train(settings)
+    lines = _lines(capfd, 'Epoch(val)')
+    assert len(lines) == 4
+    for number, line in enumerate(lines, start=1):
+        assert f'fit_loss: {0.5**number:.4f}' in line

@@ -202,6 +202,25 @@ def test_initializer_through_init_cfg(tmp_path):
     assert net.random_weights is False
 
 
+@pytest.mark.parametrize('host', ['mmselfsup', 'mmseg', 'mmpretrain'])
+def test_no_host_zeroes_scales_that_were_loaded(tmp_path, host):
+    from mmengine.registry import MODELS, DefaultScope
+    settings = dict(
+        type='ResNet', depth=18, in_channels=1, zero_init_residual=True)
+    with DefaultScope.overwrite_default_scope(host):
+        source = MODELS.build(settings)
+        state = {f'backbone.{name}': torch.randn_like(value)
+                 if value.is_floating_point() else value
+                 for name, value in source.state_dict().items()}
+        torch.save(dict(state_dict=state), tmp_path / 'weights.pth')
+        model = MODELS.build(dict(settings, init_cfg=dict(
+            type='medssl_mm.PretrainedBackbone',
+            checkpoint=str(tmp_path / 'weights.pth'))))
+    model.init_weights()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, state[f'backbone.{name}']), name
+
+
 def test_initializer_without_checkpoint_is_random_in_scale():
     initializer = WEIGHT_INITIALIZERS.build(dict(type='PretrainedBackbone'))
     assert isinstance(initializer, PretrainedBackbone)
@@ -271,10 +290,48 @@ def test_hook_refuses_to_test_without_decode_head():
 
 
 def test_hook_lets_pretraining_models_alone():
+    model = torch.nn.Module()
+    model.backbone, model.head = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
     checkpoint = dict(state_dict={'anything': torch.ones(1)})
-    LoadReportHook().after_load_checkpoint(
-        Run(torch.nn.Linear(1, 1)), checkpoint)
+    LoadReportHook().after_load_checkpoint(Run(model), checkpoint)
     assert list(checkpoint['state_dict']) == ['anything']
+
+
+def classifier(num_classes=3):
+    from mmengine.registry import MODELS, DefaultScope
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        return MODELS.build(
+            dict(
+                type='ImageClassifier',
+                backbone=dict(type='ResNet', depth=18, in_channels=1),
+                neck=dict(type='GlobalAveragePooling'),
+                head=dict(
+                    type='LinearClsHead',
+                    in_channels=512,
+                    num_classes=num_classes)))
+
+
+def test_hook_serves_classifiers():
+    model, source = classifier(), backbone()
+    hook = LoadReportHook()
+    state = prefixed(source.state_dict(), 'backbone.')
+    # Some pretraining methods have a head of their own.
+    state['head.predictor.weight'] = torch.ones(2)
+    checkpoint = dict(state_dict=dict(state))
+    hook.after_load_checkpoint(Run(model), checkpoint)
+    model.load_state_dict(checkpoint['state_dict'], strict=True)
+    for name, value in source.state_dict().items():
+        assert torch.equal(model.backbone.state_dict()[name], value)
+    with pytest.raises(UserError, match='given.pth holds no head, so there'):
+        hook.after_load_checkpoint(
+            Run(model, training=False), dict(state_dict=state))
+    trained = dict(state_dict=model.state_dict())
+    hook.after_load_checkpoint(Run(model, training=False), trained)
+    assert trained['state_dict'].keys() == model.state_dict().keys()
+    with pytest.raises(UserError, match='is a classification checkpoint of '
+                                        'another model.*head.fc.weight'):
+        hook.after_load_checkpoint(
+            Run(model), dict(state_dict=classifier(5).state_dict()))
 
 
 class Images(torch.utils.data.Dataset):

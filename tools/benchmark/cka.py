@@ -7,12 +7,11 @@ times, the ratio and the difference of the values.
 """
 
 import argparse
-import json
 import statistics
-import time
 from pathlib import Path
 
-from medssl_mm.errors import UserError, run_tool
+from medssl_mm import benchmarking
+from medssl_mm.errors import run_tool
 
 EXAMPLE = """\
 example:
@@ -85,23 +84,6 @@ def reference_cka(x, y, kernel, sigma):
     return hsic(x, y) / (hsic(x, x) * hsic(y, y)).sqrt()
 
 
-def timed(functions, args):
-    """Medians in ms of functions that take turns, and their results."""
-    import torch
-
-    times = [[] for _ in functions]
-    for repeat in range(args.repeats + 1):
-        results = []
-        for function, own in zip(functions, times):
-            start = time.perf_counter()
-            results.append(float(function()))
-            if args.device != 'cpu':
-                torch.cuda.synchronize()
-            if repeat:
-                own.append(1e3 * (time.perf_counter() - start))
-    return [statistics.median(own) for own in times], results
-
-
 def measure(args, channels, kernel):
     """Measure one shape and return its row."""
     import torch
@@ -123,37 +105,30 @@ def measure(args, channels, kernel):
             return linear_cka(x, y)
         return rbf_cka(x, y, sigma, relative=False)
 
-    medians, values = timed(
-        [lambda: reference_cka(x, y, kernel, sigma), fast], args
+    def reference():
+        return reference_cka(x, y, kernel, sigma)
+
+    # The numbers are fetched within the time: that ends a computation.
+    times = benchmarking.times_in_turns(
+        dict(reference=lambda: float(reference()), ours=lambda: float(fast())),
+        args.repeats,
+        device=args.device,
     )
+    medians = {
+        name: 1e3 * statistics.median(seconds)
+        for name, seconds in times.items()
+    }
+    value = float(fast())
     return dict(
         kernel=kernel,
         samples=args.samples,
         channels=channels,
-        reference_ms=medians[0],
-        ours_ms=medians[1],
-        ratio=medians[0] / medians[1],
-        value=values[1],
-        difference=abs(values[0] - values[1]),
+        reference_ms=medians['reference'],
+        ours_ms=medians['ours'],
+        ratio=medians['reference'] / medians['ours'],
+        value=value,
+        difference=abs(float(reference()) - value),
     )
-
-
-def print_table(rows):
-    """Print the rows as a table."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title='CKA, median ms')
-    for name in rows[0]:
-        table.add_column(name.replace('_', ' '), justify='right')
-    for row in rows:
-        table.add_row(
-            *(
-                f'{value:.3g}' if isinstance(value, float) else str(value)
-                for value in row.values()
-            )
-        )
-    Console().print(table)
 
 
 def main():
@@ -161,31 +136,18 @@ def main():
     args = parse_args()
     import torch
 
-    if args.device != 'cpu' and not torch.cuda.is_available():
-        raise UserError(
-            f'--device {args.device} was asked for, but torch sees no GPU; '
-            'leave --device out.'
-        )
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    benchmarking.use_device(args.device, args.threads)
     with torch.no_grad():
         rows = [
             measure(args, channels, kernel)
             for kernel in args.kernels
             for channels in args.channels
         ]
-    print_table(rows)
-    if args.out:
-        settings = {**vars(args), 'out': str(args.out)}
-        machine = dict(
-            torch=torch.__version__, threads=torch.get_num_threads()
-        )
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(
-            json.dumps(
-                dict(settings=settings, machine=machine, rows=rows), indent=2
-            )
-        )
+    benchmarking.print_rows('CKA, median ms', rows)
+    machine = benchmarking.machine(args.device)
+    benchmarking.write_report(
+        args.out, dict(settings=vars(args), machine=machine, rows=rows)
+    )
 
 
 if __name__ == '__main__':

@@ -10,15 +10,13 @@ CT data configs use. The contenders take turns within each round; read the
 ratios rather than the rates.
 """
 import argparse
-import json
 import os
-import platform
 import statistics
 import tempfile
-import time
 import warnings
 from pathlib import Path
 
+from medssl_mm import benchmarking
 from medssl_mm.errors import UserError, run_tool
 
 EXAMPLE = """example:
@@ -151,22 +149,6 @@ def contenders(args, folder):
     }
 
 
-def measure(functions, repeats, seconds):
-    """Pairs per second of every contender in every round."""
-    rates = {name: [] for name in functions}
-    for function in functions.values():
-        for number in range(4):
-            function(number)
-    for _ in range(repeats):
-        for name, function in functions.items():
-            number, start = 0, time.perf_counter()
-            while (spent := time.perf_counter() - start) < seconds:
-                function(number)
-                number += 1
-            rates[name].append(number / spent)
-    return rates
-
-
 def main():
     args = parse_args()
     os.environ['OMP_NUM_THREADS'] = '1'
@@ -181,8 +163,12 @@ def main():
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        rates = measure(
-            contenders(args, folder), args.repeats, args.seconds)
+        functions = contenders(args, folder)
+        for function in functions.values():
+            for number in range(4):
+                function(number)
+        rates = benchmarking.rates_in_turns(
+            functions, args.repeats, args.seconds)
     medians = {name: statistics.median(r) for name, r in rates.items()}
     base = next(iter(medians.values()))
     table = Table(title=f'two {VIEW} px views of a {SOURCE} px slice, 1 core')
@@ -191,20 +177,13 @@ def main():
     for name, rate in medians.items():
         table.add_row(name, f'{rate:.0f}', f'{rate / base:.1f}')
     Console().print(table)
-    result = dict(
-        machine=platform.processor() or platform.machine(),
+    benchmarking.write_report(args.output, dict(
+        machine=benchmarking.machine()['cpu'],
         opencv=cv2.__version__,
         torch=torch.__version__,
         pairs_per_second=rates,
         median=medians,
-        ratio={name: rate / base for name, rate in medians.items()})
-    if args.output:
-        path = Path(args.output)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix('.tmp')
-        temporary.write_text(json.dumps(result, indent=1) + '\n')
-        os.replace(temporary, path)
-        print(f'written: {path}')
+        ratio={name: rate / base for name, rate in medians.items()}))
 
 
 if __name__ == '__main__':

@@ -1,9 +1,9 @@
 """Measure random slice reads: the store against the usual containers."""
 import argparse
 import tempfile
-import time
 from pathlib import Path
 
+from medssl_mm import benchmarking
 from medssl_mm.errors import UserError, run_tool
 
 EXAMPLE = """\
@@ -128,18 +128,14 @@ def measure(containers, volume, seconds, rounds=9):
     """
     import numpy as np
     order = np.random.default_rng(0).integers(0, len(volume), 4096).tolist()
-    rates = {name: [] for name in containers}
     for name, (read, _) in containers.items():
         if not np.array_equal(read(order[0]), volume[order[0]]):
             raise UserError(f'{name} gave back other values than it was '
                             'given: do not trust this run')
-    for _ in range(rounds):
-        for name, (read, _) in containers.items():
-            count, start = 0, time.perf_counter()
-            while (passed := time.perf_counter() - start) < seconds / rounds:
-                read(order[count % len(order)])
-                count += 1
-            rates[name].append(count / passed)
+    rates = benchmarking.rates_in_turns({
+        name: lambda number, read=read: read(order[number % len(order)])
+        for name, (read, _) in containers.items()
+    }, rounds, seconds / rounds)
     return {name: float(np.median(found)) for name, found in rates.items()}
 
 
@@ -174,8 +170,6 @@ def main():
     args = parse_args()
     from rich.console import Console
     from rich.table import Table
-
-    from medssl_mm.datasets.case_info import write_json
     if args.slices < 8 or args.cases < 4:
         raise UserError('--slices must be at least 8 and --cases at least 4')
     volume = read_volume(args.nifti) if args.nifti else make_volume(
@@ -202,10 +196,8 @@ def main():
     console.print(table)
     console.print('resident memory while reading: ' + ', '.join(
         f'{m["cases"]} cases {m["mib"]} MiB' for m in memory))
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(args.out, dict(
-            shape=volume.shape, containers=rows, memory=memory))
+    benchmarking.write_report(args.out, dict(
+        shape=volume.shape, containers=rows, memory=memory))
 
 
 if __name__ == '__main__':

@@ -2,22 +2,26 @@
 
 Compares medssl_mm.MultiLevelMoCo with mmselfsup's MoCo and with a step made
 of lightly's building blocks: same ResNet, batch, image size, queue, projector
-and optimizer, random grey images, no input pipeline. The contenders take
-turns within each round, so that whatever else the machine does hits all of
-them alike; read the ratios rather than the milliseconds.
+and optimizer, random grey images, no input pipeline. Two further contenders
+tell what terms on all four stages add to the own step: medssl_mm+mse (maps
+averaged over a grid) and medssl_mm+btwins (Barlow Twins with a three-layer
+projector per stage). The contenders take turns within each round, so that
+whatever else the machine does hits all of them alike; read the ratios rather
+than the milliseconds.
 """
 import argparse
 import copy
-import json
 import os
-import platform
 import statistics
-import time
 
+from medssl_mm import benchmarking
 from medssl_mm.errors import UserError, run_tool
 
 EXAMPLE = """example:
   python tools/benchmark/train_step.py --arch resnet18 --size 96 --batch 16
+  python tools/benchmark/train_step.py --arch resnet18 --size 64 --batch 64 \\
+      --queue 256 --projector 512 --variants float32-channels_last bfloat16 \\
+      --packages medssl_mm medssl_mm+mse medssl_mm+btwins
   python tools/benchmark/train_step.py --device cuda --arch resnet50 \\
       --size 224 --batch 64 --queue 65536 --output work_dirs/train_step.json
 """
@@ -33,6 +37,7 @@ VARIANTS = {
     'float16': ('float16', True),
 }
 BASELINE = ('mmselfsup', 'float32')
+STAGES = (1, 2, 3, 4)
 
 
 def parse_args():
@@ -65,8 +70,13 @@ def parse_args():
         '--packages',
         nargs='+',
         choices=BUILDERS,
-        default=list(BUILDERS),
-        help='contenders (all)')
+        default=['medssl_mm', 'mmselfsup', 'lightly'],
+        help='contenders (%(default)s)')
+    parser.add_argument(
+        '--projector',
+        type=int,
+        default=2048,
+        help='width of the projectors of medssl_mm+btwins (2048)')
     parser.add_argument('--output', help='JSON file to write')
     return parser.parse_args()
 
@@ -81,11 +91,8 @@ def main():
             f'{args.output} exists; remove it or choose another --output')
     if min(args.size, args.steps, args.batch - 1) < 1:
         raise UserError('--size and --steps must be >= 1, --batch >= 2')
+    benchmarking.use_device(args.device, args.threads)
     import torch
-    if args.device == 'cuda' and not torch.cuda.is_available():
-        raise UserError('--device cuda: torch finds no GPU')
-    if args.threads:
-        torch.set_num_threads(args.threads)
     # As a run of tools/train.py has it.
     torch.backends.cudnn.benchmark = True
     variants = args.variants or [
@@ -94,21 +101,16 @@ def main():
     times = measure(args, variants)
     rows = summarise(times)
     report = dict(
-        settings=vars(args), environment=environment(args), results=rows)
+        settings=vars(args),
+        environment=benchmarking.machine(args.device),
+        results=rows)
     print_table(report)
-    if args.output:
-        os.makedirs(os.path.dirname(args.output) or '.', exist_ok=True)
-        temporary = args.output + '.tmp'
-        with open(temporary, 'w') as file:
-            json.dump(report, file, indent=2)
-        os.replace(temporary, args.output)
-        print(f'written to {args.output}')
+    benchmarking.write_report(args.output, report)
 
 
 def measure(args, variants):
     """Return the seconds per step, {(package, variant): [one per round]}."""
     import torch
-    from rich.progress import track
     steps = {}
     for variant in variants:
         dtype, channels_last = VARIANTS[variant]
@@ -118,21 +120,8 @@ def measure(args, variants):
             steps[package, variant] = make_step(args, model, loss, dtype,
                                                 channels_last)
     burst = args.burst or (10 if args.device == 'cuda' else 1)
-    times = {name: [] for name in steps}
-    for step in steps.values():
-        for _ in range(3):
-            step()
-    for index in track(range(args.steps), description='rounds'):
-        names = list(steps)
-        # Another contender goes first in every round.
-        for name in names[index % len(names):] + names[:index % len(names)]:
-            synchronize(args.device)
-            start = time.perf_counter()
-            for _ in range(burst):
-                steps[name]()
-            synchronize(args.device)
-            times[name].append((time.perf_counter() - start) / burst)
-    return times
+    return benchmarking.times_in_turns(
+        steps, args.steps, burst, warm_up=3, device=args.device)
 
 
 def make_step(args, model, loss, dtype, channels_last):
@@ -167,7 +156,7 @@ def make_step(args, model, loss, dtype, channels_last):
     return step
 
 
-def build_ours(args, channels_last):
+def build_ours(args, channels_last, levels=()):
     from medssl_mm.registry import MODELS
     model = MODELS.build(
         dict(
@@ -175,9 +164,39 @@ def build_ours(args, channels_last):
             **host_parts(args),
             head=dict(type='medssl_mm.InfoNCELoss', temperature=TEMPERATURE),
             ema_decay=DECAY,
+            multi_level_head=dict(
+                type='medssl_mm.MultiLevelHead', levels=list(levels)),
             channels_last=channels_last)).to(args.device)
-    return model, lambda views: model(
-        views, [], mode='loss')['loss_contrastive']
+
+    def loss(views):
+        logs = model(views, [], mode='loss')
+        return sum(value for name, value in logs.items() if 'loss' in name)
+
+    return model, loss
+
+
+def build_with_mse(args, channels_last):
+    return build_ours(args, channels_last, [
+        dict(
+            stage=stage,
+            loss=dict(type='medssl_mm.FeatureMSELoss'),
+            weight=0.25) for stage in STAGES
+    ])
+
+
+def build_with_btwins(args, channels_last):
+    return build_ours(args, channels_last, [
+        dict(
+            stage=stage,
+            neck=dict(
+                type='medssl_mm.BarlowTwinsNeck',
+                in_channels=WIDTH[args.arch] >> (STAGES[-1] - stage),
+                hid_channels=args.projector,
+                out_channels=args.projector),
+            key_neck='shared',
+            loss=dict(type='medssl_mm.BarlowTwinsLoss'),
+            weight=1e-3) for stage in STAGES
+    ])
 
 
 def build_mmselfsup(args, channels_last):
@@ -249,14 +268,13 @@ def build_lightly(args, channels_last):
     return model, loss
 
 
-BUILDERS = dict(
-    medssl_mm=build_ours, mmselfsup=build_mmselfsup, lightly=build_lightly)
-
-
-def synchronize(device):
-    if device == 'cuda':
-        import torch
-        torch.cuda.synchronize()
+BUILDERS = {
+    'medssl_mm': build_ours,
+    'mmselfsup': build_mmselfsup,
+    'lightly': build_lightly,
+    'medssl_mm+mse': build_with_mse,
+    'medssl_mm+btwins': build_with_btwins,
+}
 
 
 def summarise(times):
@@ -273,27 +291,14 @@ def summarise(times):
         for name, other in (('stock', BASELINE), ('same', ('mmselfsup',
                                                            variant)),
                             ('lightly', ('lightly', variant))):
-            # Ratios of the same round, then their median.
-            row[f'times_faster_than_{name}'] = statistics.median(
-                b / a for a, b in zip(seconds, times[other])
-            ) if other in times else None
+            row[f'times_faster_than_{name}'] = benchmarking.median_ratio(
+                times[other], seconds) if other in times else None
+        plain = times.get(('medssl_mm', variant))
+        if package.startswith('medssl_mm+') and plain:
+            row['added_to_medssl_mm'] = benchmarking.median_ratio(
+                seconds, plain) - 1
         rows.append(row)
     return rows
-
-
-def environment(args):
-    import torch
-    name = platform.processor()
-    if os.path.exists('/proc/cpuinfo'):
-        with open('/proc/cpuinfo') as file:
-            name = next((line.split(':')[1].strip() for line in file
-                         if line.startswith('model name')), name)
-    return dict(
-        torch=torch.__version__,
-        cpu=name,
-        threads=torch.get_num_threads(),
-        gpu=torch.cuda.get_device_name()
-        if args.device == 'cuda' else None)
 
 
 def print_table(report):
@@ -305,16 +310,26 @@ def print_table(report):
         format(**settings),
         caption=f'{where["gpu"] or where["cpu"]}, {where["threads"]} threads,'
         f' torch {where["torch"]}; medians of {settings["steps"]} rounds')
-    for column in ('package', 'arithmetic', 'ms / step', 'x mmselfsup float32',
-                   'x mmselfsup', 'x lightly'):
-        table.add_column(
-            column, justify='left' if column[0] in 'pa' else 'right')
-    for row in report['results']:
-        ratios = (row[f'times_faster_than_{name}']
-                  for name in ('stock', 'same', 'lightly'))
+    rows = report['results']
+    # Contenders that were not asked for leave no empty column.
+    ratios = {
+        column: (key, form)
+        for column, key, form in (
+            ('x mmselfsup float32', 'times_faster_than_stock', '.2f'),
+            ('x mmselfsup', 'times_faster_than_same', '.2f'),
+            ('x lightly', 'times_faster_than_lightly', '.2f'),
+            ('added to medssl_mm', 'added_to_medssl_mm', '+.1%'))
+        if any(row.get(key) is not None for row in rows)
+    }
+    for column in ('package', 'arithmetic'):
+        table.add_column(column)
+    for column in ('ms / step', *ratios):
+        table.add_column(column, justify='right')
+    for row in rows:
         table.add_row(
             row['package'], row['variant'], f'{row["milliseconds"]:.1f}',
-            *('' if ratio is None else f'{ratio:.2f}' for ratio in ratios))
+            *('' if row.get(key) is None else format(row[key], form)
+              for key, form in ratios.values()))
     Console().print(table)
 
 

@@ -8,11 +8,10 @@ With --step-ms, the time of a training step, also the share of that step.
 """
 
 import argparse
-import json
 import statistics
-import time
 from pathlib import Path
 
+from medssl_mm import benchmarking
 from medssl_mm.errors import UserError, run_tool
 
 EXAMPLE = """\
@@ -106,18 +105,10 @@ def make_map(args, channels):
 
 def median_ms(run, args):
     """Median time of a call, ms, after one to warm up."""
-    import torch
-
-    times = []
-    for _ in range(args.repeats + 1):
-        if args.device != 'cpu':
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        run()
-        if args.device != 'cpu':
-            torch.cuda.synchronize()
-        times.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(times[1:])
+    times = benchmarking.times_in_turns(
+        dict(run=run), args.repeats, device=args.device
+    )
+    return 1e3 * statistics.median(times['run'])
 
 
 def measure(args, channels, group_size, methods):
@@ -164,36 +155,10 @@ def measure(args, channels, group_size, methods):
         yield row
 
 
-def print_table(rows):
-    """Print the rows as a table."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title='whitening, median ms')
-    for name in rows[0]:
-        table.add_column(name.replace('_', ' '), justify='right')
-    for row in rows:
-        table.add_row(
-            *(
-                f'{value:.3g}' if isinstance(value, float) else str(value)
-                for value in row.values()
-            )
-        )
-    Console().print(table)
-
-
 def main():
     """Run the benchmark."""
     args = parse_args()
-    import torch
-
-    if args.device != 'cpu' and not torch.cuda.is_available():
-        raise UserError(
-            f'--device {args.device} was asked for, but torch sees no GPU; '
-            'leave --device out.'
-        )
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    benchmarking.use_device(args.device, args.threads)
     shapes = [
         (channels, size)
         for channels in args.channels
@@ -208,22 +173,11 @@ def main():
     rows = []
     for channels, size in shapes:
         rows.extend(measure(args, channels, size, args.methods))
-    print_table(rows)
-    if args.out:
-        settings = {**vars(args), 'out': str(args.out)}
-        machine = dict(
-            torch=torch.__version__,
-            threads=torch.get_num_threads(),
-            device=torch.cuda.get_device_name()
-            if args.device != 'cpu'
-            else 'cpu',
-        )
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(
-            json.dumps(
-                dict(settings=settings, machine=machine, rows=rows), indent=2
-            )
-        )
+    benchmarking.print_rows('whitening, median ms', rows)
+    machine = benchmarking.machine(args.device)
+    benchmarking.write_report(
+        args.out, dict(settings=vars(args), machine=machine, rows=rows)
+    )
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""The one interface between a source format and the slice store."""
+"""The one interface between a source format and a store."""
 from __future__ import annotations
 
 import json
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medssl_mm.datasets.store_header import SLICES
 from medssl_mm.errors import UserError
 
 ERROR = 'error'
@@ -109,6 +110,20 @@ class LoadedCase:
     problems: list[Problem] = field(default_factory=list)
 
 
+@dataclass
+class LoadedImage:
+    """Pixels of one image of a classification set.
+
+    Args:
+        image (np.ndarray): uint8 ``(H, W)`` or ``(H, W, 3)`` (RGB), of the
+            size of the set.
+        problems (list[Problem]): Findings made while loading.
+    """
+
+    image: np.ndarray
+    problems: list[Problem] = field(default_factory=list)
+
+
 class Importer:
     """Base class: finds the cases of a source folder and loads one.
 
@@ -120,6 +135,8 @@ class Importer:
 
     Attributes:
         name (str): Name on the command line.
+        kind (str): 'slices' for volumes, 'classification' for images.
+        unit (str): What a case is called in messages.
         modality (str): 'CT', 'MR', 'XR' or 'other'.
         units (str): 'HU' or 'arbitrary'.
         classes (tuple[str]): Class names, index 0 is the background.
@@ -133,6 +150,8 @@ class Importer:
     """
 
     name: str = ''
+    kind: str = SLICES
+    unit: str = 'case'
     modality: str = 'other'
     units: str = 'arbitrary'
     classes: tuple[str, ...] = ('background', )
@@ -176,6 +195,18 @@ class Importer:
         image = case.extra.get('image_files') or files_of(case.image)
         label = case.extra.get('label_files') or files_of(case.label)
         return list(image), list(label)
+
+    def same_label(self, previous, case: SourceCase,
+                   label_files: Sequence[str]) -> bool:
+        """Tell whether a case was labelled then as it is now.
+
+        Args:
+            previous (CaseInfo | ImageInfo): The case as imported before.
+            case (SourceCase): The case as found now.
+            label_files (Sequence[str]): Its label files.
+        """
+        return previous.labelled == (
+            case.label is not None or bool(label_files))
 
     def nothing_found(self, src: Path, detail: str = '') -> UserError:
         """Make the error for a folder without cases of this layout."""

@@ -280,6 +280,26 @@ def check_case(case: LoadedCase, units: str, classes: Sequence[str]) -> tuple[
     return image, label, problems
 
 
+def check_picture(image: np.ndarray, blank_allowed: bool) -> list[Problem]:
+    """Check an image of a classification set.
+
+    Args:
+        image (np.ndarray): uint8 ``(H, W)`` or ``(H, W, 3)``.
+        blank_allowed (bool): Whether an image of one colour is listed only
+            (empty glass in histology) instead of left out.
+
+    Returns:
+        list[Problem]: 'blank', or nothing.
+    """
+    first = image.reshape(-1, *image.shape[2:])[0]
+    if (image != first).any():
+        return []
+    make = warning if blank_allowed else error
+    return [make(
+        'blank', f'every pixel is {first.tolist()}; the image is empty. Fetch '
+        'it again, or remove it.')]
+
+
 def find_duplicates(cases) -> dict[str, str]:
     """Find cases whose stored image equals that of another one.
 
@@ -294,6 +314,8 @@ def find_duplicates(cases) -> dict[str, str]:
     kept: dict[str, str] = {}
     copies: dict[str, str] = {}
     for case in sorted(cases, key=lambda c: (not c.labelled, c.case_id)):
+        if not case.content_sha256:  # empty images are all alike
+            continue
         first = kept.setdefault(case.content_sha256, case.case_id)
         if first != case.case_id:
             copies[case.case_id] = first

@@ -9,21 +9,29 @@ from dataclasses import asdict
 from pathlib import Path
 
 from medssl_mm.datasets.case_info import write_json
+from medssl_mm.datasets.image_store import IMAGE_FILE, classes_of_label
 from medssl_mm.datasets.importers.run import CaseResult, ImportResult
 from medssl_mm.datasets.splits import Split
-from medssl_mm.datasets.store import SliceStore
+from medssl_mm.datasets.store_header import IMAGES
 
 SHOWN = 40  # rows of the table on screen; the report files have all
 
 
-def summarize(store: SliceStore) -> dict:
+def summarize(store) -> dict:
     """Count what a store holds.
 
+    Args:
+        store (SliceStore | ImageStore): The store.
+
     Returns:
-        dict: patients, cases, labelled_cases, slices, labelled_slices,
-        classes (name to cases, slices, voxels), spacing (per axis min and
-        max in mm, or None), bytes.
+        dict: For slices: patients, cases, labelled_cases, slices,
+        labelled_slices, classes (name to cases, slices, voxels), spacing
+        (per axis min and max in mm, or None), bytes. For images: patients,
+        images, labelled_images, classes (name to images, patients), size
+        (height, width, pixels), bytes.
     """
+    if store.kind == IMAGES:
+        return _summarize_images(store)
     patients, slices, labelled_slices, spacings = set(), 0, 0, []
     labelled_cases, size = 0, 0
     counts = {
@@ -57,10 +65,31 @@ def summarize(store: SliceStore) -> dict:
         bytes=size)
 
 
+def _summarize_images(store) -> dict:
+    counts = {name: dict(images=0, patients=set()) for name in store.classes}
+    patients, images, labelled = set(), 0, 0
+    for info in store.infos():
+        images += 1
+        labelled += info.labelled
+        patients.add(info.patient_id)
+        for index in classes_of_label(info.label):
+            entry = counts[store.classes[index]]
+            entry['images'] += 1
+            entry['patients'].add(info.patient_id)
+    for entry in counts.values():
+        entry['patients'] = len(entry['patients'])
+    return dict(
+        patients=len(patients), images=images, labelled_images=labelled,
+        classes=counts, size=list(store.size),
+        bytes=(store.root / IMAGE_FILE).stat().st_size)
+
+
 def write_report(result: ImportResult) -> None:
     """Write ``import_report.json`` and ``import_report.csv`` in the store."""
     root = Path(result.store.root)
-    rows = [asdict(r) for r in result.results]
+    # Images are many, and images.csv lists them: findings alone are kept.
+    every = result.store.kind != IMAGES
+    rows = [asdict(r) for r in result.results if every or r.problems]
     content = dict(
         dataset=result.store.name,
         summary=summarize(result.store),
@@ -74,7 +103,7 @@ def write_report(result: ImportResult) -> None:
         writer.writerow(['case_id', 'patient_id', 'status', 'severity',
                          'code', 'message', 'source', 'label_source'])
         for r in result.results:
-            for problem in r.problems or [None]:
+            for problem in r.problems or [None] * every:
                 finding = ['', '', ''] if problem is None else [
                     problem.severity, problem.code, problem.message]
                 writer.writerow([r.case_id, r.patient_id, r.status, *finding,
@@ -82,7 +111,8 @@ def write_report(result: ImportResult) -> None:
     os.replace(temporary, root / 'import_report.csv')
 
 
-def print_problems(results: Sequence[CaseResult], console) -> None:
+def print_problems(results: Sequence[CaseResult], console,
+                   unit: str = 'case') -> None:
     """Print the integrity table: errors first, then warnings."""
     from rich.markup import escape
     from rich.table import Table
@@ -90,12 +120,12 @@ def print_problems(results: Sequence[CaseResult], console) -> None:
                 for r in results for p in r.problems]
     if not findings:
         console.print(
-            f'Integrity: {len(results)} cases checked, nothing found.')
+            f'Integrity: {len(results)} {unit}s checked, nothing found.')
         return
     findings.sort(key=lambda f: f[:3])
     codes = Counter((f[0], f[-1].code) for f in findings)
     table = Table(title='Integrity', show_lines=True)
-    for column in ('case, file', 'severity', 'finding'):
+    for column in (f'{unit}, file', 'severity', 'finding'):
         table.add_column(column, overflow='fold')
     for severity, case_id, file, problem in findings[:SHOWN]:
         style = 'red' if severity == 'error' else 'yellow'
@@ -123,10 +153,10 @@ def _file_of(result: CaseResult, problem, results) -> str:
         return path
 
 
-def print_result(result: ImportResult, console) -> None:
+def print_result(result: ImportResult, console, unit: str = 'case') -> None:
     """Print findings and counts."""
     from rich.table import Table
-    print_problems(result.results, console)
+    print_problems(result.results, console, unit)
     rejected = [r.case_id for r in result.results if r.status == 'rejected']
     imported = result.count('imported')
     text = (f'{imported} imported, {result.count("unchanged")} unchanged, '
@@ -138,32 +168,40 @@ def print_result(result: ImportResult, console) -> None:
     table = Table(title=f'{result.store.name}: {result.store.root}')
     table.add_column('what')
     table.add_column('count', justify='right')
-    for key in ('patients', 'cases', 'labelled_cases', 'slices',
-                'labelled_slices'):
-        table.add_row(key.replace('_', ' '), str(summary[key]))
-    spacing = summary['spacing']
-    table.add_row('spacing z, y, x (mm)', 'unknown' if spacing is None else
-                  ', '.join('-'.join(dict.fromkeys(f'{v:.3g}' for v in limits))
-                            for limits in spacing.values()))
+    for key, value in summary.items():
+        if isinstance(value, int) and key != 'bytes':
+            table.add_row(key.replace('_', ' '), str(value))
+    if 'spacing' in summary:
+        table.add_row('spacing z, y, x (mm)', _spacing(summary['spacing']))
+    if 'size' in summary:
+        table.add_row('pixels', ' x '.join(map(str, summary['size'])))
     table.add_row('size on disk', f'{summary["bytes"] / 1e6:.1f} MB')
     console.print(table)
-    if summary['labelled_cases'] and summary['classes']:
+    if summary[f'labelled_{unit}s'] and summary['classes']:
         table = Table(title='Classes')
-        for column in ('class', 'cases', 'slices', 'voxels'):
+        columns = list(next(iter(summary['classes'].values())))
+        for column in ('class', *columns):
             table.add_column(
                 column, justify='left' if column == 'class' else 'right')
         for name, count in summary['classes'].items():
-            table.add_row(name, *(str(count[k]) for k in
-                                  ('cases', 'slices', 'voxels')))
+            table.add_row(name, *(str(count[key]) for key in columns))
         console.print(table)
 
 
-def print_splits(splits: Sequence[Split], console) -> None:
+def _spacing(spacing: dict | None) -> str:
+    if spacing is None:
+        return 'unknown'
+    return ', '.join('-'.join(dict.fromkeys(f'{v:.3g}' for v in limits))
+                     for limits in spacing.values())
+
+
+def print_splits(splits: Sequence[Split], console,
+                 unit: str = 'case') -> None:
     """Print one line per split: protocol, hash, number of cases."""
     for split in splits:
         sizes = ', '.join(f'{k} {len(v)}' for k, v in split.subsets.items())
         console.print(
-            f'split {split.protocol} (hash {split.hash}): {sizes} cases',
+            f'split {split.protocol} (hash {split.hash}): {sizes} {unit}s',
             highlight=False, soft_wrap=True)
 
 

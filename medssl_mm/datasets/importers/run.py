@@ -1,7 +1,6 @@
 """The import itself: discover, check, write, resume, report."""
 from __future__ import annotations
 
-import dataclasses
 import fcntl
 import hashlib
 import os
@@ -24,7 +23,8 @@ from medssl_mm.datasets.splits import (
     make_kfold,
     save_split,
 )
-from medssl_mm.datasets.store import CaseInfo, SliceStore, StoreWriter
+from medssl_mm.datasets.store import StoreWriter
+from medssl_mm.datasets.store_header import IMAGES
 from medssl_mm.errors import UserError
 
 # Options that the header holds anyway, or that do not change the content.
@@ -51,13 +51,13 @@ class ImportResult:
     """Outcome of an import.
 
     Args:
-        store (SliceStore): The finished store.
+        store (SliceStore | ImageStore): The finished store.
         results (list[CaseResult]): One per case of the source.
         splits (list[Split]): Splits written by :func:`write_splits`.
         notes (list[str]): Warnings about the data set as a whole.
     """
 
-    store: SliceStore
+    store: object
     results: list[CaseResult]
     splits: list[Split] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -89,7 +89,7 @@ def import_dataset(importer: Importer,
                    strict: bool = False,
                    overwrite: bool = False,
                    progress=None) -> ImportResult:
-    """Import a data set into a slice store.
+    """Import a data set into a slice store, or images into an image set.
 
     An interrupted import goes on where it stopped; cases whose sources did
     not change are not read again.
@@ -120,11 +120,9 @@ def import_dataset(importer: Importer,
         if limit < 1:
             raise UserError(f'limit must be at least 1, got {limit}')
         cases = cases[:limit]
-    writer = StoreWriter.create(
-        out, importer.name, importer.modality, importer.units,
-        importer.classes, importer.palette, overwrite=overwrite,
-        import_options={k: _plain(v) for k, v in sorted(options.items())
-                        if k not in _NOT_KEPT})
+    writer = _make_writer(
+        importer, out, {k: _plain(v) for k, v in sorted(options.items())
+                        if k not in _NOT_KEPT}, overwrite)
     with _only_one(writer):
         results = []
         for result in _import_all(importer, cases, writer, jobs):
@@ -132,18 +130,20 @@ def import_dataset(importer: Importer,
             if progress:
                 progress(len(results), len(cases))
         results.sort(key=lambda r: r.case_id)
-        _reject_duplicates(results, writer)
+        _reject_duplicates(importer, results, writer)
         rejected = [r for r in results if r.status == REJECTED]
         if rejected and (strict or len(rejected) == len(results)):
             writer.discard()
-            reason = ('--strict: ' if strict else 'no case is usable: ')
+            reason = ('--strict: ' if strict else
+                      f'no {importer.unit} is usable: ')
             raise ImportFailed(
-                f'{reason}{len(rejected)} of {len(results)} cases are bad, '
+                f'{reason}{len(rejected)} of {len(results)} '
+                f'{importer.unit}s are bad, '
                 f'first {rejected[0].case_id!r} ({rejected[0].source}): '
                 f'{_first_error(rejected[0])} '
                 f'{"Nothing was imported." if strict else ""}'.rstrip(),
                 results)
-        published = set() if overwrite else set(_published(writer.root))
+        published = set(writer.published)
         stale = published & {r.case_id for r in rejected}
         changed = bool(writer.staged or stale or overwrite
                        or not (writer.root / 'dataset.json').is_file())
@@ -151,15 +151,15 @@ def import_dataset(importer: Importer,
             store = writer.finish(remove=stale)
         else:
             writer.discard()
-            store = SliceStore(writer.root)
+            store = writer.open()
     notes = list(importer.notes)
     if limit is None:
         gone = sorted(published - {r.case_id for r in results})
         if gone:
             notes.append(
-                f'{len(gone)} case(s) of the store are no longer in the '
-                f'source and were kept, e.g. {gone[0]!r}; --overwrite drops '
-                'them')
+                f'{len(gone)} {importer.unit}(s) of the store are no longer '
+                f'in the source and were kept, e.g. {gone[0]!r}; --overwrite '
+                'drops them')
     return ImportResult(store, results, notes=notes)
 
 
@@ -168,7 +168,8 @@ def write_splits(importer: Importer,
                  holdout: float | None = None,
                  val: float = 0.0,
                  folds: int | None = None,
-                 seed: int = 0) -> None:
+                 seed: int = 0,
+                 stratified: bool = False) -> None:
     """Write the splits that the data set ships and those asked for.
 
     Splits are drawn over the labelled cases, if there are any; the
@@ -184,14 +185,23 @@ def write_splits(importer: Importer,
         folds (int, optional): Number of folds of k-fold splits. Defaults to
             None.
         seed (int): Seed of the draw. Defaults to 0.
+        stratified (bool): Draw those asked for in proportion by the rarest
+            class of each patient; image sets only. Defaults to False.
 
     Raises:
         UserError: Shares out of range, too few patients, or a leak.
     """
     if val and holdout is None:
         raise UserError('--val needs --holdout')
+    if stratified and importer.kind != IMAGES:
+        raise UserError(
+            f'--stratified goes by the class of an image; {importer.name!r} '
+            'has volumes')
+    if stratified and holdout is None and folds is None:
+        raise UserError('--stratified needs --holdout or --folds')
     store, name = result.store, result.store.name
-    infos = [store.case(c) for c in store.case_ids]
+    infos = list(store.infos())
+    classes_of = store.classes_of if stratified else None
     patient_of = {i.case_id: i.patient_id for i in infos}
     labelled = [i.case_id for i in infos if i.labelled] or list(patient_of)
     importer.notes = []
@@ -200,11 +210,11 @@ def write_splits(importer: Importer,
     if holdout is not None:
         _write(result, [make_holdout(
             labelled, patient_of, name, holdout, val, seed,
-            pretrain_ids=patient_of)], patient_of)
+            pretrain_ids=patient_of, classes_of=classes_of)], patient_of)
     if folds is not None:
         _write(result, make_kfold(
             labelled, patient_of, name, folds, seed,
-            pretrain_ids=patient_of), patient_of)
+            pretrain_ids=patient_of, classes_of=classes_of), patient_of)
 
 
 def _write(result, splits, patient_of) -> None:
@@ -245,9 +255,16 @@ def _plain(value):
     return str(value)
 
 
-def _published(root: Path) -> list[str]:
-    from medssl_mm.datasets.case_info import complete_cases
-    return complete_cases(root / 'cases')
+def _make_writer(importer, out, import_options, overwrite):
+    if importer.kind == IMAGES:
+        from medssl_mm.datasets.image_store_writer import ImageStoreWriter
+        return ImageStoreWriter.create(
+            out, importer.name, importer.task, importer.classes,
+            importer.channels, (importer.size, importer.size),
+            import_options, overwrite)
+    return StoreWriter.create(
+        out, importer.name, importer.modality, importer.units,
+        importer.classes, importer.palette, import_options, overwrite)
 
 
 def _first_error(result: CaseResult) -> str:
@@ -256,7 +273,7 @@ def _first_error(result: CaseResult) -> str:
 
 
 @contextmanager
-def _only_one(writer: StoreWriter):
+def _only_one(writer):
     """Hold a lock, so that two imports never write one store."""
     path = writer.staging / 'lock'
     with open(path, 'w') as file:
@@ -280,14 +297,21 @@ def _import_all(importer, cases, writer, jobs):
             yield function(*args, **kwargs)
         return
     parallel = joblib.Parallel(
-        n_jobs=jobs, return_as='generator_unordered', batch_size=1,
+        n_jobs=jobs, return_as='generator_unordered',
+        # Volumes are few and heavy, images many and light.
+        batch_size='auto' if importer.kind == IMAGES else 1,
         pre_dispatch='2*n_jobs')
     yield from parallel(tasks)
 
 
-def import_case(importer: Importer, case: SourceCase,
-                writer: StoreWriter) -> CaseResult:
-    """Load, check and stage one case, unless it is there unchanged."""
+def import_case(importer: Importer, case: SourceCase, writer) -> CaseResult:
+    """Load, check and stage one case, unless it is there unchanged.
+
+    Args:
+        importer (Importer): Knows the source format.
+        case (SourceCase): The volume or image.
+        writer (StoreWriter | ImageStoreWriter): Of the store.
+    """
     previous = writer.read_case(case.case_id)
     result = CaseResult(case.case_id, case.patient_id, case.image, case.label,
                         REJECTED)
@@ -296,7 +320,7 @@ def import_case(importer: Importer, case: SourceCase,
         stat = tuple(_stat(f) for f in (*image_files, *label_files))
         same_case = previous is not None and \
             previous.patient_id == case.patient_id and \
-            previous.labelled == (case.label is not None or bool(label_files))
+            importer.same_label(previous, case, label_files)
         if same_case and previous.source_stat == stat:
             return _unchanged(result, previous)
         digests = dict(
@@ -305,9 +329,7 @@ def import_case(importer: Importer, case: SourceCase,
         if same_case and digests == dict(
                 source_sha256=previous.source_sha256,
                 label_sha256=previous.label_sha256):
-            previous = dataclasses.replace(
-                previous, source_stat=stat, source_file=case.image,
-                label_source_file=case.label)
+            previous = previous.moved(case.image, case.label, stat)
             writer.refresh_case(previous)
             return _unchanged(result, previous)
         loaded = importer.load(case)
@@ -318,10 +340,23 @@ def import_case(importer: Importer, case: SourceCase,
         result.problems.append(integrity.error(
             'unreadable', f'{case.image}: {type(error).__name__}: {error}'))
         return result
-    image, label, result.problems = integrity.check_case(
-        loaded, importer.units, importer.classes)
-    if any(p.severity == base.ERROR for p in result.problems):
+    store = _store_image if importer.kind == IMAGES else _store_volume
+    info, result.problems = store(importer, case, loaded, writer, stat,
+                                  digests)
+    if info is None:
         return result
+    result.status = IMPORTED
+    result.content_sha256 = info.content_sha256
+    result.labelled = info.labelled
+    return result
+
+
+def _store_volume(importer, case, loaded, writer, stat, digests):
+    """Check and stage a volume; without CaseInfo when it is unusable."""
+    image, label, problems = integrity.check_case(
+        loaded, importer.units, importer.classes)
+    if any(p.severity == base.ERROR for p in problems):
+        return None, problems
     info = writer.add_case(
         case.case_id,
         image,
@@ -336,15 +371,30 @@ def import_case(importer: Importer, case: SourceCase,
         source_file=case.image,
         label_source_file=case.label,
         source_stat=stat,
-        warnings=[(p.code, p.message) for p in result.problems],
+        warnings=[(p.code, p.message) for p in problems],
         **digests)
-    result.status = IMPORTED
-    result.content_sha256 = info.content_sha256
-    result.labelled = info.labelled
-    return result
+    return info, problems
 
 
-def _unchanged(result: CaseResult, info: CaseInfo) -> CaseResult:
+def _store_image(importer, case, loaded, writer, stat, digests):
+    """Check and stage an image; without ImageInfo when it is unusable."""
+    problems = [*loaded.problems,
+                *integrity.check_picture(loaded.image, importer.blank_allowed)]
+    if any(p.severity == base.ERROR for p in problems):
+        return None, problems
+    info = writer.add_case(
+        case.case_id,
+        loaded.image,
+        case.extra['label'],
+        patient_id=case.patient_id,
+        source_file=case.image,
+        source_sha256=digests['source_sha256'],
+        source_stat=stat,
+        warnings=[(p.code, p.message) for p in problems])
+    return info, problems
+
+
+def _unchanged(result: CaseResult, info) -> CaseResult:
     result.status = UNCHANGED
     result.problems = [
         integrity.warning(code, message) for code, message in info.warnings]
@@ -381,12 +431,18 @@ def _digest_of(file) -> str:  # Python 3.10 has no hashlib.file_digest
     return digest.hexdigest()
 
 
-def _reject_duplicates(results: list[CaseResult],
-                       writer: StoreWriter) -> None:
+def _reject_duplicates(importer, results: list[CaseResult], writer) -> None:
     usable = {r.case_id: r for r in results if r.status != REJECTED}
     copies = integrity.find_duplicates(usable.values())
     for case_id, original in copies.items():
         result = usable[case_id]
+        if importer.kind == IMAGES and (
+                result.patient_id == usable[original].patient_id):
+            # No leak, and a published count stays as it is.
+            result.problems.append(integrity.warning(
+                'duplicate', f'pixels equal those of image {original!r} of '
+                'the same patient.'))
+            continue
         result.status = REJECTED
         result.problems.append(integrity.duplicate_problem(original))
         writer.drop_staged(case_id)

@@ -1,4 +1,4 @@
-"""Transforms of grey slices; all random ones draw from results['rng']."""
+"""Transforms of slices and images; all draw from results['rng'] alone."""
 
 from medssl_mm.datasets.transforms.geometry import (
     RandomSliceCrop,
@@ -23,13 +23,18 @@ from medssl_mm.datasets.transforms.loading import (
     LoadSlice,
     LoadSliceLabel,
 )
-from medssl_mm.datasets.transforms.packing import PackSlice, PackViews
-from medssl_mm.datasets.transforms.views import SliceViews
+from medssl_mm.datasets.transforms.packing import (
+    PackImage,
+    PackSlice,
+    PackViews,
+)
+from medssl_mm.datasets.transforms.torchvision_steps import TorchvisionSteps
+from medssl_mm.datasets.transforms.views import ImageViews, SliceViews
 
 __all__ = [
-    'BlurJitter', 'CTWindow', 'EraseJitter', 'GammaJitter', 'IntensityJitter',
-    'LoadGreyImage', 'LoadSlice', 'LoadSliceLabel', 'NoiseJitter',
-    'PackSlice', 'PackViews', 'PercentileNormalize', 'RandomSliceCrop',
-    'ResizeSlice', 'ShiftScale', 'SliceViews', 'ViewGeometry',
-    'ZScoreNormalize'
+    'BlurJitter', 'CTWindow', 'EraseJitter', 'GammaJitter', 'ImageViews',
+    'IntensityJitter', 'LoadGreyImage', 'LoadSlice', 'LoadSliceLabel',
+    'NoiseJitter', 'PackImage', 'PackSlice', 'PackViews',
+    'PercentileNormalize', 'RandomSliceCrop', 'ResizeSlice', 'ShiftScale',
+    'SliceViews', 'TorchvisionSteps', 'ViewGeometry', 'ZScoreNormalize'
 ]

@@ -96,14 +96,24 @@ def get_rng(results: dict, owner: str) -> np.random.Generator:
     return rng
 
 
-def as_float_image(image: np.ndarray, owner: str) -> np.ndarray:
-    """Return a grey image as float32, without a copy where it is already.
+def as_float_image(image: np.ndarray, owner: str,
+                   colour: bool = False) -> np.ndarray:
+    """Return an image as float32, without a copy where it is already.
+
+    Args:
+        image: Grey ``(H, W)``, or RGB ``(H, W, 3)`` where allowed.
+        owner: Class that asks, for the message.
+        colour: Whether RGB is allowed.
 
     Raises:
-        ValueError: When the image does not have the shape ``(H, W)``.
+        ValueError: When the image has another shape.
     """
+    if colour and image.ndim == 3 and image.shape[2] == 3:
+        return image.astype(np.float32, copy=False)
     if image.ndim != 2:
+        wanted = ('a grey (H, W) or an RGB (H, W, 3) image' if colour else
+                  'one grey slice (H, W)')
         raise ValueError(
-            f'{owner}: img must be one grey slice (H, W), got shape '
-            f'{image.shape}; transforms stay grey until the packing step.')
+            f'{owner}: img must be {wanted}, got shape {image.shape}'
+            f'{"." if colour else "; this step works on grey values only."}')
     return image.astype(np.float32, copy=False)

@@ -39,7 +39,7 @@ class ViewGeometry(dict):
 
 
 def _fill_value(image: np.ndarray, pad_value: float | str) -> float:
-    return cv2.minMaxLoc(image)[0] if pad_value == 'minimum' else pad_value
+    return float(image.min()) if pad_value == 'minimum' else pad_value
 
 
 def _check_pad_value(owner: str, pad_value: float | str) -> float | str:
@@ -59,11 +59,11 @@ def warp_view(image: np.ndarray, geometry: dict,
     first averaged over whole blocks of source pixels.
 
     Args:
-        image: Source slice ``(H, W)`` float32.
+        image: Source slice ``(H, W)``, or RGB ``(H, W, 3)``, float32.
         geometry: See :class:`ViewGeometry`.
-        pad_value: Grey value outside the slice, for turned views.
+        pad_value: Value outside the slice, for turned views.
 
-    Shape: returns ``view_shape`` float32.
+    Shape: returns ``view_shape`` (and the 3 of RGB) float32.
     """
     matrix = geometry['matrix']
     height, width = geometry['view_shape']
@@ -93,7 +93,7 @@ def warp_view(image: np.ndarray, geometry: dict,
         matrix, (width, height),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=border,
-        borderValue=pad_value)
+        borderValue=(pad_value, ) * 4)
 
 
 def warp_label(label: np.ndarray, geometry: dict,
@@ -134,7 +134,8 @@ class RandomSliceCrop(BaseTransform):
     The box has a random share of the slice's area and a random aspect ratio
     and lies anywhere in the slice; its position is not rounded to pixels.
 
-    Required Keys: img, rng. Modified Keys: img (float32), img_shape; every
+    Required Keys: img (grey or RGB), rng. Modified Keys: img (float32),
+    img_shape; every
     label map named in seg_fields is cropped alike (nearest pixel). Added
     Keys: geometry (:class:`ViewGeometry`).
 
@@ -216,17 +217,17 @@ class RandomSliceCrop(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Draw a view and cut it from image and labels."""
-        image = as_float_image(results['img'], 'RandomSliceCrop')
-        geometry = self.sample(image.shape,
+        image = as_float_image(results['img'], 'RandomSliceCrop', colour=True)
+        geometry = self.sample(image.shape[:2],
                                get_rng(results, 'RandomSliceCrop'))
         results['img'] = self.apply(image, geometry)
         results['img_shape'] = self.size
         results['geometry'] = geometry
         for key in results.get('seg_fields', ()):
-            if results[key].shape != image.shape:
+            if results[key].shape != image.shape[:2]:
                 raise ValueError(
                     f'RandomSliceCrop: {key} has shape {results[key].shape} '
-                    f'but img {image.shape} in {results.get("img_path")}; '
+                    f'but img {image.shape[:2]} in {results.get("img_path")}; '
                     'crop before anything that resizes only one of them.')
             results[key] = warp_label(results[key], geometry,
                                       self.seg_pad_value)
@@ -247,8 +248,9 @@ class ResizeSlice(BaseTransform):
     original grid (padding cut off, then resized to ori_shape), so metrics
     are taken there. Load the label after this step.
 
-    Required Keys: img. Modified Keys: img (float32), img_shape. Added Keys:
-    img_padding_size ([left, right, top, bottom] in pixels).
+    Required Keys: img (grey or RGB). Modified Keys: img (float32),
+    img_shape. Added Keys: img_padding_size ([left, right, top, bottom] in
+    pixels).
 
     Args:
         size (int | tuple[int, int]): Result in pixels, (height, width).
@@ -276,8 +278,8 @@ class ResizeSlice(BaseTransform):
                 'ResizeSlice: the label is already loaded and would no '
                 'longer fit the image; put LoadSliceLabel after ResizeSlice '
                 '(evaluation), or use RandomSliceCrop (training).')
-        image = as_float_image(results['img'], 'ResizeSlice')
-        height, width = image.shape
+        image = as_float_image(results['img'], 'ResizeSlice', colour=True)
+        height, width = image.shape[:2]
         new_height, new_width = self.size
         if self.keep_aspect:
             factor = min(new_height / height, new_width / width)
@@ -292,7 +294,7 @@ class ResizeSlice(BaseTransform):
         if right or bottom:
             image = cv2.copyMakeBorder(
                 image, 0, bottom, 0, right, cv2.BORDER_CONSTANT,
-                value=_fill_value(image, self.pad_value))
+                value=(_fill_value(image, self.pad_value), ) * 4)
         results['img'] = image
         results['img_shape'] = self.size
         results['img_padding_size'] = [0, right, 0, bottom]

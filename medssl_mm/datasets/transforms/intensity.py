@@ -1,8 +1,8 @@
 """Normalisation of grey values: windows, percentiles, z-scores.
 
-Each takes ``results['img']`` of shape ``(H, W)`` and leaves it float32. A
-constant slice stays constant: nothing divides by a slice's own range without
-a guard.
+Each takes ``results['img']`` of shape ``(H, W)`` (ShiftScale RGB as well) and
+leaves it float32. A constant slice stays constant: nothing divides by a
+slice's own range without a guard.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ class ZScoreNormalize(BaseTransform):
 class ShiftScale(BaseTransform):
     """Subtract a fixed mean and divide by a fixed standard deviation.
 
-    Required Keys: img. Modified Keys: img (float32).
+    Required Keys: img (grey or RGB). Modified Keys: img (float32).
 
     Args:
         mean (float): Subtracted, in the unit of the image.
@@ -204,7 +204,7 @@ class ShiftScale(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Apply shift and scale."""
-        image = as_float_image(results['img'], 'ShiftScale')
+        image = as_float_image(results['img'], 'ShiftScale', colour=True)
         image = image - np.float32(self.mean)
         image *= np.float32(1.0 / self.std)
         results['img'] = image

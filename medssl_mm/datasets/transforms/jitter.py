@@ -1,7 +1,8 @@
 """Random grey-value changes: contrast, gamma, blur, noise, erased parts.
 
-Each takes ``results['img']`` of shape ``(H, W)``, leaves it float32, and
-draws from ``results['rng']`` alone. A constant slice never fails.
+Each takes ``results['img']`` of shape ``(H, W)`` (BlurJitter RGB as well),
+leaves it float32, and draws from ``results['rng']`` alone. A constant slice
+never fails.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ class GammaJitter(BaseTransform):
 class BlurJitter(BaseTransform):
     """Blur by a Gaussian of random width.
 
-    Required Keys: img, rng. Modified Keys: img (float32).
+    Required Keys: img (grey or RGB), rng. Modified Keys: img (float32).
 
     Args:
         sigma (tuple[float, float]): Smallest and largest standard deviation
@@ -168,7 +169,7 @@ class BlurJitter(BaseTransform):
         chance, position = rng.random(2)
         if chance >= self.prob:
             return results
-        image = as_float_image(results['img'], 'BlurJitter')
+        image = as_float_image(results['img'], 'BlurJitter', colour=True)
         sigma = self.sigma[0] + position * (self.sigma[1] - self.sigma[0])
         side = 2 * math.ceil(3 * sigma) + 1
         results['img'] = cv2.GaussianBlur(

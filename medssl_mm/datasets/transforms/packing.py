@@ -11,8 +11,10 @@ from mmengine.structures import BaseDataElement, PixelData
 
 from medssl_mm.registry import TRANSFORMS
 
-IDENTITY_KEYS = ('sample_idx', 'case_id', 'patient_id', 'slice_index',
-                 'img_path', 'ori_shape', 'img_shape')
+IDENTITY_KEYS = ('sample_idx', 'case_id', 'image_id', 'patient_id',
+                 'slice_index', 'img_path', 'ori_shape', 'img_shape')
+CLASSIFICATION_KEYS = ('sample_idx', 'image_id', 'patient_id', 'img_path',
+                       'ori_shape', 'img_shape', 'protocol', 'split_hash')
 SEGMENTATION_KEYS = (*IDENTITY_KEYS, 'spacing', 'store_root',
                      'img_padding_size', 'protocol', 'split_hash')
 
@@ -26,6 +28,17 @@ def _to_tensor(image: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(image)[None]
 
 
+def _any_to_tensor(image: np.ndarray) -> torch.Tensor:
+    """Turn ``(H, W)`` or ``(H, W, 3)`` into a float ``(C, H, W)`` tensor."""
+    if image.ndim != 3:
+        return _to_tensor(image)
+    if image.shape[2] != 3:
+        raise ValueError('img must be grey (H, W) or RGB (H, W, 3) at '
+                         f'packing, got shape {image.shape}.')
+    return torch.from_numpy(np.ascontiguousarray(
+        image.transpose(2, 0, 1), dtype=np.float32))
+
+
 def _set_meta(sample: BaseDataElement, results: dict,
               keys: Sequence[str]) -> None:
     # set_metainfo would deep-copy every value.
@@ -36,15 +49,16 @@ def _set_meta(sample: BaseDataElement, results: dict,
 
 @TRANSFORMS.register_module()
 class PackViews(BaseTransform):
-    """Pack the views of a slice for a self-supervised algorithm.
+    """Pack the views of a slice or image for a self-supervised algorithm.
 
     Required Keys: img (list of views, or one image). Added Keys: inputs
-    (list of ``(1, H, W)`` float32 tensors), data_samples (an mmengine data
-    element whose metainfo holds view_geometry and the meta keys).
+    (list of ``(1, H, W)`` or, for RGB, ``(3, H, W)`` float32 tensors),
+    data_samples (an mmengine data element whose metainfo holds view_geometry
+    and the meta keys).
 
     Args:
         meta_keys (tuple[str]): Keys kept where present. Defaults to
-            sample_idx, case_id, patient_id, slice_index, img_path,
+            sample_idx, case_id, image_id, patient_id, slice_index, img_path,
             ori_shape, img_shape.
     """
 
@@ -59,7 +73,7 @@ class PackViews(BaseTransform):
         sample = BaseDataElement()
         _set_meta(sample, results, (*self.meta_keys, 'view_geometry'))
         return dict(
-            inputs=[_to_tensor(image) for image in images],
+            inputs=[_any_to_tensor(image) for image in images],
             data_samples=sample)
 
     def __repr__(self) -> str:
@@ -77,7 +91,7 @@ class PackSlice(BaseTransform):
 
     Args:
         meta_keys (tuple[str]): Keys kept where present. Defaults to
-            sample_idx, case_id, patient_id, slice_index, img_path,
+            sample_idx, case_id, image_id, patient_id, slice_index, img_path,
             ori_shape, img_shape, spacing, store_root, img_padding_size,
             protocol, split_hash.
     """
@@ -98,3 +112,43 @@ class PackSlice(BaseTransform):
 
     def __repr__(self) -> str:
         return f'PackSlice(meta_keys={self.meta_keys})'
+
+
+@TRANSFORMS.register_module()
+class PackImage(BaseTransform):
+    """Pack an image, and its label where it is known, for mmpretrain.
+
+    For several labels at once gt_score is set besides gt_label: from an
+    image without any finding mmpretrain could not tell the number of
+    classes.
+
+    Required Keys: img; gt_label and gt_score as
+    :class:`~medssl_mm.datasets.classification.ClassificationImages` sets
+    them. Added Keys: inputs (``(1, H, W)`` or, for RGB, ``(3, H, W)``
+    float32 tensor), data_samples (mmpretrain's DataSample).
+
+    Args:
+        meta_keys (tuple[str]): Keys kept where present. Defaults to
+            sample_idx, image_id, patient_id, img_path, ori_shape,
+            img_shape, protocol, split_hash.
+    """
+
+    def __init__(self,
+                 meta_keys: Sequence[str] = CLASSIFICATION_KEYS) -> None:
+        self.meta_keys = tuple(meta_keys)
+
+    def transform(self, results: dict) -> dict:
+        """Pack the image."""
+        # Imported here: pretraining must not pay for mmpretrain.
+        from mmpretrain.structures import DataSample
+        sample = DataSample()
+        if results.get('gt_label') is not None:
+            sample.set_gt_label(results['gt_label'])
+        if results.get('gt_score') is not None:
+            sample.set_gt_score(results['gt_score'])
+        _set_meta(sample, results, self.meta_keys)
+        return dict(
+            inputs=_any_to_tensor(results['img']), data_samples=sample)
+
+    def __repr__(self) -> str:
+        return f'PackImage(meta_keys={self.meta_keys})'

@@ -1,4 +1,4 @@
-"""Several augmented views of one slice."""
+"""Several augmented views of one slice or image."""
 
 from __future__ import annotations
 
@@ -28,11 +28,32 @@ def overlap_share(box_a: tuple, box_b: tuple) -> float:
     return width * height / min(areas)
 
 
+def _check_views(owner: str, num_views: int) -> int:
+    if not isinstance(num_views, int) or num_views < 1:
+        raise ValueError(f'{owner}: num_views must be an int of at least 1, '
+                         f'got {num_views!r}.')
+    return num_views
+
+
+def _pipelines(owner: str, transforms: list, num_views: int) -> list[Compose]:
+    """One pipeline per view, from one list of steps or one list per view."""
+    transforms = list(transforms)
+    if not any(isinstance(step, (list, tuple)) for step in transforms):
+        transforms = [transforms] * num_views
+    elif len(transforms) != num_views or not all(
+            isinstance(steps, (list, tuple)) for steps in transforms):
+        raise ValueError(
+            f'{owner}: transforms must be one list of steps, or one list per '
+            f'view ({num_views}), got {len(transforms)} entries.')
+    return [Compose(list(steps)) for steps in transforms]
+
+
 @TRANSFORMS.register_module()
 class SliceViews(BaseTransform):
     """Cut several views from one slice and augment each on its own.
 
-    Required Keys: img, rng. Modified Keys: img (list of float32 views),
+    Required Keys: img (grey or RGB), rng. Modified Keys: img (list of float32
+    views),
     img_shape. Added Keys: view_geometry (list of
     :class:`~.geometry.ViewGeometry`, one per view).
 
@@ -59,25 +80,13 @@ class SliceViews(BaseTransform):
                  num_views: int = 2,
                  shared_crop: bool = False,
                  min_overlap: float = 0.0) -> None:
-        if not isinstance(num_views, int) or num_views < 1:
-            raise ValueError('SliceViews: num_views must be an int of at '
-                             f'least 1, got {num_views!r}.')
+        self.num_views = _check_views('SliceViews', num_views)
         self.crop = TRANSFORMS.build(crop) if isinstance(crop, dict) else crop
         if not isinstance(self.crop, RandomSliceCrop):
             raise TypeError(
                 'SliceViews: crop must be a medssl_mm.RandomSliceCrop, which '
                 f'keeps the geometry of a view, got {crop!r}.')
-        transforms = list(transforms)
-        if not any(isinstance(step, (list, tuple)) for step in transforms):
-            transforms = [transforms] * num_views
-        elif len(transforms) != num_views or not all(
-                isinstance(steps, (list, tuple)) for steps in transforms):
-            raise ValueError(
-                'SliceViews: transforms must be one list of steps, or one '
-                f'list per view ({num_views}), got {len(transforms)} '
-                'entries.')
-        self.pipelines = [Compose(list(steps)) for steps in transforms]
-        self.num_views = num_views
+        self.pipelines = _pipelines('SliceViews', transforms, num_views)
         self.shared_crop = bool(shared_crop)
         self.min_overlap = check_number('SliceViews', 'min_overlap',
                                         min_overlap, 0.0, 1.0)
@@ -101,8 +110,8 @@ class SliceViews(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Make the views."""
-        image = as_float_image(results['img'], 'SliceViews')
-        views = self._sample_geometry(image.shape,
+        image = as_float_image(results['img'], 'SliceViews', colour=True)
+        views = self._sample_geometry(image.shape[:2],
                                       get_rng(results, 'SliceViews'))
         images, cut = [], None
         for geometry, pipeline in zip(views, self.pipelines):
@@ -120,4 +129,39 @@ class SliceViews(BaseTransform):
         return (f'SliceViews(crop={self.crop}, num_views={self.num_views}, '
                 f'shared_crop={self.shared_crop}, '
                 f'min_overlap={self.min_overlap}, '
+                f'pipelines={self.pipelines})')
+
+
+@TRANSFORMS.register_module()
+class ImageViews(BaseTransform):
+    """Augment one image several times, each time anew.
+
+    Unlike :class:`SliceViews` it cuts nothing itself and keeps no geometry,
+    so it serves steps that know none.
+
+    Required Keys: img, rng. Modified Keys: img (list of views), img_shape
+    (of the first view).
+
+    Args:
+        transforms (list): Steps of every view; or one list of steps per
+            view, for methods with unlike views.
+        num_views (int): Number of views. Defaults to 2.
+    """
+
+    def __init__(self, transforms: list, num_views: int = 2) -> None:
+        self.num_views = _check_views('ImageViews', num_views)
+        self.pipelines = _pipelines('ImageViews', transforms, num_views)
+
+    def transform(self, results: dict) -> dict:
+        """Make the views."""
+        views = []
+        for pipeline in self.pipelines:
+            view = dict(results, img=results['img'].copy())
+            views.append(pipeline(view))
+        results['img'] = [view['img'] for view in views]
+        results['img_shape'] = tuple(results['img'][0].shape[:2])
+        return results
+
+    def __repr__(self) -> str:
+        return (f'ImageViews(num_views={self.num_views}, '
                 f'pipelines={self.pipelines})')

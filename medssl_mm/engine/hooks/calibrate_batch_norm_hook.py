@@ -48,45 +48,85 @@ class CalibrateBatchNormHook(Hook):
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
         backbone = model.get_submodule(self.module)
-        norms = [m for m in backbone.modules() if isinstance(m, _BatchNorm)]
-        norms = [norm for norm in norms if norm.track_running_stats]
+        loader = runner.train_dataloader
+        batches = calibration_batches(
+            loader.dataset,
+            loader.batch_size or loader.batch_sampler.batch_size,
+            self.num_batches,
+            self.seed,
+            num_workers=loader.num_workers,
+            collate_fn=loader.collate_fn,
+            worker_init_fn=loader.worker_init_fn,
+        )
+        norms = calibrate_batch_norm(model, backbone, batches)
         if not norms:
             raise ValueError(
                 f'CalibrateBatchNormHook found no batch normalisation with '
                 f'running statistics in "{self.module}"; remove the hook from '
                 'the config'
             )
-        before = random_state()
-        batches = self._batches(runner.train_dataloader)
-        with _cumulative_mode(model, norms), torch.no_grad():
-            for batch in batches:
-                inputs = model.data_preprocessor(batch, True)['inputs']
-                if isinstance(inputs, (list, tuple)):
-                    inputs = inputs[0]
-                backbone(inputs)
-        set_random_state(before)
         runner.logger.info(
-            f'Running statistics of {len(norms)} batch normalisation layers '
+            f'Running statistics of {norms} batch normalisation layers '
             f'in "{self.module}" set from {len(batches)} training batches.'
         )
 
-    def _batches(self, loader):
-        """Load from the data set directly: the sampler keeps its place."""
-        dataset = loader.dataset
-        size = loader.batch_size or loader.batch_sampler.batch_size
-        size = min(size, len(dataset))
-        count = min(self.num_batches, len(dataset) // size)
-        order = np.random.default_rng(self.seed).permutation(len(dataset))
-        return DataLoader(
-            dataset,
-            batch_sampler=[
-                order[i * size : (i + 1) * size].tolist() for i in range(count)
-            ],
-            num_workers=min(loader.num_workers, count),
-            collate_fn=loader.collate_fn,
-            worker_init_fn=loader.worker_init_fn,
-            generator=torch.Generator().manual_seed(self.seed),
-        )
+
+def calibrate_batch_norm(model, backbone, batches):
+    """Set running statistics to their mean over batches.
+
+    Weights, modes and random generators stay as they are.
+
+    Args:
+        model (nn.Module): Has a ``data_preprocessor``.
+        backbone (nn.Module): Part of the model that is calibrated.
+        batches (Iterable): As the data preprocessor takes them.
+
+    Returns:
+        int: Number of layers; 0 when there is none to calibrate.
+    """
+    norms = [m for m in backbone.modules() if isinstance(m, _BatchNorm)]
+    norms = [norm for norm in norms if norm.track_running_stats]
+    if not norms:
+        return 0
+    before = random_state()
+    with _cumulative_mode(model, norms), torch.no_grad():
+        for batch in batches:
+            inputs = model.data_preprocessor(batch, True)['inputs']
+            if isinstance(inputs, (list, tuple)):
+                inputs = inputs[0]
+            backbone(inputs)
+    set_random_state(before)
+    return len(norms)
+
+
+def calibration_batches(
+    dataset, batch_size, num_batches, seed=0, num_workers=0, **options
+):
+    """Return a loader of some full batches, drawn without replacement.
+
+    It loads from the data set directly: the sampler of a training keeps its
+    place.
+
+    Args:
+        dataset (Dataset): The data set.
+        batch_size (int): Samples in a batch, at most the whole data set.
+        num_batches (int): Largest number of batches.
+        seed (int): Chooses the samples. Defaults to 0.
+        num_workers (int): Processes that load. Defaults to 0.
+        **options: Further arguments of the loader.
+    """
+    size = min(batch_size, len(dataset))
+    count = min(num_batches, len(dataset) // size)
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    return DataLoader(
+        dataset,
+        batch_sampler=[
+            order[i * size : (i + 1) * size].tolist() for i in range(count)
+        ],
+        num_workers=min(num_workers, count),
+        generator=torch.Generator().manual_seed(seed),
+        **options,
+    )
 
 
 @contextmanager

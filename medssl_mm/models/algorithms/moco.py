@@ -3,6 +3,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from medssl_mm.functional.contrastive import unit_rows
@@ -12,6 +13,7 @@ from medssl_mm.functional.distributed import (
     shared_permutation,
     world_size,
 )
+from medssl_mm.functional.features import evaluation_mode
 from medssl_mm.models.utils import ForeachEMA, KeyQueue, hoist_state
 from medssl_mm.registry import MODELS
 
@@ -98,7 +100,42 @@ class MultiLevelMoCo(BaseAlgorithm):
         # changed are copied, too.
         self.encoder_k.update_parameters(self._followed())
         key_maps, key = self._encode_keys(images[1])
-        query, key = unit_rows(query), unit_rows(key)
+        key = unit_rows(key)
+        logs = self._terms(query_maps, unit_rows(query), key_maps, key,
+                           images, data_samples)
+        self.key_queue.enqueue(key)
+        keys_seen = self.encoder_k.steps * (len(key) * world_size())
+        logs['queue_fill'] = (keys_seen /
+                              self.key_queue.queue_len).clamp(max=1)
+        return logs
+
+    @torch.no_grad()
+    def predict(self, inputs: Sequence[Tensor], data_samples: Sequence = (),
+                **kwargs) -> list[BaseDataElement]:
+        """Compute the loss terms of held-out images, for a validation loop.
+
+        The keys of the queue are the negatives. Nothing changes: the key
+        encoder stays, its keys are not queued, and normalisation uses the
+        running statistics.
+
+        Shape: two views ``(N, C, H, W)``. Returns one element whose ``loss``
+            holds the scalars, as the host's loops take them.
+        """
+        images = self.views(inputs)
+        with evaluation_mode(self):
+            query_maps, query = self.encode(
+                self.backbone, self.neck, images[0], self.decorrelation)
+            backbone, neck, decorrelation = self._key_parts()
+            key_maps, key = self.encode(
+                backbone, neck, images[1], decorrelation)
+            logs = self._terms(query_maps, unit_rows(query), key_maps,
+                               unit_rows(key), images, data_samples)
+        return [BaseDataElement(loss=logs)]
+
+    def _terms(self, query_maps: dict[int, Tensor], query: Tensor,
+               key_maps: dict[int, Tensor], key: Tensor,
+               images: tuple[Tensor, Tensor],
+               data_samples: Sequence) -> dict[str, Tensor]:
         loss, top1 = self.head(query, key, self.key_queue.rows)
         logs = dict(loss_contrastive=loss)
         if self.multi_level_head is not None:
@@ -106,19 +143,10 @@ class MultiLevelMoCo(BaseAlgorithm):
                 self.multi_level_head(
                     query_maps, key_maps, self.encoder_k.module[-1], images,
                     data_samples))
-        self.key_queue.enqueue(key)
-        logs.update(self._log_values(loss, top1, len(query)))
+        logs['chance_level'] = torch.full_like(
+            loss.detach(), math.log(self.key_queue.queue_len + 1))
+        logs['contrastive_top1'] = top1
         return logs
-
-    def _log_values(self, loss: Tensor, top1: Tensor,
-                    batch_size: int) -> dict[str, Tensor]:
-        queue_len = self.key_queue.queue_len
-        keys_seen = self.encoder_k.steps * (batch_size * world_size())
-        return dict(
-            chance_level=torch.full_like(
-                loss.detach(), math.log(queue_len + 1)),
-            queue_fill=(keys_seen / queue_len).clamp(max=1),
-            contrastive_top1=top1)
 
     @torch.no_grad()
     def _encode_keys(self,

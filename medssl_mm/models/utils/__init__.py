@@ -1,5 +1,6 @@
-"""Parts of the momentum methods."""
+"""Parts of the momentum methods, and backbones that are not trained."""
 from .ema import ForeachEMA
+from .frozen_backbone import FrozenBackbone
 from .key_queue import KeyQueue, hoist_state
 
-__all__ = ['ForeachEMA', 'KeyQueue', 'hoist_state']
+__all__ = ['ForeachEMA', 'FrozenBackbone', 'KeyQueue', 'hoist_state']

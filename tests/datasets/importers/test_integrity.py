@@ -11,6 +11,7 @@ from medssl_mm.datasets.importers.integrity import (
     check_geometry,
     check_image,
     check_label,
+    check_picture,
     find_duplicates,
 )
 
@@ -163,3 +164,24 @@ def test_duplicates_keep_the_labelled_one():
              for i, labelled, d in [('a', False, 'x'), ('b', True, 'x'),
                                     ('c', True, 'y'), ('d', True, 'x')]]
     assert find_duplicates(cases) == {'a': 'b', 'd': 'b'}
+
+
+@pytest.mark.parametrize('shape', [(9, 8), (9, 8, 3)])
+def test_pictures_of_one_colour(shape):
+    picture = np.full(shape, 7, np.uint8)
+    problem, = check_picture(picture, False)
+    assert (problem.severity, problem.code) == ('error', 'blank')
+    assert check_picture(picture, True)[0].severity == 'warning'
+    picture[-1, -1] += 1
+    assert check_picture(picture, False) == []
+
+
+def test_one_colour_need_not_be_grey():
+    picture = np.zeros((9, 8, 3), np.uint8) + np.uint8([200, 10, 30])
+    assert '[200, 10, 30]' in check_picture(picture, False)[0].message
+
+
+def test_empty_images_are_no_duplicates():
+    images = [SimpleNamespace(labelled=True, case_id=n, content_sha256='')
+              for n in 'ab']
+    assert find_duplicates(images) == {}

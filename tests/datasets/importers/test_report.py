@@ -6,6 +6,7 @@ import json
 import pytest
 from rich.console import Console
 
+from medssl_mm.datasets.importers.histology import IDCImporter
 from medssl_mm.datasets.importers.nifti import NIfTIImporter
 from medssl_mm.datasets.importers.report import (
     print_problems,
@@ -15,6 +16,7 @@ from medssl_mm.datasets.importers.report import (
 )
 from medssl_mm.datasets.importers.run import import_dataset
 from tests.conftest import make_ct, write_nifti
+from tests.datasets.images import make_picture, write_picture
 
 
 @pytest.fixture
@@ -72,3 +74,47 @@ def test_nothing_found_is_said():
     console = Console(file=io.StringIO(), width=120)
     print_problems([], console)
     assert 'nothing found' in console.file.getvalue()
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Six patches of three patients, one of them damaged."""
+    folder = tmp_path / 'source'
+    for seed in range(6):
+        patient, label = 10 + seed // 2, seed % 2
+        write_picture(
+            folder / f'{patient}/{label}/{patient}_idx5_x1_y{seed}_class'
+            f'{label}.png', make_picture(seed, 50))
+    next(folder.glob('12/1/*.png')).write_bytes(b'[bold]')
+    return import_dataset(IDCImporter(), folder, tmp_path / 'out')
+
+
+def test_summary_of_images(images):
+    size = (images.store.root / 'images.b2nd').stat().st_size
+    assert summarize(images.store) == dict(
+        patients=3, images=5, labelled_images=5,
+        classes=dict(negative=dict(images=3, patients=3),
+                     positive=dict(images=2, patients=2)),
+        size=[50, 50], bytes=size)
+
+
+def test_reports_list_the_images_with_findings(images):
+    write_report(images)
+    root = images.store.root
+    content = json.loads((root / 'import_report.json').read_text())
+    assert content['summary']['images'] == 5
+    case, = content['cases']
+    assert case['status'] == 'rejected'
+    with open(root / 'import_report.csv', newline='') as file:
+        row, = csv.DictReader(file)
+    assert row['code'] == 'unreadable' and row['patient_id'] == '12'
+
+
+def test_screen_counts_images(images):
+    console = Console(file=io.StringIO(), width=120)
+    print_result(images, console, 'image')
+    text = console.file.getvalue()
+    assert '5 imported, 0 unchanged, 1 rejected' in text
+    for words in ('labelled images', '50 x 50', 'positive', '12/1/12_idx5'):
+        assert words in text
+    assert 'spacing' not in text and 'slices' not in text

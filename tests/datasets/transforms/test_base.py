@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from medssl_mm.datasets.transforms.base import (
+    as_float_image,
     check_number,
     check_range,
     check_size,
@@ -36,3 +37,13 @@ def test_the_generator_is_handed_out():
     assert get_rng(dict(rng=rng), 'X') is rng
     with pytest.raises(KeyError, match='X: the sample has no'):
         get_rng({}, 'X')
+
+
+def test_colour_images_only_where_allowed():
+    colour = np.zeros((4, 5, 3), np.uint8)
+    assert as_float_image(colour, 'X', colour=True).dtype == np.float32
+    with pytest.raises(ValueError, match='X: img must be one grey slice'):
+        as_float_image(colour, 'X')
+    for shape in ((4, 5, 4), (3, 4, 5, 3)):
+        with pytest.raises(ValueError, match='a grey .* or an RGB'):
+            as_float_image(np.zeros(shape), 'X', colour=True)

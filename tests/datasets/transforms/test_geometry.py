@@ -221,3 +221,26 @@ def test_resize_refuses_a_loaded_label():
     with pytest.raises(ValueError, match='put LoadSliceLabel after'):
         ResizeSlice(size=8)(
             dict(img=np.ones((9, 9), np.float32), seg_fields=['gt_seg_map']))
+
+
+@pytest.mark.parametrize('step', [
+    ResizeSlice(32, pad_value=0.25),
+    ResizeSlice(90, keep_aspect=False),
+    RandomSliceCrop(24, rotation=40, pad_value=0.25),
+])
+def test_colour_is_resized_and_cropped_channel_by_channel(step):
+    picture = np.random.default_rng(0).random((40, 60, 3)).astype(np.float32)
+
+    def run(image):
+        return step(dict(img=image, rng=np.random.default_rng(3)))['img']
+
+    for channel in range(3):
+        np.testing.assert_allclose(
+            run(picture)[..., channel], run(picture[..., channel].copy()),
+            atol=1e-6)
+
+
+def test_the_minimum_of_colour_fills_all_channels():
+    picture = np.full((20, 40, 3), [0.2, 0.5, 0.9], np.float32)
+    padded = ResizeSlice(40, pad_value='minimum')(dict(img=picture))['img']
+    np.testing.assert_allclose(padded[-1, 0], 0.2)

@@ -105,4 +105,15 @@ def test_wrong_settings_are_named(build, message):
 
 def test_colour_is_refused():
     with pytest.raises(ValueError, match='one grey slice'):
-        run(BlurJitter(prob=1), np.zeros((4, 4, 3), np.float32))
+        run(IntensityJitter(prob=1), np.zeros((4, 4, 3), np.float32))
+
+
+def test_blur_treats_the_channels_of_rgb_alike():
+    picture = np.random.default_rng(0).random((20, 24, 3)).astype(np.float32)
+    blurred = run(BlurJitter(prob=1), picture)
+    for channel in range(3):
+        np.testing.assert_allclose(
+            blurred[..., channel],
+            run(BlurJitter(prob=1), picture[..., channel].copy()), atol=1e-6)
+    with pytest.raises(ValueError, match=r'RGB \(H, W, 3\) image.*4, 4'):
+        run(BlurJitter(prob=1), np.zeros((4, 4, 4), np.float32))

@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from medssl_mm.datasets.transforms import PackSlice, PackViews, ResizeSlice
+from medssl_mm.datasets.transforms import (
+    PackImage,
+    PackSlice,
+    PackViews,
+    ResizeSlice,
+)
 
 META = dict(
     sample_idx=3, case_id='c', patient_id='p', slice_index=7,
@@ -73,3 +78,50 @@ def test_mmseg_maps_a_prediction_back_to_the_slice(shape):
 def test_colour_is_refused():
     with pytest.raises(ValueError, match='one grey slice'):
         PackSlice()(dict(META, img=np.zeros((4, 4, 3))))
+
+
+def test_colour_views():
+    views = [np.random.rand(8, 6, 3), np.random.rand(8, 6, 3)]
+    packed = PackViews()(dict(META, image_id='i', img=views))
+    for tensor, view in zip(packed['inputs'], views):
+        assert tensor.shape == (3, 8, 6) and tensor.dtype == torch.float32
+        np.testing.assert_allclose(
+            tensor.permute(1, 2, 0).numpy(), view, rtol=1e-6)
+    assert packed['data_samples'].metainfo['image_id'] == 'i'
+    with pytest.raises(ValueError, match=r'RGB \(H, W, 3\) at packing'):
+        PackViews()(dict(META, img=np.zeros((4, 4, 2))))
+
+
+@pytest.mark.parametrize('image', [np.zeros((8, 6)), np.zeros((8, 6, 3))])
+def test_image_of_one_class_for_mmpretrain(image):
+    from mmpretrain.structures import DataSample
+    packed = PackImage()(dict(META, img=image, gt_label=3, image_id='i'))
+    sample = packed['data_samples']
+    assert isinstance(sample, DataSample)
+    assert sample.gt_label.tolist() == [3] and 'gt_score' not in sample
+    assert packed['inputs'].shape == (image.ndim * 2 - 3, 8, 6)
+    assert sample.image_id == 'i' and sample.patient_id == 'p'
+    assert 'rng' not in sample.metainfo
+
+
+def test_images_of_several_classes_train_mmpretrains_head():
+    """Also where nothing is found, which mmpretrain alone cannot pack."""
+    from mmpretrain.models.heads import MultiLabelLinearClsHead
+    samples = [
+        PackImage()(dict(META, img=np.zeros((8, 6)), gt_label=label,
+                         gt_score=np.float32(score)))['data_samples']
+        for label, score in (([], [0, 0, 0]), ([0, 2], [1, 0, 1]))]
+    assert samples[0].gt_label.tolist() == []
+    assert samples[1].gt_score.tolist() == [1, 0, 1]
+    head = MultiLabelLinearClsHead(num_classes=3, in_channels=4)
+    loss = head.loss((torch.ones(2, 4), ), samples)['loss']
+    logits = head((torch.ones(2, 4), ))
+    wanted = torch.nn.functional.binary_cross_entropy_with_logits(
+        logits, torch.tensor([[0., 0, 0], [1, 0, 1]]), reduction='sum') / 2
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
+def test_unlabelled_images_have_no_label():
+    packed = PackImage()(dict(META, img=np.zeros((8, 6)), gt_label=None))
+    assert 'gt_label' not in packed['data_samples']
+    assert 'PackImage' in repr(PackImage())

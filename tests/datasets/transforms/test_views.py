@@ -3,7 +3,9 @@ import pytest
 
 from medssl_mm.datasets.transforms import (
     BlurJitter,
+    ImageViews,
     IntensityJitter,
+    NoiseJitter,
     SliceViews,
 )
 from medssl_mm.datasets.transforms.views import overlap_share
@@ -96,3 +98,41 @@ def test_wrong_settings_are_named(arguments, message):
 def test_repr_shows_the_settings():
     text = repr(SliceViews(CROP, [BlurJitter()], min_overlap=0.2))
     assert 'min_overlap=0.2' in text and 'BlurJitter(sigma=' in text
+
+
+def test_views_of_colour_images():
+    source = np.random.default_rng(0).random((60, 80, 3)).astype(np.float32)
+    transform = SliceViews(dict(CROP, pad_value=0.5), [BlurJitter()])
+    results = run(transform, source=source)
+    for view, geometry in zip(results['img'], results['view_geometry']):
+        assert view.shape == (24, 24, 3)
+        assert geometry['source_shape'] == (60, 80)
+    # Each channel is cut as a grey image would be.
+    transform = SliceViews(dict(CROP, pad_value=0.5))
+    for channel in range(3):
+        for view, grey in zip(
+                run(transform, source=source)['img'],
+                run(transform, source=source[..., channel].copy())['img']):
+            np.testing.assert_allclose(view[..., channel], grey, atol=1e-6)
+
+
+def test_image_views_are_augmented_each_anew():
+    source = image()
+    results = run(ImageViews([NoiseJitter(prob=1, std=(0.1, 0.1))], 3),
+                  source=source)
+    assert len(results['img']) == 3 and results['img_shape'] == (60, 80)
+    one, two, three = results['img']
+    assert (one != two).any() and (two != three).any()
+    assert 'view_geometry' not in results
+    np.testing.assert_array_equal(source, image())
+
+
+def test_image_views_with_steps_of_their_own():
+    results = run(ImageViews([[], [BlurJitter(prob=1)]]))
+    np.testing.assert_array_equal(results['img'][0], image())
+    assert results['img'][1].std() < image().std()
+    with pytest.raises(ValueError, match='ImageViews: transforms must be one'):
+        ImageViews([[], [], []])
+    with pytest.raises(ValueError, match='ImageViews: num_views must be'):
+        ImageViews([], 0)
+    assert 'num_views=2' in repr(ImageViews([BlurJitter()]))

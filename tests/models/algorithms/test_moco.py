@@ -3,13 +3,16 @@ import math
 
 import pytest
 import torch
+from mmengine.structures import BaseDataElement
 from torch.nn.parallel import DistributedDataParallel
 
+from medssl_mm.engine.runner import Runner
 from medssl_mm.functional.distributed import rank, world_size
 from tests.distributed import run_processes
 from tests.models.algorithms.toy import (
     DECAY,
     QUEUE,
+    TEMPERATURE,
     backbone,
     batches,
     build_host,
@@ -224,6 +227,97 @@ def test_starts_from_a_checkpoint(tmp_path):
     model(next(iter(batches())), [], mode='loss')
     close(model.encoder_k.module[0].layer4[1].conv2.weight,
           source.backbone.layer4[1].conv2.weight)
+
+
+@pytest.mark.parametrize('levels', [(), TERMS])
+def test_validation_changes_nothing(levels):
+    """Neither weights, statistics, queue and mode nor random states."""
+    model = build_ours(levels=levels)
+    data = list(batches(steps=3))
+    train(model, data[:1])
+    before = copy.deepcopy(model.state_dict())
+    modes = [part.training for part in model.modules()]
+    state = torch.random.get_rng_state()
+    first, again = (
+        model.val_step(dict(inputs=data[1], data_samples=None))[-1].loss
+        for _ in range(2))
+    close(first, again)
+    for name, value in model.state_dict().items():
+        assert torch.equal(before[name], value), name
+    assert [part.training for part in model.modules()] == modes
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert not any(value.requires_grad for value in first.values())
+
+
+def test_validation_loss_is_that_of_both_encoders_in_evaluation():
+    model = build_ours(levels=TERMS[1:])
+    train(model, list(batches(steps=2)))
+    views = next(iter(batches(seed=3)))
+    found = model.val_step(dict(inputs=views, data_samples=None))[-1].loss
+    model.eval()
+    follower = model.encoder_k.module
+    with torch.no_grad():
+        query_map, key_map = model.backbone(views[0]), follower[0](views[1])
+        query = model.neck([query_map[-1]])[0]
+        key = follower[1]([key_map[-1]])[0]
+        query, key = (
+            torch.nn.functional.normalize(rows) for rows in (query, key))
+        logits = torch.cat([(query * key).sum(1, keepdim=True),
+                            query @ model.key_queue.queue], 1) / TEMPERATURE
+        expected = torch.nn.functional.cross_entropy(
+            logits, torch.zeros(len(logits), dtype=torch.long))
+    close(found['loss_contrastive'], expected)
+    close(found['loss_stage1_toy_map_distance'],
+          (query_map[0] - key_map[0]).square().mean())
+
+
+class TwoViews(torch.utils.data.Dataset):
+    """Eight pairs of views."""
+
+    def __init__(self, seed):
+        views = next(iter(batches(steps=1, size=32, seed=seed)))
+        self.pairs = [list(pair) for pair in zip(*views)]
+
+    def __len__(self):
+        return len(self.pairs)
+
+    def __getitem__(self, index):
+        return dict(inputs=self.pairs[index], data_samples=BaseDataElement())
+
+
+def run(work_dir, **validation):
+    def loader(seed):
+        return dict(
+            dataset=TwoViews(seed), batch_size=4, num_workers=0,
+            sampler=dict(type='DefaultSampler', shuffle=seed == 0),
+            collate_fn=dict(type='default_collate'))
+
+    if validation:
+        validation['val_dataloader'] = loader(1)
+    runner = Runner(
+        build_ours(), str(work_dir), train_dataloader=loader(0),
+        train_cfg=dict(by_epoch=True, max_epochs=2),
+        optim_wrapper=dict(
+            type='OptimWrapper', optimizer=dict(type='SGD', lr=0.05)),
+        default_scope='mmselfsup', log_level='ERROR',
+        randomness=dict(seed=0), default_hooks=dict(checkpoint=dict(
+            type='CheckpointHook',
+            **(dict(save_best='val_loss', rule='less')
+               if validation else {}))), **validation)
+    runner.train()
+    return runner
+
+
+@pytest.mark.slow
+def test_run_with_validation_trains_alike_and_keeps_the_best(tmp_path):
+    plain = run(tmp_path / 'plain')
+    other = run(tmp_path / 'other', val_cfg=dict(), val_evaluator=[])
+    for name, value in plain.model.state_dict().items():
+        assert torch.equal(other.model.state_dict()[name], value), name
+    assert list((tmp_path / 'other').glob('best_val_loss_epoch_*.pth'))
+    scalars = other.message_hub.log_scalars
+    assert scalars['val/val_loss'].current() == pytest.approx(
+        scalars['val/loss_contrastive'].current())
 
 
 @pytest.mark.parametrize('views, message', [

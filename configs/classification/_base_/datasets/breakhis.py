@@ -1,0 +1,37 @@
+# Breast histopathology of BreakHis, benign or malignant, 224 px.
+_base_ = 'images.py'
+images = dict(
+    type='medssl_mm.ClassificationImages',
+    data_root='data/breakhis',
+    split='breakhis-patients')
+test_pipeline = [_base_.normalize, dict(type='medssl_mm.PackImage')]
+train_dataloader = dict(
+    num_workers=1,
+    dataset=dict(
+        pipeline=[
+            dict(
+                type='medssl_mm.TorchvisionSteps',
+                steps=[
+                    dict(
+                        type='RandomResizedCrop', size=224, scale=(0.4, 1.0)),
+                    dict(
+                        type='RandomApply',
+                        p=0.8,
+                        transforms=[
+                            dict(
+                                type='ColorJitter',
+                                brightness=0.2,
+                                contrast=0.2,
+                                saturation=0.2,
+                                hue=0.05)
+                        ]),
+                    dict(type='RandomHorizontalFlip'),
+                    dict(type='RandomVerticalFlip'),
+                ]),
+            dict(type='medssl_mm.PackImage'),
+        ],
+        **images))
+val_dataloader = dict(
+    num_workers=1, dataset=dict(pipeline=test_pipeline, **images))
+test_dataloader = dict(
+    num_workers=1, dataset=dict(pipeline=test_pipeline, **images))

@@ -1,0 +1,47 @@
+# Breast histopathology, carcinoma or not, patches of 50 px shown at 255 px.
+_base_ = 'images.py'
+images = dict(
+    type='medssl_mm.BreastHistopathologyIDC',
+    data_root='data/idc',
+    split='idc-patients')
+test_pipeline = [
+    dict(
+        type='medssl_mm.TorchvisionSteps',
+        steps=[
+            dict(type='Resize', size=256),
+            dict(type='CenterCrop', size=255),
+        ]),
+    dict(type='medssl_mm.PackImage'),
+]
+train_dataloader = dict(
+    dataset=dict(
+        pipeline=[
+            dict(
+                type='medssl_mm.TorchvisionSteps',
+                steps=[
+                    dict(
+                        type='RandomResizedCrop', size=255, scale=(0.4, 1.0)),
+                    dict(
+                        type='RandomApply',
+                        p=0.8,
+                        transforms=[
+                            dict(
+                                type='ColorJitter',
+                                brightness=0.2,
+                                contrast=0.2,
+                                saturation=0.2,
+                                hue=0.05)
+                        ]),
+                    dict(type='RandomHorizontalFlip'),
+                    dict(type='RandomVerticalFlip'),
+                    dict(
+                        type='RandomApply',
+                        transforms=[
+                            dict(type='RandomRotation', degrees=(90, 90))
+                        ]),
+                ]),
+            dict(type='medssl_mm.PackImage'),
+        ],
+        **images))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline, **images))
+test_dataloader = dict(dataset=dict(pipeline=test_pipeline, **images))

@@ -1,0 +1,37 @@
+# What classification on image sets shares: every image of val and test is
+# evaluated, once.
+_base_ = '../../../_base_/intensity/grey_8bit.py'
+each_image_once = dict(
+    type='DefaultSampler', shuffle=False, round_up=False)
+train_dataloader = dict(
+    batch_size=32,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='medssl_mm.SliceSampler'),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='medssl_mm.ClassificationImages',
+        subset='train',
+        labelled=True))
+val_dataloader = dict(
+    batch_size=64,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=each_image_once,
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='medssl_mm.ClassificationImages',
+        subset='val',
+        labelled=True,
+        test_mode=True))
+test_dataloader = dict(
+    batch_size=64,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=each_image_once,
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='medssl_mm.ClassificationImages',
+        subset='test',
+        labelled=True,
+        test_mode=True))

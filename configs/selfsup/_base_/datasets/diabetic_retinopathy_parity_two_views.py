@@ -1,0 +1,39 @@
+# EyePACS augmented as in the published code of "Intermediate Layers Matter".
+# Its split by image, which parted the eyes of a patient, is not followed.
+_base_ = 'images_two_views.py'
+views = dict(
+    type='medssl_mm.ImageViews',
+    transforms=[
+        dict(
+            type='medssl_mm.TorchvisionSteps',
+            steps=[
+                dict(
+                    type='RandomApply',
+                    p=0.8,
+                    transforms=[
+                        dict(
+                            type='ColorJitter',
+                            brightness=0.4,
+                            contrast=0.4,
+                            saturation=0.4,
+                            hue=0.1)
+                    ]),
+                dict(type='RandomGrayscale', p=0.2),
+            ]),
+        dict(type='medssl_mm.BlurJitter', sigma=(0.1, 2.0), prob=0.5),
+        dict(
+            type='medssl_mm.TorchvisionSteps',
+            steps=[
+                dict(type='RandomRotation', degrees=30),
+                dict(type='RandomHorizontalFlip'),
+            ]),
+    ])
+train_dataloader = dict(
+    batch_size=8,
+    dataset=dict(
+        type='medssl_mm.DiabeticRetinopathy',
+        binary='referable',
+        data_root='data/diabetic-retinopathy',
+        split='diabetic-retinopathy-patients',
+        subset='train',
+        pipeline=[views, dict(type='medssl_mm.PackViews')]))

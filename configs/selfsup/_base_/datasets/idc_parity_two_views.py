@@ -1,0 +1,37 @@
+# Breast histopathology augmented as in the published code of "Intermediate
+# Layers Matter", on its split lists.
+_base_ = 'images_two_views.py'
+views = dict(
+    type='medssl_mm.ImageViews',
+    transforms=[
+        dict(
+            type='medssl_mm.TorchvisionSteps',
+            steps=[
+                dict(type='Resize', size=256),
+                dict(type='CenterCrop', size=255),
+                dict(type='RandomResizedCrop', size=255, scale=(0.4, 1.0)),
+                dict(
+                    type='RandomApply',
+                    p=0.8,
+                    transforms=[
+                        dict(
+                            type='ColorJitter',
+                            brightness=0.4,
+                            contrast=0.4,
+                            saturation=0.4,
+                            hue=0.1)
+                    ]),
+                dict(type='RandomGrayscale', p=0.2),
+                # A flip and a blur may change places.
+                dict(type='RandomHorizontalFlip'),
+            ]),
+        dict(type='medssl_mm.BlurJitter', sigma=(0.1, 2.0), prob=0.5),
+    ])
+train_dataloader = dict(
+    batch_size=32,
+    dataset=dict(
+        type='medssl_mm.BreastHistopathologyIDC',
+        data_root='data/idc',
+        split='idc-lists',
+        subset='train',
+        pipeline=[views, dict(type='medssl_mm.PackViews')]))

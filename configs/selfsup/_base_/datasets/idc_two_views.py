@@ -1,0 +1,38 @@
+# Breast histopathology, patches of 50 px shown at 255 px. Tissue has no
+# upright position: the eight turns and mirror images are all drawn.
+_base_ = 'images_two_views.py'
+views = dict(
+    type='medssl_mm.ImageViews',
+    transforms=[
+        dict(
+            type='medssl_mm.TorchvisionSteps',
+            steps=[
+                dict(type='RandomResizedCrop', size=255, scale=(0.4, 1.0)),
+                dict(
+                    type='RandomApply',
+                    p=0.8,
+                    transforms=[
+                        dict(
+                            type='ColorJitter',
+                            brightness=0.4,
+                            contrast=0.4,
+                            saturation=0.4,
+                            hue=0.1)
+                    ]),
+                dict(type='RandomGrayscale', p=0.2),
+                dict(type='RandomHorizontalFlip'),
+                dict(type='RandomVerticalFlip'),
+                dict(
+                    type='RandomApply',
+                    transforms=[
+                        dict(type='RandomRotation', degrees=(90, 90))
+                    ]),
+            ]),
+        dict(type='medssl_mm.BlurJitter', sigma=(0.1, 2.0), prob=0.5),
+    ])
+train_dataloader = dict(
+    dataset=dict(
+        type='medssl_mm.BreastHistopathologyIDC',
+        data_root='data/idc',
+        split='idc-patients',
+        pipeline=[views, dict(type='medssl_mm.PackViews')]))

@@ -1,0 +1,8 @@
+# MoCo + Barlow Twins as in the published code, on NIH ChestX-ray14.
+_base_ = [
+    'moco-parity_resnet50_1xb16-const-1000e_nih-cxr14-512.py',
+    '../_base_/levels/barlow_twins_parity_resnet50.py',
+]
+model = dict(
+    backbone=dict(zero_init_residual=True),
+    multi_level_head=dict(levels=_base_.barlow_twins_levels))

@@ -1,0 +1,270 @@
+"""Pooled features of a frozen network, computed once and kept on disk.
+
+A cache is a folder with one folder per key, the digest of a description of
+what the features depend on. It holds ``PLACE.npy`` of each place, float32,
+memory-mapped when read, and ``features.json``. A folder with that name is
+complete: it is written under another name and then renamed.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from medssl_mm.errors import UserError
+
+INDEX = 'features.json'
+STEM = 'stem'
+
+
+@dataclass(frozen=True)
+class CachedFeatures:
+    """Features of one network for the images of one subset.
+
+    Args:
+        folder (Path): Where they are.
+        image_ids (tuple[str]): Images, in the order of the rows.
+        places (tuple[str]): Places in the network, in its order.
+    """
+
+    folder: Path
+    image_ids: tuple[str, ...]
+    places: tuple[str, ...]
+
+    def read(self, place: str) -> np.ndarray:
+        """Map the features of a place. Shape: ``(images, channels)``."""
+        return np.load(self.folder / f'{place}.npy', mmap_mode='r')
+
+
+def cache_key(description: Mapping) -> str:
+    """Name the folder of a description: 16 hex digits of its SHA-256."""
+    text = json.dumps(description, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def find_features(
+    root: str | Path,
+    description: Mapping,
+    warn: Callable[[str], None] = lambda message: None,
+) -> CachedFeatures | None:
+    """Look the features up that a description stands for.
+
+    Args:
+        root (str | Path): The cache; need not exist.
+        description (Mapping): What the features depend on; plain data.
+        warn (Callable): Takes the message that what was found is damaged.
+            Defaults to ignoring it.
+
+    Returns:
+        CachedFeatures | None: None when they are absent or damaged.
+    """
+    folder = Path(root) / cache_key(description)
+    try:
+        content = json.loads((folder / INDEX).read_text(encoding='utf-8'))
+        found = CachedFeatures(
+            folder, tuple(content['image_ids']), tuple(content['places'])
+        )
+        for place in found.places:
+            rows = len(found.read(place))
+            if rows != len(found.image_ids):
+                raise ValueError(f'{place} has {rows} rows')
+    except FileNotFoundError:
+        if not folder.exists():
+            return None
+        warn(f'cached features {folder} are incomplete; computing them again')
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        warn(
+            f'cached features {folder} are damaged ({error}); computing them '
+            'again'
+        )
+    else:
+        return found
+    return None
+
+
+def write_features(
+    root: str | Path,
+    description: Mapping,
+    image_ids: Sequence[str],
+    batches: Iterable[Mapping[str, Tensor]],
+) -> CachedFeatures:
+    """Write features, all or nothing.
+
+    Args:
+        root (str | Path): The cache; made if need be.
+        description (Mapping): What the features depend on; plain data.
+        image_ids (Sequence[str]): All images.
+        batches (Iterable): Features by place, of some images at a time, in
+            the order of ``image_ids``.
+
+    Shape: features ``(N, channels)``, of all batches together as many rows
+        as images.
+
+    Raises:
+        UserError: When features are not finite or the disk refuses them.
+    """
+    final = Path(root) / cache_key(description)
+    temporary = final.with_name(f'.{final.name}.{os.getpid()}.tmp')
+    try:
+        with _disk(final):
+            temporary.mkdir(parents=True, exist_ok=True)
+        places = _write_rows(temporary, image_ids, batches, final)
+        content = dict(
+            description=description, places=places, image_ids=list(image_ids)
+        )
+        with _disk(final):
+            (temporary / INDEX).write_text(
+                json.dumps(content), encoding='utf-8'
+            )
+            _put_in_place(temporary, final, root, description)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return CachedFeatures(final, tuple(image_ids), tuple(places))
+
+
+@contextmanager
+def _disk(final):
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f'cannot write the features to {final}: {error.strerror}; choose '
+            'another folder with --cache'
+        ) from error
+
+
+def _put_in_place(temporary, final, root, description) -> None:
+    if final.exists() and find_features(root, description) is None:
+        shutil.rmtree(final)  # damaged
+    try:
+        os.replace(temporary, final)
+    except OSError:
+        # Another process may have written the same meanwhile.
+        if find_features(root, description) is None:
+            raise
+
+
+def _write_rows(folder, image_ids, batches, final) -> list[str]:
+    # Ordinary writing, not a memory map: on a full disk the latter ends the
+    # process by a signal.
+    files, rows = {}, 0
+    with ExitStack() as stack:
+        for batch in batches:
+            for place, features in batch.items():
+                values = features.detach().float().cpu().numpy()
+                bad = np.flatnonzero(~np.isfinite(values).all(1))
+                if len(bad):
+                    raise UserError(
+                        f'features of {place} are not finite for image '
+                        f'{image_ids[rows + bad[0]]}; the weights or the '
+                        'image are broken'
+                    )
+                with _disk(final):
+                    if place not in files:
+                        files[place] = stack.enter_context(
+                            open(folder / f'{place}.npy', 'wb')
+                        )
+                        shape = (len(image_ids), values.shape[1])
+                        _write_header(files[place], values.dtype, shape)
+                    files[place].write(np.ascontiguousarray(values).data)
+            rows += len(values)
+        with _disk(final):
+            for file in files.values():
+                file.flush()
+    assert rows == len(image_ids), f'{rows} rows, {len(image_ids)} images'
+    return list(files)
+
+
+def _write_header(file, dtype, shape) -> None:
+    np.lib.format.write_array_header_2_0(
+        file,
+        dict(
+            descr=np.lib.format.dtype_to_descr(dtype),
+            fortran_order=False,
+            shape=shape,
+        ),
+    )
+
+
+def stage_places(backbone: nn.Module) -> dict[str, nn.Module]:
+    """Name the stages of a ResNet: 'stem' (what stage 1 gets), 'stage1', ...
+
+    Raises:
+        UserError: When the backbone has no ``layer1``.
+    """
+    stages = {
+        f'stage{number}': layer
+        for number in range(1, 5)
+        if isinstance(
+            layer := getattr(backbone, f'layer{number}', None), nn.Module
+        )
+    }
+    if 'stage1' not in stages:
+        raise UserError(
+            f'{type(backbone).__name__} has no stages layer1 to layer4; use '
+            'a ResNet as model.backbone'
+        )
+    return {STEM: stages['stage1'], **stages}
+
+
+def block_places(backbone: nn.Module) -> dict[str, nn.Module]:
+    """Name the residual blocks of a ResNet: 'stage1.0', 'stage1.1', ...
+
+    Raises:
+        UserError: When the backbone has no ``layer1``.
+    """
+    return {
+        f'{stage}.{number}': block
+        for stage, layer in stage_places(backbone).items()
+        if stage != STEM
+        for number, block in layer.named_children()
+    }
+
+
+@torch.no_grad()
+def pooled_features(
+    backbone: nn.Module, images: Tensor, places: Mapping[str, nn.Module]
+) -> dict[str, Tensor]:
+    """Means over all positions of the maps at some places.
+
+    Pools as soon as a map is there: a batch of maps of every block would
+    take gigabytes.
+
+    Args:
+        backbone (nn.Module): In the mode that it is to have.
+        images (Tensor): As it takes them.
+        places (Mapping[str, nn.Module]): Parts of it whose output is wanted;
+            under the name 'stem', whose input.
+
+    Shape: images ``(N, C, H, W)`` -> ``(N, channels)`` each, float32.
+    """
+    pooled = {}
+
+    def keep(name, level):
+        pooled[name] = level.mean(dim=(2, 3), dtype=torch.float32)
+
+    handles = []
+    for name, module in places.items():
+        if name == STEM:
+            handle = module.register_forward_pre_hook(
+                lambda module, args, name=name: keep(name, args[0])
+            )
+        else:
+            handle = module.register_forward_hook(
+                lambda module, args, output, name=name: keep(name, output)
+            )
+        handles.append(handle)
+    try:
+        backbone(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: pooled[name] for name in places}

@@ -1,0 +1,513 @@
+"""How alike the features of two networks are, by centred kernel alignment.
+
+Stage by stage before and after fine-tuning (feature reuse), and block by
+block of any two networks.
+"""
+
+import io
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medssl_mm.errors import UserError
+from medssl_mm.functional.cka import (
+    StreamingCKA,
+    linear_cka,
+    median_distance,
+    rbf_cka,
+)
+
+BATCH = 1024
+# Sigma in units of the median distance. Below, the kernel is near 1 on the
+# diagonal and 0 elsewhere, whatever the features; above, it is the linear one.
+NARROW, WIDE = 0.25, 4.0
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Which alignment is computed.
+
+    Args:
+        bandwidth (float): Of the Gaussian kernel, see
+            :func:`medssl_mm.functional.cka.rbf_cka`. Defaults to 0.8.
+        relative (bool): Whether it is a fraction of the median distance.
+            Defaults to True.
+        unbiased (bool): Whether the unbiased estimates are computed as well.
+            Defaults to False.
+    """
+
+    bandwidth: float = 0.8
+    relative: bool = True
+    unbiased: bool = False
+
+    @property
+    def estimates(self) -> tuple[str, ...]:
+        """Names of the values: 'linear', 'rbf', and the unbiased ones."""
+        names = ('linear', 'rbf')
+        if self.unbiased:
+            names += tuple(f'{name}_unbiased' for name in names)
+        return names
+
+    def value(self, estimate: str, x: Tensor, y: Tensor) -> float:
+        """Compute one of the ``estimates``."""
+        name, _, unbiased = estimate.partition('_')
+        if name == 'linear':
+            return float(linear_cka(x, y, bool(unbiased)))
+        return float(
+            rbf_cka(x, y, self.bandwidth, self.relative, bool(unbiased))
+        )
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """Similarity of one stage before and after fine-tuning.
+
+    Args:
+        method (str): Name.
+        place (str): Stage.
+        images (int): Images compared.
+        values (dict[str, float]): Of all images, by estimate.
+        median_distances (tuple[float, float]): Median distance of two
+            images before and after; NaN when most images agree.
+        bandwidth_ratios (tuple[float, float]): Sigma of the Gaussian kernel
+            in units of these.
+        subsets (dict[str, list[float]]): Of every random subset, by
+            estimate; empty without subsets.
+    """
+
+    method: str
+    place: str
+    images: int
+    values: dict[str, float]
+    median_distances: tuple[float, float]
+    bandwidth_ratios: tuple[float, float]
+    subsets: dict[str, list[float]] = field(default_factory=dict)
+
+    def spread(self, estimate: str) -> tuple[float, float]:
+        """Mean and standard deviation over subsets; NaN without any."""
+        values = self.subsets.get(estimate, ())
+        if not values:
+            return math.nan, math.nan
+        deviation = np.std(values, ddof=1) if len(values) > 1 else math.nan
+        return float(np.mean(values)), float(deviation)
+
+
+def random_subsets(
+    images: int, size: int, count: int, seed: int
+) -> list[np.ndarray]:
+    """Draw subsets without replacement, each anew from all images.
+
+    Args:
+        images (int): Number of images.
+        size (int): Images of a subset.
+        count (int): Number of subsets.
+        seed (int): Of the draw.
+
+    Shape: each ``(size,)``, row numbers, ascending; none at all unless there
+        are more images than a subset has.
+    """
+    if images <= size:
+        return []
+    rng = np.random.default_rng(seed)
+    return [
+        np.sort(rng.choice(images, size, replace=False)) for _ in range(count)
+    ]
+
+
+def feature_reuse(
+    method: str,
+    before: Mapping[str, np.ndarray],
+    after: Mapping[str, np.ndarray],
+    kernel: Kernel,
+    subsets: Sequence[np.ndarray] = (),
+    device: str = 'cpu',
+    progress: Callable[[int], None] = lambda steps: None,
+) -> list[Reuse]:
+    """Compare the stages of a network before and after fine-tuning.
+
+    The linear values are exact over all images, computed batch by batch.
+
+    Args:
+        method (str): Name of the method.
+        before (Mapping[str, np.ndarray]): Features by stage.
+        after (Mapping[str, np.ndarray]): The same stages, for the same
+            images in the same order.
+        kernel (Kernel): What is computed.
+        subsets (Sequence[np.ndarray]): Rows of random subsets. Defaults to
+            ().
+        device (str): Where. Defaults to 'cpu'.
+        progress (Callable): Called with 1 after every subset of a stage and
+            after all images of a stage. Defaults to nothing.
+
+    Shape: features ``(images, channels)``.
+
+    Returns:
+        list[Reuse]: One per stage.
+
+    Raises:
+        UserError: When the features of a stage do not vary, or there are
+            too few images.
+    """
+    places = list(before)
+    with _explained(f'{method} (layers: {", ".join(places)})'):
+        exact = _stream(
+            [before[place] for place in places],
+            [after[place] for place in places],
+            'matched', kernel.unbiased, device,
+        )
+    result = []
+    for index, place in enumerate(places):
+        x, y = (_tensor(side[place], device) for side in (before, after))
+        values = {
+            name: float(matrix[index, index])
+            for name, matrix in exact.items()
+        }
+        chosen = {name: [] for name in kernel.estimates if subsets}
+        with _explained(f'{method}, {place}'):
+            for name in kernel.estimates:
+                if name not in values:
+                    values[name] = kernel.value(name, x, y)
+            progress(1)
+            for rows in subsets:
+                picked = torch.from_numpy(rows).to(device)
+                for name, drawn in chosen.items():
+                    drawn.append(kernel.value(name, x[picked], y[picked]))
+                progress(1)
+        distances = tuple(_typical(side) for side in (x, y))
+        result.append(Reuse(
+            method=method,
+            place=place,
+            images=len(x),
+            values={name: values[name] for name in kernel.estimates},
+            median_distances=distances,
+            bandwidth_ratios=tuple(
+                kernel.bandwidth if kernel.relative
+                else kernel.bandwidth / distance
+                for distance in distances
+            ),
+            subsets=chosen,
+        ))
+    return result
+
+
+def layer_similarity(
+    first: Mapping[str, np.ndarray],
+    second: Mapping[str, np.ndarray],
+    estimate: str,
+    kernel: Kernel,
+    device: str = 'cpu',
+    progress: Callable[[int], None] = lambda steps: None,
+) -> np.ndarray:
+    """Compare each layer of one network with each of another.
+
+    Args:
+        first (Mapping[str, np.ndarray]): Features by layer.
+        second (Mapping[str, np.ndarray]): The same of the second network,
+            for the same images.
+        estimate (str): 'linear', 'rbf', 'linear_unbiased' or
+            'rbf_unbiased'.
+        kernel (Kernel): Bandwidth of the Gaussian kernel.
+        device (str): Where. Defaults to 'cpu'.
+        progress (Callable): Called with the number of pairs done since the
+            last call. Defaults to nothing.
+
+    Shape: features ``(images, channels)``; returns ``(layers of the first,
+        layers of the second)``, float64.
+
+    Raises:
+        UserError: When the features of a layer do not vary, or there are
+            too few images.
+    """
+    images = len(next(iter(first.values())))
+    widest = max(
+        values.shape[1] for side in (first, second) for values in side.values()
+    )
+    if estimate.startswith('linear') and images > widest:
+        with _explained(f'layers {", ".join(first)}'):
+            matrices = _stream(
+                list(first.values()), list(second.values()), 'all',
+                estimate != 'linear', device, progress,
+            )
+        return matrices[estimate].numpy()
+    # Fewer images than channels: products of images are cheaper.
+    seconds = {name: _tensor(v, device) for name, v in second.items()}
+    matrix = np.empty((len(first), len(second)))
+    for row, (one, values) in enumerate(first.items()):
+        x = _tensor(values, device)
+        for column, (other, y) in enumerate(seconds.items()):
+            with _explained(f'layers {one} and {other}'):
+                matrix[row, column] = kernel.value(estimate, x, y)
+            progress(1)
+    return matrix
+
+
+def bandwidth_notes(results: Sequence[Reuse], kernel: Kernel) -> list[str]:
+    """Say where an absolute bandwidth makes the values meaningless."""
+    if kernel.relative:
+        return []
+    ratios = [r for result in results for r in result.bandwidth_ratios]
+    notes = [
+        f'absolute bandwidth {kernel.bandwidth:g} is {min(ratios):.3g} to '
+        f'{max(ratios):.3g} times the median distance of two images'
+    ]
+    narrow = _where(results, lambda ratio: ratio < NARROW)
+    wide = _where(results, lambda ratio: ratio > WIDE)
+    if narrow:
+        notes.append(
+            f'below {NARROW:g} the Gaussian kernel sees no two images as '
+            'neighbours, and its biased CKA tends to 1 for any two networks: '
+            + narrow
+        )
+    if wide:
+        notes.append(
+            f'above {WIDE:g} the Gaussian kernel tends to the linear one: '
+            + wide
+        )
+    return notes
+
+
+def _where(results, test) -> str:
+    return ', '.join(
+        f'{result.method} {result.place}'
+        for result in results
+        if any(test(ratio) for ratio in result.bandwidth_ratios)
+    )
+
+
+def _stream(
+    first, second, pairs, unbiased, device, progress=lambda steps: None
+) -> dict[str, Tensor]:
+    """Linear CKA of all images, batch by batch."""
+    cka = StreamingCKA(len(first), len(second), pairs)
+    images, total, told = len(first[0]), len(first) * len(second), 0
+    for start in range(0, images, BATCH):
+        cka.update(*(
+            [_tensor(v[start : start + BATCH], device) for v in side]
+            for side in (first, second)
+        ))
+        done = total * min(start + BATCH, images) // images
+        progress(done - told)
+        told = done
+    result = dict(linear=cka.compute())
+    if unbiased:
+        result['linear_unbiased'] = cka.compute(unbiased=True)
+    return result
+
+
+def _tensor(values: np.ndarray, device: str) -> Tensor:
+    # A copy: memory-mapped arrays cannot be written to, tensors could be.
+    return torch.from_numpy(np.array(values, np.float32)).to(device)
+
+
+def _typical(x: Tensor) -> float:
+    try:
+        return median_distance(x)
+    except ValueError:
+        return math.nan
+
+
+@contextmanager
+def _explained(where: str):
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f'{where}: {error}') from error
+
+
+# --------------------------------------------------------------------------
+# Tables and figures
+# --------------------------------------------------------------------------
+
+
+def print_reuse(results: Sequence[Reuse], kernel: Kernel, console=None):
+    """Print a row per method, stage and estimate.
+
+    The last column: sigma in median distances, before and after.
+
+    Args:
+        results (Sequence[Reuse]): The results.
+        kernel (Kernel): What was computed.
+        console (rich.console.Console, optional): Defaults to a new one.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    console = console or Console()
+    unit = 'median distance' if kernel.relative else 'feature units'
+    count = max(
+        (len(v) for r in results for v in r.subsets.values()), default=0
+    )
+    table = Table(
+        title=f'CKA before / after, {results[0].images} images; sigma '
+        f'{kernel.bandwidth:g} ({unit})'
+    )
+    table.add_column('method', overflow='fold', min_width=6)
+    for name in ('stage', 'estimate', 'CKA'):
+        table.add_column(name, no_wrap=True)
+    if count:
+        table.add_column(f'{count} subsets\nmean (SD)', no_wrap=True)
+    table.add_column('sigma /\nmedian', no_wrap=True)
+    previous = None
+    for result in results:
+        if previous not in (None, result.method):
+            table.add_section()
+        previous = result.method
+        for name in kernel.estimates:
+            ratios = ''
+            if name.startswith('rbf'):
+                ratios = ', '.join(f'{r:.3g}' for r in result.bandwidth_ratios)
+            spread = '{:.3f} ({:.3f})'.format(*result.spread(name))
+            table.add_row(
+                result.method,
+                result.place,
+                name.replace('_', ', '),
+                f'{result.values[name]:.3f}',
+                *([spread] if count else []),
+                ratios,
+            )
+    console.print(table)
+    for note in bandwidth_notes(results, kernel):
+        console.print(f'note: {note}', highlight=False)
+
+
+def draw_reuse(results: Sequence[Reuse]):
+    """Draw CKA against the stage, a panel per estimate, a line per method.
+
+    Lines: all images. Bars beside them: mean and standard deviation over
+    the random subsets.
+
+    Args:
+        results (Sequence[Reuse]): The results.
+
+    Returns:
+        matplotlib.figure.Figure: To be saved.
+    """
+    from matplotlib.figure import Figure
+
+    from medssl_mm.reporting import COLOURS
+
+    estimates = list(results[0].values)
+    places = list(dict.fromkeys(result.place for result in results))
+    methods = list(dict.fromkeys(result.method for result in results))
+    figure = Figure(
+        figsize=(1 + 3 * len(estimates), 3.6), layout='constrained'
+    )
+    panels = figure.subplots(1, len(estimates), sharey=True, squeeze=False)[0]
+    for estimate, axes in zip(estimates, panels):
+        for index, method in enumerate(methods):
+            own = {r.place: r for r in results if r.method == method}
+            colour = COLOURS[index % len(COLOURS)]
+            axes.plot(
+                range(len(places)),
+                [own[place].values[estimate] for place in places],
+                color=colour, marker='o', markersize=4, linewidth=1.2,
+                label=method,
+            )
+            mean, deviation = np.array(
+                [own[place].spread(estimate) for place in places]
+            ).T
+            if np.isfinite(mean).any():
+                axes.errorbar(
+                    np.arange(len(places)) + 0.06 * (index + 1), mean,
+                    yerr=np.nan_to_num(deviation), color=colour, marker='_',
+                    linestyle='', capsize=2, alpha=0.7,
+                )
+        axes.set_xticks(range(len(places)), places)
+        axes.set_title(estimate.replace('_', ', '))
+    # After all panels, which share the axis.
+    panels[0].set_ylim(top=1.02)
+    panels[0].set_ylabel('CKA before / after')
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc='outside lower center', ncols=min(4, len(methods))
+    )
+    return figure
+
+
+def draw_layers(
+    matrix: np.ndarray,
+    layers: tuple[Sequence[str], Sequence[str]],
+    names: tuple[str, str],
+    estimate: str,
+):
+    """Draw a heat map, the first layer at the lower left.
+
+    Args:
+        matrix (np.ndarray): Of :func:`layer_similarity`.
+        layers (tuple[Sequence[str], Sequence[str]]): Names of the layers of
+            both networks.
+        names (tuple[str, str]): Of the two networks.
+        estimate (str): For the title.
+
+    Shape: matrix ``(layers of the first, layers of the second)``.
+
+    Returns:
+        matplotlib.figure.Figure: To be saved.
+    """
+    from matplotlib.figure import Figure
+
+    rows, columns = matrix.shape
+    figure = Figure(
+        figsize=(2.4 + 0.27 * columns, 1.8 + 0.27 * rows),
+        layout='constrained',
+    )
+    axes = figure.add_subplot()
+    # Unbiased values may be slightly negative; 0 is the meaningful end.
+    picture = axes.imshow(
+        matrix, origin='lower', vmin=0, vmax=1, cmap='magma'
+    )
+    axes.set_yticks(range(rows), layers[0], fontsize=7)
+    axes.set_xticks(range(columns), layers[1], fontsize=7, rotation=90)
+    axes.set_ylabel(names[0])
+    axes.set_xlabel(names[1])
+    axes.set_title(f'CKA, {estimate.replace("_", ", ")}', fontsize=9)
+    figure.colorbar(picture, ax=axes, shrink=0.8)
+    return figure
+
+
+def reuse_content(results: Sequence[Reuse]) -> list[dict]:
+    """Turn results into plain data, with mean and SD over the subsets."""
+    content = []
+    for result in results:
+        entry = asdict(result)
+        entry['subsets'] = {
+            name: dict(
+                zip(('mean', 'sd'), result.spread(name)), values=values
+            )
+            for name, values in result.subsets.items()
+        }
+        content.append(entry)
+    return content
+
+
+def write_similarity(
+    folder: str | Path, name: str, content: Mapping, figure
+) -> list[Path]:
+    """Write ``NAME.json`` and ``NAME.png``, each all or nothing.
+
+    Args:
+        folder (str | Path): Made if need be.
+        name (str): Stem of the files.
+        content (Mapping): Plain data; NaN becomes null.
+        figure (matplotlib.figure.Figure): The picture.
+
+    Returns:
+        list[Path]: The two files.
+    """
+    from medssl_mm.analysis.probing import plain
+    from medssl_mm.reporting import write_atomically
+
+    paths = [Path(folder) / f'{name}.{kind}' for kind in ('json', 'png')]
+    text = json.dumps(plain(content), indent=1, allow_nan=False)
+    write_atomically(paths[0], text + '\n')
+    picture = io.BytesIO()
+    figure.savefig(picture, format='png', dpi=150)
+    write_atomically(paths[1], picture.getvalue())
+    return paths

@@ -1,0 +1,620 @@
+"""What a linear model reads out of the features of each stage.
+
+Logistic regression on standardised pooled features of a frozen network, to
+convergence; the regularisation strength is chosen on the validation images.
+"""
+
+import csv
+import io
+import json
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from medssl_mm.errors import UserError
+
+# Numbers in the features of a small problem.
+SMALL = 2_000_000
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1000.0)
+POLICY = (
+    'Features standardised with the training images. Minimised: mean log '
+    'loss + strength / 2 * squared length of the weights (not of the '
+    'intercept), one model per class (multi-label) or one multinomial model '
+    '(single-label). Strength: the one with the largest macro AUROC on the '
+    'validation images, the largest of equal ones. A class with one value '
+    'only in the training or test images is left out of all means. '
+    'Intervals: 95 % percentile bootstrap over patients.'
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeData:
+    """Labels of the images of the three subsets.
+
+    Args:
+        classes (tuple[str]): Names.
+        multi_label (bool): Whether an image may have any number of classes.
+        targets (Mapping): Of 'train', 'val' and 'test': whether the image
+            has the class.
+        patients (Sequence[str]): Patient of every test image.
+
+    Shape: targets ``(images, classes)``, bool.
+    """
+
+    classes: tuple[str, ...]
+    multi_label: bool
+    targets: Mapping[str, np.ndarray]
+    patients: Sequence[str]
+
+    def left_out(self) -> dict[str, str]:
+        """Classes with one value only in training or test, and why."""
+        return {
+            **one_valued(self.classes, self.targets['test'], 'test'),
+            **one_valued(self.classes, self.targets['train'], 'training'),
+        }
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score and its 95 % interval; NaN: undefined.
+
+    Args:
+        value (float): Over all test images.
+        low (float): 2.5th percentile of the resampled values.
+        high (float): 97.5th percentile.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Result of one probe.
+
+    Args:
+        checkpoint (str): Name of the network.
+        place (str): Where in it.
+        fraction (float): Share of the training patients, 0-1.
+        fraction_seed (int | None): Seed of that share.
+        train_images (int): Images it was fitted on.
+        strength (float): The chosen one.
+        at_end (bool): Whether it is the smallest or largest there was.
+        val_auroc (float): Macro AUROC on the validation images; NaN where
+            it was not needed.
+        auroc (Score): Macro AUROC on the test images.
+        f1 (Score | None): Macro F1; None for several labels.
+        per_class (dict[str, Score]): AUROC of the classes that count.
+        left_out (dict[str, str]): The other classes, and why.
+        data_notes (list[str]): What the images leave to be desired.
+        notes (list[str]): Fits that did not converge.
+    """
+
+    checkpoint: str
+    place: str
+    fraction: float
+    fraction_seed: int | None
+    train_images: int
+    strength: float
+    at_end: bool
+    val_auroc: float
+    auroc: Score
+    f1: Score | None
+    per_class: dict[str, Score]
+    left_out: dict[str, str]
+    data_notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def one_valued(
+    classes: Sequence[str], targets: np.ndarray, what: str
+) -> dict[str, str]:
+    """Name the classes that all images have, or none.
+
+    Args:
+        classes (Sequence[str]): Names.
+        targets (np.ndarray): Whether the image has the class.
+        what (str): Kind of images, for the reason.
+
+    Shape: targets ``(images, classes)``, bool.
+    """
+    counts, images = targets.sum(0), len(targets)
+    return {
+        name: f'{count} of {images} {what} images'
+        for name, count in zip(classes, counts.tolist())
+        if count in (0, images)
+    }
+
+
+def fit_path(
+    features: np.ndarray,
+    targets: np.ndarray,
+    multi_label: bool,
+    strengths: Sequence[float],
+    max_iter: int = 2000,
+    tolerance: float = 1e-6,
+) -> Iterator[tuple[float, Callable, list[int]]]:
+    """Fit logistic regressions, from the strongest regularisation on.
+
+    Each starts from the one before, which converges to the same minimum (the
+    problem is strictly convex up to the intercept) in fewer iterations.
+
+    Args:
+        features (np.ndarray): Standardised.
+        targets (np.ndarray): Whether the image has the class; of a
+            single-label set exactly one each.
+        multi_label (bool): One model per class, or one for all.
+        strengths (Sequence[float]): Factors of half the squared length of
+            the weights, beside the mean loss.
+        max_iter (int): Iterations of L-BFGS. Defaults to 2000.
+        tolerance (float): Largest component of the gradient at the end.
+            Defaults to 1e-6.
+
+    Shape: features ``(N, D)``, float64; targets ``(N, C)``, bool.
+
+    Yields:
+        tuple[float, Callable, list[int]]: Strength; function from features
+        to probabilities ``(N, C)``, to be used before the next one; classes
+        (single-label: -1) whose fit has not converged.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
+
+    samples, count = targets.shape
+    varied = [
+        c for c in range(count) if 0 < targets[:, c].sum() < samples
+    ]
+    if multi_label:
+        problems = {c: targets[:, c].astype(int) for c in varied}
+    else:
+        problems = {-1: targets.argmax(1)}
+    models = {
+        name: LogisticRegression(
+            max_iter=max_iter, tol=tolerance, warm_start=True
+        )
+        for name in problems
+    }
+
+    def predict(rows: np.ndarray) -> np.ndarray:
+        # What no training image has cannot be told: probability 0.
+        result = np.zeros((len(rows), count))
+        for name, model in models.items():
+            probabilities = model.predict_proba(rows)
+            if multi_label:
+                result[:, name] = probabilities[:, 1]
+            else:
+                result[:, model.classes_] = probabilities
+        return result
+
+    # Several threads at tiny products mostly wait for each other.
+    threads = 1 if features.size < SMALL else None
+    for strength in sorted(strengths, reverse=True):
+        failed = []
+        for name, problem in problems.items():
+            models[name].C = 1 / (strength * samples)
+            with threadpool_limits(threads), warnings.catch_warnings(
+                record=True
+            ) as caught:
+                warnings.simplefilter('always', ConvergenceWarning)
+                models[name].fit(features, problem)
+            if any(issubclass(w.category, ConvergenceWarning) for w in caught):
+                failed.append(name)
+        yield strength, predict, failed
+
+
+def run_probe(
+    features: Mapping[str, np.ndarray],
+    data: ProbeData,
+    checkpoint: str = '',
+    place: str = '',
+    fraction: float = 1.0,
+    fraction_seed: int | None = None,
+    strengths: Sequence[float] = STRENGTHS,
+    max_iter: int = 2000,
+    samples: int = 2000,
+    seed: int = 0,
+) -> Probe:
+    """Fit, choose, and score one probe.
+
+    Args:
+        features (Mapping[str, np.ndarray]): Of 'train', 'val' and 'test'.
+        data (ProbeData): Labels of the same images.
+        checkpoint (str): For the result. Defaults to ''.
+        place (str): For the result. Defaults to ''.
+        fraction (float): For the result. Defaults to 1.0.
+        fraction_seed (int, optional): For the result. Defaults to None.
+        strengths (Sequence[float]): To choose from. Defaults to
+            ``STRENGTHS``.
+        max_iter (int): Iterations of a fit. Defaults to 2000.
+        samples (int): Resamples for the interval; 0 for none. Defaults to
+            2000.
+        seed (int): Of the resampling. Defaults to 0.
+
+    Shape: features ``(images, channels)``.
+
+    Raises:
+        UserError: When no class is left, or none to choose the strength by.
+    """
+    from sklearn.preprocessing import StandardScaler
+
+    left_out = data.left_out()
+    kept = np.array([name not in left_out for name in data.classes])
+    where = f'{checkpoint} {place}'.strip() or 'probe'
+    if not kept.any():
+        raise UserError(
+            f'{where}: no class has images with and without it both in '
+            f'training and test ({_listed(left_out)}); use a larger fraction '
+            'or another split'
+        )
+    data_notes, usable = _choosable(data, kept, len(strengths) > 1, where)
+    # Double precision: in single, L-BFGS stops at its rounding errors.
+    rows = {
+        name: np.asarray(values, np.float64)
+        for name, values in features.items()
+    }
+    scaler = StandardScaler().fit(rows['train'])
+    rows = {name: scaler.transform(values) for name, values in rows.items()}
+    best, chosen, failures = -math.inf, None, []
+    for strength, predict, failed in fit_path(
+        rows['train'], data.targets['train'], data.multi_label, strengths,
+        max_iter,
+    ):
+        if failed:
+            names = ', '.join(data.classes[c] for c in failed if c >= 0)
+            failures.append(
+                f'strength {strength:g}{f" ({names})" if names else ""}'
+            )
+        quality = math.nan
+        if usable.any():
+            scores = _all_images(
+                _predictions(predict(rows['val']), data, 'val')
+            )
+            quality = scores.auroc[0, usable].mean()
+        if chosen is None or quality > best:
+            best = quality
+            chosen = strength, predict(rows['test'])
+    notes = []
+    if failures:
+        notes.append(
+            f'not converged after {max_iter} iterations: '
+            f'{", ".join(failures)}; chosen: {chosen[0]:g}'
+        )
+    auroc, f1, per_class, about = _score(
+        chosen[1], data, kept, samples, seed
+    )
+    return Probe(
+        checkpoint=checkpoint,
+        place=place,
+        fraction=fraction,
+        fraction_seed=fraction_seed,
+        train_images=len(rows['train']),
+        strength=chosen[0],
+        at_end=len(strengths) > 1
+        and chosen[0] in (min(strengths), max(strengths)),
+        val_auroc=float(best) if usable.any() else math.nan,
+        auroc=auroc,
+        f1=f1,
+        per_class=per_class,
+        left_out=left_out,
+        data_notes=data_notes + about,
+        notes=notes,
+    )
+
+
+def _choosable(data, kept, needed, where) -> tuple[list[str], np.ndarray]:
+    """Tell which classes the validation images can compare strengths by."""
+    missing = one_valued(data.classes, data.targets['val'], 'validation')
+    usable = kept & np.array([name not in missing for name in data.classes])
+    missing = {
+        name: why
+        for (name, why) in missing.items()
+        if kept[data.classes.index(name)]
+    }
+    if needed and not usable.any():
+        raise UserError(
+            f'{where}: AUROC is undefined on the validation images '
+            f'({_listed(missing)}), so no regularisation strength can be '
+            'chosen; use another split, or give one --strengths'
+        )
+    notes = []
+    if needed and missing:
+        notes.append(f'strength chosen without {_listed(missing)}')
+    return notes, usable
+
+
+def _predictions(probabilities, data, subset, patients=None):
+    from medssl_mm.evaluation.classification_scores import Predictions
+
+    targets = data.targets[subset]
+    blank = ('',) * len(targets)
+    return Predictions(
+        data.classes, data.multi_label, blank,
+        blank if patients is None else tuple(patients), targets,
+        probabilities,
+    )
+
+
+def _all_images(predictions):
+    from medssl_mm.evaluation.classification_scores import weighted_scores
+
+    return weighted_scores(predictions, np.ones((1, len(predictions.targets))))
+
+
+def _score(probabilities, data, kept, samples, seed):
+    """Score the test images, and resamples of them for the intervals."""
+    from medssl_mm.evaluation.bootstrap import (
+        FEW_PATIENTS,
+        mean_of_classes,
+        percentiles,
+    )
+    from medssl_mm.evaluation.classification_scores import resampled_scores
+
+    def columns(scores):
+        """Macro AUROC, macro F1 if it counts, AUROC of every class kept."""
+        parts = [mean_of_classes(scores.auroc[:, kept])]
+        if not data.multi_label:
+            parts.append(mean_of_classes(scores.f1[:, kept]))
+        return np.column_stack([*parts, scores.auroc[:, kept]])
+
+    names = [n for n, keep in zip(data.classes, kept) if keep]
+    predictions = _predictions(probabilities, data, 'test', data.patients)
+    values = columns(_all_images(predictions))[0]
+    low = high = np.full(len(values), math.nan)
+    notes = []
+    if samples:
+        drawn = columns(resampled_scores(predictions, samples, seed))
+        low, high = percentiles(drawn)
+        shares = np.isnan(drawn[:, -len(names):]).mean(0)
+        rare = [
+            f'{name} {100 * share:.1f} %'
+            for name, share in zip(names, shares)
+            if share
+        ]
+        if rare:
+            notes.append(
+                'resamples in which a class has one value only, and that '
+                f'count without it: {", ".join(rare)}'
+            )
+        patients = len(set(predictions.patients))
+        if patients < FEW_PATIENTS:
+            notes.append(
+                f'only {patients} test patients: the intervals are too narrow'
+            )
+    scored = [Score(*map(float, three)) for three in zip(values, low, high)]
+    auroc = scored.pop(0)
+    f1 = None if data.multi_label else scored.pop(0)
+    return auroc, f1, dict(zip(names, scored)), notes
+
+
+def _listed(reasons: Mapping[str, str]) -> str:
+    return ', '.join(f'{name} ({why})' for name, why in reasons.items())
+
+
+# --------------------------------------------------------------------------
+# Tables and figures
+# --------------------------------------------------------------------------
+
+
+def probe_notes(probes: Sequence[Probe]) -> list[str]:
+    """Say once what a reader of the numbers has to know."""
+    notes = []
+    for probe in probes:
+        about = list(probe.data_notes)
+        if probe.left_out:
+            about.insert(
+                0,
+                f'left out {_listed(probe.left_out)}; means are over the '
+                f'other {len(probe.per_class)} of '
+                f'{len(probe.per_class) + len(probe.left_out)} classes',
+            )
+        fraction = f'{100 * probe.fraction:g} % of the labels'
+        if probe.fraction_seed is not None:
+            fraction += f' (draw {probe.fraction_seed})'
+        notes += [f'{fraction}: {note}' for note in about]
+        notes += [
+            f'{probe.checkpoint} {probe.place}: {note}' for note in probe.notes
+        ]
+    ends = sum(probe.at_end for probe in probes)
+    if ends:
+        notes.append(
+            f'{ends} of {len(probes)} probes chose the smallest or the '
+            'largest strength'
+        )
+    return list(dict.fromkeys(notes))
+
+
+def print_probes(probes: Sequence[Probe], console=None) -> None:
+    """Print a row per checkpoint, stage and fraction.
+
+    Args:
+        probes (Sequence[Probe]): The results.
+        console (rich.console.Console, optional): Defaults to a new one.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    console = console or Console()
+    single = any(probe.f1 for probe in probes)
+    table = Table(title='Linear probes; [95 % interval over patients]')
+    table.add_column('checkpoint', overflow='fold')
+    for name in ('stage', 'labels', 'images', 'strength', 'macro AUROC'):
+        table.add_column(name, justify='right', no_wrap=True)
+    if single:
+        table.add_column('macro F1', justify='right', no_wrap=True)
+    for probe in probes:
+        scores = [probe.auroc, probe.f1] if single else [probe.auroc]
+        table.add_row(
+            probe.checkpoint,
+            probe.place,
+            f'{100 * probe.fraction:g} %'
+            + ('' if probe.fraction_seed is None
+               else f' #{probe.fraction_seed}'),
+            str(probe.train_images),
+            f'{probe.strength:g}',
+            *(f'{s.value:.3f} [{s.low:.3f}, {s.high:.3f}]' for s in scores),
+        )
+    console.print(table)
+    for note in probe_notes(probes):
+        console.print(f'note: {note}', highlight=False)
+
+
+def draw_probes(probes: Sequence[Probe]):
+    """Draw the scores against the stage, a line per checkpoint.
+
+    A panel per fraction (and, single-label, a row for F1). The bars are the
+    bootstrap intervals; with several draws of a fraction, the line is their
+    mean and the bars reach from the lowest to the highest.
+
+    Args:
+        probes (Sequence[Probe]): The results.
+
+    Returns:
+        matplotlib.figure.Figure: To be saved.
+    """
+    from matplotlib.figure import Figure
+
+    from medssl_mm.reporting import COLOURS
+
+    fractions = list(dict.fromkeys(p.fraction for p in probes))
+    places = list(dict.fromkeys(p.place for p in probes))
+    names = list(dict.fromkeys(p.checkpoint for p in probes))
+    kinds = ['auroc', 'f1'] if any(p.f1 for p in probes) else ['auroc']
+    figure = Figure(
+        figsize=(1.5 + 3.2 * len(fractions), 3.4 * len(kinds)),
+        layout='constrained',
+    )
+    panels = figure.subplots(
+        len(kinds), len(fractions), sharey='row', squeeze=False
+    )
+    for kind, row in zip(kinds, panels):
+        for fraction, axes in zip(fractions, row):
+            for index, name in enumerate(names):
+                points = [
+                    _point([
+                        getattr(p, kind)
+                        for p in probes
+                        if (p.checkpoint, p.place, p.fraction)
+                        == (name, place, fraction)
+                    ])
+                    for place in places
+                ]
+                middle, low, high = np.array(points).T
+                # Side by side, so that the bars can be told apart.
+                shift = 0.06 * (index - (len(names) - 1) / 2)
+                axes.errorbar(
+                    np.arange(len(places)) + shift,
+                    middle,
+                    # Resamples may all lie on one side of the value.
+                    yerr=np.maximum([middle - low, high - middle], 0),
+                    color=COLOURS[index % len(COLOURS)],
+                    marker='o',
+                    markersize=4,
+                    capsize=2,
+                    linewidth=1.2,
+                    label=name,
+                )
+            if kind == 'auroc':
+                axes.axhline(0.5, color='0.6', linewidth=0.8, linestyle=':')
+            axes.set_xticks(range(len(places)), places)
+            draws = {p.fraction_seed for p in probes if p.fraction == fraction}
+            axes.set_title(
+                f'{100 * fraction:g} % of the labels\n'
+                + (f'range of {len(draws)} draws' if len(draws) > 1
+                   else '95 % interval'),
+                fontsize=9,
+            )
+        row[0].set_ylabel(dict(auroc='macro AUROC', f1='macro F1')[kind])
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc='outside lower center', ncols=min(4, len(names))
+    )
+    return figure
+
+
+def _point(scores: Sequence[Score]) -> tuple[float, float, float]:
+    values = [score.value for score in scores]
+    if not values:
+        return math.nan, math.nan, math.nan
+    if len(values) > 1:
+        return float(np.mean(values)), min(values), max(values)
+    low, high = (
+        values[0] if math.isnan(end) else end
+        for end in (scores[0].low, scores[0].high)
+    )
+    return values[0], low, high
+
+
+def write_probes(
+    probes: Sequence[Probe], folder: str | Path, settings: Mapping
+) -> list[Path]:
+    """Write ``probe.json``, ``probe.csv`` and ``probe.png``.
+
+    Args:
+        probes (Sequence[Probe]): The results.
+        folder (str | Path): Made if need be.
+        settings (Mapping): What they were made with; plain data.
+
+    Returns:
+        list[Path]: The three files.
+    """
+    from medssl_mm.reporting import write_atomically
+
+    folder = Path(folder)
+    paths = [folder / f'probe.{kind}' for kind in ('json', 'csv', 'png')]
+    content = dict(
+        **settings,
+        policy=POLICY,
+        notes=probe_notes(probes),
+        probes=[asdict(probe) for probe in probes],
+    )
+    text = json.dumps(plain(content), indent=1, allow_nan=False)
+    write_atomically(paths[0], text + '\n')
+    write_atomically(paths[1], _table(probes))
+    picture = io.BytesIO()
+    draw_probes(probes).savefig(picture, format='png', dpi=150)
+    write_atomically(paths[2], picture.getvalue())
+    return paths
+
+
+def _table(probes: Sequence[Probe]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator='\n')
+    writer.writerow([
+        'checkpoint', 'place', 'fraction', 'fraction_seed', 'train_images',
+        'strength', 'val_auroc', 'score', 'class', 'value', 'low', 'high',
+    ])
+    for probe in probes:
+        scores = [('auroc', 'mean', probe.auroc)]
+        if probe.f1:
+            scores.append(('f1', 'mean', probe.f1))
+        scores += [('auroc', n, s) for n, s in probe.per_class.items()]
+        for kind, name, score in scores:
+            numbers = (probe.val_auroc, score.value, score.low, score.high)
+            val, *rest = (
+                '' if math.isnan(number) else f'{number:.6f}'
+                for number in numbers
+            )
+            seed = probe.fraction_seed
+            writer.writerow([
+                probe.checkpoint, probe.place, probe.fraction,
+                '' if seed is None else seed, probe.train_images,
+                f'{probe.strength:g}', val, kind, name, *rest,
+            ])
+    return buffer.getvalue()
+
+
+def plain(value):
+    """Copy nested data; NaN becomes None, which JSON can hold."""
+    if isinstance(value, Mapping):
+        return {name: plain(entry) for name, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,673 @@
+"""Features of checkpoints for the images of a classification config.
+
+Of the config only the network (``model.backbone`` and the data preprocessor)
+and the data sets of the three loaders are used. All subsets go through the
+pipeline of the test images, so nothing is augmented, and the network is in
+evaluation mode.
+"""
+
+import copy
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medssl_mm.errors import UserError
+
+SUBSETS = ('train', 'val', 'test')
+RANDOM = 'random'
+UNKNOWN = -1
+# Settings of a data set that choose labels, or images, which are listed
+# apart: features do not depend on them.
+CHOICES = ('binary', 'fraction', 'fraction_seed', 'labelled', 'stratified')
+# Raised whenever the way to compute features changes, so that cached ones of
+# before are not taken.
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of a backbone under a name.
+
+    Args:
+        name (str): For tables and figures.
+        path (Path, optional): Checkpoint; None for random initialisation.
+            Defaults to None.
+        seed (int): Of the random initialisation. Defaults to 0.
+    """
+
+    name: str
+    path: Path | None = None
+    seed: int = 0
+
+    @property
+    def source(self) -> str:
+        """Path of the checkpoint, or 'random:SEED'."""
+        return str(self.path or f'{RANDOM}:{self.seed}')
+
+
+def parse_weights(texts: Sequence[str]) -> list[Weights]:
+    """Read ``NAME=CHECKPOINT``, ``random``, ``random:SEED``, ``NAME=random``.
+
+    Args:
+        texts (Sequence[str]): One per checkpoint.
+
+    Raises:
+        UserError: Another form, a name given twice or a file that does not
+            exist.
+    """
+    result = []
+    for text in texts:
+        name, equals, value = text.partition('=')
+        value = value if equals else name
+        kind, _, seed = value.partition(':')
+        is_random = kind == RANDOM and (seed.isdigit() or value == RANDOM)
+        if not name or not value or not (equals or is_random):
+            raise UserError(
+                f'checkpoints are given as NAME=PATH, got {text!r}; random '
+                'weights as random, random:SEED or NAME=random:SEED'
+            )
+        if is_random:
+            result.append(Weights(name, None, int(seed or 0)))
+        elif not Path(value).is_file():
+            raise UserError(f'checkpoint {value} ({name}) does not exist')
+        else:
+            result.append(Weights(name, Path(value)))
+    names = [weights.name for weights in result]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(
+                f'the name {name} stands for several checkpoints; give each '
+                'its own: NAME=PATH'
+            )
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class Subset:
+    """Images of one subset.
+
+    Args:
+        name (str): 'train', 'val' or 'test'.
+        dataset (Dataset): Of mmengine's kind, with the test pipeline.
+        settings (dict): Config that it was built from.
+        image_ids (tuple[str]): Images, in the order of the data set.
+        patients (tuple[str]): Patient of each image; the image where the
+            data set names no patients.
+        has_patients (bool): Whether it does.
+        raw_labels (tuple): What the data set says, None where nothing.
+    """
+
+    name: str
+    dataset: object
+    settings: dict
+    image_ids: tuple[str, ...]
+    patients: tuple[str, ...]
+    has_patients: bool
+    raw_labels: tuple
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes, None where the data set has none."""
+        classes = self.dataset.metainfo.get('classes')
+        return None if classes is None else tuple(classes)
+
+    @property
+    def protocol(self) -> str:
+        """Name of the split; empty where the data set has none."""
+        return str(self.dataset.metainfo.get('protocol') or '')
+
+    @property
+    def split_hash(self) -> str:
+        """Hash of the split; empty where the data set has none."""
+        return str(self.dataset.metainfo.get('split_hash') or '')
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Labels of the images of a subset whose label is known.
+
+    Args:
+        classes (tuple[str]): Names.
+        multi_label (bool): Whether an image may have any number of them.
+        targets (np.ndarray): Whether the image has the class.
+        known (np.ndarray): Rows of the subset that they belong to.
+
+    Shape: targets ``(K, classes)``, bool; known ``(K,)``, integer.
+    """
+
+    classes: tuple[str, ...]
+    multi_label: bool
+    targets: np.ndarray
+    known: np.ndarray
+
+
+def read_labels(subset: Subset) -> Labels:
+    """Read the labels of a subset, without its images.
+
+    ``gt_label`` of the data set is a class index (single-label; -1: not
+    known) or a list of the classes present (multi-label).
+
+    Args:
+        subset (Subset): The subset.
+
+    Raises:
+        UserError: When no label is known, or one does not fit the classes.
+    """
+    known = [
+        row
+        for row, label in enumerate(subset.raw_labels)
+        if label is not None and UNKNOWN not in np.atleast_1d(label)
+    ]
+    if not known:
+        raise UserError(
+            f'the {subset.name} subset has no labels '
+            f'({len(subset.raw_labels)} images); choose a labelled data set '
+            'or split for it'
+        )
+    labels = [subset.raw_labels[row] for row in known]
+    multi_label = np.ndim(labels[0]) > 0
+    indices = [np.atleast_1d(np.asarray(label, int)) for label in labels]
+    last = max((int(i.max()) for i in indices if len(i)), default=0)
+    classes = subset.classes or tuple(str(i) for i in range(last + 1))
+    if last >= len(classes):
+        raise UserError(
+            f'the {subset.name} subset has the label {last}, but only '
+            f'{len(classes)} classes: {", ".join(classes)}'
+        )
+    targets = np.zeros((len(known), len(classes)), bool)
+    for row, present in enumerate(indices):
+        targets[row, present] = True
+    return Labels(classes, multi_label, targets, np.array(known))
+
+
+class CheckpointFeatures:
+    """Pooled features of any checkpoint for the subsets of a config.
+
+    Args:
+        config (mmengine.Config): Classification config.
+        cache (str | Path): Folder of the features; see
+            :mod:`medssl_mm.analysis.feature_cache`.
+        device (str): Defaults to 'cpu'.
+        batch_size (int, optional): Images at a time. Defaults to None: as
+            the test loader has it.
+        num_workers (int, optional): Processes that load. Defaults to None:
+            as the test loader has it.
+        calibration_batches (int): Training batches that set the running
+            statistics of random weights, as
+            :class:`medssl_mm.engine.hooks.CalibrateBatchNormHook` does.
+            Defaults to 20.
+        progress (Callable, optional): Called with (what, done, total).
+            Defaults to None.
+        note (Callable, optional): Called with messages. Defaults to None.
+    """
+
+    def __init__(
+        self,
+        config,
+        cache: str | Path,
+        device: str = 'cpu',
+        batch_size: int | None = None,
+        num_workers: int | None = None,
+        calibration_batches: int = 20,
+        progress: Callable[[str, int, int], None] | None = None,
+        note: Callable[[str], None] | None = None,
+    ) -> None:
+        self.config = config
+        # Absolute: worker processes may have another working directory.
+        self.cache = Path(cache).absolute()
+        self.device = device
+        loader = self._loader('test')
+        self.batch_size = batch_size or loader.get('batch_size') or 32
+        self.num_workers = (
+            loader.get('num_workers', 0) if num_workers is None
+            else num_workers
+        )
+        self.calibration_batches = calibration_batches
+        self.progress = progress or (lambda what, done, total: None)
+        self.note = note or (lambda message: None)
+        self._subsets = {}
+        self._digests = {}
+        self._network = None, None
+
+    # ---------------------------------------------------------------- data
+
+    def subset(self, name: str) -> Subset:
+        """Open a subset; a training subset with all its images.
+
+        Raises:
+            UserError: When the config has no such loader, or there are no
+                images.
+        """
+        if name not in self._subsets:
+            settings = _without_repetition(self._loader(name)['dataset'])
+            for part in _innermost(settings):
+                if 'fraction' in part:
+                    part['fraction'] = 1.0
+            self._subsets[name] = self._open(name, settings)
+        return self._subsets[name]
+
+    def fraction_of_config(self) -> tuple[float, int | None]:
+        """Label fraction of the training loader, and its seed."""
+        settings = _innermost(self._loader('train')['dataset'])[0]
+        fraction = settings.get('fraction', 1.0)
+        return fraction, (
+            settings.get('fraction_seed', 0) if fraction < 1 else None
+        )
+
+    def rows_of_fraction(
+        self, fraction: float, seed: int | None = None
+    ) -> np.ndarray:
+        """Rows of the training subset that a label fraction keeps.
+
+        The data set itself chooses them, so they are those of a fine-tuning
+        with that fraction.
+
+        Args:
+            fraction (float): Share of the patients, 0-1.
+            seed (int, optional): Seed of the choice. Defaults to None.
+
+        Returns:
+            np.ndarray: Row numbers.
+
+        Raises:
+            UserError: When the data set takes no fraction.
+        """
+        full = self.subset('train')
+        if fraction == 1:
+            return np.arange(len(full.image_ids))
+        settings = _without_repetition(self._loader('train')['dataset'])
+        for part in _innermost(settings):
+            part.update(fraction=fraction, fraction_seed=seed or 0)
+        try:
+            kept = set(self._open('train', settings).image_ids)
+        except TypeError as error:
+            raise UserError(
+                f'the training data set takes no fraction ({error}); leave '
+                '--fractions out'
+            ) from error
+        return np.array(
+            [row for row, name in enumerate(full.image_ids) if name in kept]
+        )
+
+    def _loader(self, name):
+        loader = self.config.get(f'{name}_dataloader')
+        if not loader or not loader.get('dataset'):
+            raise UserError(
+                f'{self.config.filename} has no {name}_dataloader with a data '
+                'set; use a classification config'
+            )
+        return loader
+
+    def _open(self, name, settings) -> Subset:
+        from mmengine.registry import DefaultScope
+
+        from medssl_mm.registry import DATASETS
+
+        pipelines = [
+            part.get('pipeline')
+            for part in _innermost(self._loader('test')['dataset'])
+        ]
+        for part in _innermost(settings):
+            part['pipeline'] = copy.deepcopy(pipelines[0])
+        with DefaultScope.overwrite_default_scope(
+            self.config.get('default_scope', 'mmpretrain')
+        ):
+            dataset = _build(DATASETS, settings, self.config.filename)
+        infos = [dataset.get_data_info(row) for row in range(len(dataset))]
+        if not infos:
+            raise UserError(f'the {name} subset has no images')
+        ids = [
+            str(info.get('image_id') or info.get('img_path') or row)
+            for row, info in enumerate(infos)
+        ]
+        owners = [info.get('patient_id') for info in infos]
+        has_patients = None not in owners
+        return Subset(
+            name=name,
+            dataset=dataset,
+            settings=settings,
+            image_ids=tuple(ids),
+            patients=tuple(map(str, owners) if has_patients else ids),
+            has_patients=has_patients,
+            raw_labels=tuple(info.get('gt_label') for info in infos),
+        )
+
+    # ------------------------------------------------------------ features
+
+    def features(self, weights: Weights, subset: str, kind: str = 'stages'):
+        """Compute the features, or find them in the cache.
+
+        Args:
+            weights (Weights): Of the backbone.
+            subset (str): 'train', 'val' or 'test'.
+            kind (str): 'stages' or 'blocks'. Defaults to 'stages'.
+
+        Returns:
+            medssl_mm.analysis.feature_cache.CachedFeatures: All places.
+
+        Raises:
+            UserError: When the checkpoint does not fit the network.
+        """
+        from medssl_mm.analysis import feature_cache
+
+        images = self.subset(subset)
+        description = self._describe(weights, images, kind)
+        found = feature_cache.find_features(
+            self.cache, description, self.note
+        )
+        if found is not None:
+            return found
+        return feature_cache.write_features(
+            self.cache,
+            description,
+            images.image_ids,
+            self._compute(weights, images, kind),
+        )
+
+    def _describe(self, weights, images, kind):
+        model = self._model_settings()
+        backbone = dict(model['backbone'])
+        backbone.pop('init_cfg', None)
+        description = dict(
+            format=FORMAT,
+            kind=kind,
+            weights=self._digest(weights),
+            backbone=backbone,
+            data_preprocessor=model.get('data_preprocessor'),
+            **_describe_data(images),
+        )
+        if weights.path is None:
+            # Random weights are calibrated on the training images.
+            description['calibration'] = dict(
+                num_batches=self.calibration_batches,
+                batch_size=self.batch_size,
+                **_describe_data(self.subset('train')),
+            )
+        # Plain data, as it comes back from a file.
+        return json.loads(json.dumps(description, default=str))
+
+    def _digest(self, weights):
+        if weights.path is None:
+            return weights.source
+        if weights.path not in self._digests:
+            from medssl_mm.datasets.importers.run import file_digest
+
+            self._digests[weights.path] = file_digest([weights.path])
+        return self._digests[weights.path]
+
+    def _compute(self, weights, images, kind):
+        from medssl_mm.analysis import feature_cache
+        from medssl_mm.engine.hooks.collapse_monitor_hook import (
+            own_randomness,
+        )
+        from medssl_mm.functional.features import evaluation_mode
+
+        model = self._load(weights)
+        places = (
+            feature_cache.stage_places if kind == 'stages'
+            else feature_cache.block_places
+        )(model.backbone)
+        what = f'{weights.name}: {images.name}'
+        done, total = 0, len(images.image_ids)
+        self.progress(what, 0, total)
+        with evaluation_mode(model), own_randomness():
+            for batch in self._batches(images.dataset):
+                inputs = model.data_preprocessor(batch, False)['inputs']
+                done += len(inputs)
+                yield feature_cache.pooled_features(
+                    model.backbone, inputs, places
+                )
+                self.progress(what, done, total)
+
+    def _batches(self, dataset):
+        from torch.utils.data import DataLoader
+
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            collate_fn=self._collate(),
+        )
+
+    def _collate(self):
+        from mmengine.registry import DefaultScope
+
+        from medssl_mm.registry import FUNCTIONS
+
+        settings = self._loader('test').get('collate_fn') or {}
+        with DefaultScope.overwrite_default_scope(
+            self.config.get('default_scope', 'mmpretrain')
+        ):
+            collate = FUNCTIONS.get(settings.get('type', 'pseudo_collate'))
+        return functools.partial(_collate_images, collate)
+
+    # ------------------------------------------------------------- network
+
+    def _model_settings(self):
+        model = copy.deepcopy(self.config.get('model') or {})
+        if 'backbone' not in model:
+            raise UserError(
+                f'{self.config.filename} has no model.backbone; use a '
+                'classification config'
+            )
+        shared = self.config.get('data_preprocessor')
+        if shared is not None:
+            model.setdefault('data_preprocessor', copy.deepcopy(shared))
+        return model
+
+    def _load(self, weights):
+        """Build and fill the network; the last one is kept."""
+        if self._network[0] == weights:
+            return self._network[1]
+        import torch
+        from mmengine.registry import DefaultScope
+
+        from medssl_mm.engine.hooks.collapse_monitor_hook import (
+            own_randomness,
+        )
+        from medssl_mm.engine.pretrained import (
+            PretrainedBackbone,
+            load_pretrained_backbone,
+        )
+        from medssl_mm.registry import MODELS
+
+        with DefaultScope.overwrite_default_scope(
+            self.config.get('default_scope', 'mmpretrain')
+        ), own_randomness(weights.seed):
+            model = _build(
+                MODELS, self._model_settings(), self.config.filename
+            )
+            if weights.path is None:
+                # Random features need their residual branches.
+                model.backbone.zero_init_residual = False
+                torch.manual_seed(weights.seed)
+                PretrainedBackbone()(model.backbone)
+        if weights.path is not None:
+            load_pretrained_backbone(model.backbone, weights.path)
+        model.requires_grad_(False)
+        model.to(self.device)
+        if weights.path is None:
+            self._calibrate(model)
+        self._network = weights, model
+        return model
+
+    def _calibrate(self, model):
+        from medssl_mm.engine.hooks.calibrate_batch_norm_hook import (
+            calibrate_batch_norm,
+            calibration_batches,
+        )
+
+        batches = calibration_batches(
+            self.subset('train').dataset,
+            self.batch_size,
+            self.calibration_batches,
+            num_workers=self.num_workers,
+            collate_fn=self._collate(),
+        )
+        calibrate_batch_norm(model, model.backbone, batches)
+
+
+def add_arguments(parser) -> None:
+    """Add the options that tools over :class:`CheckpointFeatures` share.
+
+    Args:
+        parser (argparse.ArgumentParser): Of a tool that writes results.
+    """
+    parser.add_argument(
+        '--out', type=Path,
+        help='folder to write to (default: work_dirs/<config>/<tool>)')
+    parser.add_argument(
+        '--overwrite', action='store_true',
+        help='replace the results in --out')
+    parser.add_argument(
+        '--cache', type=Path, default=Path('work_dirs/features'),
+        help='folder of the features (default: work_dirs/features)')
+    parser.add_argument(
+        '--batch-size', type=int,
+        help='images at a time (default: as in the config)')
+    parser.add_argument(
+        '--num-workers', type=int,
+        help='processes that load (default: as in the config)')
+    parser.add_argument('--device', default='cpu', help='default: cpu')
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
+        help='change the config')
+
+
+def check_arguments(args, tool: str, results: Sequence[str]) -> None:
+    """Check what :func:`add_arguments` added, and set ``args.out``.
+
+    Args:
+        args (argparse.Namespace): Parsed; has ``config``, too.
+        tool (str): Name of the folder by default.
+        results (Sequence[str]): Files that will be written, not to be there.
+
+    Raises:
+        UserError: When a number is out of range or a result is there.
+    """
+    if args.batch_size is not None and args.batch_size < 1:
+        raise UserError('--batch-size must be positive')
+    if args.num_workers is not None and args.num_workers < 0:
+        raise UserError('--num-workers must not be negative')
+    args.out = args.out or Path('work_dirs', Path(args.config).stem, tool)
+    for name in results:
+        if (args.out / name).exists() and not args.overwrite:
+            raise UserError(
+                f'{args.out / name} exists; choose another --out or add '
+                '--overwrite'
+            )
+
+
+def open_source(args, bar, console) -> CheckpointFeatures:
+    """Make the source of features that the arguments of a tool ask for.
+
+    Args:
+        args (argparse.Namespace): Checked by :func:`check_arguments`.
+        bar (rich.progress.Progress): Gets a task per checkpoint and subset.
+        console (rich.console.Console): Gets the notes.
+
+    Raises:
+        UserError: When the config is faulty or there is no such device.
+    """
+    import torch
+
+    from medssl_mm.engine import launch
+
+    if args.device.startswith('cuda') and not torch.cuda.is_available():
+        raise UserError(
+            f'--device {args.device}: torch sees no GPU; leave it out'
+        )
+    tasks = {}
+
+    def progress(what, done, total):
+        if what not in tasks:
+            tasks[what] = bar.add_task(what, total=total)
+        bar.update(tasks[what], completed=done)
+
+    return CheckpointFeatures(
+        launch.load_config(args.config, args.cfg_options),
+        args.cache,
+        args.device,
+        args.batch_size,
+        args.num_workers,
+        progress=progress,
+        note=lambda text: console.print(f'note: {text}', highlight=False),
+    )
+
+
+def check_no_shared_patients(subsets: Sequence[Subset]) -> None:
+    """Refuse subsets with a patient in common.
+
+    Raises:
+        UserError: Names the subsets and a patient.
+    """
+    for index, one in enumerate(subsets):
+        for other in subsets[index + 1 :]:
+            shared = set(one.patients) & set(other.patients)
+            if shared:
+                raise UserError(
+                    f'{len(shared)} patient(s) are in the {one.name} and in '
+                    f'the {other.name} subset, e.g. {min(shared)}; split by '
+                    'patient'
+                )
+
+
+def _collate_images(collate: Callable, samples: Sequence[Mapping]) -> dict:
+    # Labels come in many forms, not all of which can be joined; features
+    # need none.
+    return collate([dict(inputs=sample['inputs']) for sample in samples])
+
+
+def _innermost(settings) -> list:
+    """Configs of the data sets that wrappers are around."""
+    if 'datasets' in settings:
+        return [p for inner in settings['datasets'] for p in _innermost(inner)]
+    if 'dataset' in settings:
+        return _innermost(settings['dataset'])
+    return [settings]
+
+
+def _without_repetition(settings):
+    """Copy a config of a data set, without wrappers that repeat images."""
+    name = str(settings.get('type')).rpartition('.')[2]
+    if name in ('RepeatDataset', 'ClassBalancedDataset'):
+        return _without_repetition(settings['dataset'])
+    return copy.deepcopy(settings)
+
+
+def _describe_data(images: Subset) -> dict:
+    settings = copy.deepcopy(images.settings)
+    for part in _innermost(settings):
+        for name in CHOICES:
+            part.pop(name, None)
+    lines = list(images.image_ids)
+    store = getattr(images.dataset, 'store', None)
+    if hasattr(store, 'infos'):
+        # An image set knows the content of its images.
+        contents = {i.image_id: i.content_sha256 for i in store.infos()}
+        lines = [f'{name} {contents.get(name)}' for name in lines]
+    digest = hashlib.sha256('\n'.join(lines).encode())
+    return dict(
+        dataset=settings,
+        protocol=images.protocol,
+        split_hash=images.split_hash,
+        images=digest.hexdigest(),
+    )
+
+
+def _build(registry, settings, source):
+    try:
+        return registry.build(settings)
+    except KeyError as error:
+        # mmengine's words for a type that nobody registered.
+        if 'is not in the' not in str(error):
+            raise
+        raise UserError(
+            f'{source}: {str(error.args[0]).partition(". ")[0]}; check the '
+            'spelling, and the prefix medssl_mm. of own types'
+        ) from error

@@ -1,0 +1,366 @@
+"""Data sets of images with class labels, over an image set.
+
+Without labels they serve mmselfsup (several views of an image), with labels
+mmpretrain. The data sets differ by their METAINFO: the class names, which the
+image set must agree with.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
+
+from medssl_mm.datasets.image_store import (
+    IMAGE_FILE,
+    MULTI_LABEL,
+    SINGLE_LABEL,
+    UNKNOWN,
+    ImageStore,
+)
+from medssl_mm.datasets.sampler import EpochIndex, sample_rng
+from medssl_mm.datasets.splits import load_split, take_fraction
+from medssl_mm.datasets.store import open_store
+from medssl_mm.datasets.store_header import IMAGES
+from medssl_mm.errors import UserError
+from medssl_mm.registry import DATASETS
+
+
+@DATASETS.register_module()
+class ClassificationImages(BaseDataset):
+    """Images of one subset of a split, with their labels.
+
+    Starting reads the table of the image set, no image. The index is kept in
+    a few arrays, which worker processes share.
+
+    Each sample is a dict with img (``(H, W)`` or ``(H, W, 3)`` uint8),
+    ori_shape, img_shape, sample_idx, image_id, patient_id, img_path (for
+    messages: ``<file>#<place>``), protocol, split_hash, rng, gt_label (class
+    index; for several labels the list of the classes present; None where
+    nobody labelled the image) and, for several labels, gt_score (one 0/1 a
+    class, float32).
+
+    Args:
+        data_root (str): Folder of the image set.
+        split (str | None): Name of a split in ``<data_root>/splits``, or
+            path of a split file. None: all images. Defaults to None.
+        subset (str | Sequence[str]): Subset of the split, or several that
+            are joined. Without a split it is not used. Defaults to 'train'.
+        fraction (float): Share of the subset's patients, above 0 up to 1;
+            a smaller share is part of a larger one. Defaults to 1.0.
+        fraction_seed (int): Seed of that choice. Defaults to 0.
+        stratified (bool): Draw that share in proportion by the rarest class
+            of each patient (of the classes of the image set). Defaults to
+            False.
+        labelled (bool): Only images whose label is known, and complain when
+            a class has none. Defaults to False.
+        seed (int): Seed of augmentation where the sampler brings none.
+            Defaults to 0.
+        pipeline (Sequence): Transforms. Defaults to ().
+        metainfo (dict | None): Passed on as in mmengine. Defaults to None.
+        test_mode (bool): As in mmengine. Defaults to False.
+        lazy_init (bool): Index at the first use. Defaults to False.
+        indices (int | Sequence[int] | None): First or listed samples only,
+            as in mmengine. Defaults to None.
+
+    Raises:
+        UserError: Image set, split, subset or labels are missing, classes
+            do not agree with the image set, or no image is left.
+    """
+
+    METAINFO: dict = dict()
+
+    def __init__(self,
+                 data_root: str,
+                 split: str | None = None,
+                 subset: str | Sequence[str] = 'train',
+                 fraction: float = 1.0,
+                 fraction_seed: int = 0,
+                 stratified: bool = False,
+                 labelled: bool = False,
+                 seed: int = 0,
+                 pipeline: Sequence[dict | Callable] = (),
+                 metainfo: dict | None = None,
+                 test_mode: bool = False,
+                 lazy_init: bool = False,
+                 indices: int | Sequence[int] | None = None) -> None:
+        owner = type(self).__name__
+        if not 0 < fraction <= 1:
+            raise ValueError(f'{owner}: fraction must be above 0 and at most '
+                             f'1, got {fraction}.')
+        if fraction < 1 and split is None:
+            raise ValueError(f'{owner}: fraction={fraction} takes a share of '
+                             'a subset; name a split as well.')
+        self.split = split
+        self.subsets = [subset] if isinstance(subset, str) else list(subset)
+        self.fraction = fraction
+        self.fraction_seed = fraction_seed
+        self.stratified = stratified
+        self.labelled = labelled
+        self.seed = seed
+        self.protocol = 'all-images'
+        self.split_hash = ''
+        self.store = open_store(data_root, IMAGES)
+        self.task = self.store.task
+        self._check_classes()
+        super().__init__(
+            metainfo=metainfo,
+            data_root=str(data_root),
+            data_prefix=dict(),
+            indices=indices,
+            serialize_data=False,
+            pipeline=list(pipeline),
+            test_mode=test_mode,
+            lazy_init=lazy_init,
+            max_refetch=0)
+        self._metainfo.setdefault('classes', self._class_names())
+        self._metainfo.update(dataset_name=self.store.name, task=self.task)
+
+    def _class_names(self) -> tuple[str, ...]:
+        """Names of the classes that the samples have."""
+        return self.store.classes
+
+    def _map_labels(self, labels: np.ndarray) -> np.ndarray:
+        """Turn the labels of the image set into those of the samples."""
+        return labels
+
+    def _check_classes(self) -> None:
+        expected = self.METAINFO.get('classes')
+        if expected is not None and tuple(expected) != self.store.classes:
+            raise UserError(
+                f'{type(self).__name__} expects the classes '
+                f'{list(expected)}, but {self.store.root} holds '
+                f'{list(self.store.classes)} (data set {self.store.name!r}). '
+                'Use the data set class that belongs to the image set, or '
+                'ClassificationImages, which takes the classes as they are.')
+
+    def full_init(self) -> None:
+        """Choose the images; cheap to call again."""
+        if self._fully_initialized:
+            return
+        places = self._choose(self.store)
+        total = len(places)
+        if self.labelled:
+            places = places[self.store.labelled[places]]
+        if not len(places):
+            remedy = ('none of them has a label; import the labels, or use '
+                      'labelled=False' if total else 'the subset is empty')
+            raise UserError(
+                f'{type(self).__name__}: no image is left of {total} in '
+                f'{self.data_root} ({self._where()}): {remedy}.')
+        self._places = places
+        self._labels = self._map_labels(self.store.labels[places])
+        if self.labelled:
+            self._check_every_class()
+        self._fully_initialized = True
+        if self._indices is not None:
+            self.get_subset_(self._indices)
+        self._metainfo.update(
+            protocol=self.protocol, split_hash=self.split_hash)
+
+    def _where(self) -> str:
+        text = f'split {self.split}, subset {"+".join(self.subsets)}'
+        if self.fraction < 1:
+            text += (f', fraction {self.fraction} with fraction_seed '
+                     f'{self.fraction_seed}')
+        return text
+
+    def _choose(self, store: ImageStore) -> np.ndarray:
+        if self.split is None:
+            return np.arange(len(store))
+        split = load_split(self.data_root, self.split)
+        self.protocol, self.split_hash = split.protocol, split.hash
+        chosen = {
+            image_id
+            for subset in self.subsets for image_id in take_fraction(
+                split, subset, self.fraction, self.fraction_seed,
+                store.patient_of,
+                store.classes_of if self.stratified else None)
+        }
+        return np.array(sorted(map(store.index_of, chosen)), np.int64)
+
+    def _check_every_class(self) -> None:
+        """Say which classes have no image (or, multi-label, only such)."""
+        names = self._class_names()
+        counts = self.class_counts()
+        missing = [name for name, count in zip(names, counts) if not count]
+        everywhere = [name for name, count in zip(names, counts)
+                      if self.task == MULTI_LABEL and count == len(self)]
+        if not missing and not everywhere:
+            return
+        where = f'{type(self).__name__} ({self.data_root}, {self._where()})'
+        remedy = ('Take a larger fraction, another fraction_seed, '
+                  'stratified=True, or another split.')
+        if len(names) - len(missing) < 2 and self.task == SINGLE_LABEL \
+                and not self.test_mode:  # the metric says so at test
+            raise UserError(
+                f'{where}: all {len(self)} images are of one class; '
+                f'{", ".join(missing)} has none, so there is nothing to '
+                f'learn. {remedy}')
+        parts = []
+        if missing:
+            parts.append(f'no image of {", ".join(missing)}')
+        if everywhere:
+            parts.append(f'no image without {", ".join(everywhere)}')
+        print_log(
+            f'{where}: {" and ".join(parts)} among {len(self)}; such a class '
+            f'cannot be learnt, nor its AUROC measured. {remedy}',
+            logger='current', level=logging.WARNING)
+
+    def class_counts(self) -> list[int]:
+        """Number of images of every class."""
+        labels = self._labels
+        if self.task == MULTI_LABEL:
+            return (labels == 1).sum(0).tolist()
+        known = labels[labels != UNKNOWN]
+        return np.bincount(
+            known, minlength=len(self._class_names())).tolist()
+
+    def load_data_list(self) -> list[dict]:
+        """List all samples as dicts; for inspection, training never does."""
+        self.full_init()
+        return [self.get_data_info(index) for index in range(len(self))]
+
+    def __len__(self) -> int:
+        """Number of images."""
+        if not hasattr(self, '_places'):
+            self.full_init()
+        return len(self._places)
+
+    def get_data_info(self, idx: int) -> dict:
+        """Describe one image, without its pixels.
+
+        Args:
+            idx: Index, or the EpochIndex of a SliceSampler.
+        """
+        self.full_init()
+        index = range(len(self._places))[int(idx)]
+        place = int(self._places[index])
+        label = self._labels[index]
+        info = dict(
+            sample_idx=index,
+            image_id=str(self.store.image_ids[place]),
+            patient_id=str(self.store.patient_ids[place]),
+            img_path=f'{self.data_root}/{IMAGE_FILE}#{place}',
+            protocol=self.protocol,
+            split_hash=self.split_hash,
+            rng=sample_rng(
+                idx if isinstance(idx, EpochIndex) else index, self.seed))
+        if (label == UNKNOWN).any():
+            info['gt_label'] = None
+        elif self.task == MULTI_LABEL:
+            info['gt_label'] = np.flatnonzero(label).tolist()
+            info['gt_score'] = label.astype(np.float32)
+        else:
+            info['gt_label'] = int(label)
+        return info
+
+    def prepare_data(self, idx: int) -> dict:
+        """Read one image and run the pipeline on it."""
+        info = self.get_data_info(idx)
+        image = self.store.read(int(self._places[info['sample_idx']]))
+        info['img'] = image
+        info['ori_shape'] = info['img_shape'] = image.shape[:2]
+        return self.pipeline(info)
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Classes of one image, as mmengine's balancing wrappers ask."""
+        label = self.get_data_info(idx)['gt_label']
+        if label is None:
+            return []
+        return label if isinstance(label, list) else [label]
+
+    def get_gt_labels(self) -> np.ndarray:
+        """Labels of all samples.
+
+        Shape: class indices ``(N, )``, or 0/1 ``(N, C)`` for several labels;
+        -1 where the label is not known.
+        """
+        self.full_init()
+        return self._labels.astype(np.int64)
+
+    def sample_locations(self) -> tuple[np.ndarray, np.ndarray]:
+        """Patient (as a number) of every sample, and zeros.
+
+        With these, neighbour_distance=1 of a SliceSampler keeps two images
+        of one patient out of one batch.
+
+        Shape: two integer arrays ``(N, )``.
+        """
+        self.full_init()
+        patients = np.unique(self.store.patient_ids, return_inverse=True)[1]
+        return patients[self._places], np.zeros(len(self), np.int64)
+
+    def get_subset_(self, indices: int | Sequence[int]) -> None:
+        """Keep the first (or, negative, last) n, or the listed samples."""
+        self.full_init()
+        if isinstance(indices, int):
+            chosen = slice(indices) if indices >= 0 else slice(indices, None)
+        else:
+            chosen = np.asarray(indices, np.int64)
+        self._places = self._places[chosen]
+        self._labels = self._labels[chosen]
+
+    def get_subset(self, indices: int | Sequence[int]) -> ClassificationImages:
+        """Return a copy that holds part of the samples."""
+        part = copy.copy(self)
+        part.get_subset_(indices)
+        return part
+
+
+@DATASETS.register_module()
+class NIHChestXray14(ClassificationImages):
+    """Chest X-rays of NIH ChestX-ray14, fourteen findings at once."""
+
+    METAINFO = dict(
+        classes=('Atelectasis', 'Cardiomegaly', 'Effusion', 'Infiltration',
+                 'Mass', 'Nodule', 'Pneumonia', 'Pneumothorax',
+                 'Consolidation', 'Edema', 'Emphysema', 'Fibrosis',
+                 'Pleural_Thickening', 'Hernia'))
+
+
+@DATASETS.register_module()
+class BreastHistopathologyIDC(ClassificationImages):
+    """Patches of breast tissue, with or without ductal carcinoma."""
+
+    METAINFO = dict(classes=('negative', 'positive'))
+
+
+@DATASETS.register_module()
+class DiabeticRetinopathy(ClassificationImages):
+    """Retina photographs of EyePACS, five grades of retinopathy.
+
+    Args:
+        binary (str | None): 'referable' joins grades 0 and 1 to class 0, 2
+            to 4 to class 1. None keeps the five grades. Defaults to None.
+        **kwargs: As :class:`ClassificationImages`.
+    """
+
+    METAINFO = dict(
+        classes=('no retinopathy', 'mild', 'moderate', 'severe',
+                 'proliferative'))
+    _first_referable = 2
+
+    def __init__(self, *args, binary: str | None = None, **kwargs) -> None:
+        if binary not in (None, 'referable'):
+            raise ValueError("DiabeticRetinopathy: binary must be "
+                             f"'referable' or None, got {binary!r}.")
+        self.binary = binary
+        super().__init__(*args, **kwargs)
+        if binary:
+            self._metainfo['classes'] = self._class_names()
+
+    def _class_names(self) -> tuple[str, ...]:
+        if self.binary:
+            return ('not referable', 'referable')
+        return super()._class_names()
+
+    def _map_labels(self, labels: np.ndarray) -> np.ndarray:
+        if not self.binary:
+            return labels
+        referable = (labels >= self._first_referable).astype(labels.dtype)
+        return np.where(labels == UNKNOWN, labels, referable)

@@ -1,0 +1,208 @@
+"""Scores of predicted class probabilities, also of resampled images."""
+from dataclasses import dataclass
+
+import numpy as np
+
+from .bootstrap import draw_patients, mean_of_classes
+
+POLICY = (
+    'AUROC of each class against the rest, F1 of each class, then the mean '
+    'over classes. A class with one value only in the set has no AUROC; a '
+    'class that is neither present nor predicted has no F1: such classes are '
+    'listed and left out of the mean, whose number of classes is given. With '
+    'two exclusive classes the AUROC of both is that of the probability of '
+    'the second. Decisions: probability of at least the threshold '
+    '(multi-label), the most probable class (single-label). Accuracy is the '
+    'share of right decisions: of image and class (multi-label), of images '
+    '(single-label).')
+# Weights of images in a block of resamples: 8 MB, which a cache holds.
+_BLOCK = 1_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """True classes and predicted probabilities of a set of images.
+
+    Args:
+        classes (tuple[str]): Names.
+        multi_label (bool): Whether an image may have any number of classes,
+            not exactly one.
+        image_ids (tuple[str]): Images.
+        patients (tuple[str]): Patient of every image.
+        targets (np.ndarray): Whether the image has the class.
+        probabilities (np.ndarray): Predicted, 0-1.
+
+    Shape: targets ``(images, classes)``, bool; probabilities the same,
+        float64.
+    """
+
+    classes: tuple[str, ...]
+    multi_label: bool
+    image_ids: tuple[str, ...]
+    patients: tuple[str, ...]
+    targets: np.ndarray
+    probabilities: np.ndarray
+
+    @property
+    def exclusive_pair(self) -> bool:
+        """Whether there are two classes, of which every image has one."""
+        return not self.multi_label and len(self.classes) == 2
+
+    def decisions(self, threshold: float) -> np.ndarray:
+        """Decide by threshold or largest. Shape: ``(images, classes)``."""
+        if self.multi_label:
+            return self.probabilities >= threshold
+        best = self.probabilities.argmax(1)
+        return best[:, None] == np.arange(len(self.classes))
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Scores of a set of images, or of many resamples of it; NaN: undefined.
+
+    Args:
+        auroc (np.ndarray): Of every class, 0-1.
+        f1 (np.ndarray): Of every class, 0-1.
+        accuracy (np.ndarray): 0-1.
+
+    Shape: auroc, f1 ``(..., classes)``; accuracy ``(...)``.
+    """
+
+    auroc: np.ndarray
+    f1: np.ndarray
+    accuracy: np.ndarray
+
+    @property
+    def macro_auroc(self) -> np.ndarray:
+        """Mean over the classes that have an AUROC."""
+        return mean_of_classes(self.auroc)
+
+    @property
+    def macro_f1(self) -> np.ndarray:
+        """Mean over the classes that have an F1."""
+        return mean_of_classes(self.f1)
+
+
+def score(predictions: Predictions, threshold: float = 0.5) -> Scores:
+    """Score all images once, with torchmetrics.
+
+    Args:
+        predictions (Predictions): What to score.
+        threshold (float): Probability from which a class of a multi-label
+            set counts as predicted. Defaults to 0.5.
+
+    Returns:
+        Scores: Without leading axis.
+    """
+    import torch
+    from torchmetrics.functional import classification
+    targets = torch.from_numpy(predictions.targets.astype(np.int64))
+    probabilities = torch.from_numpy(predictions.probabilities)
+    decided = predictions.decisions(threshold)
+    decisions = torch.from_numpy(decided.astype(np.int64))
+    count = len(predictions.classes)
+    auroc, f1 = np.full(count, np.nan), np.full(count, np.nan)
+    # torchmetrics gives 0 where a score is undefined, so it is not asked.
+    for index in range(count):
+        if 0 < predictions.targets[:, index].sum() < len(targets):
+            column = 1 if predictions.exclusive_pair else index
+            auroc[index] = float(classification.binary_auroc(
+                probabilities[:, column], targets[:, column]))
+        if decided[:, index].any() or predictions.targets[:, index].any():
+            f1[index] = float(classification.binary_f1_score(
+                decisions[:, index], targets[:, index]))
+    if predictions.multi_label:
+        accuracy = classification.binary_accuracy(
+            decisions.flatten(), targets.flatten())
+    else:
+        accuracy = classification.multiclass_accuracy(
+            decisions.argmax(1), targets.argmax(1), num_classes=count,
+            average='micro')
+    return Scores(auroc, f1, np.float64(accuracy))
+
+
+def resampled_scores(predictions: Predictions, samples: int, seed: int,
+                     threshold: float = 0.5) -> Scores:
+    """Score resamples of the patients.
+
+    Args:
+        predictions (Predictions): All images.
+        samples (int): Number of resamples.
+        seed (int): Seed of the resampling.
+        threshold (float): See :func:`score`. Defaults to 0.5.
+
+    Returns:
+        Scores: With ``samples`` as leading axis.
+    """
+    draws, index = draw_patients(predictions.patients, samples, seed)
+    # Weights of all images at once may need more memory than there is.
+    step = max(1, _BLOCK // len(index))
+    parts = [
+        weighted_scores(predictions, draws[first:first + step][:, index],
+                        threshold) for first in range(0, samples, step)]
+    return Scores(*(
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ('auroc', 'f1', 'accuracy')))
+
+
+def weighted_scores(predictions: Predictions, weights: np.ndarray,
+                    threshold: float = 0.5) -> Scores:
+    """Score images that count several times, or not at all.
+
+    Equal to scoring each image as often as its weight says.
+
+    Args:
+        predictions (Predictions): All images.
+        weights (np.ndarray): Several weightings, 0 or more.
+        threshold (float): See :func:`score`. Defaults to 0.5.
+
+    Shape: weights ``(S, images)``; the scores have ``S`` as leading axis.
+    """
+    weights = np.asarray(weights, dtype=float)
+    targets = predictions.targets
+    decisions = predictions.decisions(threshold)
+    auroc = np.empty((len(weights), len(predictions.classes)))
+    pair = predictions.exclusive_pair
+    for index in range(1 if pair else 0, auroc.shape[1]):
+        auroc[:, index] = weighted_auroc(
+            predictions.probabilities[:, index], targets[:, index], weights)
+    if pair:
+        auroc[:, 0] = auroc[:, 1]
+    both = weights @ (targets & decisions)
+    either = weights @ targets + weights @ decisions
+    f1 = np.divide(2 * both, either, out=np.full(both.shape, np.nan),
+                   where=either > 0)
+    right = (targets == decisions).mean(1) if predictions.multi_label else (
+        targets == decisions).all(1)
+    return Scores(auroc, f1, weights @ right / weights.sum(1))
+
+
+def weighted_auroc(scores: np.ndarray, positive: np.ndarray,
+                   weights: np.ndarray) -> np.ndarray:
+    r"""Area under the ROC curve of weighted samples, ties counting half.
+
+    .. math:: \frac{\sum_{i \in P, j \in N} w_i w_j ([s_i > s_j]
+        + \frac{1}{2} [s_i = s_j])}{\sum_{i \in P} w_i \sum_{j \in N} w_j}
+
+    Args:
+        scores (np.ndarray): Larger for more likely positive.
+        positive (np.ndarray): Which samples are.
+        weights (np.ndarray): Several weightings, 0 or more.
+
+    Shape: scores, positive ``(N,)``; weights ``(S, N)``. Returns ``(S,)``,
+        NaN where the positives or the negatives weigh nothing.
+    """
+    order = np.argsort(scores, kind='stable')
+    ranked = scores[order]
+    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+    ordered = np.asarray(weights, dtype=float)[:, order]
+    true = np.where(positive[order].astype(bool), ordered, 0.0)
+    false = ordered - true
+    if len(starts) < len(ranked):
+        true = np.add.reduceat(true, starts, axis=1)
+        false = np.add.reduceat(false, starts, axis=1)
+    below = np.cumsum(false, axis=1) - false / 2
+    pairs = true.sum(1) * false.sum(1)
+    return np.divide(
+        (true * below).sum(1), pairs, out=np.full(len(ordered), np.nan),
+        where=pairs > 0)

@@ -1,0 +1,174 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from medssl_mm.analysis.feature_cache import (
+    block_places,
+    cache_key,
+    find_features,
+    pooled_features,
+    stage_places,
+    write_features,
+)
+from medssl_mm.errors import UserError
+
+DESCRIPTION = dict(weights='abc', data=dict(split='x', pipeline=['y']))
+IDS = ['a', 'b', 'c', 'd', 'e']
+
+
+def batches(sizes=(2, 3), channels=4):
+    generator = torch.Generator().manual_seed(0)
+    for size in sizes:
+        yield dict(
+            stage1=torch.rand(size, channels, generator=generator),
+            stage2=torch.rand(size, 2 * channels, generator=generator))
+
+
+def test_round_trip(tmp_path):
+    assert find_features(tmp_path / 'cache', DESCRIPTION) is None
+    written = write_features(
+        tmp_path / 'cache', DESCRIPTION, IDS, batches())
+    found = find_features(tmp_path / 'cache', DESCRIPTION)
+    assert found == written
+    assert found.image_ids == tuple(IDS)
+    assert found.places == ('stage1', 'stage2')
+    for place in found.places:
+        expected = torch.cat([batch[place] for batch in batches()]).numpy()
+        assert np.array_equal(found.read(place), expected)
+        assert found.read(place).dtype == np.float32
+    assert find_features(tmp_path / 'cache', dict(weights='b')) is None
+    content = json.loads((found.folder / 'features.json').read_text())
+    assert content['description'] == DESCRIPTION
+
+
+def test_key_depends_on_content_not_on_order():
+    swapped = dict(reversed(DESCRIPTION.items()))
+    assert cache_key(DESCRIPTION) == cache_key(swapped)
+    assert cache_key(DESCRIPTION) != cache_key({**DESCRIPTION, 'weights': 1})
+
+
+def test_interrupted_writing_leaves_nothing(tmp_path):
+    def broken():
+        yield from batches((2,))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_features(tmp_path, DESCRIPTION, IDS, broken())
+    assert not list(tmp_path.iterdir())
+
+
+def test_errors_of_the_images_are_not_those_of_the_cache(tmp_path):
+    def broken():
+        raise FileNotFoundError('an image')
+        yield
+
+    with pytest.raises(FileNotFoundError, match='an image'):
+        write_features(tmp_path, DESCRIPTION, IDS, broken())
+
+
+def test_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(UserError, match='cannot write the features.*--cache'):
+        write_features(tmp_path / 'file', DESCRIPTION, IDS, batches())
+
+
+@pytest.mark.parametrize('damage', ['shorter', 'absent', 'json', 'rows'])
+def test_damage_is_noticed_and_replaced(tmp_path, damage):
+    folder = write_features(tmp_path, DESCRIPTION, IDS, batches()).folder
+    path = folder / 'stage2.npy'
+    if damage == 'shorter':
+        path.write_bytes(path.read_bytes()[:-4])
+    elif damage == 'absent':
+        path.unlink()
+    elif damage == 'json':
+        (folder / 'features.json').write_text('{')
+    else:
+        np.save(path, np.zeros((4, 8), np.float32))
+    notes = []
+    assert find_features(tmp_path, DESCRIPTION, notes.append) is None
+    assert len(notes) == 1 and 'computing them again' in notes[0]
+    write_features(tmp_path, DESCRIPTION, IDS, batches())
+    assert find_features(tmp_path, DESCRIPTION).read('stage2').shape == (5, 8)
+
+
+def test_what_another_process_wrote_meanwhile_is_kept(tmp_path):
+    mine = write_features(tmp_path / 'other', DESCRIPTION, IDS, batches())
+    (tmp_path / 'cache').mkdir()
+    final = tmp_path / 'cache' / mine.folder.name
+
+    def other_is_faster():
+        yield from batches()
+        mine.folder.rename(final)
+
+    found = write_features(
+        tmp_path / 'cache', DESCRIPTION, IDS, other_is_faster())
+    assert found.read('stage1').shape == (5, 4)
+    assert [path.name for path in (tmp_path / 'cache').iterdir()] == [
+        final.name]
+
+
+def test_features_that_are_not_finite(tmp_path):
+    bad = list(batches())
+    bad[1]['stage2'][1, 0] = float('inf')
+    with pytest.raises(UserError, match='stage2 are not finite for image d'):
+        write_features(tmp_path, DESCRIPTION, IDS, bad)
+
+
+class Net(nn.Module):
+    """Two stages of blocks that change their input in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 3, 1)
+        self.layer1 = nn.Sequential(
+            nn.Conv2d(3, 4, 1), nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(
+                inplace=True)))
+        self.layer2 = nn.Sequential(nn.Conv2d(4, 5, 3))
+
+    def forward(self, x):
+        return self.layer2(self.layer1(self.conv(x)))
+
+
+def test_pooled_features_are_means_over_positions():
+    torch.manual_seed(0)
+    net, images = Net(), torch.rand(3, 1, 6, 6)
+    stem = net.conv(images)
+    first = net.layer1[0](stem)
+    second = net.layer1[1](first.clone())
+    expected = {
+        'stem': stem, 'stage1': second, 'stage2': net.layer2(second),
+        'stage1.0': first, 'stage1.1': second, 'stage2.0': net.layer2(second)}
+    assert list(stage_places(net)) == ['stem', 'stage1', 'stage2']
+    assert list(block_places(net)) == ['stage1.0', 'stage1.1', 'stage2.0']
+    for places in (stage_places(net), block_places(net)):
+        found = pooled_features(net, images, places)
+        assert list(found) == list(places)
+        for name, values in found.items():
+            torch.testing.assert_close(
+                values, expected[name].mean((2, 3)).detach())
+            assert not values.requires_grad
+    assert not net.layer1._forward_hooks and not net.layer1._forward_pre_hooks
+
+
+def test_hooks_are_removed_after_an_error():
+    net = Net()
+    with pytest.raises(RuntimeError):
+        pooled_features(net, torch.rand(1, 2, 6, 6), stage_places(net))
+    assert not net.layer1._forward_hooks and not net.layer1._forward_pre_hooks
+
+
+def test_half_precision_maps_are_pooled_in_single():
+    net = Net().bfloat16()
+    images = torch.rand(2, 1, 40, 40).bfloat16()
+    found = pooled_features(net, images, stage_places(net))['stage1']
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(
+        found, net.layer1(net.conv(images)).float().mean((2, 3)))
+
+
+def test_other_networks_are_refused():
+    with pytest.raises(UserError, match='Conv2d has no stages layer1'):
+        stage_places(nn.Conv2d(1, 1, 1))

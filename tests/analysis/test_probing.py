@@ -1,0 +1,329 @@
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score, roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from medssl_mm.analysis.probing import (
+    ProbeData,
+    draw_probes,
+    fit_path,
+    print_probes,
+    probe_notes,
+    run_probe,
+    write_probes,
+)
+from medssl_mm.errors import UserError
+from medssl_mm.evaluation.bootstrap import patient_weights
+
+SIZES = dict(train=80, val=50, test=60)
+STRENGTHS = (1e-2, 1e-1, 1.0)
+
+
+def made(multi_label=True, classes=3, seed=0, channels=6):
+    """Features that tell the classes, with noise."""
+    rng = np.random.default_rng(seed)
+    directions = rng.normal(size=(classes, channels))
+    features, targets = {}, {}
+    for name, size in SIZES.items():
+        noise = rng.normal(size=(size, channels))
+        if multi_label:
+            targets[name] = rng.random((size, classes)) < 0.4
+        else:
+            targets[name] = np.eye(classes, dtype=bool)[
+                rng.integers(0, classes, size)]
+        # Channels of very different scales.
+        features[name] = ((0.7 * targets[name] @ directions + noise)
+                          * 10.0 ** np.arange(-2, channels - 2) + 5
+                          ).astype(np.float32)
+    patients = np.array([f'p{n // 2}' for n in range(SIZES['test'])])
+    names = tuple(f'class {n}' for n in range(classes))
+    return features, ProbeData(names, multi_label, targets, patients)
+
+
+def reference(features, data, strength, subset):
+    """Probabilities of models fitted one by one, from zero."""
+    train = np.asarray(features['train'], float)
+    parts = []
+    targets = data.targets['train']
+    columns = targets.T if data.multi_label else [targets.argmax(1)]
+    for target in columns:
+        model = make_pipeline(StandardScaler(), LogisticRegression(
+            C=1 / (strength * len(train)), tol=1e-8, max_iter=100000))
+        model.fit(train, target)
+        found = model.predict_proba(np.asarray(features[subset], float))
+        parts.append(found[:, 1:] if data.multi_label else found)
+    return np.concatenate(parts, axis=1)
+
+
+def aurocs(probabilities, targets):
+    return [roc_auc_score(t, p) for t, p in zip(targets.T, probabilities.T)]
+
+
+@pytest.mark.parametrize('multi_label, classes', [
+    (True, 3), (False, 3), (False, 2)])
+def test_equals_separate_fits(multi_label, classes):
+    features, data = made(multi_label, classes)
+    by_val = {
+        strength: np.mean(aurocs(
+            reference(features, data, strength, 'val'), data.targets['val']))
+        for strength in STRENGTHS}
+    best = max(sorted(STRENGTHS, reverse=True), key=by_val.get)
+    probabilities = reference(features, data, best, 'test')
+    truth = data.targets['test']
+
+    probe = run_probe(
+        features, data, 'moco', 'stage2', strengths=STRENGTHS, samples=30)
+    assert (probe.checkpoint, probe.place) == ('moco', 'stage2')
+    assert probe.strength == best and probe.train_images == 80
+    assert probe.val_auroc == pytest.approx(by_val[best], abs=1e-4)
+    expected = aurocs(probabilities, truth)
+    assert probe.auroc.value == pytest.approx(np.mean(expected), abs=1e-4)
+    for score, value in zip(probe.per_class.values(), expected):
+        assert score.value == pytest.approx(value, abs=1e-4)
+    decided = probabilities.argmax(1)
+    # Every resample scored with its images repeated.
+    weights = patient_weights(data.patients, 30, 0)
+    drawn = []
+    for row in weights:
+        chosen = np.repeat(np.arange(60), row)
+        drawn.append((
+            np.mean(aurocs(probabilities[chosen], truth[chosen])),
+            f1_score(truth[chosen].argmax(1), decided[chosen],
+                     average='macro')))
+    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+    assert probe.auroc.low == pytest.approx(low[0], abs=1e-3)
+    assert probe.auroc.high == pytest.approx(high[0], abs=1e-3)
+    if multi_label:
+        assert probe.f1 is None
+    else:
+        assert probe.f1.value == pytest.approx(
+            f1_score(truth.argmax(1), decided, average='macro'))
+        assert probe.f1.low == pytest.approx(low[1])
+        assert probe.f1.high == pytest.approx(high[1])
+    assert not probe.left_out and not probe.notes
+    assert probe.at_end == (best != 0.1)
+    one = run_probe(features, data, strengths=[0.1], samples=0)
+    assert not one.at_end and not probe_notes([one])
+
+
+def test_path_from_strong_to_weak():
+    features, data = made()
+    train = StandardScaler().fit_transform(
+        features['train'].astype(float))
+    targets = data.targets['train']
+    lengths = []
+    for strength, predict, failed in fit_path(
+            train, targets, True, (1e-3, 1e1, 1e-1)):
+        lengths.append(strength)
+        assert not failed
+        # At the minimum, the gradient of the mean loss is that of the
+        # penalty: smaller for a weaker one.
+        residual = (predict(train) - targets).T @ train / len(train)
+        lengths.append(np.abs(residual).max())
+    assert lengths[::2] == [1e1, 1e-1, 1e-3]
+    assert lengths[1] > lengths[3] > lengths[5]
+
+
+def test_scale_and_offset_of_the_features_do_not_matter():
+    features, data = made()
+    other = {name: 1000 * values.astype(float) - 30
+             for name, values in features.items()}
+    one, two = (run_probe(f, data, strengths=STRENGTHS, samples=0)
+                for f in (features, other))
+    assert one.auroc.value == pytest.approx(two.auroc.value, abs=1e-4)
+    assert math.isnan(one.auroc.low)
+
+
+def test_separable_and_meaningless_features():
+    features, data = made()
+    telling = {name: data.targets[name].astype(np.float32)
+               for name in SIZES}
+    assert run_probe(telling, data, samples=10).auroc.value == 1
+    rng = np.random.default_rng(0)
+    noise = {name: rng.normal(size=(size, 4)).astype(np.float32)
+             for name, size in SIZES.items()}
+    probe = run_probe(noise, data, samples=300)
+    assert probe.auroc.low < 0.5 < probe.auroc.high
+
+
+def test_more_channels_than_images_and_constant_channels():
+    features, data = made(channels=12)
+    rng = np.random.default_rng(0)
+    wide = {name: np.concatenate([
+        values, rng.normal(size=(len(values), 200)),
+        np.full((len(values), 3), 7.0)], axis=1)
+        for name, values in features.items()}
+    probe = run_probe(wide, data, samples=0)
+    assert probe.auroc.value > 0.6 and not probe.notes
+
+
+def changed(data, subset, column, value, rows=slice(None)):
+    targets = {name: t.copy() for name, t in data.targets.items()}
+    targets[subset][rows, column] = value
+    return ProbeData(data.classes, data.multi_label, targets, data.patients)
+
+
+def test_classes_with_one_value_are_named_and_left_out():
+    features, data = made(classes=4)
+    whole = run_probe(features, data, strengths=[0.1], samples=20)
+    part = changed(changed(data, 'train', 0, False), 'test', 2, True)
+    probe = run_probe(features, part, strengths=[0.1], samples=20)
+    assert probe.left_out == {
+        'class 0': '0 of 80 training images',
+        'class 2': '60 of 60 test images'}
+    assert list(probe.per_class) == ['class 1', 'class 3']
+    for name, score in probe.per_class.items():
+        assert score == whole.per_class[name]
+    assert probe.auroc.value == pytest.approx(
+        np.mean([s.value for s in probe.per_class.values()]))
+    assert probe_notes([probe])[0] == (
+        '100 % of the labels: left out class 2 (60 of 60 test images), '
+        'class 0 (0 of 80 training images); means are over the other 2 of 4 '
+        'classes')
+
+
+def test_single_label_class_without_training_images():
+    features, data = made(multi_label=False, classes=3)
+    train = data.targets['train']
+    rows = np.flatnonzero(~train[:, 2])
+    features = {**features, 'train': features['train'][rows]}
+    data = ProbeData(data.classes, False,
+                     {**data.targets, 'train': train[rows]}, data.patients)
+    probe = run_probe(features, data, strengths=[0.1], samples=20)
+    assert list(probe.left_out) == ['class 2']
+    probabilities = reference(
+        features, ProbeData(data.classes[:2], False, {
+            'train': train[rows][:, :2]}, ()), 0.1, 'test')
+    # Its test images still count as not of the others.
+    expected = aurocs(probabilities, data.targets['test'][:, :2])
+    assert [s.value for s in probe.per_class.values()] == pytest.approx(
+        expected, abs=1e-4)
+
+
+def test_nothing_left_to_score():
+    features, data = made(multi_label=False, classes=2)
+    empty = changed(changed(data, 'test', 0, True), 'test', 1, False)
+    with pytest.raises(UserError, match=r'moco stage1: no class.*class 0 '
+                       r'\(60 of 60 test images\), class 1 \(0 of 60'):
+        run_probe(features, empty, 'moco', 'stage1')
+
+
+def test_single_class_validation_set():
+    features, data = made()
+    undefined = data
+    for column in range(3):
+        undefined = changed(undefined, 'val', column, column == 1)
+    with pytest.raises(UserError, match=r'AUROC is undefined on the '
+                       r'validation images \(class 0 \(0 of 50.*class 1 '
+                       r'\(50 of 50.*one --strengths'):
+        run_probe(features, undefined)
+    probe = run_probe(features, undefined, strengths=[0.1], samples=0)
+    assert math.isnan(probe.val_auroc) and not probe.data_notes
+    # One class fewer to choose by is said.
+    part = changed(data, 'val', 0, False)
+    probe = run_probe(features, part, strengths=STRENGTHS, samples=0)
+    assert probe.data_notes == [
+        'strength chosen without class 0 (0 of 50 validation images)']
+
+
+def test_fits_that_do_not_converge_are_told():
+    features, data = made()
+    probe = run_probe(
+        features, data, 'moco', 'stage3', strengths=(1e-4, 10.0), max_iter=1,
+        samples=0)
+    assert len(probe.notes) == 1
+    assert 'not converged after 1 iterations' in probe.notes[0]
+    assert 'strength 0.0001 (class 0, class 1, class 2)' in probe.notes[0]
+    assert probe_notes([probe])[0].startswith('moco stage3: not converged')
+    features, data = made(multi_label=False)
+    probe = run_probe(
+        features, data, strengths=(1e-4, 1.0), max_iter=1, samples=0)
+    assert 'strength 0.0001' in probe.notes[0]
+
+
+def test_few_patients_and_rare_classes_are_told():
+    features, data = made()
+    rare = changed(changed(data, 'test', 0, False), 'test', 0, True, [3])
+    few = ProbeData(rare.classes, True, rare.targets,
+                    np.array([f'p{n // 10}' for n in range(60)]))
+    probe = run_probe(features, few, strengths=[0.1], samples=400)
+    rare_note, few_note = probe.data_notes
+    # (1 - 1/6)^6 of the resamples lack the patient.
+    assert float(rare_note.split('class 0 ')[1].split(' %')[0]
+                 ) == pytest.approx(33.5, abs=6)
+    assert few_note.startswith('only 6 test patients')
+    assert not math.isnan(probe.per_class['class 0'].low)
+
+
+def probes():
+    result = []
+    features, data = made(multi_label=False)
+    for name in ('moco', 'mse'):
+        for place in ('stage1', 'stage2'):
+            for fraction, seed in ((0.1, 0), (0.1, 1), (1.0, None)):
+                noisy = {
+                    n: v + len(result) * np.random.default_rng(0).normal(
+                        size=v.shape) for n, v in features.items()}
+                result.append(run_probe(
+                    noisy, data, name, place, fraction, seed,
+                    strengths=(0.1, 1.0), samples=20))
+    return result
+
+
+def test_figure():
+    result = probes()
+    figure = draw_probes(result)
+    assert [axes.get_title() for axes in figure.axes] == [
+        '10 % of the labels\nrange of 2 draws',
+        '100 % of the labels\n95 % interval'] * 2
+    assert [axes.get_ylabel() for axes in figure.axes] == [
+        'macro AUROC', '', 'macro F1', '']
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == [
+        'moco', 'mse']
+    full = [p for p in result if p.fraction == 1 and p.checkpoint == 'mse']
+    line = figure.axes[1].containers[1].lines[0]
+    assert list(line.get_ydata()) == [p.auroc.value for p in full]
+    # Several draws: their mean.
+    part = [p for p in result if p.fraction == 0.1 and p.checkpoint == 'mse']
+    line = figure.axes[2].containers[1].lines[0]
+    assert list(line.get_ydata()) == pytest.approx([
+        np.mean([p.f1.value for p in part if p.place == place])
+        for place in ('stage1', 'stage2')])
+
+
+def test_files(tmp_path):
+    features, data = made()
+    result = [run_probe(features, changed(data, 'test', 0, True), 'a',
+                        'stage1', strengths=(0.1, 1.0), samples=0)]
+    paths = write_probes(result, tmp_path / 'out', dict(config='c.py'))
+    assert sorted(tmp_path.glob('out/*')) == sorted(paths)
+    content = json.loads(paths[0].read_text())
+    assert content['config'] == 'c.py' and 'largest macro' in content['policy']
+    probe = content['probes'][0]
+    assert probe['auroc'] == dict(
+        value=result[0].auroc.value, low=None, high=None)
+    assert probe['left_out'] == {'class 0': '60 of 60 test images'}
+    with paths[1].open(newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert [(row['score'], row['class']) for row in rows] == [
+        ('auroc', 'mean'), ('auroc', 'class 1'), ('auroc', 'class 2')]
+    assert float(rows[0]['value']) == pytest.approx(
+        result[0].auroc.value, abs=1e-6)
+    assert rows[0]['low'] == '' and rows[0]['fraction_seed'] == ''
+    assert paths[2].read_bytes()[:4] == b'\x89PNG'
+
+
+def test_table(capsys):
+    from rich.console import Console
+    result = probes()
+    print_probes(result, Console(width=150))
+    out = capsys.readouterr().out
+    assert 'macro F1' in out and '10 % #1' in out
+    score = result[0].auroc
+    assert f'{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]' in out

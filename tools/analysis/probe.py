@@ -1,0 +1,185 @@
+#!/usr/bin/env python
+r"""Compare how linearly readable the labels are from each stage.
+
+Logistic regression on the pooled features of frozen networks, to
+convergence, with the strength of the regularisation chosen on the validation
+images; macro AUROC (single-label: also macro F1) on the test images with a
+95 % interval over patients. Writes probe.json, probe.csv and probe.png.
+
+Of the config only the backbone, the data preprocessor and the data sets are
+used, all with the pipeline of the test images. Features are computed once
+and kept in --cache; a second run reads no image. "random" stands for random
+weights of seed 0, "random:1" for those of seed 1; their batch normalisation
+is calibrated on training images.
+
+Examples:
+  python tools/analysis/probe.py CONFIG --checkpoints random \
+      moco=work_dirs/moco/epoch_200.pth mse=work_dirs/moco-mse/epoch_200.pth
+  python tools/analysis/probe.py CONFIG --checkpoints moco=moco.pth \
+      --fractions 0.01 0.1 1 --fraction-seeds 0 1 2 --jobs 4 --out DIR
+"""
+
+import argparse
+import logging
+
+from medssl_mm.checkpoint_features import (
+    SUBSETS,
+    add_arguments,
+    check_arguments,
+    check_no_shared_patients,
+    open_source,
+    parse_weights,
+    read_labels,
+)
+from medssl_mm.errors import UserError, run_tool
+
+
+def parse_args():
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='classification config')
+    parser.add_argument('--checkpoints', nargs='+', required=True,
+                        metavar='NAME=PATH', help='pretraining, '
+                        'classification or segmentation checkpoints')
+    parser.add_argument('--fractions', nargs='+', type=float,
+                        help='shares of the training patients, 0-1 '
+                        '(default: as in the config)')
+    parser.add_argument('--fraction-seeds', nargs='+', type=int,
+                        help='a draw of each fraction below 1 per seed '
+                        '(default: as in the config)')
+    parser.add_argument('--stem', action='store_true',
+                        help='also probe what stage 1 gets')
+    parser.add_argument('--strengths', nargs='+', type=float,
+                        help='of the regularisation, to choose from '
+                        '(default: 1e-4 to 1e3 by factors of 10)')
+    parser.add_argument('--max-iter', type=int, default=2000,
+                        help='iterations of a fit (default: 2000)')
+    parser.add_argument('--bootstrap', type=int, default=2000,
+                        help='resamples of patients (default: 2000)')
+    parser.add_argument('--jobs', type=int, default=1,
+                        help='probes fitted at a time (default: 1)')
+    add_arguments(parser)
+    return parser.parse_args()
+
+
+def check(args):
+    """Refuse what cannot work before the libraries are loaded."""
+    for name in ('fractions', 'strengths'):
+        for value in getattr(args, name) or ():
+            if not 0 < value <= (1 if name == 'fractions' else float('inf')):
+                raise UserError(f'--{name}: {value:g} is out of range')
+    if args.max_iter < 1 or args.jobs < 1 or args.bootstrap < 0:
+        raise UserError('--max-iter and --jobs must be positive, --bootstrap '
+                        'not negative')
+    if args.fraction_seeds and not args.fractions:
+        raise UserError('--fraction-seeds draw --fractions; give these, too')
+    check_arguments(args, 'probe', ['probe.json'])
+
+
+def draws(args, source):
+    """List (fraction, seed) as asked for, or as the config has them."""
+    if args.fractions is None:
+        return [source.fraction_of_config()]
+    return [(fraction, seed) for fraction in dict.fromkeys(args.fractions)
+            for seed in ([None] if fraction == 1 else
+                         dict.fromkeys(args.fraction_seeds or [0]))]
+
+
+def probe_one(features, rows, place, **settings):
+    """Read the features of one place and probe them."""
+    from medssl_mm.analysis.probing import run_probe
+    picked = {name: features[name].read(place)[rows[name]] for name in rows}
+    return run_probe(picked, place=place, **settings)
+
+
+def open_data(source):
+    """Open the subsets and read their labels; say what is missing."""
+    subsets = {name: source.subset(name) for name in SUBSETS}
+    check_no_shared_patients(list(subsets.values()))
+    labels = {name: read_labels(s) for name, s in subsets.items()}
+    for name, subset in subsets.items():
+        unknown = len(subset.image_ids) - len(labels[name].known)
+        if unknown:
+            source.note(f'{unknown} of {len(subset.image_ids)} {name} images '
+                        'left out: their label is not known')
+    if not subsets['test'].has_patients:
+        source.note('the data set names no patients: intervals are over '
+                    'images, and too narrow if patients have several')
+    return subsets, labels
+
+
+def label_fraction(source, subsets, labels, fraction, seed):
+    """Rows and labels of the subsets with a part of the training labels."""
+    import numpy as np
+
+    from medssl_mm.analysis.probing import ProbeData
+    rows = {name: labels[name].known for name in SUBSETS}
+    targets = {name: labels[name].targets for name in SUBSETS}
+    used = np.isin(rows['train'], source.rows_of_fraction(fraction, seed))
+    if not used.any():
+        raise UserError(f'{100 * fraction:g} % of the training patients have '
+                        'no labelled image')
+    rows['train'] = rows['train'][used]
+    targets['train'] = targets['train'][used]
+    patients = np.array(subsets['test'].patients)[rows['test']]
+    return rows, ProbeData(labels['train'].classes,
+                           labels['train'].multi_label, targets, patients)
+
+
+def main():
+    """Extract, fit, draw and print."""
+    args = parse_args()
+    check(args)
+    checkpoints = parse_weights(args.checkpoints)
+    logging.disable(logging.INFO)  # a line per initialised weight
+    import joblib
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from medssl_mm.analysis import probing
+    from medssl_mm.analysis.feature_cache import STEM
+    console = Console()
+    strengths = args.strengths or probing.STRENGTHS
+    with Progress(console=console) as bar:
+        source = open_source(args, bar, console)
+        subsets, labels = open_data(source)
+        parts = {draw: label_fraction(source, subsets, labels, *draw)
+                 for draw in draws(args, source)}
+        jobs = []
+        for weights in checkpoints:
+            features = {name: source.features(weights, name)
+                        for name in SUBSETS}
+            jobs += [
+                joblib.delayed(probe_one)(
+                    features, rows, place, data=data, fraction=fraction,
+                    fraction_seed=seed, checkpoint=weights.name,
+                    strengths=strengths, max_iter=args.max_iter,
+                    samples=args.bootstrap)
+                for (fraction, seed), (rows, data) in parts.items()
+                for place in features['train'].places
+                if args.stem or place != STEM]
+        fitting = bar.add_task('probes', total=len(jobs))
+        probes = []
+        for probe in joblib.Parallel(args.jobs, return_as='generator')(jobs):
+            probes.append(probe)
+            bar.advance(fitting)
+    probing.print_probes(probes, console)
+    paths = probing.write_probes(probes, args.out, dict(
+        config=args.config,
+        checkpoints={w.name: w.source for w in checkpoints},
+        protocol=subsets['test'].protocol,
+        split_hash=subsets['test'].split_hash,
+        classes=list(labels['train'].classes),
+        task='multi-label' if labels['train'].multi_label else 'single-label',
+        images={name: len(labels[name].known) for name in SUBSETS},
+        patients={name: len(set(s.patients)) for name, s in subsets.items()},
+        strengths=list(strengths),
+        max_iter=args.max_iter,
+        bootstrap=dict(samples=args.bootstrap, seed=0)))
+    print(f'written: {", ".join(map(str, paths))}')
+
+
+if __name__ == '__main__':
+    run_tool(main)
