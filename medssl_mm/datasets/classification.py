@@ -7,12 +7,10 @@ image set must agree with.
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
 from medssl_mm.datasets.image_store import (
@@ -23,7 +21,7 @@ from medssl_mm.datasets.image_store import (
     ImageStore,
 )
 from medssl_mm.datasets.sampler import EpochIndex, sample_rng
-from medssl_mm.datasets.splits import load_split, take_fraction
+from medssl_mm.datasets.split_dataset import SplitDataset
 from medssl_mm.datasets.store import open_store
 from medssl_mm.datasets.store_header import IMAGES
 from medssl_mm.errors import UserError
@@ -31,7 +29,7 @@ from medssl_mm.registry import DATASETS
 
 
 @DATASETS.register_module()
-class ClassificationImages(BaseDataset):
+class ClassificationImages(SplitDataset):
     """Images of one subset of a split, with their labels.
 
     Starting reads the table of the image set, no image. The index is kept in
@@ -72,7 +70,8 @@ class ClassificationImages(BaseDataset):
             do not agree with the image set, or no image is left.
     """
 
-    METAINFO: dict = dict()
+    _everything = 'all-images'
+    _sample_arrays = ('_places', '_labels')
 
     def __init__(self,
                  data_root: str,
@@ -88,35 +87,14 @@ class ClassificationImages(BaseDataset):
                  test_mode: bool = False,
                  lazy_init: bool = False,
                  indices: int | Sequence[int] | None = None) -> None:
-        owner = type(self).__name__
-        if not 0 < fraction <= 1:
-            raise ValueError(f'{owner}: fraction must be above 0 and at most '
-                             f'1, got {fraction}.')
-        if fraction < 1 and split is None:
-            raise ValueError(f'{owner}: fraction={fraction} takes a share of '
-                             'a subset; name a split as well.')
-        self.split = split
-        self.subsets = [subset] if isinstance(subset, str) else list(subset)
-        self.fraction = fraction
-        self.fraction_seed = fraction_seed
         self.stratified = stratified
-        self.labelled = labelled
-        self.seed = seed
-        self.protocol = 'all-images'
-        self.split_hash = ''
         self.store = open_store(data_root, IMAGES)
         self.task = self.store.task
-        self._check_classes()
+        self._require_classes(self.store, 'ClassificationImages')
         super().__init__(
-            metainfo=metainfo,
-            data_root=str(data_root),
-            data_prefix=dict(),
-            indices=indices,
-            serialize_data=False,
-            pipeline=list(pipeline),
-            test_mode=test_mode,
-            lazy_init=lazy_init,
-            max_refetch=0)
+            data_root, split, subset, fraction, fraction_seed, labelled, seed,
+            pipeline, metainfo=metainfo, test_mode=test_mode,
+            lazy_init=lazy_init, indices=indices)
         self._metainfo.setdefault('classes', self._class_names())
         self._metainfo.update(dataset_name=self.store.name, task=self.task)
 
@@ -127,16 +105,6 @@ class ClassificationImages(BaseDataset):
     def _map_labels(self, labels: np.ndarray) -> np.ndarray:
         """Turn the labels of the image set into those of the samples."""
         return labels
-
-    def _check_classes(self) -> None:
-        expected = self.METAINFO.get('classes')
-        if expected is not None and tuple(expected) != self.store.classes:
-            raise UserError(
-                f'{type(self).__name__} expects the classes '
-                f'{list(expected)}, but {self.store.root} holds '
-                f'{list(self.store.classes)} (data set {self.store.name!r}). '
-                'Use the data set class that belongs to the image set, or '
-                'ClassificationImages, which takes the classes as they are.')
 
     def full_init(self) -> None:
         """Choose the images; cheap to call again."""
@@ -156,11 +124,7 @@ class ClassificationImages(BaseDataset):
         self._labels = self._map_labels(self.store.labels[places])
         if self.labelled:
             self._check_every_class()
-        self._fully_initialized = True
-        if self._indices is not None:
-            self.get_subset_(self._indices)
-        self._metainfo.update(
-            protocol=self.protocol, split_hash=self.split_hash)
+        self._finish_index()
 
     def _where(self) -> str:
         text = f'split {self.split}, subset {"+".join(self.subsets)}'
@@ -170,17 +134,10 @@ class ClassificationImages(BaseDataset):
         return text
 
     def _choose(self, store: ImageStore) -> np.ndarray:
-        if self.split is None:
+        chosen = self._chosen_ids(
+            store.patient_of, store.classes_of if self.stratified else None)
+        if chosen is None:
             return np.arange(len(store))
-        split = load_split(self.data_root, self.split)
-        self.protocol, self.split_hash = split.protocol, split.hash
-        chosen = {
-            image_id
-            for subset in self.subsets for image_id in take_fraction(
-                split, subset, self.fraction, self.fraction_seed,
-                store.patient_of,
-                store.classes_of if self.stratified else None)
-        }
         return np.array(sorted(map(store.index_of, chosen)), np.int64)
 
     def _check_every_class(self) -> None:
@@ -219,11 +176,6 @@ class ClassificationImages(BaseDataset):
         known = labels[labels != UNKNOWN]
         return np.bincount(
             known, minlength=len(self._class_names())).tolist()
-
-    def load_data_list(self) -> list[dict]:
-        """List all samples as dicts; for inspection, training never does."""
-        self.full_init()
-        return [self.get_data_info(index) for index in range(len(self))]
 
     def __len__(self) -> int:
         """Number of images."""
@@ -294,22 +246,6 @@ class ClassificationImages(BaseDataset):
         self.full_init()
         patients = np.unique(self.store.patient_ids, return_inverse=True)[1]
         return patients[self._places], np.zeros(len(self), np.int64)
-
-    def get_subset_(self, indices: int | Sequence[int]) -> None:
-        """Keep the first (or, negative, last) n, or the listed samples."""
-        self.full_init()
-        if isinstance(indices, int):
-            chosen = slice(indices) if indices >= 0 else slice(indices, None)
-        else:
-            chosen = np.asarray(indices, np.int64)
-        self._places = self._places[chosen]
-        self._labels = self._labels[chosen]
-
-    def get_subset(self, indices: int | Sequence[int]) -> ClassificationImages:
-        """Return a copy that holds part of the samples."""
-        part = copy.copy(self)
-        part.get_subset_(indices)
-        return part
 
 
 @DATASETS.register_module()

@@ -6,14 +6,12 @@ by their METAINFO alone: the class names, which the store must agree with.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from mmengine.dataset import BaseDataset
 
 from medssl_mm.datasets.sampler import EpochIndex, sample_rng
-from medssl_mm.datasets.splits import load_split, take_fraction
+from medssl_mm.datasets.split_dataset import SplitDataset
 from medssl_mm.datasets.store import open_store
 from medssl_mm.datasets.store_header import SLICES
 from medssl_mm.errors import UserError
@@ -23,7 +21,7 @@ _STATISTICS = ('min', 'max', 'mean', 'std', 'p00_5', 'p99_5')
 
 
 @DATASETS.register_module()
-class SliceDataset(BaseDataset):
+class SliceDataset(SplitDataset):
     """Slices of the cases of one split.
 
     Starting reads the description of each case, no image. The index is kept
@@ -67,7 +65,7 @@ class SliceDataset(BaseDataset):
             agree with the store, or no slice is left.
     """
 
-    METAINFO: dict = dict()
+    _sample_arrays = ('_sample_cases', '_sample_slices')
 
     def __init__(self,
                  data_root: str,
@@ -86,12 +84,6 @@ class SliceDataset(BaseDataset):
                  lazy_init: bool = False,
                  indices: int | Sequence[int] | None = None) -> None:
         owner = type(self).__name__
-        if not 0 < fraction <= 1:
-            raise ValueError(f'{owner}: fraction must be above 0 and at most '
-                             f'1, got {fraction}.')
-        if fraction < 1 and split is None:
-            raise ValueError(f'{owner}: fraction={fraction} takes a share of '
-                             'a subset; name a split as well.')
         if not 0 <= min_foreground <= 1:
             raise ValueError(f'{owner}: min_foreground is a share of pixels '
                              f'(0-1), got {min_foreground}.')
@@ -101,43 +93,22 @@ class SliceDataset(BaseDataset):
         if only_with_foreground_label and not labelled:
             raise ValueError(f'{owner}: only_with_foreground_label looks at '
                              'the labels; set labelled=True as well.')
-        self.split = split
-        self.subsets = [subset] if isinstance(subset, str) else list(subset)
-        self.fraction = fraction
-        self.fraction_seed = fraction_seed
-        self.labelled = labelled
         self.min_foreground = min_foreground
         self.only_with_foreground_label = only_with_foreground_label
         self.slice_step = slice_step
-        self.seed = seed
-        self.protocol = 'all-cases'
-        self.split_hash = ''
         self.reduce_zero_label = False
         self.label_map = self._check_classes(data_root, metainfo)
         super().__init__(
-            metainfo=metainfo,
-            data_root=str(data_root),
-            data_prefix=dict(),
-            indices=indices,
-            serialize_data=False,
-            pipeline=list(pipeline),
-            test_mode=test_mode,
-            lazy_init=lazy_init,
-            max_refetch=0)
+            data_root, split, subset, fraction, fraction_seed, labelled, seed,
+            pipeline, metainfo=metainfo, test_mode=test_mode,
+            lazy_init=lazy_init, indices=indices)
         self._complete_metainfo(data_root)
 
     def _check_classes(self, data_root: str,
                        metainfo: dict | None) -> dict[int, int] | None:
         """Compare class names with the store; return the label map."""
         store = open_store(data_root, SLICES)
-        expected = self.METAINFO.get('classes')
-        if expected is not None and tuple(expected) != tuple(store.classes):
-            raise UserError(
-                f'{type(self).__name__} expects the classes '
-                f'{list(expected)}, but {store.root} holds '
-                f'{list(store.classes)} (data set {store.name!r}). Use the '
-                'data set class that belongs to the store, or SliceDataset, '
-                'which takes the classes as they are.')
+        self._require_classes(store, 'SliceDataset')
         selected = (metainfo or {}).get('classes')
         if selected is None or tuple(selected) == tuple(store.classes):
             return None
@@ -168,7 +139,9 @@ class SliceDataset(BaseDataset):
         if self._fully_initialized:
             return
         store = open_store(self.data_root)
-        infos = [store.case(case_id) for case_id in self._choose_cases(store)]
+        chosen = self._chosen_ids(store.patient_of)
+        infos = [store.case(case_id) for case_id in (
+            store.case_ids if chosen is None else chosen)]
         samples = [self._choose_slices(store, info) for info in infos]
         self._check_not_empty(infos, samples)
         # Arrays, not objects: a forked worker would copy every page of
@@ -186,23 +159,7 @@ class SliceDataset(BaseDataset):
             np.arange(len(infos), dtype=np.int32),
             [len(indices) for indices in samples])
         self._sample_slices = np.concatenate(samples).astype(np.int32)
-        self._fully_initialized = True
-        if self._indices is not None:
-            self.get_subset_(self._indices)
-        self._metainfo.update(
-            protocol=self.protocol, split_hash=self.split_hash)
-
-    def _choose_cases(self, store) -> list[str]:
-        if self.split is None:
-            return list(store.case_ids)
-        split = load_split(self.data_root, self.split)
-        self.protocol, self.split_hash = split.protocol, split.hash
-        return sorted({
-            case_id
-            for subset in self.subsets for case_id in take_fraction(
-                split, subset, self.fraction, self.fraction_seed,
-                store.patient_of)
-        })
+        self._finish_index()
 
     def _choose_slices(self, store, info) -> np.ndarray:
         keep = np.zeros(info.shape[0], bool)
@@ -246,11 +203,6 @@ class SliceDataset(BaseDataset):
             f'{type(self).__name__}: no slice is left of {len(infos)} '
             f'case(s) in {self.data_root} (split {self.split}, subset '
             f'{"+".join(self.subsets)}): {remedy}.')
-
-    def load_data_list(self) -> list[dict]:
-        """List all samples as dicts; for inspection, training never does."""
-        self.full_init()
-        return [self.get_data_info(index) for index in range(len(self))]
 
     def __len__(self) -> int:
         """Number of slices."""
@@ -296,22 +248,6 @@ class SliceDataset(BaseDataset):
         self.full_init()
         patients = np.unique(self._patient_ids, return_inverse=True)[1]
         return patients[self._sample_cases], self._sample_slices
-
-    def get_subset_(self, indices: int | Sequence[int]) -> None:
-        """Keep the first (or, negative, last) n, or the listed samples."""
-        self.full_init()
-        if isinstance(indices, int):
-            chosen = slice(indices) if indices >= 0 else slice(indices, None)
-        else:
-            chosen = np.asarray(indices, np.int64)
-        self._sample_cases = self._sample_cases[chosen]
-        self._sample_slices = self._sample_slices[chosen]
-
-    def get_subset(self, indices: int | Sequence[int]) -> SliceDataset:
-        """Return a copy that holds part of the samples."""
-        part = copy.copy(self)
-        part.get_subset_(indices)
-        return part
 
 
 _BTCV_CLASSES = ('background', 'spleen', 'right kidney', 'left kidney',

@@ -1,0 +1,120 @@
+"""What data sets of slices and of images share: samples of a split."""
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+
+from medssl_mm.datasets.splits import load_split, take_fraction
+from medssl_mm.errors import UserError
+
+
+class SplitDataset(BaseDataset):
+    """Samples of the patients of one or several subsets of a split.
+
+    A subclass keeps one array (or several) with an entry per sample, names
+    them in ``_sample_arrays`` and fills them in ``full_init``.
+
+    Args:
+        data_root (str): Folder of the store.
+        split (str | None): Name of a split in ``<data_root>/splits``, or
+            path of a split file. None: everything.
+        subset (str | Sequence[str]): Subset of the split, or several that
+            are joined. Without a split it is not used.
+        fraction (float): Share of the subset's patients, above 0 up to 1.
+        fraction_seed (int): Seed of that choice.
+        labelled (bool): Only samples whose label is known.
+        seed (int): Seed of augmentation where the sampler brings none.
+        pipeline (Sequence): Transforms.
+        **kwargs: metainfo, test_mode, lazy_init and indices, as in mmengine.
+
+    Raises:
+        ValueError: The fraction is out of range or has no split.
+    """
+
+    METAINFO: dict = dict()
+    _everything = 'all-cases'
+    _sample_arrays: tuple[str, ...] = ()
+
+    def __init__(self, data_root: str, split: str | None,
+                 subset: str | Sequence[str], fraction: float,
+                 fraction_seed: int, labelled: bool, seed: int,
+                 pipeline: Sequence[dict | Callable], **kwargs) -> None:
+        owner = type(self).__name__
+        if not 0 < fraction <= 1:
+            raise ValueError(f'{owner}: fraction must be above 0 and at most '
+                             f'1, got {fraction}.')
+        if fraction < 1 and split is None:
+            raise ValueError(f'{owner}: fraction={fraction} takes a share of '
+                             'a subset; name a split as well.')
+        self.split = split
+        self.subsets = [subset] if isinstance(subset, str) else list(subset)
+        self.fraction = fraction
+        self.fraction_seed = fraction_seed
+        self.labelled = labelled
+        self.seed = seed
+        self.protocol = self._everything
+        self.split_hash = ''
+        super().__init__(
+            data_root=str(data_root),
+            data_prefix=dict(),
+            serialize_data=False,
+            pipeline=list(pipeline),
+            max_refetch=0,
+            **kwargs)
+
+    def _require_classes(self, store, advice: str) -> None:
+        """Compare the class names of METAINFO, if any, with the store's."""
+        expected = self.METAINFO.get('classes')
+        if expected is not None and tuple(expected) != tuple(store.classes):
+            raise UserError(
+                f'{type(self).__name__} expects the classes '
+                f'{list(expected)}, but {store.root} holds '
+                f'{list(store.classes)} (data set {store.name!r}). Use the '
+                f'data set class that belongs to it, or {advice}, which '
+                'takes the classes as they are.')
+
+    def _chosen_ids(self, patient_of: Callable,
+                    classes_of: Callable | None = None) -> list[str] | None:
+        """Ids of the split's subsets, sorted; None without a split."""
+        if self.split is None:
+            return None
+        split = load_split(self.data_root, self.split)
+        self.protocol, self.split_hash = split.protocol, split.hash
+        return sorted({
+            sample_id
+            for subset in self.subsets for sample_id in take_fraction(
+                split, subset, self.fraction, self.fraction_seed, patient_of,
+                classes_of)
+        })
+
+    def _finish_index(self) -> None:
+        """Take the first or listed samples; say where they are from."""
+        self._fully_initialized = True
+        if self._indices is not None:
+            self.get_subset_(self._indices)
+        self._metainfo.update(
+            protocol=self.protocol, split_hash=self.split_hash)
+
+    def load_data_list(self) -> list[dict]:
+        """List all samples as dicts; for inspection, training never does."""
+        self.full_init()
+        return [self.get_data_info(index) for index in range(len(self))]
+
+    def get_subset_(self, indices: int | Sequence[int]) -> None:
+        """Keep the first (or, negative, last) n, or the listed samples."""
+        self.full_init()
+        if isinstance(indices, int):
+            chosen = slice(indices) if indices >= 0 else slice(indices, None)
+        else:
+            chosen = np.asarray(indices, np.int64)
+        for name in self._sample_arrays:
+            setattr(self, name, getattr(self, name)[chosen])
+
+    def get_subset(self, indices: int | Sequence[int]) -> SplitDataset:
+        """Return a copy that holds part of the samples."""
+        part = copy.copy(self)
+        part.get_subset_(indices)
+        return part
