@@ -199,6 +199,7 @@ def pool_results(folders: Sequence[str | Path], out: str | Path,
             splits.
     """
     from medssl_mm.evaluation import bootstrap
+    from medssl_mm.evaluation.report import interval_entry
     folders = [Path(folder) for folder in folders]
     metrics = [read_metrics(folder) for folder in folders]
     first = metrics[0]
@@ -231,9 +232,9 @@ def pool_results(folders: Sequence[str | Path], out: str | Path,
                             for name in names] for case in cases])
         single, overall = bootstrap.bootstrap_means(
             values, [owners[case] for case in cases], samples, seed)
-        mean[score] = _entry(overall)
+        mean[score] = interval_entry(overall)
         for name, interval in zip(names, single):
-            per_class.setdefault(name, {})[score] = _entry(interval)
+            per_class.setdefault(name, {})[score] = interval_entry(interval)
     for name in names:
         counts = [m['per_class'][name].get('counts') for m in metrics]
         if None not in counts:
@@ -290,13 +291,6 @@ def _pooled_protocol(protocols: Sequence[str]) -> str:
     if all(found) and len({match[1] for match in found}) == 1:
         return found[0][1]
     return ' + '.join(dict.fromkeys(protocols))
-
-
-def _entry(interval) -> dict:
-    return dict(count=interval.count, **{
-        name: None if math.isnan(value) else float(value)
-        for name, value in (('mean', interval.mean), ('low', interval.low),
-                            ('high', interval.high))})
 
 
 def read_scalars(work_dir: str | Path) -> dict[str, np.ndarray]:
