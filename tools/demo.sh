@@ -80,7 +80,7 @@ if $short; then
 else
     pretrain_options=(train_cfg.max_epochs=40)
     linear_options="$(iterations linear 100 8)"
-    deeplab_options="$(iterations deeplabv3plus 100 8)"
+    deeplab_options="$(iterations deeplabv3plus 80 8)"
 fi
 
 number=0
