@@ -5,3 +5,4 @@ _base_ = [
     '../_base_/schedules/adamw_linear_400.py',
 ]
 model = dict(decode_head=dict(num_classes=4))
+train_dataloader = dict(dataset=dict(pipeline=_base_.fixed_pipeline))

@@ -1,6 +1,7 @@
 """Transforms of slices and images; all draw from results['rng'] alone."""
 
 from medssl_mm.datasets.transforms.geometry import (
+    RandomSliceAffine,
     RandomSliceCrop,
     ResizeSlice,
     ViewGeometry,
@@ -35,6 +36,7 @@ __all__ = [
     'BlurJitter', 'CTWindow', 'EraseJitter', 'GammaJitter', 'ImageViews',
     'IntensityJitter', 'LoadGreyImage', 'LoadSlice', 'LoadSliceLabel',
     'NoiseJitter', 'PackImage', 'PackSlice', 'PackViews',
-    'PercentileNormalize', 'RandomSliceCrop', 'ResizeSlice', 'ShiftScale',
-    'SliceViews', 'TorchvisionSteps', 'ViewGeometry', 'ZScoreNormalize'
+    'PercentileNormalize', 'RandomSliceAffine', 'RandomSliceCrop',
+    'ResizeSlice', 'ShiftScale', 'SliceViews', 'TorchvisionSteps',
+    'ViewGeometry', 'ZScoreNormalize'
 ]

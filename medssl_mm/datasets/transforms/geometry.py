@@ -84,10 +84,10 @@ def warp_view(image: np.ndarray, geometry: dict,
         matrix[0, 2] -= left + (block - 1) / 2
         matrix[1, 2] -= top + (block - 1) / 2
         matrix /= block
-    # An upright box never leaves the slice by more than half a pixel: the
-    # edge is continued. A turned one shows what is outside.
-    border = cv2.BORDER_CONSTANT if geometry[
-        'rotation'] else cv2.BORDER_REPLICATE
+    # An upright box within the slice leaves it by at most half a pixel: the
+    # edge is continued. Others show what is outside.
+    border = cv2.BORDER_CONSTANT if _shows_outside(
+        geometry) else cv2.BORDER_REPLICATE
     return cv2.warpAffine(
         image,
         matrix, (width, height),
@@ -110,11 +110,18 @@ def warp_label(label: np.ndarray, geometry: dict,
     source_height, source_width = label.shape
     view = label[np.clip(y, 0, source_height - 1),
                  np.clip(x, 0, source_width - 1)]
-    if geometry['rotation']:
+    if _shows_outside(geometry):
         outside = ((x < 0) | (x >= source_width) | (y < 0)
                    | (y >= source_height))
         view[outside] = pad_value
     return view
+
+
+def _shows_outside(geometry: dict) -> bool:
+    x0, y0, x1, y1 = geometry['box']
+    height, width = geometry['source_shape']
+    return bool(geometry['rotation']) or min(
+        x0, y0, width - x1, height - y1) < -1e-6
 
 
 def _whole_blocks(reach: np.ndarray, length: int,
@@ -127,8 +134,60 @@ def _whole_blocks(reach: np.ndarray, length: int,
     return max(0, min(start, length - number * block)), number
 
 
+class _RandomSliceWarp(BaseTransform):
+    """A random view of a slice and of its label maps, cut in one warp.
+
+    Subclasses draw the view in ``sample``.
+    """
+
+    def __init__(self, size: int | Sequence[int], pad_value: float | str,
+                 seg_pad_value: int) -> None:
+        self.owner = type(self).__name__
+        self.size = check_size(self.owner, 'size', size)
+        self.pad_value = _check_pad_value(self.owner, pad_value)
+        self.seg_pad_value = int(
+            check_number(self.owner, 'seg_pad_value', seg_pad_value, 0, 255))
+
+    def sample(self, shape: tuple[int, int],
+               rng: np.random.Generator) -> ViewGeometry:
+        """Draw one view of a slice of ``shape`` (height, width)."""
+        raise NotImplementedError
+
+    def geometry(self, shape: tuple[int, int], box: tuple, flip: bool,
+                 rotation: float) -> ViewGeometry:
+        """Describe the view of ``size`` that shows a box of the slice."""
+        return ViewGeometry(
+            box=box,
+            flip=flip,
+            rotation=rotation,
+            source_shape=(int(shape[0]), int(shape[1])),
+            view_shape=self.size,
+            matrix=crop_matrix(box, self.size, flip, rotation))
+
+    def apply(self, image: np.ndarray, geometry: dict) -> np.ndarray:
+        """Cut the view out of a float32 slice."""
+        return warp_view(image, geometry, _fill_value(image, self.pad_value))
+
+    def transform(self, results: dict) -> dict:
+        """Draw a view and cut it from image and labels."""
+        image = as_float_image(results['img'], self.owner, colour=True)
+        geometry = self.sample(image.shape[:2], get_rng(results, self.owner))
+        results['img'] = self.apply(image, geometry)
+        results['img_shape'] = self.size
+        results['geometry'] = geometry
+        for key in results.get('seg_fields', ()):
+            if results[key].shape != image.shape[:2]:
+                raise ValueError(
+                    f'{self.owner}: {key} has shape {results[key].shape} '
+                    f'but img {image.shape[:2]} in {results.get("img_path")}; '
+                    'crop before anything that resizes only one of them.')
+            results[key] = warp_label(results[key], geometry,
+                                      self.seg_pad_value)
+        return results
+
+
 @TRANSFORMS.register_module()
-class RandomSliceCrop(BaseTransform):
+class RandomSliceCrop(_RandomSliceWarp):
     """Random resized crop, flip and rotation of a slice, in one warp.
 
     The box has a random share of the slice's area and a random aspect ratio
@@ -162,15 +221,12 @@ class RandomSliceCrop(BaseTransform):
                  rotation: float = 0.0,
                  pad_value: float | str = 0.0,
                  seg_pad_value: int = 255) -> None:
-        owner = 'RandomSliceCrop'
-        self.size = check_size(owner, 'size', size)
+        super().__init__(size, pad_value, seg_pad_value)
+        owner = self.owner
         self.scale = check_range(owner, 'scale', scale, 0.0, 1.0, above=0.0)
         self.ratio = check_range(owner, 'ratio', ratio, above=0.0)
         self.flip_prob = check_probability(owner, 'flip_prob', flip_prob)
         self.rotation = check_number(owner, 'rotation', rotation, 0.0, 180.0)
-        self.pad_value = _check_pad_value(owner, pad_value)
-        self.seg_pad_value = int(
-            check_number(owner, 'seg_pad_value', seg_pad_value, 0, 255))
 
     def sample(self, shape: tuple[int, int],
                rng: np.random.Generator) -> ViewGeometry:
@@ -180,13 +236,7 @@ class RandomSliceCrop(BaseTransform):
         rotation = 0.0
         if self.rotation:
             rotation = float(rng.uniform(-self.rotation, self.rotation))
-        return ViewGeometry(
-            box=box,
-            flip=flip,
-            rotation=rotation,
-            source_shape=(int(shape[0]), int(shape[1])),
-            view_shape=self.size,
-            matrix=crop_matrix(box, self.size, flip, rotation))
+        return self.geometry(shape, box, flip, rotation)
 
     def _sample_box(
             self, shape: tuple[int, int],
@@ -211,28 +261,6 @@ class RandomSliceCrop(BaseTransform):
         x0, y0 = (width - box_width) / 2, (height - box_height) / 2
         return x0, y0, x0 + box_width, y0 + box_height
 
-    def apply(self, image: np.ndarray, geometry: dict) -> np.ndarray:
-        """Cut the view out of a float32 slice."""
-        return warp_view(image, geometry, _fill_value(image, self.pad_value))
-
-    def transform(self, results: dict) -> dict:
-        """Draw a view and cut it from image and labels."""
-        image = as_float_image(results['img'], 'RandomSliceCrop', colour=True)
-        geometry = self.sample(image.shape[:2],
-                               get_rng(results, 'RandomSliceCrop'))
-        results['img'] = self.apply(image, geometry)
-        results['img_shape'] = self.size
-        results['geometry'] = geometry
-        for key in results.get('seg_fields', ()):
-            if results[key].shape != image.shape[:2]:
-                raise ValueError(
-                    f'RandomSliceCrop: {key} has shape {results[key].shape} '
-                    f'but img {image.shape[:2]} in {results.get("img_path")}; '
-                    'crop before anything that resizes only one of them.')
-            results[key] = warp_label(results[key], geometry,
-                                      self.seg_pad_value)
-        return results
-
     def __repr__(self) -> str:
         return (f'RandomSliceCrop(size={self.size}, scale={self.scale}, '
                 f'ratio={self.ratio}, flip_prob={self.flip_prob}, '
@@ -241,16 +269,86 @@ class RandomSliceCrop(BaseTransform):
 
 
 @TRANSFORMS.register_module()
+class RandomSliceAffine(_RandomSliceWarp):
+    """Zoom, turn and shift a slice around the view that evaluation shows.
+
+    Without the random part the whole slice fits into the view with its
+    aspect ratio kept, as by :class:`ResizeSlice`, but centred. So structures
+    have the size in training that they have in evaluation, on average; crops
+    of a share of the area show them larger and stretched.
+
+    Required Keys: img (grey or RGB), rng. Modified Keys: img (float32),
+    img_shape; label maps named in seg_fields alike (nearest pixel). Added
+    Keys: geometry (:class:`ViewGeometry`; the box may reach beyond the
+    slice).
+
+    Args:
+        size (int | tuple[int, int]): Result in pixels, (height, width).
+        zoom (tuple[float, float]): Range of the magnification, drawn on a
+            logarithmic scale; 1 fits the slice. Defaults to (0.8, 1.25).
+        rotation (float): Largest turn, degrees, either way. Defaults to 15.0.
+        shift (float): Largest shift along each axis, either way, as a share
+            of the view. Defaults to 0.1.
+        flip_prob (float): Probability of a left-right flip. Defaults to 0.0:
+            a flip turns left into right organs.
+        pad_value (float | str): Grey value outside the slice; 'minimum' takes
+            the slice's. Defaults to 0.0, which is air in a window.
+        seg_pad_value (int): Label outside the slice. Defaults to 255, which
+            mmseg ignores.
+    """
+
+    def __init__(self,
+                 size: int | Sequence[int],
+                 zoom: Sequence[float] = (0.8, 1.25),
+                 rotation: float = 15.0,
+                 shift: float = 0.1,
+                 flip_prob: float = 0.0,
+                 pad_value: float | str = 0.0,
+                 seg_pad_value: int = 255) -> None:
+        super().__init__(size, pad_value, seg_pad_value)
+        owner = self.owner
+        self.zoom = check_range(owner, 'zoom', zoom, above=0.0)
+        self.rotation = check_number(owner, 'rotation', rotation, 0.0, 180.0)
+        self.shift = check_number(owner, 'shift', shift, 0.0, 1.0)
+        self.flip_prob = check_probability(owner, 'flip_prob', flip_prob)
+
+    def sample(self, shape: tuple[int, int],
+               rng: np.random.Generator) -> ViewGeometry:
+        """Draw one view of a slice of ``shape`` (height, width)."""
+        height, width = shape
+        view_height, view_width = self.size
+        zoom, turn, right, down, flip = rng.random(5).tolist()
+        low, high = (math.log(n) for n in self.zoom)
+        # Source pixels per view pixel.
+        step = max(height / view_height, width / view_width) / math.exp(
+            low + zoom * (high - low))
+        half_width, half_height = step * view_width / 2, step * view_height / 2
+        x = width / 2 + (2 * right - 1) * self.shift * 2 * half_width
+        y = height / 2 + (2 * down - 1) * self.shift * 2 * half_height
+        return self.geometry(
+            shape, (x - half_width, y - half_height, x + half_width,
+                    y + half_height), flip < self.flip_prob,
+            (2 * turn - 1) * self.rotation)
+
+    def __repr__(self) -> str:
+        return (f'RandomSliceAffine(size={self.size}, zoom={self.zoom}, '
+                f'rotation={self.rotation}, shift={self.shift}, '
+                f'flip_prob={self.flip_prob}, pad_value={self.pad_value!r}, '
+                f'seg_pad_value={self.seg_pad_value})')
+
+
+@TRANSFORMS.register_module()
 class ResizeSlice(BaseTransform):
     """Resize a slice to a fixed size, keeping its shape by padding.
 
-    Label maps are left alone: mmseg turns the prediction back to the
-    original grid (padding cut off, then resized to ori_shape), so metrics
-    are taken there. Load the label after this step.
+    For evaluation label maps are left alone: mmseg turns the prediction back
+    to the original grid (padding cut off, then resized to ori_shape), so
+    metrics are taken there. Load the label after this step. For training
+    without random steps, load it before and set ``resize_labels``.
 
     Required Keys: img (grey or RGB). Modified Keys: img (float32),
-    img_shape. Added Keys: img_padding_size ([left, right, top, bottom] in
-    pixels).
+    img_shape, label maps on request. Added Keys: img_padding_size ([left,
+    right, top, bottom] in pixels).
 
     Args:
         size (int | tuple[int, int]): Result in pixels, (height, width).
@@ -258,26 +356,38 @@ class ResizeSlice(BaseTransform):
             stretches. Defaults to True.
         pad_value (float | str): Grey value of the padding; 'minimum' takes
             the slice's. Defaults to 0.0, which is air in a window.
+        resize_labels (bool): Resize loaded label maps, too (nearest pixel).
+            Defaults to False.
+        seg_pad_value (int): Label of the padding. Defaults to 255, which
+            mmseg ignores.
     """
 
     def __init__(self,
                  size: int | Sequence[int],
                  keep_aspect: bool = True,
-                 pad_value: float | str = 0.0) -> None:
+                 pad_value: float | str = 0.0,
+                 resize_labels: bool = False,
+                 seg_pad_value: int = 255) -> None:
         self.size = check_size('ResizeSlice', 'size', size)
         if not isinstance(keep_aspect, bool):
             raise TypeError('ResizeSlice: keep_aspect must be True or False, '
                             f'got {keep_aspect!r}.')
         self.keep_aspect = keep_aspect
         self.pad_value = _check_pad_value('ResizeSlice', pad_value)
+        self.resize_labels = bool(resize_labels)
+        self.seg_pad_value = int(
+            check_number('ResizeSlice', 'seg_pad_value', seg_pad_value, 0,
+                         255))
 
     def transform(self, results: dict) -> dict:
         """Resize and pad."""
-        if results.get('seg_fields'):
+        labels = results.get('seg_fields', ())
+        if labels and not self.resize_labels:
             raise ValueError(
                 'ResizeSlice: the label is already loaded and would no '
                 'longer fit the image; put LoadSliceLabel after ResizeSlice '
-                '(evaluation), or use RandomSliceCrop (training).')
+                '(evaluation), or set resize_labels=True or use '
+                'RandomSliceAffine (training).')
         image = as_float_image(results['img'], 'ResizeSlice', colour=True)
         height, width = image.shape[:2]
         new_height, new_width = self.size
@@ -295,6 +405,13 @@ class ResizeSlice(BaseTransform):
             image = cv2.copyMakeBorder(
                 image, 0, bottom, 0, right, cv2.BORDER_CONSTANT,
                 value=(_fill_value(image, self.pad_value), ) * 4)
+        for key in labels:
+            label = cv2.resize(
+                results[key], (new_width, new_height),
+                interpolation=cv2.INTER_NEAREST_EXACT)
+            results[key] = np.pad(
+                label, ((0, bottom), (0, right)),
+                constant_values=self.seg_pad_value)
         results['img'] = image
         results['img_shape'] = self.size
         results['img_padding_size'] = [0, right, 0, bottom]
@@ -303,4 +420,6 @@ class ResizeSlice(BaseTransform):
     def __repr__(self) -> str:
         return (f'ResizeSlice(size={self.size}, '
                 f'keep_aspect={self.keep_aspect}, '
-                f'pad_value={self.pad_value!r})')
+                f'pad_value={self.pad_value!r}, '
+                f'resize_labels={self.resize_labels}, '
+                f'seg_pad_value={self.seg_pad_value})')

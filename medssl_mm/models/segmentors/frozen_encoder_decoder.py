@@ -1,7 +1,9 @@
 """Encoder-decoder whose backbone is an untouched feature extractor."""
 from mmseg.models.segmentors.encoder_decoder import EncoderDecoder
+from torch import Tensor
 
-from medssl_mm.models.utils import FrozenBackbone
+from medssl_mm.errors import UserError
+from medssl_mm.models.utils import FeatureCache, FrozenBackbone
 from medssl_mm.registry import MODELS
 
 
@@ -13,5 +15,46 @@ class FrozenEncoderDecoder(FrozenBackbone, EncoderDecoder):
 
     Args:
         *args: Arguments of mmseg's ``EncoderDecoder``.
-        **kwargs: The same.
+        feature_cache_gib (float): Keep up to so many GiB of features, of the
+            stages that the decode heads read, for images that come again bit
+            for bit: those of a training pipeline without random steps, and of
+            every validation. Worth its memory for small images only. Defaults
+            to 0.0.
+        **kwargs: Arguments of mmseg's ``EncoderDecoder``.
+
+    Raises:
+        UserError: A cache is asked for beside a neck, which is trained.
     """
+
+    def __init__(self, *args, feature_cache_gib: float = 0.0,
+                 **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._cache = None
+        if feature_cache_gib:
+            if self.with_neck:
+                raise UserError(
+                    'feature_cache_gib keeps what the decode heads read, but '
+                    'here they read a neck, which is trained; remove one of '
+                    'the two')
+            heads = [self.decode_head]
+            if self.with_auxiliary_head:
+                extra = self.auxiliary_head
+                heads += extra if hasattr(extra, '__iter__') else [extra]
+            stages = []
+            for head in heads:
+                index = head.in_index
+                stages += [index] if isinstance(index, int) else index
+            outputs = len(self.backbone.out_indices)
+            self._cache = FeatureCache(
+                self.backbone, [stage % outputs for stage in stages],
+                int(feature_cache_gib * 2**30))
+
+    def extract_feat(self, inputs: Tensor):
+        """Compute features without an autograd graph in the backbone.
+
+        Shape: inputs ``(N, C, H, W)``. Returns one map per output of the
+            backbone; with a cache, None for those that no head reads.
+        """
+        if self._cache is None:
+            return super().extract_feat(inputs)
+        return self._cache(inputs)

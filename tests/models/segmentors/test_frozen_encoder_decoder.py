@@ -2,13 +2,15 @@ import copy
 
 import pytest
 import torch
+from mmengine.config import ConfigDict
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
+from medssl_mm.errors import UserError
 
-@pytest.fixture
-def model():
+
+def build(**settings):
     torch.manual_seed(0)
     return MODELS.build(
         dict(
@@ -20,7 +22,13 @@ def model():
                 strides=(1, 2, 1, 1),
                 dilations=(1, 1, 2, 4)),
             decode_head=dict(
-                type='medssl_mm.LinearHead', in_channels=512, num_classes=3)))
+                type='medssl_mm.LinearHead', in_channels=512, num_classes=3),
+            **settings))
+
+
+@pytest.fixture
+def model():
+    return build()
 
 
 def batch():
@@ -61,16 +69,44 @@ def test_no_graph_through_the_backbone(model):
     assert features[-1].shape[-2:] == (4, 4)  # stride 8
 
 
+NECK = dict(
+    type='FPN', in_channels=[64, 128, 256, 512], out_channels=8, num_outs=4)
+
+
+def test_training_with_cached_features_is_the_same():
+    images, samples = batch()
+    results = []
+    for size in (0.0, 1.0):
+        model = build(
+            feature_cache_gib=size, test_cfg=ConfigDict(mode='whole'))
+        optimizer = torch.optim.SGD(
+            model.decode_head.parameters(), lr=0.1, momentum=0.9)
+        losses = []
+        for _ in range(4):
+            model.train()
+            loss = model.loss(images, samples)['decode.loss_ce']
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.detach())
+        model.eval()
+        scores = model.predict(images, samples)[0].seg_logits.data
+        results.append((torch.stack(losses), scores))
+    for got, expected in zip(*results):
+        torch.testing.assert_close(got, expected)
+
+
+def test_a_cache_beside_a_neck_is_refused():
+    with pytest.raises(UserError, match='read a neck, which is trained'):
+        build(neck=NECK, feature_cache_gib=1.0)
+
+
 def test_a_neck_is_trained():
     model = MODELS.build(
         dict(
             type='medssl_mm.FrozenEncoderDecoder',
             backbone=dict(type='ResNet', depth=18, in_channels=1),
-            neck=dict(
-                type='FPN',
-                in_channels=[64, 128, 256, 512],
-                out_channels=8,
-                num_outs=4),
+            neck=NECK,
             decode_head=dict(
                 type='medssl_mm.LinearHead',
                 in_channels=8,

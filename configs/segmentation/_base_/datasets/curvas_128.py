@@ -12,6 +12,14 @@ test_pipeline = [
     dict(type='medssl_mm.LoadSliceLabel'),
     dict(type='medssl_mm.PackSlice'),
 ]
+# No random step, so that features of a frozen network can be kept.
+fixed_pipeline = [
+    dict(type='medssl_mm.LoadSlice'),
+    dict(type='medssl_mm.LoadSliceLabel'),
+    _base_.normalize,
+    _base_.resize_both,
+    dict(type='medssl_mm.PackSlice'),
+]
 train_dataloader = dict(
     dataset=dict(
         pipeline=[

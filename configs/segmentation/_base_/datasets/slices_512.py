@@ -1,13 +1,9 @@
 # Labelled slices at 512 px for ResNet-50. Data sets inherit it with an
 # intensity base beside it.
 augment = [
-    dict(
-        type='medssl_mm.RandomSliceCrop',
-        size=512,
-        scale=(0.5, 1.0),
-        # No flip: it would turn left into right organs.
-        flip_prob=0.0,
-        rotation=15),
+    # Around the view of evaluation. No flip: it would turn left into right
+    # organs.
+    dict(type='medssl_mm.RandomSliceAffine', size=512),
     dict(type='medssl_mm.IntensityJitter', brightness=0.1, contrast=0.25),
     dict(type='medssl_mm.GammaJitter', prob=0.3),
 ]

@@ -1,3 +1,7 @@
 # Linear decoder on a frozen ResNet-18 dilated to stride 8.
 _base_ = 'linear_resnet50.py'
-model = dict(backbone=dict(depth=18), decode_head=dict(in_channels=512))
+model = dict(
+    # Computed once per slice: 128 KiB each at 128 px under bf16.
+    feature_cache_gib=1.0,
+    backbone=dict(depth=18),
+    decode_head=dict(in_channels=512))
