@@ -1,9 +1,7 @@
 # MoCo v2 with a decorrelated last map, on the CT phantom.
-_base_ = 'mocov2_resnet18_2xb32-coslr-60e_phantom-64.py'
+_base_ = [
+    'mocov2_resnet18_2xb32-coslr-60e_phantom-64.py',
+    '../_base_/levels/decorrelation_resnet18.py',
+]
 model = dict(
-    decorrelation=dict(
-        type='medssl_mm.DecorrelationHead',
-        num_channels=512,
-        # 32 channels each: many more positions in a batch than channels.
-        num_groups=16,
-        eps=1e-2))
+    decorrelation=_base_.decorrelation)

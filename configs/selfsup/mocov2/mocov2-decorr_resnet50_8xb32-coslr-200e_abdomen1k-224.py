@@ -1,10 +1,7 @@
 # MoCo v2 with a decorrelated last map, on AbdomenCT-1K.
-_base_ = 'mocov2_resnet50_8xb32-coslr-200e_abdomen1k-224.py'
+_base_ = [
+    'mocov2_resnet50_8xb32-coslr-200e_abdomen1k-224.py',
+    '../_base_/levels/decorrelation_resnet50.py',
+]
 model = dict(
-    decorrelation=dict(
-        type='medssl_mm.DecorrelationHead',
-        num_channels=2048,
-        num_groups=32,
-        # What 'zca' gives, without the eigen-decomposition, slow on GPUs.
-        method='newton_schulz',
-        eps=1e-2))
+    decorrelation=_base_.decorrelation)

@@ -1,9 +1,10 @@
 # MoCo v2 + local contrast + decorrelated last map, on CURVAS (curvas-14).
-_base_ = 'mocov2-local_resnet18_1xb16-coslr-300e_curvas-64.py'
+_base_ = [
+    'mocov2_resnet18_1xb16-coslr-300e_curvas-64.py',
+    '../_base_/levels/local_contrast_resnet18.py',
+    '../_base_/levels/decorrelation_resnet18.py',
+]
 model = dict(
-    decorrelation=dict(
-        type='medssl_mm.DecorrelationHead',
-        num_channels=512,
-        # 32 channels each: many more positions in a batch than channels.
-        num_groups=16,
-        eps=1e-2))
+    backbone=_base_.local_backbone,
+    multi_level_head=dict(levels=_base_.local_levels),
+    decorrelation=_base_.decorrelation)
