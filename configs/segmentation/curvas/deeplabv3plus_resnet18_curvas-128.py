@@ -7,3 +7,4 @@ _base_ = [
 model = dict(
     decode_head=dict(num_classes=4),
     auxiliary_head=dict(num_classes=4))
+train_dataloader = dict(batch_size=8)
