@@ -1,4 +1,4 @@
-# MoCo v2 with a batch-normalised projector, on ACDC, protocol acdc-20, on one process.
+# MoCo v2 with a batch-normalised projector, on ACDC, protocol acdc-20.
 _base_ = [
     '../_base_/models/mocov2_bn_resnet18.py',
     '../_base_/datasets/acdc_two_views.py',

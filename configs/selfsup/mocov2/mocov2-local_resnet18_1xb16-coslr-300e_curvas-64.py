@@ -1,4 +1,4 @@
-# MoCo v2 + contrast of local regions of stage 4, on CURVAS (curvas-14).
+# MoCo v2 + contrast of local regions, on CURVAS (curvas-14).
 _base_ = [
     'mocov2_resnet18_1xb16-coslr-300e_curvas-64.py',
     '../_base_/levels/local_contrast_resnet18.py',

@@ -1,4 +1,4 @@
-# MoCo v2 + contrast of local regions of stage 4, on ACDC (acdc-20).
+# MoCo v2 + contrast of local regions, on ACDC (acdc-20).
 _base_ = [
     'mocov2_resnet18_1xb64-coslr-150e_acdc-64.py',
     '../_base_/levels/local_contrast_resnet18.py',

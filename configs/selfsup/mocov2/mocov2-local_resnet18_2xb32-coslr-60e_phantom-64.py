@@ -1,4 +1,4 @@
-# MoCo v2 + contrast of local regions of stage 4, on the CT phantom.
+# MoCo v2 + contrast of local regions, on the CT phantom.
 _base_ = [
     'mocov2_resnet18_2xb32-coslr-60e_phantom-64.py',
     '../_base_/levels/local_contrast_resnet18.py',

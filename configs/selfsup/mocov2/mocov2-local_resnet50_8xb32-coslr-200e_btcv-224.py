@@ -1,4 +1,4 @@
-# MoCo v2 + contrast of local regions of stage 4, on BTCV (18 volumes).
+# MoCo v2 + contrast of local regions, on BTCV (18 volumes).
 _base_ = [
     'mocov2_resnet50_8xb32-coslr-200e_btcv-224.py',
     '../_base_/levels/local_contrast_resnet50.py',
