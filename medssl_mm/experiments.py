@@ -284,7 +284,8 @@ def select(table: Table, rows: Sequence[str] | None = None,
            evaluations: Sequence[str] | None = None,
            seeds: Sequence[int] | None = None,
            fractions: Sequence[float] | None = None,
-           splits: Sequence[str] | None = None) -> Table:
+           splits: Sequence[str] | None = None,
+           baseline: str | None = None) -> Table:
     """Keep part of a table.
 
     Args:
@@ -295,11 +296,17 @@ def select(table: Table, rows: Sequence[str] | None = None,
         fractions (Sequence[float], optional): Fractions. Defaults to all.
         splits (Sequence[str], optional): Splits of the cross-validation.
             Defaults to all.
+        baseline (str, optional): Name of the row the others are compared
+            with. Defaults to that of the table.
 
     Raises:
-        UserError: When a name is not in the table.
+        UserError: When a name is not in the table, or the baseline is not
+            among the rows that are kept.
     """
     for kind, wanted, known in (
+            ('baseline', [baseline] if baseline else None,
+             [row.name for row in table.rows
+              if rows is None or row.name in rows]),
             ('row', rows, [row.name for row in table.rows]),
             ('evaluation', evaluations, [e.name for e in table.evaluations]),
             ('split', splits, list(table.splits))):
@@ -309,6 +316,7 @@ def select(table: Table, rows: Sequence[str] | None = None,
                             f'there are {known}')
     return replace(
         table,
+        baseline=baseline or table.baseline,
         rows=tuple(row for row in table.rows
                    if rows is None or row.name in rows),
         evaluations=tuple(e for e in table.evaluations

@@ -245,6 +245,10 @@ def test_select(table):
         experiments.select(table, ['mocov3'])
     with pytest.raises(UserError, match=r"no split \['fold0'\]"):
         experiments.select(table, splits=['fold0'])
+    assert part.baseline == 'random'
+    assert experiments.select(table, baseline='moco').baseline == 'moco'
+    with pytest.raises(UserError, match=r"no baseline \['random'\].*'moco'"):
+        experiments.select(table, ['moco'], baseline='random')
 
 
 @pytest.mark.parametrize(('change', 'message'), [

@@ -39,6 +39,9 @@ def parse_args():
                         '(default: work_dirs/tables/NAME)')
     parser.add_argument('--rows', nargs='+', metavar='NAME',
                         help='only these rows')
+    parser.add_argument('--baseline', metavar='NAME',
+                        help='compare with this row instead of that of the '
+                        'table')
     parser.add_argument('--evaluations', nargs='+', metavar='NAME',
                         help='only these evaluations')
     parser.add_argument('--seeds', nargs='+', type=int, metavar='SEED',
@@ -86,7 +89,7 @@ def main():
         table = replace(table, processes=args.processes)
     table = experiments.select(
         table, args.rows, args.evaluations, args.seeds, args.fractions,
-        args.splits)
+        args.splits, args.baseline)
     steps, results = experiments.plan(table)
     if args.dry_run:
         show_plan(table, steps)
