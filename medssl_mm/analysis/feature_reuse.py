@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medssl_mm.console import wide_console
 from medssl_mm.errors import UserError
 from medssl_mm.functional.cka import (
     StreamingCKA,
@@ -336,10 +337,9 @@ def print_reuse(results: Sequence[Reuse], kernel: Kernel, console=None):
         kernel (Kernel): What was computed.
         console (rich.console.Console, optional): Defaults to a new one.
     """
-    from rich.console import Console
     from rich.table import Table
 
-    console = console or Console()
+    console = console or wide_console()
     unit = 'median distance' if kernel.relative else 'feature units'
     count = max(
         (len(v) for r in results for v in r.subsets.values()), default=0

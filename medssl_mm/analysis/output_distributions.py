@@ -24,6 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
+from medssl_mm.console import wide_console
+
 NAME = 'output_distributions'
 
 
@@ -185,7 +187,6 @@ def write_comparisons(comparisons: Sequence[Comparison],
 def print_table(comparisons: Sequence[Comparison], classes: Sequence[str],
                 title: str) -> None:
     """Print a row per class and a column per method, mean ± SD over seeds."""
-    from rich.console import Console
     from rich.table import Table
 
     found = summarize(comparisons, classes)
@@ -205,4 +206,4 @@ def print_table(comparisons: Sequence[Comparison], classes: Sequence[str],
     table.add_section()
     table.add_row('mean', *(cell(method['mean'])
                             for method in found.values()))
-    Console().print(table)
+    wide_console().print(table)

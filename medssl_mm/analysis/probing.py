@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medssl_mm.console import wide_console
 from medssl_mm.errors import UserError
 
 # Numbers in the features of a small problem.
@@ -436,10 +437,9 @@ def print_probes(probes: Sequence[Probe], console=None) -> None:
         probes (Sequence[Probe]): The results.
         console (rich.console.Console, optional): Defaults to a new one.
     """
-    from rich.console import Console
     from rich.table import Table
 
-    console = console or Console()
+    console = console or wide_console()
     single = any(probe.f1 for probe in probes)
     table = Table(title='Linear probes; [95 % interval over patients]')
     table.add_column('checkpoint', overflow='fold')

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from medssl_mm.console import wide_console
+
 # Below this share of the largest value float32 features hold rounding only.
 FLOOR = 1e-10
 HEADINGS = dict(
@@ -116,7 +118,6 @@ def print_table(spectra: Sequence[Spectrum]) -> None:
     Args:
         spectra (Sequence[Spectrum]): The spectra.
     """
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title='Spectra of features')
@@ -133,7 +134,7 @@ def print_table(spectra: Sequence[Spectrum]) -> None:
             str(len(s.singular_values)),
             *(f'{s.figures[name]:.3g}' for name in HEADINGS),
         )
-    Console().print(table)
+    wide_console().print(table)
 
 
 def _plain(spectrum: Spectrum) -> dict:

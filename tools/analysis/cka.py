@@ -171,14 +171,14 @@ def main():
             f'{", ".join(w.name for w in before)} and '
             f'{", ".join(tuned) or "none"}')
     logging.disable(logging.INFO)  # a line per initialised weight
-    from rich.console import Console
     from rich.progress import Progress
 
     from medssl_mm.analysis.feature_reuse import Kernel
+    from medssl_mm.console import wide_console
     absolute = args.absolute_bandwidth
     kernel = Kernel(absolute or args.bandwidth, absolute is None,
                     args.unbiased)
-    console, paths = Console(), []
+    console, paths = wide_console(), []
     for compare in (reuse, layers):
         if not (before if compare is reuse else pair):
             continue

@@ -135,12 +135,12 @@ def main():
     checkpoints = parse_weights(args.checkpoints)
     logging.disable(logging.INFO)  # a line per initialised weight
     import joblib
-    from rich.console import Console
     from rich.progress import Progress
 
     from medssl_mm.analysis import probing
     from medssl_mm.analysis.feature_cache import STEM
-    console = Console()
+    from medssl_mm.console import wide_console
+    console = wide_console()
     strengths = args.strengths or probing.STRENGTHS
     with Progress(console=console) as bar:
         source = open_source(args, bar, console)
