@@ -88,32 +88,24 @@ class ClassificationMetric(GatheredMetric):
                  classes: Sequence[str] | None = None,
                  collect_device: str = 'cpu',
                  prefix: str | None = None) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(bootstrap_samples, bootstrap_seed, out_dir, classes,
+                         collect_device, prefix)
         if task is not None and task not in TASKS:
             raise ValueError(f'task={task!r} must be one of {TASKS}, or None '
                              'for that of the data set')
         if not 0 < threshold < 1:
             raise ValueError(
                 f'threshold={threshold} must be between 0 and 1')
-        if bootstrap_samples < 0:
-            raise ValueError(f'bootstrap_samples={bootstrap_samples} must be '
-                             '0 (no intervals) or more')
         self.task = task
         self.threshold = threshold
-        self.bootstrap_samples = bootstrap_samples
-        self.bootstrap_seed = bootstrap_seed
-        self.out_dir = out_dir
-        self.classes = classes
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
         """Keep the probabilities and labels of a batch."""
         for sample in data_samples:
-            for key in ('image_id', 'pred_score', 'gt_label'):
-                if key not in sample:
-                    raise ValueError(
-                        f'ClassificationMetric needs {key!r} in every data '
-                        f'sample, found {sorted(sample)}; serve a labelled '
-                        'data set of this package, packed with its meta keys')
+            self.require_keys(
+                sample, ('image_id', 'pred_score', 'gt_label'),
+                'serve a labelled data set of this package, packed with its '
+                'meta keys')
             self.results.append(ImageResult(
                 image_id=str(sample['image_id']),
                 patient_id=str(

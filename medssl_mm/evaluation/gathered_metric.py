@@ -16,13 +16,48 @@ class GatheredMetric(BaseMetric):
     ``self.dataset_size`` is then the number of samples of the data set.
 
     Args:
+        bootstrap_samples (int): Resamples of patients for the intervals; 0
+            for none. Defaults to 2000.
+        bootstrap_seed (int): Seed of the resampling. Defaults to 0.
+        out_dir (str, optional): Folder of the files that are written.
+            Defaults to None, which writes nothing.
+        classes (Sequence[str], optional): Class names. Defaults to those of
+            the data set.
         collect_device (str): Kept for the host's interface. Defaults to
             'cpu'.
         prefix (str, optional): Prefix of the metric names. Defaults to that
             of the class.
+
+    Raises:
+        ValueError: If a setting is out of range.
     """
 
     dataset_size = None
+
+    def __init__(self,
+                 bootstrap_samples: int = 2000,
+                 bootstrap_seed: int = 0,
+                 out_dir: str | None = None,
+                 classes: Sequence[str] | None = None,
+                 collect_device: str = 'cpu',
+                 prefix: str | None = None) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        if bootstrap_samples < 0:
+            raise ValueError(f'bootstrap_samples={bootstrap_samples} must be '
+                             '0 (no intervals) or more')
+        self.bootstrap_samples = bootstrap_samples
+        self.bootstrap_seed = bootstrap_seed
+        self.out_dir = out_dir
+        self.classes = classes
+
+    def require_keys(self, sample: dict, keys: Sequence[str],
+                     remedy: str) -> None:
+        """Raise a ValueError when a data sample lacks one of the keys."""
+        for key in keys:
+            if key not in sample:
+                raise ValueError(
+                    f'{type(self).__name__} needs {key!r} in every data '
+                    f'sample, found {sorted(sample)}; {remedy}')
 
     def evaluate(self, size: int) -> dict:
         """Gather the results of all processes and score them on the first."""

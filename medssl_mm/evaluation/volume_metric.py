@@ -298,33 +298,24 @@ class VolumeMetric(GatheredMetric):
                  num_jobs: int = 1,
                  collect_device: str = 'cpu',
                  prefix: str | None = None) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(bootstrap_samples, bootstrap_seed, out_dir, classes,
+                         collect_device, prefix)
         if not tolerance_mm >= 0:
             raise ValueError(
                 f'tolerance_mm={tolerance_mm} must be 0 or more (mm)')
-        if bootstrap_samples < 0:
-            raise ValueError(f'bootstrap_samples={bootstrap_samples} must be '
-                             '0 (no intervals) or more')
         if num_jobs < 1:
             raise ValueError(f'num_jobs={num_jobs} must be at least 1')
         self.tolerance_mm = tolerance_mm
         self.surface_metrics = surface_metrics
-        self.bootstrap_samples = bootstrap_samples
-        self.bootstrap_seed = bootstrap_seed
-        self.out_dir = out_dir
         self.save_predictions = save_predictions
-        self.classes = classes
         self.num_jobs = num_jobs
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
         """Keep the predicted slices of a batch, compressed."""
         for sample in data_samples:
-            for key in ('case_id', 'slice_index', 'pred_sem_seg'):
-                if key not in sample:
-                    raise ValueError(
-                        f'VolumeMetric needs {key!r} in every data sample, '
-                        f'found {sorted(sample)}; pack with '
-                        'medssl_mm.PackSlice')
+            self.require_keys(
+                sample, ('case_id', 'slice_index', 'pred_sem_seg'),
+                'pack with medssl_mm.PackSlice')
             shape, prediction = _pack(sample['pred_sem_seg'])
             root = sample.get('store_root')
             reference = None
