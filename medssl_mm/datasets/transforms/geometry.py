@@ -134,6 +134,16 @@ def _whole_blocks(reach: np.ndarray, length: int,
     return max(0, min(start, length - number * block)), number
 
 
+def _check_label_shape(owner: str, results: dict, key: str,
+                       image: np.ndarray) -> None:
+    """Refuse a label map that lies on another grid than its image."""
+    if results[key].shape != image.shape[:2]:
+        raise ValueError(
+            f'{owner}: {key} has shape {results[key].shape} but img '
+            f'{image.shape[:2]} in {results.get("img_path")}; put {owner} '
+            'before anything that resizes only one of them.')
+
+
 class _RandomSliceWarp(BaseTransform):
     """A random view of a slice and of its label maps, cut in one warp.
 
@@ -176,11 +186,7 @@ class _RandomSliceWarp(BaseTransform):
         results['img_shape'] = self.size
         results['geometry'] = geometry
         for key in results.get('seg_fields', ()):
-            if results[key].shape != image.shape[:2]:
-                raise ValueError(
-                    f'{self.owner}: {key} has shape {results[key].shape} '
-                    f'but img {image.shape[:2]} in {results.get("img_path")}; '
-                    'crop before anything that resizes only one of them.')
+            _check_label_shape(self.owner, results, key, image)
             results[key] = warp_label(results[key], geometry,
                                       self.seg_pad_value)
         return results
@@ -389,6 +395,8 @@ class ResizeSlice(BaseTransform):
                 '(evaluation), or set resize_labels=True or use '
                 'RandomSliceAffine (training).')
         image = as_float_image(results['img'], 'ResizeSlice', colour=True)
+        for key in labels:
+            _check_label_shape('ResizeSlice', results, key, image)
         height, width = image.shape[:2]
         new_height, new_width = self.size
         if self.keep_aspect:

@@ -321,3 +321,22 @@ def test_labels_are_resized_like_the_image_on_request():
     assert (results['label'][:, 48:] == 255).all()
     wrong = (results['img'] > 0.5) != (results['label'] == 1)
     assert wrong[:, :48].mean() < 0.02
+
+
+@pytest.mark.parametrize('step', [
+    ResizeSlice(64, resize_labels=True),
+    RandomSliceCrop(64),
+    RandomSliceAffine(64),
+], ids=lambda step: type(step).__name__)
+def test_refuses_a_label_on_another_grid(step):
+    with pytest.raises(
+            ValueError,
+            match=r'label has shape \(60, 45\) but img \(120, 90\) in '
+            r'case_7\.png; put ' + type(step).__name__):
+        step(
+            dict(
+                img=np.zeros((120, 90), np.float32),
+                img_path='case_7.png',
+                rng=np.random.default_rng(0),
+                label=np.zeros((60, 45), np.uint8),
+                seg_fields=['label']))

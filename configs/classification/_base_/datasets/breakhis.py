@@ -14,17 +14,7 @@ train_dataloader = dict(
                 steps=[
                     dict(
                         type='RandomResizedCrop', size=224, scale=(0.4, 1.0)),
-                    dict(
-                        type='RandomApply',
-                        p=0.8,
-                        transforms=[
-                            dict(
-                                type='ColorJitter',
-                                brightness=0.2,
-                                contrast=0.2,
-                                saturation=0.2,
-                                hue=0.05)
-                        ]),
+                    _base_.colour_jitter,
                     dict(type='RandomHorizontalFlip'),
                     dict(type='RandomVerticalFlip'),
                 ]),

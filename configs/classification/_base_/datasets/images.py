@@ -3,6 +3,18 @@
 _base_ = '../../../_base_/intensity/grey_8bit.py'
 each_image_once = dict(
     type='DefaultSampler', shuffle=False, round_up=False)
+# Mild, for stained tissue.
+colour_jitter = dict(
+    type='RandomApply',
+    p=0.8,
+    transforms=[
+        dict(
+            type='ColorJitter',
+            brightness=0.2,
+            contrast=0.2,
+            saturation=0.2,
+            hue=0.05)
+    ])
 train_dataloader = dict(
     batch_size=32,
     num_workers=4,

@@ -7,17 +7,7 @@ views = dict(
         dict(
             type='medssl_mm.TorchvisionSteps',
             steps=[
-                dict(
-                    type='RandomApply',
-                    p=0.8,
-                    transforms=[
-                        dict(
-                            type='ColorJitter',
-                            brightness=0.4,
-                            contrast=0.4,
-                            saturation=0.4,
-                            hue=0.1)
-                    ]),
+                _base_.colour_jitter,
                 dict(type='RandomGrayscale', p=0.2),
             ]),
         dict(type='medssl_mm.BlurJitter', sigma=(0.1, 2.0), prob=0.5),

@@ -10,17 +10,7 @@ views = dict(
                 dict(type='Resize', size=256),
                 dict(type='CenterCrop', size=255),
                 dict(type='RandomResizedCrop', size=255, scale=(0.4, 1.0)),
-                dict(
-                    type='RandomApply',
-                    p=0.8,
-                    transforms=[
-                        dict(
-                            type='ColorJitter',
-                            brightness=0.4,
-                            contrast=0.4,
-                            saturation=0.4,
-                            hue=0.1)
-                    ]),
+                _base_.colour_jitter,
                 dict(type='RandomGrayscale', p=0.2),
                 # A flip and a blur may change places.
                 dict(type='RandomHorizontalFlip'),

@@ -1,5 +1,17 @@
 # What pretraining on image sets (classification data) shares.
 _base_ = '../../../_base_/intensity/grey_8bit.py'
+# For photographs in colour; what a colour means limits the hue.
+colour_jitter = dict(
+    type='RandomApply',
+    p=0.8,
+    transforms=[
+        dict(
+            type='ColorJitter',
+            brightness=0.4,
+            contrast=0.4,
+            saturation=0.4,
+            hue=0.1)
+    ])
 train_dataloader = dict(
     batch_size=32,
     num_workers=4,
