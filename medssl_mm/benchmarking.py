@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from medssl_mm.errors import UserError
-from medssl_mm.reporting import write_atomically
+from medssl_mm.files import write_whole
 
 __all__ = [
     'machine',
@@ -164,7 +164,7 @@ def write_report(path: str | Path | None, report: Mapping) -> None:
     """
     if path is None:
         return
-    write_atomically(Path(path), json.dumps(report, indent=2, default=str))
+    write_whole(Path(path), json.dumps(report, indent=2, default=str))
     print(f'written to {path}')
 
 

@@ -25,7 +25,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medssl_mm.errors import UserError
-from medssl_mm.reporting import Run, pool_results, write_atomically
+from medssl_mm.files import write_whole
+from medssl_mm.reporting import Run, pool_results
 
 DONE = 'done.json'
 _TABLE_KEYS = {'name', 'title', 'runs_dir', 'baseline', 'seeds', 'fractions',
@@ -588,7 +589,7 @@ def run_step(step: Step, table: Table, steps: dict[str, Step],
         raise UserError(
             f'{step.title} failed with exit code {code}; run the table again '
             f'to resume it. End of {log}:\n  ' + '\n  '.join(tail[-12:]))
-    write_atomically(step.folder / DONE, json.dumps(dict(
+    write_whole(step.folder / DONE, json.dumps(dict(
         key=step.key, title=step.title, command=command,
         seconds=round(time.monotonic() - started, 1)), indent=1))
 

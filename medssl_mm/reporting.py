@@ -14,7 +14,6 @@ import html
 import io
 import json
 import math
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from medssl_mm.errors import UserError
+from medssl_mm.files import write_whole
 
 # Distinguishable with the common colour-vision deficiencies.
 COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9',
@@ -134,19 +134,6 @@ class Section:
     body: list[str] = field(default_factory=list)
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that it is either complete or absent."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    data = content.encode() if isinstance(content, str) else content
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 # --------------------------------------------------------------------------
 # Reading what runs leave behind
 # --------------------------------------------------------------------------
@@ -222,7 +209,7 @@ def pool_results(folders: Sequence[str | Path], out: str | Path,
                     'the same way')
     table = _pool_cases([folder / 'cases.csv' for folder in folders])
     out = Path(out)
-    write_atomically(out / 'cases.csv', table)
+    write_whole(out / 'cases.csv', table)
 
     names, per_class, mean = list(first['per_class']), {}, {}
     for score in first['mean']:
@@ -244,7 +231,7 @@ def pool_results(folders: Sequence[str | Path], out: str | Path,
                    folder=str(folder))
               for folder, m in zip(folders, metrics)]
     hashes = sorted(str(split['split_hash']) for split in splits)
-    write_atomically(out / 'metrics.json', json.dumps(dict(
+    write_whole(out / 'metrics.json', json.dumps(dict(
         first,
         protocol=_pooled_protocol([str(s['protocol']) for s in splits]),
         split_hash=hashlib.sha256('\n'.join(hashes).encode()).hexdigest()[:12],
@@ -581,10 +568,10 @@ def write_table(rows: Sequence[TableRow], folder: str | Path,
     """
     folder = Path(folder)
     paths = [folder / f'table.{suffix}' for suffix in ('md', 'csv', 'png')]
-    write_atomically(paths[0], f'### {title}\n\n{to_markdown(rows)}\n'
+    write_whole(paths[0], f'### {title}\n\n{to_markdown(rows)}\n'
                      f'{caption_of(rows)} {note}'.rstrip() + '\n')
-    write_atomically(paths[1], to_csv(rows))
-    write_atomically(paths[2], plot_intervals(rows, title))
+    write_whole(paths[1], to_csv(rows))
+    write_whole(paths[2], plot_intervals(rows, title))
     return paths
 
 
@@ -1048,7 +1035,7 @@ def build_report(path: str | Path,
     if curves:
         sections.append(_curve_section(curves))
     sections.append(_facts_section(metrics, rows, commands))
-    write_atomically(Path(path), render_page(title, lead, sections))
+    write_whole(Path(path), render_page(title, lead, sections))
     return rows
 
 

@@ -80,17 +80,21 @@ HOSTS = {'mmengine', 'mmcv', 'mmselfsup', 'mmseg', 'mmpretrain', 'mmcls'}
 ARROWS = {
     'functional': ({'functional'}, set()),
     'errors': (set(), set()),
+    'files': ({'errors'}, set()),
     'version': (set(), set()),
     'compat': ({'errors'}, HOSTS),
     'registry': ({'compat'}, {'mmengine'}),
     'models': ({'models', 'functional', 'registry', 'compat', 'errors'},
                HOSTS),
+    # Measures and draws; knows neither hosts nor configs.
+    'analysis': ({'analysis', 'evaluation', 'functional', 'reporting',
+                  'console', 'errors', 'files'}, set()),
     'engine': ({'engine', 'functional', 'registry', 'compat', 'errors',
-                'models', 'version'}, HOSTS),
-    'datasets': ({'datasets', 'functional', 'registry', 'compat', 'errors'},
-                 HOSTS),
+                'files', 'models', 'version', 'analysis'}, HOSTS),
+    'datasets': ({'datasets', 'functional', 'registry', 'compat', 'errors',
+                  'files'}, HOSTS),
     'evaluation': ({'evaluation', 'datasets', 'functional', 'registry',
-                    'compat', 'errors'}, HOSTS),
+                    'compat', 'errors', 'files'}, HOSTS),
 }
 
 

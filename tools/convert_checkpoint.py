@@ -11,10 +11,10 @@ Example:
 """
 
 import argparse
-import os
 from pathlib import Path
 
 from medssl_mm.errors import UserError, run_tool
+from medssl_mm.files import whole_file
 
 
 def parse_args():
@@ -90,9 +90,8 @@ def main():
     except ValueError as error:
         raise UserError(f'{args.checkpoint}: {error}') from error
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = args.out.with_name(f'.{args.out.name}.tmp')
-    torch.save(dict(state_dict=tensors), temporary)
-    os.replace(temporary, args.out)
+    with whole_file(args.out) as temporary:
+        torch.save(dict(state_dict=tensors), temporary)
     print('\n'.join(notes))
     print(f'written: {args.out}')
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from medssl_mm.console import wide_console
 from medssl_mm.errors import UserError
+from medssl_mm.files import write_whole
 from medssl_mm.functional.cka import (
     StreamingCKA,
     linear_cka,
@@ -502,12 +503,11 @@ def write_similarity(
         list[Path]: The two files.
     """
     from medssl_mm.analysis.probing import plain
-    from medssl_mm.reporting import write_atomically
 
     paths = [Path(folder) / f'{name}.{kind}' for kind in ('json', 'png')]
     text = json.dumps(plain(content), indent=1, allow_nan=False)
-    write_atomically(paths[0], text + '\n')
+    write_whole(paths[0], text + '\n')
     picture = io.BytesIO()
     figure.savefig(picture, format='png', dpi=150)
-    write_atomically(paths[1], picture.getvalue())
+    write_whole(paths[1], picture.getvalue())
     return paths

@@ -17,7 +17,6 @@ usual p-value would be wrong and is not given; the spread over seeds is.
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from medssl_mm.console import wide_console
+from medssl_mm.files import whole_file
 
 NAME = 'output_distributions'
 
@@ -179,9 +179,8 @@ def write_comparisons(comparisons: Sequence[Comparison],
     for suffix, save in (
             ('png', lambda p: figure.savefig(p, format='png', dpi=130)),
             ('json', lambda p: p.write_text(text, encoding='utf-8'))):
-        temporary = folder / f'.{NAME}.{suffix}.tmp'
-        save(temporary)
-        os.replace(temporary, folder / f'{NAME}.{suffix}')
+        with whole_file(folder / f'{NAME}.{suffix}') as temporary:
+            save(temporary)
 
 
 def print_table(comparisons: Sequence[Comparison], classes: Sequence[str],

@@ -17,6 +17,7 @@ import numpy as np
 
 from medssl_mm.console import wide_console
 from medssl_mm.errors import UserError
+from medssl_mm.files import write_whole
 
 # Numbers in the features of a small problem.
 SMALL = 2_000_000
@@ -563,8 +564,6 @@ def write_probes(
     Returns:
         list[Path]: The three files.
     """
-    from medssl_mm.reporting import write_atomically
-
     folder = Path(folder)
     paths = [folder / f'probe.{kind}' for kind in ('json', 'csv', 'png')]
     content = dict(
@@ -574,11 +573,11 @@ def write_probes(
         probes=[asdict(probe) for probe in probes],
     )
     text = json.dumps(plain(content), indent=1, allow_nan=False)
-    write_atomically(paths[0], text + '\n')
-    write_atomically(paths[1], _table(probes))
+    write_whole(paths[0], text + '\n')
+    write_whole(paths[1], _table(probes))
     picture = io.BytesIO()
     draw_probes(probes).savefig(picture, format='png', dpi=150)
-    write_atomically(paths[2], picture.getvalue())
+    write_whole(paths[2], picture.getvalue())
     return paths
 
 

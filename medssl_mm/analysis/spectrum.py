@@ -6,14 +6,13 @@ Collapse in Contrastive Self-supervised Learning
 its eigenvalues.
 """
 
-import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from medssl_mm.console import wide_console
+from medssl_mm.files import whole_file, write_json
 
 # Below this share of the largest value float32 features hold rounding only.
 FLOOR = 1e-10
@@ -99,15 +98,9 @@ def write_spectra(spectra: Sequence[Spectrum], folder: str | Path) -> None:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    figure = draw_spectra(spectra)
-    text = json.dumps([_plain(s) for s in spectra], indent=1) + '\n'
-    for name, save in (
-        ('spectrum.png', lambda p: figure.savefig(p, format='png', dpi=150)),
-        ('spectrum.json', lambda p: p.write_text(text)),
-    ):
-        temporary = folder / f'.{name}.tmp'
-        save(temporary)
-        os.replace(temporary, folder / name)
+    with whole_file(folder / 'spectrum.png') as temporary:
+        draw_spectra(spectra).savefig(temporary, dpi=150)
+    write_json(folder / 'spectrum.json', [_plain(s) for s in spectra])
 
 
 def print_table(spectra: Sequence[Spectrum]) -> None:

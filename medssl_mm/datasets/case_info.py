@@ -110,19 +110,6 @@ def complete_cases(folder: Path) -> list[str]:
         and os.path.exists(os.path.join(entry.path, CASE_FILE)))
 
 
-def write_json(path: str | Path, content, indent: int | None = 1) -> None:
-    """Write JSON under a temporary name, then move it into place."""
-    path = Path(path)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        temporary.write_text(json.dumps(content, indent=indent) + '\n')
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(
-            f'cannot write {path}: {error.strerror or error}') from None
-
-
 def load_json(path: Path) -> dict:
     """Read a JSON file of the store.
 

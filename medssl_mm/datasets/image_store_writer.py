@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medssl_mm.datasets.case_info import content_digest, load_json, write_json
+from medssl_mm.datasets.case_info import content_digest, load_json
 from medssl_mm.datasets.image_store import (
     IMAGE_FILE,
     MULTI_LABEL,
@@ -39,6 +39,7 @@ from medssl_mm.datasets.store_header import (
     start_staging,
 )
 from medssl_mm.errors import UserError
+from medssl_mm.files import write_json
 
 # What one process of an import keeps: its open part files, and what was known
 # before. By token, so that the next import starts anew.

@@ -9,7 +9,6 @@ random generator, so a case depends on ``(seed, index)`` and on nothing else.
 
 import gzip
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from medssl_mm.errors import UserError
+from medssl_mm.files import write_json, write_whole
 
 ORGANS = ('spleen', 'right kidney', 'left kidney', 'gallbladder', 'esophagus',
           'liver', 'stomach', 'aorta', 'inferior vena cava',
@@ -907,10 +907,8 @@ def _write_nifti(path: Path, array, affine) -> None:
     volume.header.set_xyzt_units('mm')
     volume.set_sform(affine, code=1)
     volume.set_qform(affine, code=1)
-    temporary = path.with_name(f'.{path.name}.part')
     # mtime=0: the same patient is the same file, byte for byte.
-    temporary.write_bytes(gzip.compress(volume.to_bytes(), 1, mtime=0))
-    os.replace(temporary, path)
+    write_whole(path, gzip.compress(volume.to_bytes(), 1, mtime=0))
 
 
 def _write_case(out_dir: Path, seed: int, index: int, size: int) -> None:
@@ -960,9 +958,7 @@ def write_phantom(out_dir, num_patients: int = 24, seed: int = 0,
                 f'{settings}; choose another folder or delete this one.')
     for folder in ('img', 'label'):
         (out_dir / folder).mkdir(parents=True, exist_ok=True)
-    temporary = record.with_name('.phantom.json.part')
-    temporary.write_text(json.dumps(settings) + '\n')
-    os.replace(temporary, record)
+    write_json(record, settings, indent=None)
     Parallel(n_jobs=jobs)(
         delayed(_write_case)(out_dir, seed, index, size)
         for index in range(num_patients))

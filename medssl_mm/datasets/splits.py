@@ -134,10 +134,8 @@ def check_no_leak(split: Split,
 
 def save_split(root: str | Path, split: Split) -> Path:
     """Write ``<root>/splits/<protocol>.json``."""
-    from medssl_mm.datasets.case_info import write_json
-    folder = Path(root) / 'splits'
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f'{split.protocol}.json'
+    from medssl_mm.files import write_json
+    path = Path(root) / 'splits' / f'{split.protocol}.json'
     write_json(path, split.to_dict())
     return path
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from medssl_mm.datasets.case_info import load_json, write_json
+from medssl_mm.datasets.case_info import load_json
 from medssl_mm.errors import UserError
+from medssl_mm.files import write_json
 
 FORMAT_VERSION = 1
 DATASET_FILE = 'dataset.json'

@@ -16,7 +16,6 @@ from medssl_mm.datasets.case_info import (
     count_classes,
     describe,
     load_json,
-    write_json,
 )
 from medssl_mm.datasets.slice_file import write_slices
 from medssl_mm.datasets.store_header import (
@@ -26,6 +25,7 @@ from medssl_mm.datasets.store_header import (
     start_staging,
 )
 from medssl_mm.errors import UserError
+from medssl_mm.files import write_json
 
 MODALITIES = ('CT', 'MR', 'XR', 'other')
 UNITS = ('HU', 'arbitrary')

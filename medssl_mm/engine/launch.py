@@ -3,7 +3,6 @@
 import ast
 import difflib
 import inspect
-import json
 import os
 import re
 from pathlib import Path
@@ -12,7 +11,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from medssl_mm import compat
+from medssl_mm import compat, files
 from medssl_mm.engine import checkpoints
 from medssl_mm.errors import UserError
 from medssl_mm.functional import distributed
@@ -186,12 +185,8 @@ def write_metrics(path, metrics):
     """Write the metrics of a test as JSON, all or nothing; rank 0 only."""
     if not distributed.is_main_process():
         return
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.tmp')
     plain = checkpoints.to_plain(dict(metrics), 'metrics')
-    temporary.write_text(json.dumps(plain, indent=2) + '\n')
-    os.replace(temporary, path)
+    files.write_json(path, plain)
 
 
 def _existing(path):

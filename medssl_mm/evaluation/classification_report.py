@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from medssl_mm.errors import UserError
+from medssl_mm.files import write_whole
 
 from .bootstrap import FEW_PATIENTS, Interval, Resampled, percentiles
 from .classification_scores import (
@@ -24,7 +25,6 @@ from .report import (
     interval_cell,
     interval_entry,
     library_versions,
-    write_file,
 )
 
 LIBRARIES = ('torchmetrics', 'numpy', 'torch', 'onedl-mmengine',
@@ -266,12 +266,13 @@ def write_classification(evaluation: ClassificationEvaluation,
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     paths = [out_dir / 'predictions.csv', out_dir / 'metrics.json']
-    write_file(
-        paths[0], lambda file: _write_rows(file, evaluation.predictions))
-    write_file(
-        paths[1], lambda file: json.dump(
-            classification_summary(evaluation), file, indent=1,
-            allow_nan=False))
+    table = io.StringIO(newline='')
+    _write_rows(table, evaluation.predictions)
+    write_whole(paths[0], table.getvalue())
+    write_whole(
+        paths[1],
+        json.dumps(
+            classification_summary(evaluation), indent=1, allow_nan=False))
     return paths
 
 

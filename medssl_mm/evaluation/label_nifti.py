@@ -1,12 +1,11 @@
 """Label volumes as files, NIfTI on the grid of the source image."""
-import os
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from medssl_mm.datasets.store import CaseInfo, to_source_grid
 from medssl_mm.errors import UserError
+from medssl_mm.files import whole_file
 
 
 def write_label_nifti(volume: np.ndarray,
@@ -52,7 +51,7 @@ def write_label_nifti(volume: np.ndarray,
         image.set_qform(qform, int(qform_code))
         if not sform_code and not qform_code:
             image.header.set_zooms(header.get_zooms()[:3])
-    with _moved_into_place(path) as temporary:
+    with whole_file(path) as temporary:
         nib.save(image, temporary)
 
 
@@ -68,18 +67,5 @@ def write_label_array(volume: np.ndarray, path: str | Path) -> None:
     Raises:
         UserError: If the file cannot be written.
     """
-    with _moved_into_place(Path(path)) as temporary:
+    with whole_file(path) as temporary:
         np.savez_compressed(temporary, labels=volume)
-
-
-@contextmanager
-def _moved_into_place(path: Path):
-    temporary = path.with_name(f'.{os.getpid()}.{path.name}')
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(
-            f'cannot write {path}: {error.strerror or error}') from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -2,15 +2,16 @@
 import csv
 import io
 import json
-import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+
+from medssl_mm.files import write_whole
 
 from .bootstrap import FEW_PATIENTS, Interval, bootstrap_means
 from .scoring import POLICY, ClassScore
@@ -254,17 +255,6 @@ def summary(evaluation: Evaluation) -> dict:
         versions=library_versions())
 
 
-def write_file(path: Path, fill: Callable[[io.TextIOBase], None]) -> None:
-    """Write a text file so that it is either complete or absent."""
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        with temporary.open('w', newline='') as file:
-            fill(file)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_evaluation(evaluation: Evaluation, out_dir: Path) -> list[Path]:
     """Write ``cases.csv`` and ``metrics.json``.
 
@@ -279,29 +269,28 @@ def write_evaluation(evaluation: Evaluation, out_dir: Path) -> list[Path]:
     columns = ['case_id', 'patient_id', 'class', 'slices', 'distances',
                'volume_unit', *ClassScore.__dataclass_fields__]
 
-    def rows(file) -> None:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        for case in evaluation.cases:
-            for name, item in zip(evaluation.classes[1:], case.scores):
-                row = {
-                    key: '' if isinstance(value, float) and np.isnan(value)
-                    else value
-                    for key, value in asdict(item).items()
-                }
-                row.update(
-                    case_id=case.case_id,
-                    patient_id=case.patient_id,
-                    slices=case.slices,
-                    distances=case.distances,
-                    volume_unit=case.volume_unit)
-                row['class'] = name
-                writer.writerow(row)
+    table = io.StringIO(newline='')
+    writer = csv.DictWriter(table, columns)
+    writer.writeheader()
+    for case in evaluation.cases:
+        for name, item in zip(evaluation.classes[1:], case.scores):
+            row = {
+                key: '' if isinstance(value, float) and np.isnan(value)
+                else value
+                for key, value in asdict(item).items()
+            }
+            row.update(
+                case_id=case.case_id,
+                patient_id=case.patient_id,
+                slices=case.slices,
+                distances=case.distances,
+                volume_unit=case.volume_unit)
+            row['class'] = name
+            writer.writerow(row)
 
     paths = [out_dir / 'cases.csv', out_dir / 'metrics.json']
-    write_file(paths[0], rows)
-    write_file(
+    write_whole(paths[0], table.getvalue())
+    write_whole(
         paths[1],
-        lambda file: json.dump(
-            summary(evaluation), file, indent=1, allow_nan=False))
+        json.dumps(summary(evaluation), indent=1, allow_nan=False))
     return paths

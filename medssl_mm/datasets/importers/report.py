@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from medssl_mm.datasets.case_info import write_json
 from medssl_mm.datasets.image_store import IMAGE_FILE, classes_of_label
 from medssl_mm.datasets.importers.run import CaseResult, ImportResult
 from medssl_mm.datasets.splits import Split
 from medssl_mm.datasets.store_header import IMAGES
+from medssl_mm.files import whole_file, write_json
 
 SHOWN = 40  # rows of the table on screen; the report files have all
 
@@ -97,8 +97,8 @@ def write_report(result: ImportResult) -> None:
         notes=result.notes,
         cases=rows)
     write_json(root / 'import_report.json', content)
-    temporary = root / '.import_report.csv.tmp'
-    with open(temporary, 'w', newline='') as file:
+    with whole_file(root / 'import_report.csv') as temporary, open(
+            temporary, 'w', newline='') as file:
         writer = csv.writer(file)
         writer.writerow(['case_id', 'patient_id', 'status', 'severity',
                          'code', 'message', 'source', 'label_source'])
@@ -108,7 +108,6 @@ def write_report(result: ImportResult) -> None:
                     problem.severity, problem.code, problem.message]
                 writer.writerow([r.case_id, r.patient_id, r.status, *finding,
                                  r.source, r.label_source or ''])
-    os.replace(temporary, root / 'import_report.csv')
 
 
 def print_problems(results: Sequence[CaseResult], console,

@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import os
 import random
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +12,10 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from torch.utils.data import DataLoader
 
+from medssl_mm.analysis.spectrum import Spectrum, draw_spectra
 from medssl_mm.engine.checkpoints import random_state, set_random_state
 from medssl_mm.errors import UserError
+from medssl_mm.files import whole_file
 from medssl_mm.functional.distributed import is_main_process
 from medssl_mm.functional.features import (
     collapse_of,
@@ -151,7 +152,7 @@ class CollapseMonitorHook(Hook):
                 self._batches,
                 self.positions,
             )
-        spectra, scalars, arrays = {}, {}, {}
+        spectra, scalars, arrays = [], {}, {}
         for place, features in rows.items():
             if not features.isfinite().all():
                 # Stopping is the business of FiniteLossHook.
@@ -161,8 +162,10 @@ class CollapseMonitorHook(Hook):
                 )
                 continue
             values, figures = spectrum_figures(features)
-            spectra[place] = values.numpy()
-            arrays[f'{place}_eigenvalues'] = spectra[place]
+            arrays[f'{place}_eigenvalues'] = values.numpy()
+            spectra.append(Spectrum(
+                f'iteration {iteration}', place, len(features),
+                values.tolist(), figures))
             for name, figure in figures.items():
                 arrays[f'{place}_{name}'] = np.float64(figure)
                 scalars[f'collapse/{place}_{name}'] = figure
@@ -173,23 +176,18 @@ class CollapseMonitorHook(Hook):
             step=iteration,
         )
         ranks = ', '.join(
-            f'{place} {arrays[f"{place}_effective_rank"]:.1f}/{len(values)}'
-            for place, values in spectra.items()
+            f'{s.place} {s.figures["effective_rank"]:.1f}'
+            f'/{len(s.singular_values)}' for s in spectra
         )
         runner.logger.info(f'Effective rank: {ranks}')
-        self._first = self._first or (iteration, spectra)
+        self._first = self._first or spectra
+        shown = spectra if spectra is self._first else [*self._first, *spectra]
         folder = Path(runner.work_dir, 'spectra')
         folder.mkdir(parents=True, exist_ok=True)
-        stem = folder / f'iter_{iteration}'
-        _write(
-            stem.with_suffix('.npz'),
-            lambda file: np.savez_compressed(file, **arrays),
-        )
-        figure = _draw(self._first, (iteration, spectra))
-        _write(
-            stem.with_suffix('.png'),
-            lambda file: figure.savefig(file, format='png', dpi=100),
-        )
+        with whole_file(folder / f'iter_{iteration}.npz') as temporary:
+            np.savez_compressed(temporary, **arrays)
+        with whole_file(folder / f'iter_{iteration}.png') as temporary:
+            draw_spectra(shown).savefig(temporary, dpi=100)
 
     def _warn(self, runner, place, figures, shape):
         what = collapse_of(
@@ -298,41 +296,3 @@ def model_features(model, batch):
     return encoder_features(
         model.backbone, model.neck, first_view(model, batch), decorrelation
     )
-
-
-def _draw(first, latest):
-    """Draw one panel per place: the first spectrum and the latest one."""
-    # No pyplot: it keeps state and may look for a display.
-    from matplotlib.figure import Figure
-
-    places = list(latest[1])
-    figure = Figure(
-        figsize=(3 * max(1, len(places)), 3), layout='constrained'
-    )
-    for index, place in enumerate(places, start=1):
-        axes = figure.add_subplot(1, len(places), index)
-        for (iteration, spectra), colour in ((first, '0.6'), (latest, 'C0')):
-            values = spectra.get(place)
-            if values is None or not values[0] > 0:
-                continue
-            share = np.maximum(values / values.sum(), 1e-12)
-            axes.semilogy(
-                np.arange(1, len(share) + 1),
-                share,
-                color=colour,
-                label=f'iteration {iteration}',
-            )
-        axes.set_title(place)
-        axes.set_xlabel('index')
-        if index == 1:
-            axes.set_ylabel('eigenvalue / sum')
-        if axes.lines:
-            axes.legend()
-    return figure
-
-
-def _write(path, save):
-    temporary = path.with_name(f'.{path.name}.tmp')
-    with open(temporary, 'wb') as file:
-        save(file)
-    os.replace(temporary, path)

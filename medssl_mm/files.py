@@ -1,0 +1,56 @@
+"""Files that are either complete or absent."""
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from medssl_mm.errors import UserError
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Give a temporary name to write to; move it into place at the end.
+
+    After an error the file is what it was before, and nothing else is left.
+
+    Args:
+        path (str | Path): The file, in an existing folder.
+
+    Yields:
+        Path: Name in the same folder and with the same ending.
+
+    Raises:
+        UserError: The file cannot be written.
+
+    Example:
+        >>> with whole_file('figure.png') as temporary:
+        ...     figure.savefig(temporary)
+    """
+    path = Path(path)
+    temporary = path.with_name(f'.{os.getpid()}.{path.name}')
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(
+            f'cannot write {path}: {error.strerror or error}') from error
+    finally:
+        if temporary.exists():
+            temporary.unlink()
+
+
+def write_whole(path: str | Path, content: str | bytes) -> None:
+    """Write text (UTF-8) or bytes to a file, as :func:`whole_file` does.
+
+    The folder is made if need be.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    with whole_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: str | Path, content, indent: int | None = 1) -> None:
+    """Write JSON to a file, as :func:`whole_file` does."""
+    write_whole(path, json.dumps(content, indent=indent) + '\n')
