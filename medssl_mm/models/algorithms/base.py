@@ -69,7 +69,7 @@ class BaseAlgorithm(BaseModel):
         self.decorrelation = MODELS.build(
             decorrelation) if decorrelation else None
         if self.decorrelation is not None:
-            self._check_place(self.decorrelation.stage)
+            self._check_place(self.decorrelation)
             self.decorrelation.attach(self.backbone)
         self.channels_last = channels_last
 
@@ -88,13 +88,15 @@ class BaseAlgorithm(BaseModel):
         images = inputs if isinstance(inputs, Tensor) else inputs[0]
         return self.backbone(self.lay_out(images))
 
-    def _check_place(self, stage: int) -> None:
-        if stage not in self.stages:
+    def _check_place(self, decorrelation: nn.Module) -> None:
+        stage = decorrelation.stage
+        seen = self.stages if decorrelation.for_levels else (LAST_STAGE, )
+        if stage not in seen:
             raise UserError(
                 f'decorrelation after stage {stage} would have no effect: '
                 'nothing uses the map of that stage. Add a term on it to '
-                'multi_level_head, or set decorrelation.place='
-                f'"after_stage{LAST_STAGE}"')
+                'multi_level_head (and leave decorrelation.for_levels=True), '
+                f'or set decorrelation.place="after_stage{LAST_STAGE}"')
 
     def init_weights(self) -> None:
         """Initialise; the backbone loads weights of an ordinary network."""
@@ -122,10 +124,15 @@ class BaseAlgorithm(BaseModel):
                 f'stages {list(self.stages)}; leave its out_indices to the '
                 'algorithm, or set [4] (0 = stem)')
         maps = dict(zip(self.stages, maps))
+        last = maps[LAST_STAGE]
         if decorrelation is not None:
             stage = decorrelation.stage
-            maps[stage] = decorrelation(maps[stage])
-        return maps, neck([maps[LAST_STAGE]])[0]
+            whitened = decorrelation(maps[stage])
+            if stage == LAST_STAGE:
+                last = whitened
+            if decorrelation.for_levels:
+                maps[stage] = whitened
+        return maps, neck([last])[0]
 
     def views(self, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Check and lay out the two views of a batch.

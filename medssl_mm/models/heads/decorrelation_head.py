@@ -39,8 +39,8 @@ class DecorrelationHead(BaseModule):
     normalisation of a ResNet-50, in front of the residual sum, whose result
     is correlated again.
 
-    What follows the backbone (neck, loss terms on this stage) gets the
-    whitened map. The next stage of the backbone does not, so that it works
+    What follows the backbone (neck and, unless ``for_levels`` is off, loss
+    terms on this stage) gets the whitened map. The next stage of the backbone does not, so that it works
     downstream without this head; see :mod:`medssl_mm.converters`.
 
     Args:
@@ -60,6 +60,9 @@ class DecorrelationHead(BaseModule):
             to None: enough.
         shuffle_seed (int, optional): Groups of channels drawn with this
             seed, instead of neighbours. Defaults to None.
+        for_levels (bool): Loss terms of ``multi_level_head`` on this stage
+            see the whitened map, too; otherwise the neck alone does. Defaults
+            to True.
         legacy (str, optional): 'bn3' replaces, in place of all this, the last
             normalisation of the backbone by :class:`IterNorm`; of the other
             settings only ``num_channels`` is used. Defaults to None.
@@ -81,6 +84,7 @@ class DecorrelationHead(BaseModule):
                  momentum: float = 0.1,
                  iterations: int | None = None,
                  shuffle_seed: int | None = None,
+                 for_levels: bool = True,
                  legacy: str | None = None,
                  init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
@@ -112,6 +116,7 @@ class DecorrelationHead(BaseModule):
         self.eps = eps
         self.stage = PLACES.index(place)
         self.momentum = momentum
+        self.for_levels = bool(for_levels)
         self.iterations = iterations
         self.legacy = legacy
         self._cache = None

@@ -45,6 +45,23 @@ def test_neck_gets_the_decorrelated_map():
     assert not torch.allclose(maps[4], plain)
 
 
+def test_terms_may_keep_the_backbone_s_map():
+    model = build_ours(decorrelation=dict(HEAD, for_levels=False))
+    images = next(iter(batches()))[0]
+    twin = copy.deepcopy(model)
+    maps, embedding = model.encode(
+        model.backbone, model.neck, images, model.decorrelation)
+    plain = twin.backbone(images)[0]
+    assert torch.equal(maps[4], plain)
+    close(embedding, twin.neck([twin.decorrelation(plain)])[0])
+    with pytest.raises(ValueError, match='leave decorrelation.for_levels=Tr'):
+        build_ours(
+            levels=TERMS,
+            decorrelation=dict(
+                HEAD, num_channels=32, place='after_stage3',
+                for_levels=False))
+
+
 def test_each_branch_has_its_own_statistics():
     """The key's map is white, too; the copy starts from the query's."""
     model = build_ours(decorrelation=HEAD, levels=TERMS)
