@@ -40,8 +40,9 @@ class DecorrelationHead(BaseModule):
     is correlated again.
 
     What follows the backbone (neck and, unless ``for_levels`` is off, loss
-    terms on this stage) gets the whitened map. The next stage of the backbone does not, so that it works
-    downstream without this head; see :mod:`medssl_mm.converters`.
+    terms on this stage) gets the whitened map. The next stage of the backbone
+    does not, so that it works downstream without this head; see
+    :mod:`medssl_mm.converters`.
 
     Args:
         num_channels (int): Channels of the map.
