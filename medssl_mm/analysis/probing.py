@@ -43,6 +43,8 @@ class ProbeData:
         targets (Mapping): Of 'train', 'val' and 'test': whether the image
             has the class.
         patients (Sequence[str]): Patient of every test image.
+        min_positive_patients (int): Test patients in which a class must be
+            found, and in which it must be absent. Defaults to 0.
 
     Shape: targets ``(images, classes)``, bool.
     """
@@ -51,10 +53,25 @@ class ProbeData:
     multi_label: bool
     targets: Mapping[str, np.ndarray]
     patients: Sequence[str]
+    min_positive_patients: int = 0
 
     def left_out(self) -> dict[str, str]:
-        """Classes with one value only in training or test, and why."""
+        """Classes that cannot be fitted or judged, and why.
+
+        They have one value only in training or test, or too few test
+        patients.
+        """
+        from medssl_mm.evaluation.classification_scores import count_patients
+
+        test, least = self.targets['test'], self.min_positive_patients
+        found = count_patients(self.patients, test)
+        fewer = np.minimum(found, count_patients(self.patients, ~test))
         return {
+            **{
+                name: f'{number} test patients with it, {least} are asked for'
+                for name, number, low in zip(self.classes, found, fewer)
+                if low < least
+            },
             **one_valued(self.classes, self.targets['test'], 'test'),
             **one_valued(self.classes, self.targets['train'], 'training'),
         }

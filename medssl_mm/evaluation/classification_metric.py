@@ -61,6 +61,11 @@ class ClassificationMetric(GatheredMetric):
             that of the data set.
         threshold (float): Probability from which a class of a multi-label
             set counts as predicted, for F1 and accuracy. Defaults to 0.5.
+        min_positive_patients (int): Patients in which a class must be found,
+            and in which it must be absent, to count in the means over
+            classes; the other classes are listed. The AUROC of one or two
+            patients is chance. Defaults to 0: every class counts that has a
+            score.
         bootstrap_samples (int): Resamples of patients for the intervals; 0
             for none. Defaults to 2000.
         bootstrap_seed (int): Seed of the resampling. Defaults to 0.
@@ -82,6 +87,7 @@ class ClassificationMetric(GatheredMetric):
     def __init__(self,
                  task: str | None = None,
                  threshold: float = 0.5,
+                 min_positive_patients: int = 0,
                  bootstrap_samples: int = 2000,
                  bootstrap_seed: int = 0,
                  out_dir: str | None = None,
@@ -96,8 +102,12 @@ class ClassificationMetric(GatheredMetric):
         if not 0 < threshold < 1:
             raise ValueError(
                 f'threshold={threshold} must be between 0 and 1')
+        if min_positive_patients < 0:
+            raise ValueError(f'min_positive_patients={min_positive_patients} '
+                             'must not be negative')
         self.task = task
         self.threshold = threshold
+        self.min_positive_patients = min_positive_patients
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
         """Keep the probabilities and labels of a batch."""
@@ -198,7 +208,8 @@ class ClassificationMetric(GatheredMetric):
             patients=tuple(image.patient_id for image in images),
             targets=targets,
             probabilities=np.stack(
-                [image.probabilities for image in images]).astype(float))
+                [image.probabilities for image in images]).astype(float),
+            min_positive_patients=self.min_positive_patients)
 
 
 def _root_of(img_path: str | None) -> str | None:
@@ -237,8 +248,18 @@ def _check(image: ImageResult, classes: Sequence[str],
 
 def _require_any(evaluation: ClassificationEvaluation) -> None:
     """Raise when no class has both values: there is nothing to choose by."""
-    if not np.isnan(evaluation.scores.auroc).all():
+    predictions = evaluation.predictions
+    has_score = ~np.isnan(evaluation.scores.auroc)
+    if has_score[predictions.counted].any():
         return
+    if has_score.any():
+        found = ', '.join(f'{name} {count}' for name, count in zip(
+            predictions.classes, predictions.positive_patients))
+        raise UserError(
+            f'no class is found in {predictions.min_positive_patients} '
+            f'patients and absent in as many, so no mean can be given '
+            f'(patients with: {found}); lower min_positive_patients or use a '
+            'larger subset')
     reasons = evaluation.undefined['auroc']
     name, reason = next(iter(reasons.items()))
     raise UserError(

@@ -3,7 +3,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -69,12 +69,6 @@ class ClassificationEvaluation:
         return self.predictions.targets.sum(0)
 
     @cached_property
-    def positive_patients(self) -> list[int]:
-        """Patients with an image that has the class."""
-        patients = np.array(self.predictions.patients)
-        return [len(set(patients[has])) for has in self.predictions.targets.T]
-
-    @cached_property
     def scores(self) -> Scores:
         """Scores of all images."""
         return score(self.predictions, self.threshold)
@@ -121,6 +115,11 @@ class ClassificationEvaluation:
                 found['f1'][name] = 'neither present nor predicted'
         return found
 
+    def num_classes(self, name: str) -> int:
+        """Classes that the mean of 'auroc' or 'f1' is over."""
+        counted = self.predictions.counted
+        return int((~np.isnan(getattr(self.scores, name)[counted])).sum())
+
     def notes(self) -> list[str]:
         """What a reader of the numbers has to know."""
         notes = []
@@ -131,9 +130,8 @@ class ClassificationEvaluation:
                 listed = ', '.join(
                     f'{one} ({why})' for one, why in reasons.items())
                 notes.append(
-                    f'{title} undefined for {listed}; the mean is over the '
-                    f'other {len(classes) - len(reasons)} of {len(classes)} '
-                    'classes')
+                    f'{title} undefined for {listed}; the mean is over '
+                    f'{self.num_classes(name)} of {len(classes)} classes')
         if self._resampled is not None:
             missing = np.isnan(self._resampled.auroc).mean(0)
             rare = [f'{name} {100 * share:.1f} %'
@@ -143,8 +141,17 @@ class ClassificationEvaluation:
                 notes.append(
                     'resamples in which a class has one value only, and that '
                     f'count without it: {", ".join(rare)}')
-        few = [f'{name} {count}' for name, count in zip(
-            classes, self.positive_patients) if 0 < count < FEW_POSITIVE]
+        least = self.predictions.min_positive_patients
+        found = list(zip(classes, self.predictions.positive_patients,
+                         self.predictions.counted))
+        rare = [f'{name} {count}' for name, count, counted in found
+                if not counted and name not in self.undefined['auroc']]
+        if rare:
+            notes.append(
+                f'found, or absent, in fewer than {least} patients and not '
+                f'in the means: {", ".join(rare)} (patients with)')
+        few = [f'{name} {count}' for name, count, counted in found
+               if counted and 0 < count < FEW_POSITIVE]
         if self.bootstrap_samples and few:
             notes.append(
                 f'classes found in fewer than {FEW_POSITIVE} patients, whose '
@@ -159,7 +166,7 @@ class ClassificationEvaluation:
         """Numbers for the training log; what is undefined is left out."""
         values = {
             'macro_AUROC': float(self.scores.macro_auroc),
-            'AUROC_classes': int((~np.isnan(self.scores.auroc)).sum()),
+            'AUROC_classes': self.num_classes('auroc'),
             'macro_F1': float(self.scores.macro_f1),
             'accuracy': float(self.scores.accuracy),
         }
@@ -195,11 +202,10 @@ def format_classification(evaluation: ClassificationEvaluation) -> str:
         positive = int(evaluation.positives[index])
         table.add_row(
             name, *(interval_cell(part[index], 3) for part in per_class),
-            str(positive), str(evaluation.positive_patients[index]),
+            str(positive), str(predictions.positive_patients[index]),
             str(images - positive))
     table.add_section()
-    defined = [int((~np.isnan(getattr(evaluation.scores, name))).sum())
-               for name in ('auroc', 'f1')]
+    defined = [evaluation.num_classes(name) for name in ('auroc', 'f1')]
     table.add_row(
         f'mean of {" / ".join(map(str, dict.fromkeys(defined)))} classes',
         *(interval_cell(evaluation.intervals[name][1], 3)
@@ -220,16 +226,16 @@ def classification_summary(evaluation: ClassificationEvaluation) -> dict:
     images = len(predictions.image_ids)
     mean, per_class = {}, {}
     for name, (single, overall) in evaluation.intervals.items():
-        classes = len(single) - len(evaluation.undefined[name])
-        mean[name] = dict(interval_entry(overall), classes=classes)
+        mean[name] = dict(
+            interval_entry(overall), classes=evaluation.num_classes(name))
         for one, item in zip(predictions.classes, single):
             per_class.setdefault(one, {})[name] = interval_entry(item)
     for one, positive, patients in zip(
             predictions.classes, evaluation.positives,
-            evaluation.positive_patients):
+            predictions.positive_patients):
         per_class[one]['counts'] = dict(
             positive=int(positive), negative=images - int(positive),
-            positive_patients=patients)
+            positive_patients=int(patients))
     mean['accuracy'] = interval_entry(evaluation.accuracy)
     return dict(
         protocol=evaluation.protocol,
@@ -243,6 +249,7 @@ def classification_summary(evaluation: ClassificationEvaluation) -> dict:
         per_class=per_class,
         undefined=evaluation.undefined,
         threshold=evaluation.threshold if predictions.multi_label else None,
+        min_positive_patients=predictions.min_positive_patients,
         policy=POLICY,
         interval=dict(
             kind='95 % percentile bootstrap',
@@ -352,6 +359,9 @@ def resample_predictions(path: str | Path, samples: int = 2000,
                          seed: int = 0) -> Resampled:
     """Macro AUROC of stored predictions, with resamples of the patients.
 
+    The mean is over the classes that counted in the evaluation, as
+    ``metrics.json`` beside the file tells.
+
     Args:
         path (str | Path): ``predictions.csv``.
         samples (int): Resamples. Defaults to 2000.
@@ -361,6 +371,10 @@ def resample_predictions(path: str | Path, samples: int = 2000,
         UserError: If the file is absent or of another form.
     """
     predictions = read_predictions(path)
+    summary = Path(path).with_name('metrics.json')
+    if summary.is_file():
+        predictions = replace(
+            predictions, min_positive_patients=_least_patients(summary))
     everything = np.ones((1, len(predictions.image_ids)))
     values = weighted_scores(predictions, everything).macro_auroc
     if samples:
@@ -374,6 +388,14 @@ def resample_predictions(path: str | Path, samples: int = 2000,
             labels=[f'{image}: {np.flatnonzero(row).tolist()}' for image, row
                     in zip(predictions.image_ids, predictions.targets)]),
         patients=len(set(predictions.patients)))
+
+
+def _least_patients(summary: Path) -> int:
+    try:
+        return json.loads(summary.read_text()).get('min_positive_patients', 0)
+    except ValueError as error:
+        raise UserError(f'{summary} is damaged ({error}); evaluate the model '
+                        'again') from error
 
 
 def _first(names: Sequence[str], count: int = 6) -> str:

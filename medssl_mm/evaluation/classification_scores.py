@@ -1,5 +1,7 @@
 """Scores of predicted class probabilities, also of resampled images."""
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -9,7 +11,8 @@ POLICY = (
     'AUROC of each class against the rest, F1 of each class, then the mean '
     'over classes. A class with one value only in the set has no AUROC; a '
     'class that is neither present nor predicted has no F1: such classes are '
-    'listed and left out of the mean, whose number of classes is given. With '
+    'listed and left out of the mean, whose number of classes is given; so '
+    'are classes found, or absent, in fewer patients than asked for. With '
     'two exclusive classes the AUROC of both is that of the probability of '
     'the second. Decisions: probability of at least the threshold '
     '(multi-label), the most probable class (single-label). Accuracy is the '
@@ -17,6 +20,19 @@ POLICY = (
     '(single-label).')
 # Weights of images in a block of resamples: 8 MB, which a cache holds.
 _BLOCK = 1_000_000
+
+
+def count_patients(patients: Sequence[str], has: np.ndarray) -> np.ndarray:
+    """Count the patients with an image that has a class.
+
+    Args:
+        patients (Sequence[str]): Patient of every image.
+        has (np.ndarray): Whether the image has the class.
+
+    Shape: has ``(images, classes)``. Returns ``(classes,)``.
+    """
+    patients = np.array(patients)
+    return np.array([len(set(patients[one])) for one in has.T])
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +47,9 @@ class Predictions:
         patients (tuple[str]): Patient of every image.
         targets (np.ndarray): Whether the image has the class.
         probabilities (np.ndarray): Predicted, 0-1.
+        min_positive_patients (int): Patients in which a class must be found,
+            and in which it must be absent, to count in means over classes.
+            Defaults to 0, which counts all.
 
     Shape: targets ``(images, classes)``, bool; probabilities the same,
         float64.
@@ -42,6 +61,20 @@ class Predictions:
     patients: tuple[str, ...]
     targets: np.ndarray
     probabilities: np.ndarray
+    min_positive_patients: int = 0
+
+    @cached_property
+    def positive_patients(self) -> np.ndarray:
+        """Patients with an image that has the class. Shape: ``(classes,)``."""
+        return count_patients(self.patients, self.targets)
+
+    @cached_property
+    def counted(self) -> np.ndarray:
+        """Whether a class counts in means. Shape: ``(classes,)``."""
+        fewer = np.minimum(
+            self.positive_patients,
+            count_patients(self.patients, ~self.targets))
+        return fewer >= self.min_positive_patients
 
     @property
     def exclusive_pair(self) -> bool:
@@ -64,23 +97,26 @@ class Scores:
         auroc (np.ndarray): Of every class, 0-1.
         f1 (np.ndarray): Of every class, 0-1.
         accuracy (np.ndarray): 0-1.
+        counted (np.ndarray): Whether a class counts in the means.
 
-    Shape: auroc, f1 ``(..., classes)``; accuracy ``(...)``.
+    Shape: auroc, f1 ``(..., classes)``; accuracy ``(...)``; counted
+        ``(classes,)``.
     """
 
     auroc: np.ndarray
     f1: np.ndarray
     accuracy: np.ndarray
+    counted: np.ndarray
 
     @property
     def macro_auroc(self) -> np.ndarray:
-        """Mean over the classes that have an AUROC."""
-        return mean_of_classes(self.auroc)
+        """Mean over the counted classes that have an AUROC."""
+        return mean_of_classes(self.auroc[..., self.counted])
 
     @property
     def macro_f1(self) -> np.ndarray:
-        """Mean over the classes that have an F1."""
-        return mean_of_classes(self.f1)
+        """Mean over the counted classes that have an F1."""
+        return mean_of_classes(self.f1[..., self.counted])
 
 
 def score(predictions: Predictions, threshold: float = 0.5) -> Scores:
@@ -118,7 +154,7 @@ def score(predictions: Predictions, threshold: float = 0.5) -> Scores:
         accuracy = classification.multiclass_accuracy(
             decisions.argmax(1), targets.argmax(1), num_classes=count,
             average='micro')
-    return Scores(auroc, f1, np.float64(accuracy))
+    return Scores(auroc, f1, np.float64(accuracy), predictions.counted)
 
 
 def resampled_scores(predictions: Predictions, samples: int, seed: int,
@@ -142,7 +178,8 @@ def resampled_scores(predictions: Predictions, samples: int, seed: int,
                         threshold) for first in range(0, samples, step)]
     return Scores(*(
         np.concatenate([getattr(part, name) for part in parts])
-        for name in ('auroc', 'f1', 'accuracy')))
+        for name in ('auroc', 'f1', 'accuracy')),
+        predictions.counted)
 
 
 def weighted_scores(predictions: Predictions, weights: np.ndarray,
@@ -174,7 +211,8 @@ def weighted_scores(predictions: Predictions, weights: np.ndarray,
                    where=either > 0)
     right = (targets == decisions).mean(1) if predictions.multi_label else (
         targets == decisions).all(1)
-    return Scores(auroc, f1, weights @ right / weights.sum(1))
+    return Scores(auroc, f1, weights @ right / weights.sum(1),
+                  predictions.counted)
 
 
 def weighted_auroc(scores: np.ndarray, positive: np.ndarray,

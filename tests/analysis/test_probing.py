@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import math
 
@@ -186,6 +187,23 @@ def test_classes_with_one_value_are_named_and_left_out():
         '100 % of the labels: left out class 2 (60 of 60 test images), '
         'class 0 (0 of 80 training images); means are over the other 2 of 4 '
         'classes')
+
+
+def test_classes_of_few_test_patients_are_left_out_on_request():
+    features, data = made(classes=3)
+    rare = changed(data, 'test', 1, False)
+    rare.targets['test'][:4, 1] = True  # the patients p0 and p1
+    probe = run_probe(
+        features, dataclasses.replace(rare, min_positive_patients=3),
+        strengths=[0.1], samples=20)
+    assert probe.left_out == {
+        'class 1': '2 test patients with it, 3 are asked for'}
+    whole = run_probe(
+        features, dataclasses.replace(rare, min_positive_patients=2),
+        strengths=[0.1], samples=20)
+    assert not whole.left_out
+    assert probe.per_class == {
+        name: whole.per_class[name] for name in ('class 0', 'class 2')}
 
 
 def test_single_label_class_without_training_images():

@@ -8,7 +8,10 @@ from mmengine.registry import METRICS
 
 from medssl_mm.errors import UserError
 from medssl_mm.evaluation import ClassificationMetric
-from medssl_mm.evaluation.classification_report import read_predictions
+from medssl_mm.evaluation.classification_report import (
+    read_predictions,
+    resample_predictions,
+)
 from medssl_mm.evaluation.classification_scores import score
 from tests.distributed import run_processes
 
@@ -102,8 +105,8 @@ def test_summary_says_what_was_done(tmp_path):
     assert values['classification/macro_AUROC'] == pytest.approx(
         np.mean([summary['per_class'][name]['auroc']['mean']
                  for name in CLASSES[:2]]))
-    assert any('Hernia (no positive image among 40); the mean is over the '
-               'other 2 of 3 classes' in note for note in summary['notes'])
+    assert any('Hernia (no positive image among 40); the mean is over '
+               '2 of 3 classes' in note for note in summary['notes'])
 
 
 def test_undefined_class_is_said_while_training(capsys):
@@ -123,6 +126,41 @@ def test_resamples_without_a_rare_class_are_said(tmp_path):
     assert 22 < share < 50
     assert any('fewer than 5 patients' in note and 'narrow: Hernia 1' in note
                for note in summary['notes'])
+
+
+def test_classes_of_few_patients_are_shown_but_not_averaged(tmp_path):
+    made = samples()
+    made[0]['gt_label'] = torch.tensor([2])
+    everything = evaluate(made, out_dir=str(tmp_path / 'all'))
+    values = evaluate(
+        made, out_dir=str(tmp_path / 'two'), min_positive_patients=2)
+    single = [values[f'classification/AUROC_{name.replace(" ", "_")}']
+              for name in CLASSES]
+    mean = values['classification/macro_AUROC']
+    assert mean == pytest.approx(np.mean(single[:2]))
+    assert everything['classification/macro_AUROC'] == pytest.approx(
+        np.mean(single))
+    assert values['classification/AUROC_classes'] == 2
+    summary = json.loads((tmp_path / 'two/metrics.json').read_text())
+    assert summary['per_class']['Hernia']['auroc']['mean'] == single[2]
+    assert summary['mean']['auroc']['classes'] == 2
+    assert any('fewer than 2 patients and not in the means: Hernia 1' in note
+               for note in summary['notes'])
+    # A result table takes the classes that counted in the evaluation.
+    for folder, expected in (
+            ('two', mean), ('all', everything['classification/macro_AUROC'])):
+        drawn = resample_predictions(
+            tmp_path / folder / 'predictions.csv', samples=10)
+        # Probabilities are kept as 32-bit numbers.
+        assert drawn.values[0] == pytest.approx(expected, abs=1e-6)
+
+
+def test_no_class_of_enough_patients_is_an_error():
+    with pytest.raises(UserError, match=r'no class is found in 30 patients '
+                       r'and absent in as many.*patients with: .*Hernia 0'):
+        evaluate(samples(), min_positive_patients=30)
+    with pytest.raises(ValueError, match='min_positive_patients=-1'):
+        ClassificationMetric(min_positive_patients=-1)
 
 
 def test_nothing_defined_is_an_error():

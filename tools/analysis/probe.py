@@ -56,6 +56,9 @@ def parse_args():
                         '(default: 1e-4 to 1e3 by factors of 10)')
     parser.add_argument('--max-iter', type=int, default=2000,
                         help='iterations of a fit (default: 2000)')
+    parser.add_argument('--min-positive-patients', type=int, default=0,
+                        metavar='N', help='leave out classes found in fewer '
+                        'test patients, or absent in fewer (default: 0)')
     parser.add_argument('--bootstrap', type=int, default=2000,
                         help='resamples of patients (default: 2000)')
     parser.add_argument('--jobs', type=int, default=1,
@@ -110,7 +113,7 @@ def open_data(source):
     return subsets, labels
 
 
-def label_fraction(source, subsets, labels, fraction, seed):
+def label_fraction(source, subsets, labels, fraction, seed, least):
     """Rows and labels of the subsets with a part of the training labels."""
     import numpy as np
 
@@ -125,7 +128,8 @@ def label_fraction(source, subsets, labels, fraction, seed):
     targets['train'] = targets['train'][used]
     patients = np.array(subsets['test'].patients)[rows['test']]
     return rows, ProbeData(labels['train'].classes,
-                           labels['train'].multi_label, targets, patients)
+                           labels['train'].multi_label, targets, patients,
+                           least)
 
 
 def main():
@@ -145,7 +149,8 @@ def main():
     with Progress(console=console) as bar:
         source = open_source(args, bar, console)
         subsets, labels = open_data(source)
-        parts = {draw: label_fraction(source, subsets, labels, *draw)
+        parts = {draw: label_fraction(source, subsets, labels, *draw,
+                                      args.min_positive_patients)
                  for draw in draws(args, source)}
         jobs = []
         for weights in checkpoints:
@@ -177,6 +182,7 @@ def main():
         patients={name: len(set(s.patients)) for name, s in subsets.items()},
         strengths=list(strengths),
         max_iter=args.max_iter,
+        min_positive_patients=args.min_positive_patients,
         bootstrap=dict(samples=args.bootstrap, seed=0)))
     print(f'written: {", ".join(map(str, paths))}')
 
