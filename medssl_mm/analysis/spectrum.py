@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+
 from medssl_mm.console import wide_console
 from medssl_mm.files import whole_file, write_json
 
@@ -47,6 +49,9 @@ class Spectrum:
 def draw_spectra(spectra: Sequence[Spectrum]):
     """Draw a panel per place with a line per model, log scale.
 
+    Models of one label (seeds of one method) have one colour, and their mean
+    effective rank in the legend of the panel.
+
     Args:
         spectra (Sequence[Spectrum]): In the order of the legend.
 
@@ -63,17 +68,21 @@ def draw_spectra(spectra: Sequence[Spectrum]):
     figure = Figure(figsize=(4 * columns, 3.2 * rows), layout='constrained')
     for index, place in enumerate(places, start=1):
         axes = figure.add_subplot(rows, columns, index)
-        for spectrum in spectra:
-            values = spectrum.singular_values
-            if spectrum.place != place or not values[0] > 0:
-                continue
-            shown = [v / values[0] for v in values if v > FLOOR * values[0]]
-            axes.semilogy(
-                range(1, len(shown) + 1),
-                shown,
-                color=f'C{labels.index(spectrum.label) % 10}',
-                label=f'{spectrum.figures["effective_rank"]:.1f}',
-            )
+        for label, group in _by_label(spectra, place).items():
+            rank = _mean_and_sd(group, 'effective_rank')[0]
+            for seed, spectrum in enumerate(group):
+                values = spectrum.singular_values
+                if not values[0] > 0:
+                    continue
+                shown = [
+                    v / values[0] for v in values if v > FLOOR * values[0]
+                ]
+                axes.semilogy(
+                    range(1, len(shown) + 1),
+                    shown,
+                    color=f'C{labels.index(label) % 10}',
+                    label=f'_{seed}' if seed else f'{rank:.1f}',
+                )
         axes.set_title(place)
         axes.set_xlabel('index')
         axes.set_ylabel('singular value / largest')
@@ -104,9 +113,10 @@ def write_spectra(spectra: Sequence[Spectrum], folder: str | Path) -> None:
 
 
 def print_table(spectra: Sequence[Spectrum]) -> None:
-    """Print the figures, a row per place and model.
+    """Print the figures, a row per place and label.
 
-    ``alpha`` is alpha-ReQ, ``std`` that of unit-length features.
+    ``alpha`` is alpha-ReQ, ``std`` that of unit-length features. Of several
+    models of one label (seeds of one method) mean ± SD.
 
     Args:
         spectra (Sequence[Spectrum]): The spectra.
@@ -116,18 +126,37 @@ def print_table(spectra: Sequence[Spectrum]) -> None:
     table = Table(title='Spectra of features')
     table.add_column('place', no_wrap=True)
     table.add_column('model', overflow='fold')
-    for name in ('samples', 'channels', *HEADINGS.values()):
+    for name in ('models', 'samples', 'channels', *HEADINGS.values()):
         table.add_column(name, justify='right', no_wrap=True)
-    places = list(dict.fromkeys(s.place for s in spectra))
-    for s in sorted(spectra, key=lambda s: places.index(s.place)):
-        table.add_row(
-            s.place,
-            s.label,
-            str(s.num_samples),
-            str(len(s.singular_values)),
-            *(f'{s.figures[name]:.3g}' for name in HEADINGS),
-        )
+    for place in dict.fromkeys(s.place for s in spectra):
+        for label, group in _by_label(spectra, place).items():
+            table.add_row(
+                place,
+                label,
+                str(len(group)),
+                str(group[0].num_samples),
+                str(len(group[0].singular_values)),
+                *(_cell(*_mean_and_sd(group, name)) for name in HEADINGS),
+            )
     wide_console().print(table)
+
+
+def _by_label(spectra, place) -> dict[str, list[Spectrum]]:
+    groups = {}
+    for spectrum in spectra:
+        if spectrum.place == place:
+            groups.setdefault(spectrum.label, []).append(spectrum)
+    return groups
+
+
+def _mean_and_sd(group, name) -> tuple[float, float | None]:
+    values = [spectrum.figures[name] for spectrum in group]
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return float(np.mean(values)), spread
+
+
+def _cell(mean, spread) -> str:
+    return f'{mean:.3g}' + ('' if spread is None else f' ± {spread:.2g}')
 
 
 def _plain(spectrum: Spectrum) -> dict:

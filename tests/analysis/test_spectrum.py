@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import subprocess
@@ -40,6 +41,23 @@ def test_figure_has_a_panel_per_place_and_a_line_per_model():
         assert list(second.get_ydata()) == [1, 1, 1]
         assert first.get_color() != second.get_color()
         assert first.get_label() == '1.5'
+
+
+def test_seeds_of_a_method_are_one_row_and_one_colour(capsys):
+    other = dataclasses.replace(
+        SPECTRA[0], singular_values=[1., .2, .1],
+        figures=dict(FIGURES, effective_rank=2.5))
+    figure = draw_spectra([*SPECTRA, other])
+    first, second, alone = figure.axes[0].lines
+    assert first.get_color() == second.get_color() != alone.get_color()
+    legend = figure.axes[0].get_legend()
+    shown = [text.get_text() for text in legend.get_texts()]
+    assert shown == ['2.0', '1.5']
+    print_table([*SPECTRA, other])
+    rows = [line.split('│') for line in capsys.readouterr().out.splitlines()
+            if 'stage4' in line]
+    assert [row[3].strip() for row in rows] == ['2', '1']
+    assert [row[6].strip() for row in rows] == ['2 ± 0.71', '1.5']
 
 
 def test_files(tmp_path):
@@ -102,3 +120,9 @@ def test_tool_compares_checkpoints(tmp_path):
         check=False)
     assert again.returncode == 2
     assert 'spectrum.json exists; choose another --out' in again.stderr
+    command[command.index('--out') + 1] = str(tmp_path / 'part')
+    part = subprocess.run(
+        [*command, '--places', 'pooled', 'stage9'], capture_output=True,
+        text=True, env=environment, check=False)
+    assert part.returncode == 2
+    assert 'no model has features at stage9; --places may be' in part.stderr

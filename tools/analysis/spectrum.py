@@ -32,7 +32,11 @@ def parse_args():
     parser.add_argument('--out', type=Path, required=True,
                         help='folder to write to; must hold no spectrum yet')
     parser.add_argument('--labels', nargs='+',
-                        help='names of the checkpoints (default: folder/file)')
+                        help='names of the checkpoints (default: folder/file'
+                        '); seeds of one method share a name')
+    parser.add_argument('--places', nargs='+', metavar='PLACE',
+                        help='of stage1 to stage4, decorrelated, pooled, '
+                        'projection (default: all)')
     parser.add_argument('--subset', default='val',
                         help='subset of the split of the pretraining data '
                         '(default: val)')
@@ -81,9 +85,13 @@ def check(args):
     labels = args.labels or [
         '/'.join(Path(name).with_suffix('').parts[-2:])
         for name in args.checkpoints]
-    if len(labels) != len(args.checkpoints) or len(set(labels)) < len(labels):
+    if len(labels) != len(args.checkpoints):
         raise UserError(f'{len(args.checkpoints)} checkpoints need as many '
-                        f'different --labels, got {", ".join(labels)}')
+                        f'--labels, got {len(labels)}: {", ".join(labels)}')
+    twice = [name for name in set(labels) if labels.count(name) > 1]
+    if twice and not args.labels:
+        raise UserError(f'several checkpoints would be called {twice[0]}; '
+                        'name them by --labels')
     for name in args.checkpoints:
         if name != 'random' and not Path(name).is_file():
             raise UserError(f'checkpoint {name} does not exist')
@@ -94,6 +102,19 @@ def check(args):
         raise UserError(f'{args.out}/spectrum.json exists; choose another '
                         '--out')
     return labels
+
+
+def chosen_places(spectra, places):
+    """Keep the asked places, in the order asked for."""
+    if not places:
+        return spectra
+    known = dict.fromkeys(s.place for s in spectra)
+    unknown = [place for place in places if place not in known]
+    if unknown:
+        raise UserError(f'no model has features at {", ".join(unknown)}; '
+                        f'--places may be {", ".join(known)}')
+    return sorted((s for s in spectra if s.place in places),
+                  key=lambda s: places.index(s.place))
 
 
 def main():
@@ -123,6 +144,7 @@ def main():
         spectra += analysis.place_spectra(
             model, lambda batch, model=model: model_features(model, batch),
             batches, label, args.positions)
+    spectra = chosen_places(spectra, args.places)
     analysis.write_spectra(spectra, args.out)
     analysis.print_table(spectra)
     print(f'written: {args.out}/spectrum.png, {args.out}/spectrum.json')
