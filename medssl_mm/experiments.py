@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medssl_mm.errors import UserError
-from medssl_mm.files import write_whole
+from medssl_mm.files import locked, write_whole
 from medssl_mm.reporting import Run, pool_results
 
 DONE = 'done.json'
@@ -565,10 +565,18 @@ def run_step(step: Step, table: Table, steps: dict[str, Step],
              environment: dict[str, str] | None = None) -> None:
     """Run one step; its output goes to ``run.log`` in its folder.
 
+    When another process is at it, waits and takes what that one has done.
+
     Raises:
         UserError: When it fails, with the end of the log.
     """
-    step.folder.mkdir(parents=True, exist_ok=True)
+    with locked(step.folder):
+        if not step.done:
+            _run_step(step, table, steps, environment)
+
+
+def _run_step(step: Step, table: Table, steps: dict[str, Step],
+              environment: dict[str, str] | None) -> None:
     command = command_of(step, table, steps)
     log = step.folder / 'run.log'
     started = time.monotonic()

@@ -1,4 +1,5 @@
-"""Files that are either complete or absent."""
+"""Files that are either complete or absent, and folders of one owner."""
+import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -38,6 +39,23 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     finally:
         if temporary.exists():
             temporary.unlink()
+
+
+@contextmanager
+def locked(folder: str | Path) -> Iterator[None]:
+    """Be the only process, and thread, inside; others wait for their turn.
+
+    A process that dies lets the next one in. On network drives this holds
+    between machines only where the drive supports locks.
+
+    Args:
+        folder (str | Path): Made if need be; gets the empty file ``.lock``.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / '.lock', 'w') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def write_whole(path: str | Path, content: str | bytes) -> None:

@@ -2,6 +2,7 @@
 
 import stat
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -364,6 +365,18 @@ def test_jobs_at_the_same_time_keep_the_order(table, fake_tools):
         assert log.index(f'pretrain-moco-seed{seed}') < log.index(
             f'train-linear-moco-50pct-seed{seed}') < log.index(
             f'test-linear-moco-50pct-seed{seed}')
+
+
+def test_two_tables_at_a_time_share_the_work(table, fake_tools):
+    steps, results = plan(table)
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(
+            experiments.run_steps, table, steps, report=lambda line: None)
+            for _ in range(2)]
+    assert [one.result() for one in both] == [[], []]
+    assert sorted(log_of(fake_tools)) == sorted(
+        key.rsplit('-', 1)[0] for key in steps)
+    assert len(experiments.finished_runs(results, steps)) == len(results)
 
 
 def test_tools_are_found():
