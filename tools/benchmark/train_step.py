@@ -2,10 +2,12 @@
 
 Compares medssl_mm.MultiLevelMoCo with mmselfsup's MoCo and with a step made
 of lightly's building blocks: same ResNet, batch, image size, queue, projector
-and optimizer, random grey images, no input pipeline. Two further contenders
-tell what terms on all four stages add to the own step: medssl_mm+mse (maps
-averaged over a grid) and medssl_mm+btwins (Barlow Twins with a three-layer
-projector per stage). The contenders take turns within each round, so that
+and optimizer, random grey images, no input pipeline. Further contenders tell
+what the parts of a method add to the own step: medssl_mm+decorr, +local and
++local-decorr (with the settings of the shipped configs; local contrast has
+the last stage at stride 16), and on all four stages +mse (maps averaged over
+a grid) and +btwins (Barlow Twins with a three-layer projector per stage). The
+contenders take turns within each round, so that
 whatever else the machine does hits all of them alike; read the ratios rather
 than the milliseconds.
 """
@@ -13,6 +15,7 @@ import argparse
 import copy
 import os
 import statistics
+from pathlib import Path
 
 from medssl_mm import benchmarking
 from medssl_mm.errors import UserError, run_tool
@@ -22,6 +25,8 @@ EXAMPLE = """example:
   python tools/benchmark/train_step.py --arch resnet18 --size 64 --batch 64 \\
       --queue 256 --projector 512 --variants float32-channels_last bfloat16 \\
       --packages medssl_mm medssl_mm+mse medssl_mm+btwins
+  python tools/benchmark/train_step.py --arch resnet50 --size 224 --batch 64 \
+      --variants bfloat16 --packages medssl_mm medssl_mm+decorr
   python tools/benchmark/train_step.py --device cuda --arch resnet50 \\
       --size 224 --batch 64 --queue 65536 --output work_dirs/train_step.json
 """
@@ -38,6 +43,7 @@ VARIANTS = {
 }
 BASELINE = ('mmselfsup', 'float32')
 STAGES = (1, 2, 3, 4)
+LEVELS = Path(__file__).parents[2] / 'configs/selfsup/_base_/levels'
 
 
 def parse_args():
@@ -156,12 +162,17 @@ def make_step(args, model, loss, dtype, channels_last):
     return step
 
 
-def build_ours(args, channels_last, levels=()):
+def build_ours(args, channels_last, levels=(), backbone=None,
+               decorrelation=None):
     from medssl_mm.registry import MODELS
+    parts = host_parts(args)
+    parts['backbone'].update(backbone or {})
+    samples = view_samples(args)
     model = MODELS.build(
         dict(
             type='medssl_mm.MultiLevelMoCo',
-            **host_parts(args),
+            **parts,
+            decorrelation=decorrelation,
             head=dict(type='medssl_mm.InfoNCELoss', temperature=TEMPERATURE),
             ema_decay=DECAY,
             multi_level_head=dict(
@@ -169,10 +180,50 @@ def build_ours(args, channels_last, levels=()):
             channels_last=channels_last)).to(args.device)
 
     def loss(views):
-        logs = model(views, [], mode='loss')
+        logs = model(views, samples, mode='loss')
         return sum(value for name, value in logs.items() if 'loss' in name)
 
     return model, loss
+
+
+def view_samples(args):
+    """Where the two views of every image lie, as a pipeline tells it."""
+    import numpy as np
+    from mmengine.structures import BaseDataElement
+
+    from medssl_mm.datasets.transforms import RandomSliceCrop
+    crop = RandomSliceCrop(args.size)
+    rng = np.random.default_rng(0)
+    shape = (2 * args.size, 2 * args.size)
+    return [
+        BaseDataElement(metainfo=dict(
+            view_geometry=[crop.sample(shape, rng) for _ in range(2)]))
+        for _ in range(args.batch)
+    ]
+
+
+def shipped(name, args):
+    """Read a part of the pretraining configs."""
+    from mmengine.config import Config
+    return Config.fromfile(LEVELS / f'{name}_{args.arch}.py').to_dict()
+
+
+def build_with_decorrelation(args, channels_last):
+    return build_ours(
+        args, channels_last,
+        decorrelation=shipped('decorrelation', args)['decorrelation'])
+
+
+def build_with_local(args, channels_last, decorrelation=None):
+    parts = shipped('local_contrast', args)
+    return build_ours(args, channels_last, parts['local_levels'],
+                      parts['local_backbone'], decorrelation)
+
+
+def build_with_both(args, channels_last):
+    return build_with_local(
+        args, channels_last,
+        shipped('decorrelation', args)['decorrelation'])
 
 
 def build_with_mse(args, channels_last):
@@ -272,6 +323,9 @@ BUILDERS = {
     'medssl_mm': build_ours,
     'mmselfsup': build_mmselfsup,
     'lightly': build_lightly,
+    'medssl_mm+decorr': build_with_decorrelation,
+    'medssl_mm+local': build_with_local,
+    'medssl_mm+local-decorr': build_with_both,
     'medssl_mm+mse': build_with_mse,
     'medssl_mm+btwins': build_with_btwins,
 }
