@@ -125,7 +125,9 @@ def print_table(spectra: Sequence[Spectrum]) -> None:
 
     table = Table(title='Spectra of features')
     table.add_column('place', no_wrap=True)
-    table.add_column('model', overflow='fold')
+    # Names of methods stay on one line, paths may be broken.
+    widest = max((len(s.label) for s in spectra), default=0)
+    table.add_column('model', overflow='fold', min_width=min(widest, 24))
     for name in ('models', 'samples', 'channels', *HEADINGS.values()):
         table.add_column(name, justify='right', no_wrap=True)
     for place in dict.fromkeys(s.place for s in spectra):
@@ -156,7 +158,7 @@ def _mean_and_sd(group, name) -> tuple[float, float | None]:
 
 
 def _cell(mean, spread) -> str:
-    return f'{mean:.3g}' + ('' if spread is None else f' ± {spread:.2g}')
+    return f'{mean:.3g}' + ('' if spread is None else f' ± {spread:.1g}')
 
 
 def _plain(spectrum: Spectrum) -> dict:

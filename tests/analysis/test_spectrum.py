@@ -57,7 +57,7 @@ def test_seeds_of_a_method_are_one_row_and_one_colour(capsys):
     rows = [line.split('│') for line in capsys.readouterr().out.splitlines()
             if 'stage4' in line]
     assert [row[3].strip() for row in rows] == ['2', '1']
-    assert [row[6].strip() for row in rows] == ['2 ± 0.71', '1.5']
+    assert [row[6].strip() for row in rows] == ['2 ± 0.7', '1.5']
 
 
 def test_files(tmp_path):
