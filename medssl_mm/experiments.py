@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medssl_mm.errors import UserError
-from medssl_mm.files import locked, write_whole
+from medssl_mm.files import locked, write_json
 from medssl_mm.reporting import Run, pool_results
 
 DONE = 'done.json'
@@ -597,9 +597,9 @@ def _run_step(step: Step, table: Table, steps: dict[str, Step],
         raise UserError(
             f'{step.title} failed with exit code {code}; run the table again '
             f'to resume it. End of {log}:\n  ' + '\n  '.join(tail[-12:]))
-    write_whole(step.folder / DONE, json.dumps(dict(
+    write_json(step.folder / DONE, dict(
         key=step.key, title=step.title, command=command,
-        seconds=round(time.monotonic() - started, 1)), indent=1))
+        seconds=round(time.monotonic() - started, 1)))
 
 
 def run_steps(table: Table, steps: dict[str, Step], jobs: int = 1,

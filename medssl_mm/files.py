@@ -37,8 +37,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         raise UserError(
             f'cannot write {path}: {error.strerror or error}') from error
     finally:
-        if temporary.exists():
-            temporary.unlink()
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -94,24 +94,33 @@ def test_setup_skips_a_python_that_does_not_run(tmp_path):
     assert str(tmp_path) not in result.stdout and result.stdout.strip()
 
 
-def test_setup_without_room_says_so(tmp_path):
-    fake = tmp_path / 'df'
+def free_disk(folder, gigabytes):
+    """Return a PATH on which df reports so much free space."""
+    folder.mkdir()
+    fake = folder / 'df'
     fake.write_text('#!/bin/sh\necho Filesystem\n'
-                    'echo "disk 100 100 2097152 50% /"\n')
+                    f'echo "disk 1 1 {gigabytes * 1024 ** 2} 50% /"\n')
     fake.chmod(0o755)
+    return f'{folder}:{os.environ["PATH"]}'
+
+
+def test_setup_without_room_says_so(tmp_path):
     result = run('bash', ROOT / 'tools/setup.sh', '--venv', tmp_path / 'venv',
-                 PATH=f'{tmp_path}:{os.environ["PATH"]}')
+                 PATH=free_disk(tmp_path / 'bin', 2))
     assert result.returncode != 0
     assert 'only 2 GB are free' in result.stderr
     assert '8 GB are needed' in result.stderr
 
 
 def test_setup_refuses_a_folder_that_is_something_else(tmp_path):
-    (tmp_path / 'notes.txt').write_text('keep me')
-    result = run('bash', ROOT / 'tools/setup.sh', '--venv', tmp_path)
+    notes = tmp_path / 'mine' / 'notes.txt'
+    notes.parent.mkdir()
+    notes.write_text('keep me')
+    result = run('bash', ROOT / 'tools/setup.sh', '--venv', notes.parent,
+                 PATH=free_disk(tmp_path / 'bin', 20))
     assert result.returncode != 0
     assert 'is no virtual environment' in result.stderr
-    assert (tmp_path / 'notes.txt').read_text() == 'keep me'
+    assert notes.read_text() == 'keep me'
 
 
 def test_setup_without_network_says_so(tmp_path):
@@ -119,7 +128,7 @@ def test_setup_without_network_says_so(tmp_path):
     result = run('bash', ROOT / 'tools/setup.sh', '--venv', tmp_path / 'venv',
                  PIP_INDEX_URL='http://127.0.0.1:9/simple', PIP_RETRIES='0',
                  PIP_CONFIG_FILE='/dev/null', PIP_FIND_LINKS='',
-                 PIP_NO_CACHE_DIR='1')
+                 PIP_NO_CACHE_DIR='1', PATH=free_disk(tmp_path / 'bin', 20))
     assert result.returncode != 0
     assert 'package index cannot be reached' in result.stderr
     assert 'goes on where it stopped' in result.stderr

@@ -4,7 +4,6 @@ Stage by stage before and after fine-tuning (feature reuse), and block by
 block of any two networks.
 """
 
-import io
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from medssl_mm.console import wide_console
 from medssl_mm.errors import UserError
-from medssl_mm.files import write_whole
+from medssl_mm.files import whole_file, write_whole
 from medssl_mm.functional.cka import (
     StreamingCKA,
     linear_cka,
@@ -507,7 +506,6 @@ def write_similarity(
     paths = [Path(folder) / f'{name}.{kind}' for kind in ('json', 'png')]
     text = json.dumps(plain(content), indent=1, allow_nan=False)
     write_whole(paths[0], text + '\n')
-    picture = io.BytesIO()
-    figure.savefig(picture, format='png', dpi=150)
-    write_whole(paths[1], picture.getvalue())
+    with whole_file(paths[1]) as temporary:
+        figure.savefig(temporary, dpi=150)
     return paths

@@ -13,6 +13,20 @@ from medssl_mm.functional.features import (
 from .spectrum import Spectrum
 
 
+def feature_spectrum(label: str, place: str, features: Tensor) -> Spectrum:
+    """Measure the spectrum of features.
+
+    Args:
+        label (str): Name of the model.
+        place (str): Where in it.
+        features (Tensor): Finite.
+
+    Shape: features ``(samples, channels)``.
+    """
+    values, figures = spectrum_figures(features)
+    return Spectrum(label, place, len(features), values.tolist(), figures)
+
+
 def place_spectra(
     model: nn.Module,
     forward: Callable[[object], Mapping[str, Tensor]],
@@ -35,10 +49,7 @@ def place_spectra(
     """
     with evaluation_mode(model):
         rows = collect_features(forward, batches, per_side)
-    spectra = []
-    for place, features in rows.items():
-        values, figures = spectrum_figures(features)
-        spectra.append(
-            Spectrum(label, place, len(features), values.tolist(), figures)
-        )
-    return spectra
+    return [
+        feature_spectrum(label, place, features)
+        for place, features in rows.items()
+    ]

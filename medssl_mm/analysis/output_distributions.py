@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from medssl_mm.console import wide_console
-from medssl_mm.files import whole_file
+from medssl_mm.files import whole_file, write_whole
 
 NAME = 'output_distributions'
 
@@ -176,11 +176,9 @@ def write_comparisons(comparisons: Sequence[Comparison],
         measure='Kolmogorov-Smirnov distance of output probabilities, 0-1',
         few=few, many=many, **facts,
         methods=summarize(comparisons, classes)), indent=1) + '\n'
-    for suffix, save in (
-            ('png', lambda p: figure.savefig(p, format='png', dpi=130)),
-            ('json', lambda p: p.write_text(text, encoding='utf-8'))):
-        with whole_file(folder / f'{NAME}.{suffix}') as temporary:
-            save(temporary)
+    with whole_file(folder / f'{NAME}.png') as temporary:
+        figure.savefig(temporary, dpi=130)
+    write_whole(folder / f'{NAME}.json', text)
 
 
 def print_table(comparisons: Sequence[Comparison], classes: Sequence[str],

@@ -17,7 +17,7 @@ import numpy as np
 
 from medssl_mm.console import wide_console
 from medssl_mm.errors import UserError
-from medssl_mm.files import write_whole
+from medssl_mm.files import whole_file, write_whole
 
 # Numbers in the features of a small problem.
 SMALL = 2_000_000
@@ -61,16 +61,19 @@ class ProbeData:
         They have one value only in training or test, or too few test
         patients.
         """
-        from medssl_mm.evaluation.classification_scores import count_patients
+        from medssl_mm.evaluation.classification_scores import (
+            count_patients,
+            enough_patients,
+        )
 
         test, least = self.targets['test'], self.min_positive_patients
         found = count_patients(self.patients, test)
-        fewer = np.minimum(found, count_patients(self.patients, ~test))
+        enough = enough_patients(self.patients, test, least)
         return {
             **{
                 name: f'{number} test patients with it, {least} are asked for'
-                for name, number, low in zip(self.classes, found, fewer)
-                if low < least
+                for name, number, ok in zip(self.classes, found, enough)
+                if not ok
             },
             **one_valued(self.classes, self.targets['test'], 'test'),
             **one_valued(self.classes, self.targets['train'], 'training'),
@@ -592,9 +595,8 @@ def write_probes(
     text = json.dumps(plain(content), indent=1, allow_nan=False)
     write_whole(paths[0], text + '\n')
     write_whole(paths[1], _table(probes))
-    picture = io.BytesIO()
-    draw_probes(probes).savefig(picture, format='png', dpi=150)
-    write_whole(paths[2], picture.getvalue())
+    with whole_file(paths[2]) as temporary:
+        draw_probes(probes).savefig(temporary, dpi=150)
     return paths
 
 

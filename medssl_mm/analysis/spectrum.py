@@ -63,7 +63,8 @@ def draw_spectra(spectra: Sequence[Spectrum]):
 
     places = list(dict.fromkeys(s.place for s in spectra))
     labels = list(dict.fromkeys(s.label for s in spectra))
-    columns = min(4, len(places))
+    # Without any spectrum (no finite features) the figure is empty.
+    columns = max(1, min(4, len(places)))
     rows = math.ceil(len(places) / columns)
     figure = Figure(figsize=(4 * columns, 3.2 * rows), layout='constrained')
     for index, place in enumerate(places, start=1):

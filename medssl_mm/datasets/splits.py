@@ -17,6 +17,7 @@ from types import MappingProxyType
 import numpy as np
 
 from medssl_mm.errors import UserError
+from medssl_mm.files import write_json
 
 SUBSETS = ('pretrain', 'train', 'val', 'test')
 
@@ -134,7 +135,6 @@ def check_no_leak(split: Split,
 
 def save_split(root: str | Path, split: Split) -> Path:
     """Write ``<root>/splits/<protocol>.json``."""
-    from medssl_mm.files import write_json
     path = Path(root) / 'splits' / f'{split.protocol}.json'
     write_json(path, split.to_dict())
     return path

@@ -35,6 +35,22 @@ def count_patients(patients: Sequence[str], has: np.ndarray) -> np.ndarray:
     return np.array([len(set(patients[one])) for one in has.T])
 
 
+def enough_patients(patients: Sequence[str], has: np.ndarray,
+                    least: int) -> np.ndarray:
+    """Tell which classes are found, and absent, in enough patients.
+
+    Args:
+        patients (Sequence[str]): Patient of every image.
+        has (np.ndarray): Whether the image has the class.
+        least (int): Patients with it, and patients without, that are asked
+            for.
+
+    Shape: has ``(images, classes)``. Returns ``(classes,)``, bool.
+    """
+    return np.minimum(count_patients(patients, has),
+                      count_patients(patients, ~has)) >= least
+
+
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """True classes and predicted probabilities of a set of images.
@@ -71,10 +87,8 @@ class Predictions:
     @cached_property
     def counted(self) -> np.ndarray:
         """Whether a class counts in means. Shape: ``(classes,)``."""
-        fewer = np.minimum(
-            self.positive_patients,
-            count_patients(self.patients, ~self.targets))
-        return fewer >= self.min_positive_patients
+        return enough_patients(
+            self.patients, self.targets, self.min_positive_patients)
 
     @property
     def exclusive_pair(self) -> bool:

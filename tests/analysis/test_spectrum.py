@@ -60,6 +60,10 @@ def test_seeds_of_a_method_are_one_row_and_one_colour(capsys):
     assert [row[6].strip() for row in rows] == ['2 ± 0.7', '1.5']
 
 
+def test_nothing_to_draw_is_an_empty_figure():
+    assert draw_spectra([]).axes == []
+
+
 def test_files(tmp_path):
     write_spectra(SPECTRA, tmp_path / 'out')
     assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == [

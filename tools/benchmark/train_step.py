@@ -7,9 +7,8 @@ what the parts of a method add to the own step: medssl_mm+decorr, +local and
 +local-decorr (with the settings of the shipped configs; local contrast has
 the last stage at stride 16), and on all four stages +mse (maps averaged over
 a grid) and +btwins (Barlow Twins with a three-layer projector per stage). The
-contenders take turns within each round, so that
-whatever else the machine does hits all of them alike; read the ratios rather
-than the milliseconds.
+contenders take turns within each round, so that whatever else the machine
+does hits all of them alike; read the ratios rather than the milliseconds.
 """
 import argparse
 import copy
@@ -25,7 +24,7 @@ EXAMPLE = """example:
   python tools/benchmark/train_step.py --arch resnet18 --size 64 --batch 64 \\
       --queue 256 --projector 512 --variants float32-channels_last bfloat16 \\
       --packages medssl_mm medssl_mm+mse medssl_mm+btwins
-  python tools/benchmark/train_step.py --arch resnet50 --size 224 --batch 64 \
+  python tools/benchmark/train_step.py --arch resnet50 --size 224 --batch 64 \\
       --variants bfloat16 --packages medssl_mm medssl_mm+decorr
   python tools/benchmark/train_step.py --device cuda --arch resnet50 \\
       --size 224 --batch 64 --queue 65536 --output work_dirs/train_step.json

@@ -12,7 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from torch.utils.data import DataLoader
 
-from medssl_mm.analysis.spectrum import Spectrum, draw_spectra
+from medssl_mm.analysis import draw_spectra, feature_spectrum
 from medssl_mm.engine.checkpoints import random_state, set_random_state
 from medssl_mm.errors import UserError
 from medssl_mm.files import whole_file
@@ -22,7 +22,6 @@ from medssl_mm.functional.features import (
     collect_features,
     encoder_features,
     evaluation_mode,
-    spectrum_figures,
 )
 from medssl_mm.registry import DATASETS, HOOKS
 
@@ -161,16 +160,16 @@ class CollapseMonitorHook(Hook):
                     f'{iteration}: no spectrum.'
                 )
                 continue
-            values, figures = spectrum_figures(features)
-            arrays[f'{place}_eigenvalues'] = values.numpy()
-            spectra.append(Spectrum(
-                f'iteration {iteration}', place, len(features),
-                values.tolist(), figures))
-            for name, figure in figures.items():
+            spectrum = feature_spectrum(
+                f'iteration {iteration}', place, features
+            )
+            spectra.append(spectrum)
+            arrays[f'{place}_eigenvalues'] = np.array(spectrum.singular_values)
+            for name, figure in spectrum.figures.items():
                 arrays[f'{place}_{name}'] = np.float64(figure)
                 scalars[f'collapse/{place}_{name}'] = figure
             if iteration:  # untrained features are what they are
-                self._warn(runner, place, figures, features.shape)
+                self._warn(runner, place, spectrum.figures, features.shape)
         runner.visualizer.add_scalars(
             {name: v for name, v in scalars.items() if np.isfinite(v)},
             step=iteration,
