@@ -501,6 +501,14 @@ def best_checkpoint(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def chosen_checkpoint(step: Step, table: Table) -> Path | None:
+    """Find the checkpoint of a training step that later steps start from."""
+    best = None
+    if table.validation or step.kind == 'pretrain':
+        best = best_checkpoint(step.folder)
+    return best or last_checkpoint(step.folder)
+
+
 def tools_folder() -> Path:
     """Find the tools: beside the package, or in it when installed."""
     package = Path(__file__).resolve().parent
@@ -520,12 +528,7 @@ def command_of(step: Step, table: Table, steps: dict[str, Step]) -> list[str]:
     tools = tools_folder()
 
     def checkpoint_of(key):
-        folder = steps[key].folder
-        path = None
-        if table.validation or steps[key].kind == 'pretrain':
-            path = best_checkpoint(folder)
-        path = path or last_checkpoint(folder)
-        return f'<{key}>' if path is None else str(path)
+        return str(chosen_checkpoint(steps[key], table) or f'<{key}>')
 
     options = dict(step.options)
     arguments = []
@@ -577,6 +580,13 @@ def run_step(step: Step, table: Table, steps: dict[str, Step],
 
 def _run_step(step: Step, table: Table, steps: dict[str, Step],
               environment: dict[str, str] | None) -> None:
+    for needed in map(steps.get, step.needs):
+        if chosen_checkpoint(needed, table) is None:
+            raise UserError(
+                f'{step.title} needs the weights of "{needed.title}", which '
+                f'is finished, but {needed.folder} holds no checkpoint any '
+                f'more; put it back, or delete {needed.folder / DONE} and '
+                'run the table again to train it anew')
     command = command_of(step, table, steps)
     log = step.folder / 'run.log'
     started = time.monotonic()

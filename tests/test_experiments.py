@@ -367,6 +367,21 @@ def test_jobs_at_the_same_time_keep_the_order(table, fake_tools):
             f'test-linear-moco-50pct-seed{seed}')
 
 
+def test_weights_that_were_deleted_are_asked_for(table, fake_tools):
+    table = experiments.select(table, seeds=[0], fractions=[1.0])
+    steps, _ = plan(table)
+    pretrain = next(s for s in steps.values() if s.kind == 'pretrain')
+    assert experiments.run_steps(table, {pretrain.key: pretrain},
+                                 report=lambda line: None) == []
+    (pretrain.folder / 'last.pth').unlink()
+    errors = experiments.run_steps(table, steps, report=lambda line: None)
+    assert len(errors) == 1
+    assert f'{pretrain.folder} holds no checkpoint any more' in errors[0]
+    (pretrain.folder / experiments.DONE).unlink()
+    assert experiments.run_steps(table, steps,
+                                 report=lambda line: None) == []
+
+
 def test_two_tables_at_a_time_share_the_work(table, fake_tools):
     steps, results = plan(table)
     with ThreadPoolExecutor(2) as pool:
