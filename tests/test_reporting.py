@@ -210,11 +210,38 @@ def test_csv_and_markdown_hold_the_numbers(tmp_path, scores):
     assert float(entries[1]['dice']) == pytest.approx(scores[1].mean(),
                                                       abs=1e-5)
     assert entries[0]['difference'] == '' and entries[0]['hd95_mm'] == ''
-    table = reporting.to_markdown(rows)
+    table = reporting.to_markdown(*reporting.table_cells(rows))
     assert f'{100 * scores[1].mean():.1f} [' in table
     assert '| +2' in table or '| +1' in table
     assert 'HD95' not in table  # nobody measured it
     assert 'Labelled patients' not in table  # all rows use all of them
+
+
+def test_wide_table_has_a_column_per_evaluation_and_fraction(tmp_path, scores):
+    def run(group, label, values, fraction):
+        folder = tmp_path / f'{group}-{label}-{fraction}'
+        return Run(group, label, (write_result(folder, values),), fraction)
+
+    low, high = scores
+    rows = reporting.summarize([
+        run('linear', 'random', low, 1.0), run('linear', 'moco', high, 1.0),
+        run('linear', 'moco', low, 0.2), run('deep', 'random', high, 1.0),
+    ], 'random')
+    header, cells = reporting.wide_cells(rows)
+    assert header == ['Initial weights', 'linear', 'linear, 20 % labels',
+                      'deep']
+    random, moco = cells
+    assert random[0] == 'random' and moco[0] == 'moco'
+    assert random[1].startswith(f'{100 * low.mean():.1f} [')
+    assert random[1].count('[') == 1  # the baseline has no difference
+    change = 100 * (high - low).mean()
+    assert re.fullmatch(
+        rf'{100 * high.mean():.1f} \[.*\], \{change:+.1f} \[\+.*\]', moco[1])
+    assert random[2] == '–' and moco[3] == '–'
+    assert moco[2].startswith(f'{100 * low.mean():.1f} [')
+    path = next(path for path in reporting.write_table(rows, tmp_path, 'T')
+                if path.name == 'table-wide.md')
+    assert ' | '.join(moco) in path.read_text(encoding='utf-8')
 
 
 def test_curves_of_a_resumed_run_are_joined(tmp_path):
@@ -404,7 +431,8 @@ def test_table_and_report_of_classifiers(tmp_path, classifiers):
     text = reporting.caption_of(rows)
     assert 'Area under the ROC curve' in text
     assert 'one value of the class: Hernia.' in text
-    path = reporting.write_table(rows, tmp_path, 'X-rays')[1]
+    reporting.write_table(rows, tmp_path, 'X-rays')
+    path = tmp_path / 'table.csv'
     with path.open(newline='') as file:
         entry = next(csv.DictReader(file))
     assert float(entry['auroc']) == pytest.approx(rows[0].score[0], rel=1e-5)

@@ -28,8 +28,8 @@ def parse_args():
     parser.add_argument('--run', action='append', required=True,
                         metavar='GROUP/LABEL=DIR', help='an evaluated run')
     parser.add_argument('--out', type=Path, required=True,
-                        help='HTML file; table.md, table.csv and table.png '
-                        'are written beside it')
+                        help='HTML file; the table is written beside it '
+                        '(table.md, table-wide.md, table.csv, table.png)')
     parser.add_argument('--baseline', metavar='LABEL',
                         help='what the others of a group are compared with')
     parser.add_argument('--curve', action='append', default=[],
