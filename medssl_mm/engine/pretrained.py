@@ -263,6 +263,11 @@ def match_backbone(
                   f'with {_first(tuple(state_dict), 3)})')
     if theirs != ours and theirs and ours:
         advice = f'checkpoint looks like {theirs}, model is {ours}'
+    whitening = [name for name in unexpected if name.endswith('.running_wm')]
+    if whitening:
+        advice = (
+            f'{whitening[0].rpartition(".")[0]} is iterative normalisation; '
+            'python tools/convert_checkpoint.py makes it a plain one')
     return found, LoadReport(
         source=source,
         prefix=prefix,

@@ -15,6 +15,7 @@ from medssl_mm.converters import (
     fold_into_preceding,
 )
 from medssl_mm.engine.pretrained import load_pretrained_backbone
+from medssl_mm.errors import UserError
 from medssl_mm.models.heads import DecorrelationHead
 from medssl_mm.registry import MODELS
 from tests.models.algorithms.toy import (
@@ -149,8 +150,11 @@ def test_legacy_becomes_an_ordinary_resnet(choice):
             legacy='bn3'))
     train(model, batches(steps=2))
     model.eval()
-    tensors, notes = export_backbone(model.state_dict(), choice)
     plain = MODELS.build(settings)
+    with pytest.raises(UserError, match='layer4.2.bn3 is iterative .*convert_'
+                                        'checkpoint.py makes it a plain one'):
+        load_pretrained_backbone(plain, model.state_dict())
+    tensors, notes = export_backbone(model.state_dict(), choice)
     report = load_pretrained_backbone(plain, tensors)
     assert report.complete and not report.unexpected and not report.ignored
     plain.eval()
