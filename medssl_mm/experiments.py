@@ -565,17 +565,23 @@ def _literal(value) -> str:
 
 
 def run_step(step: Step, table: Table, steps: dict[str, Step],
-             environment: dict[str, str] | None = None) -> None:
+             environment: dict[str, str] | None = None,
+             wait: bool = True) -> bool:
     """Run one step; its output goes to ``run.log`` in its folder.
 
-    When another process is at it, waits and takes what that one has done.
+    When another process is at it, waits and takes what that one has done, or
+    leaves it to that one.
+
+    Returns:
+        bool: Whether the step is done now.
 
     Raises:
         UserError: When it fails, with the end of the log.
     """
-    with locked(step.folder):
-        if not step.done:
+    with locked(step.folder, wait) as ours:
+        if ours and not step.done:
             _run_step(step, table, steps, environment)
+    return ours
 
 
 def _run_step(step: Step, table: Table, steps: dict[str, Step],
@@ -617,6 +623,9 @@ def run_steps(table: Table, steps: dict[str, Step], jobs: int = 1,
               report: Callable[[str], None] = print) -> list[str]:
     """Run what is not finished, each step after those it needs.
 
+    Steps that another process runs are left to it as long as there are
+    others, so that several processes share the work.
+
     Args:
         table (Table): The table.
         steps (dict[str, Step]): From :func:`plan`.
@@ -632,16 +641,17 @@ def run_steps(table: Table, steps: dict[str, Step], jobs: int = 1,
     waiting = [step for step in steps.values() if not step.done]
     finished = {step.key for step in steps.values() if step.done}
     total, errors, running, free = len(steps), [], {}, list(range(jobs))
-    failed = set()
+    failed, elsewhere = set(), []
     report(f'{total} steps, {len(finished)} finished before')
 
-    def start(pool, step):
+    def start(pool, step, patient=False):
         slot = free.pop()
         environment = ({'CUDA_VISIBLE_DEVICES': devices[slot % len(devices)]}
                        if devices else None)
         report(f'[{len(finished) + len(failed) + len(running) + 1}/{total}] '
                f'{step.title} (log: {step.folder / "run.log"})')
-        future = pool.submit(run_step, step, table, steps, environment)
+        future = pool.submit(
+            run_step, step, table, steps, environment, patient)
         running[future] = (step, slot, time.monotonic())
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -653,6 +663,8 @@ def run_steps(table: Table, steps: dict[str, Step], jobs: int = 1,
                 elif free and set(step.needs) <= finished:
                     waiting.remove(step)
                     start(pool, step)
+            if free and elsewhere:
+                start(pool, elsewhere.pop(0), patient=True)
             if not running:
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -660,8 +672,13 @@ def run_steps(table: Table, steps: dict[str, Step], jobs: int = 1,
                 free.append(slot)
                 error = future.exception()
                 seconds = time.monotonic() - started
-                if error is None:
+                if error is None and not future.result():
+                    elsewhere.append(step)
+                    report(f'  another process is at it: {step.title}')
+                elif error is None:
                     finished.add(step.key)
+                    # What was busy before may be free now.
+                    waiting, elsewhere = [*elsewhere, *waiting], []
                     report(f'  done in {seconds:.0f} s: {step.title}')
                 elif isinstance(error, (UserError, OSError)):
                     failed.add(step.key)

@@ -41,7 +41,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(folder: str | Path) -> Iterator[None]:
+def locked(folder: str | Path, wait: bool = True) -> Iterator[bool]:
     """Be the only process, and thread, inside; others wait for their turn.
 
     A process that dies lets the next one in. On network drives this holds
@@ -49,12 +49,21 @@ def locked(folder: str | Path) -> Iterator[None]:
 
     Args:
         folder (str | Path): Made if need be; gets the empty file ``.lock``.
+        wait (bool): Whether to wait while another one is inside. Defaults to
+            True.
+
+    Yields:
+        bool: Whether the place is ours; False can be without ``wait`` only.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / '.lock', 'w') as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            ours = True
+        except BlockingIOError:
+            ours = False
+        yield ours
 
 
 def write_whole(path: str | Path, content: str | bytes) -> None:

@@ -2,6 +2,7 @@
 
 import stat
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from medssl_mm import experiments, reporting
 from medssl_mm.errors import UserError
+from medssl_mm.files import locked
 from tests.test_reporting import write_result
 
 TABLE = """
@@ -392,6 +394,27 @@ def test_two_tables_at_a_time_share_the_work(table, fake_tools):
     assert sorted(log_of(fake_tools)) == sorted(
         key.rsplit('-', 1)[0] for key in steps)
     assert len(experiments.finished_runs(results, steps)) == len(results)
+
+
+def test_step_of_another_process_is_left_to_it(table, fake_tools):
+    steps, _ = plan(table)
+    busy = next(s for s in steps.values() if s.kind == 'pretrain')
+    later = {busy.key}
+    for step in steps.values():
+        if set(step.needs) & later:
+            later.add(step.key)
+    others = [step for step in steps.values() if step.key not in later]
+    with ThreadPoolExecutor(1) as pool:
+        with locked(busy.folder):
+            run = pool.submit(experiments.run_steps, table, steps,
+                              report=lambda line: None)
+            while not run.done() and not all(step.done for step in others):
+                time.sleep(0.05)
+            assert not run.done() and not busy.done
+        assert run.result() == []
+    assert all(step.done for step in steps.values())
+    assert sorted(log_of(fake_tools)) == sorted(
+        key.rsplit('-', 1)[0] for key in steps)
 
 
 def test_tools_are_found():
