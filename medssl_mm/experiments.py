@@ -33,7 +33,8 @@ _TABLE_KEYS = {'name', 'title', 'runs_dir', 'baseline', 'seeds', 'fractions',
                'processes', 'amp', 'rows', 'evaluations', 'weights_option',
                'fraction_options', 'splits', 'split_options', 'validation',
                'note'}
-_ROW_KEYS = {'name', 'title', 'pretrain', 'checkpoint', 'options'}
+_ROW_KEYS = {'name', 'title', 'pretrain', 'checkpoint', 'options',
+             'evaluation_options', 'evaluations'}
 _EVALUATION_KEYS = {'name', 'title', 'config', 'options'}
 _SPLIT_OPTIONS = {
     'pretrain': ('train_dataloader.dataset.split',),
@@ -56,6 +57,10 @@ class Row:
         pretrain (str, optional): Pretraining config.
         checkpoint (str, optional): Weights that exist already.
         options (dict): Settings changed in the pretraining config.
+        evaluation_options (dict): Settings changed in the evaluation configs,
+            after their own options.
+        evaluations (tuple[str], optional): Names of the evaluations that the
+            row has; None = all.
     """
 
     name: str
@@ -63,6 +68,8 @@ class Row:
     pretrain: str | None
     checkpoint: str | None
     options: dict
+    evaluation_options: dict
+    evaluations: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -202,7 +209,10 @@ def load_table(path: str | Path) -> Table:
             title=str(entry.get('title', entry['name'])),
             pretrain=entry.get('pretrain'),
             checkpoint=entry.get('checkpoint'),
-            options=dict(entry.get('options') or {})))
+            options=dict(entry.get('options') or {}),
+            evaluation_options=dict(entry.get('evaluation_options') or {}),
+            evaluations=None if entry.get('evaluations') is None
+            else tuple(entry['evaluations'])))
     for entry in content['evaluations']:
         where = f'{path}, evaluations'
         _check_keys(entry, _EVALUATION_KEYS, {'name', 'config'}, where)
@@ -218,6 +228,13 @@ def load_table(path: str | Path) -> Table:
                 raise UserError(
                     f'{path}: two {kind} have the same {attribute}; every '
                     'one needs its own')
+    known = [evaluation.name for evaluation in evaluations]
+    for row in rows:
+        unknown = set(row.evaluations or ()) - set(known)
+        if unknown:
+            raise UserError(
+                f'{path}, row {row.name}: no evaluation is called '
+                f'{", ".join(sorted(unknown))}; there are {known}')
     baseline = content.get('baseline')
     if baseline is not None and baseline not in [row.name for row in rows]:
         raise UserError(
@@ -437,7 +454,9 @@ def plan(table: Table,
                 row.pretrain, options, (), seed, None,
                 f'pretrain {row.title}, {spoken}seed {seed}')
             needs = [weights]
-        options = _options_of(table, 'evaluation', evaluation.options, split)
+        options = _options_of(
+            table, 'evaluation',
+            {**evaluation.options, **row.evaluation_options}, split)
         if fraction != 1:
             share, share_seed = table.fraction_options
             options.update({share: fraction, share_seed: seed})
@@ -457,6 +476,9 @@ def plan(table: Table,
     for evaluation in table.evaluations:
         for fraction in table.fractions:
             for row in table.rows:
+                if evaluation.name not in (row.evaluations
+                                           or (evaluation.name,)):
+                    continue
                 tests, folders = [], []
                 for seed in table.seeds:
                     keys = tuple(

@@ -66,6 +66,23 @@ def test_steps_are_shared_and_ordered(table):
         ('random init', 0.5, 2), ('MoCo', 0.5, 2)]
 
 
+def test_row_with_evaluations_and_options_of_its_own(tmp_path):
+    path = tmp_path / 'toy.yaml'
+    path.write_text(TABLE.replace('title: random init}', (
+        'title: random init, evaluations: [deep], '
+        'evaluation_options: {lr: 2}}')) + (
+        '  - {name: deep, config: deep.py, options: {lr: 1, size: 9}}\n'))
+    steps, results = plan(experiments.load_table(path))
+    found = {(run.group, run.label) for run, _ in results}
+    assert found == {('deep', 'random init'), ('deep', 'MoCo'),
+                     ('linear', 'MoCo')}
+    rates = {(step.options['lr'], step.options['size'], '-random-' in key)
+             for key, step in steps.items() if step.config == 'deep.py'}
+    assert rates == {(2, 9, True), (1, 9, False)}
+    assert all('lr' not in step.options for step in steps.values()
+               if step.config != 'deep.py')
+
+
 def test_fraction_uses_the_seed_and_full_data_none(table):
     steps, _ = plan(table)
     options = {(step.seed, str(step.options)) for step in steps.values()
@@ -182,8 +199,9 @@ def test_shipped_tables_can_be_planned(path, monkeypatch):
         table, seeds=table.seeds[:1], splits=table.splits[:1]))
     assert {step.kind for step in steps.values()} == {
         'pretrain', 'train', 'test'}
-    assert len(results) == len(table.rows) * len(table.evaluations) * len(
-        table.fractions)
+    evaluated = sum(len(row.evaluations or table.evaluations)
+                    for row in table.rows)
+    assert len(results) == evaluated * len(table.fractions)
     for step in steps.values():
         content = experiments.resolved_config(step.config, step.options)
         loaders = [name for name in content if name.endswith('_dataloader')
@@ -267,6 +285,8 @@ def test_select(table):
     (('title: Toy', 'title: ['), 'is not YAML'),
     (('title: Toy', 'splits: [a, a]'), 'splits is a list of different'),
     (('title: Toy', 'splits: a'), 'splits is a list of different'),
+    (('title: random init}', 'evaluations: [linera]}'),
+     r"row random: no evaluation is called linera; there are \['linear'\]"),
     (('title: Toy', 'split_options: {train: [a]}'),
      r"split_options: unknown keys \['train'\]"),
     (('title: Toy', 'split_options: {pretrain: a}'),
