@@ -371,7 +371,7 @@ def _all_images(predictions):
 def _score(probabilities, data, kept, samples, seed):
     """Score the test images, and resamples of them for the intervals."""
     from medssl_mm.evaluation.bootstrap import (
-        FEW_PATIENTS,
+        few_patients,
         mean_of_classes,
         percentiles,
     )
@@ -403,11 +403,7 @@ def _score(probabilities, data, kept, samples, seed):
                 'resamples in which a class has one value only, and that '
                 f'count without it: {", ".join(rare)}'
             )
-        patients = len(set(predictions.patients))
-        if patients < FEW_PATIENTS:
-            notes.append(
-                f'only {patients} test patients: the intervals are too narrow'
-            )
+        notes += few_patients(len(set(predictions.patients)), 'test patient')
     scored = [Score(*map(float, three)) for three in zip(values, low, high)]
     auroc = scored.pop(0)
     f1 = None if data.multi_label else scored.pop(0)

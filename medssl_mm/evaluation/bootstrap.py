@@ -13,6 +13,19 @@ from medssl_mm.errors import UserError
 FEW_PATIENTS = 15
 
 
+def few_patients(count: int, what: str = 'patient') -> list[str]:
+    """Return the note on intervals over few patients, if it is called for.
+
+    Args:
+        count (int): Number of patients.
+        what (str): What they are. Defaults to 'patient'.
+    """
+    if count >= FEW_PATIENTS:
+        return []
+    return [f'only {count} {what}{"s" * (count != 1)}: the intervals are too '
+            'narrow; look at the single cases']
+
+
 @dataclass(frozen=True)
 class Interval:
     """A mean and its 95 % interval.

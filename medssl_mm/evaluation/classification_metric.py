@@ -10,7 +10,6 @@ from mmengine.logging import print_log
 from medssl_mm.errors import UserError
 from medssl_mm.registry import METRICS
 
-from .bootstrap import FEW_PATIENTS
 from .classification_report import (
     TASKS,
     ClassificationEvaluation,
@@ -148,11 +147,6 @@ class ClassificationMetric(GatheredMetric):
         if self.bootstrap_samples:
             print_log('\n' + format_classification(evaluation),
                       logger='current')
-            if evaluation.num_patients < FEW_PATIENTS:
-                print_log(
-                    f'Only {evaluation.num_patients} patients: bootstrap '
-                    'intervals are too narrow with so few.',
-                    logger='current', level=logging.WARNING)
         else:
             for note in evaluation.notes():
                 print_log(note, logger='current', level=logging.WARNING)

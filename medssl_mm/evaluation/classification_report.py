@@ -12,7 +12,7 @@ import numpy as np
 from medssl_mm.errors import UserError
 from medssl_mm.files import write_whole
 
-from .bootstrap import FEW_PATIENTS, Interval, Resampled, percentiles
+from .bootstrap import Interval, Resampled, few_patients, percentiles
 from .classification_scores import (
     POLICY,
     Predictions,
@@ -157,9 +157,8 @@ class ClassificationEvaluation:
                 f'classes found in fewer than {FEW_POSITIVE} patients, whose '
                 'own AUROC says little and whose interval is too narrow: '
                 f'{", ".join(few)}')
-        if self.bootstrap_samples and self.num_patients < FEW_PATIENTS:
-            notes.append(f'only {self.num_patients} patients: the intervals '
-                         'are too narrow')
+        if self.bootstrap_samples:
+            notes += few_patients(self.num_patients)
         return notes
 
     def log_values(self) -> dict[str, float]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from medssl_mm.files import write_whole
 
-from .bootstrap import FEW_PATIENTS, Interval, bootstrap_means
+from .bootstrap import Interval, bootstrap_means, few_patients
 from .scoring import POLICY, ClassScore
 
 LIBRARIES = ('monai', 'scipy', 'numpy', 'torch', 'onedl-mmengine',
@@ -107,9 +107,8 @@ class Evaluation:
         if partial:
             notes.append(f'{len(partial)} cases are labelled on some slices '
                          'only and were scored on those')
-        if self.bootstrap_samples and self.num_patients < FEW_PATIENTS:
-            notes.append(f'only {self.num_patients} patients: the intervals '
-                         'are too narrow')
+        if self.bootstrap_samples:
+            notes += few_patients(self.num_patients)
         return notes
 
     def log_values(self) -> dict[str, float]:

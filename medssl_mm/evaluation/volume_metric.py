@@ -1,5 +1,4 @@
 """Slices back to volumes, volumes to scores."""
-import logging
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from medssl_mm.datasets.store import CaseInfo, open_store
 from medssl_mm.errors import UserError
 from medssl_mm.registry import METRICS
 
-from .bootstrap import FEW_PATIENTS
 from .gathered_metric import GatheredMetric, common_value
 from .report import CaseResult, Evaluation, format_table, write_evaluation
 from .scoring import score_case
@@ -375,13 +373,6 @@ class VolumeMetric(GatheredMetric):
             bootstrap_seed=self.bootstrap_seed)
         if self.bootstrap_samples:
             print_log('\n' + format_table(evaluation), logger='current')
-            if evaluation.num_patients < FEW_PATIENTS:
-                print_log(
-                    f'Only {evaluation.num_patients} patients: bootstrap '
-                    'intervals are too narrow with so few; look at the '
-                    'single cases.',
-                    logger='current',
-                    level=logging.WARNING)
         if self.out_dir is not None:
             paths = write_evaluation(evaluation, Path(self.out_dir))
             if self.save_predictions:

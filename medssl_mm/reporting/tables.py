@@ -50,6 +50,7 @@ def table_cells(rows: Sequence[TableRow]) -> tuple[list[str], list[list[str]]]:
 
 def caption_of(rows: Sequence[TableRow]) -> str:
     """Say what the numbers of a table are, in one paragraph."""
+    from medssl_mm.evaluation.bootstrap import FEW_PATIENTS
     splits = sorted({f'{row.protocol} (split {row.split_hash})'
                      for row in rows})
     patients = sorted({row.patients for row in rows})
@@ -70,7 +71,7 @@ def caption_of(rows: Sequence[TableRow]) -> str:
         text += (' Differences are paired by patient; an interval that '
                  'excludes 0 is unlikely to be chance in the choice of '
                  'patients.')
-    if patients and patients[0] < 15:
+    if patients[0] < FEW_PATIENTS:
         text += (' With so few patients the intervals are too narrow: read '
                  'them as a lower bound of the uncertainty.')
     if all(len(row.run.folders) == 1 for row in rows):

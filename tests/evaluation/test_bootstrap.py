@@ -6,6 +6,7 @@ import pytest
 from medssl_mm.errors import UserError
 from medssl_mm.evaluation.bootstrap import (
     bootstrap_means,
+    few_patients,
     paired_difference,
     patient_weights,
 )
@@ -112,3 +113,10 @@ def test_other_cases_are_refused(tmp_path):
         paired_difference(first, tmp_path / 'none.csv')
     with pytest.raises(UserError, match='lacks the columns'):
         paired_difference(first, first, column='hd95')
+
+
+def test_note_on_few_patients():
+    assert few_patients(15) == []
+    assert few_patients(14)[0].startswith('only 14 patients: ')
+    assert few_patients(1, 'test patient')[0].startswith(
+        'only 1 test patient: ')
