@@ -11,7 +11,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,11 +38,13 @@ class Weights:
         path (Path, optional): Checkpoint; None for random initialisation.
             Defaults to None.
         seed (int): Of the random initialisation. Defaults to 0.
+        number (int): Which one of those of the name, from 0. Defaults to 0.
     """
 
     name: str
     path: Path | None = None
     seed: int = 0
+    number: int = 0
 
     @property
     def source(self) -> str:
@@ -50,11 +52,15 @@ class Weights:
         return str(self.path or f'{RANDOM}:{self.seed}')
 
 
-def parse_weights(texts: Sequence[str]) -> list[Weights]:
+def parse_weights(
+    texts: Sequence[str], several: bool = False
+) -> list[Weights]:
     """Read ``NAME=CHECKPOINT``, ``random``, ``random:SEED``, ``NAME=random``.
 
     Args:
         texts (Sequence[str]): One per checkpoint.
+        several (bool): Whether a name may stand for several checkpoints, the
+            seeds of one method. Defaults to False.
 
     Raises:
         UserError: Another form, a name given twice or a file that does not
@@ -78,12 +84,22 @@ def parse_weights(texts: Sequence[str]) -> list[Weights]:
         else:
             result.append(Weights(name, Path(value)))
     names = [weights.name for weights in result]
-    for name in names:
-        if names.count(name) > 1:
+    for index, name in enumerate(names):
+        number = names[:index].count(name)
+        if number and not several:
             raise UserError(
                 f'the name {name} stands for several checkpoints; give each '
                 'its own: NAME=PATH'
             )
+        result[index] = replace(result[index], number=number)
+    return result
+
+
+def sources_by_name(checkpoints: Sequence[Weights]) -> dict[str, list[str]]:
+    """Paths, or 'random:SEED', of every name."""
+    result = {}
+    for weights in checkpoints:
+        result.setdefault(weights.name, []).append(weights.source)
     return result
 
 

@@ -17,6 +17,7 @@ from medssl_mm.checkpoint_features import (
     open_source,
     parse_weights,
     read_labels,
+    sources_by_name,
 )
 from medssl_mm.engine.hooks.calibrate_batch_norm_hook import (
     calibrate_batch_norm,
@@ -327,6 +328,15 @@ def test_names_of_checkpoints(tmp_path):
         ('scratch', None, 7)]
     assert [w.source for w in found] == [
         str(file), 'random:0', 'random:3', 'random:7']
+
+
+def test_a_name_for_several_checkpoints():
+    found = parse_weights(
+        ['a=random', 'b=random', 'a=random:4', 'a=random'], several=True)
+    assert [(w.name, w.number, w.seed) for w in found] == [
+        ('a', 0, 0), ('b', 0, 0), ('a', 1, 4), ('a', 2, 0)]
+    assert sources_by_name(found) == {
+        'a': ['random:0', 'random:4', 'random:0'], 'b': ['random:0']}
 
 
 @pytest.mark.parametrize('texts, message', [

@@ -75,7 +75,8 @@ def test_probe_and_its_second_run(call, setting, capsys):
         'probe.csv', 'probe.json', 'probe.png']
     first = json.loads((folder / 'probe.json').read_text())
     assert first['checkpoints'] == {
-        'moco': 'before.pth', 'random': 'random:0', 'random:1': 'random:1'}
+        'moco': ['before.pth'], 'random': ['random:0'],
+        'random:1': ['random:1']}
     assert first['split_hash'] == 'ab' and first['task'] == 'multi-label'
     assert first['images'] == toy.SIZES
     assert first['patients'] == dict(train=20, val=8, test=12)
@@ -124,7 +125,7 @@ def test_reuse_equals_the_functions(call, setting, capsys):
         'reuse.json', 'reuse.png']
     content = json.loads((folder / 'reuse.json').read_text())
     assert content['methods'] == dict(moco=dict(
-        before='before.pth', after='after.pth'))
+        before=['before.pth'], after=['after.pth']))
     before, after = (features(setting, n) for n in ('before', 'after'))
     rng = np.random.default_rng(4)
     rows = [rng.choice(24, 20, replace=False) for _ in range(3)]
@@ -157,6 +158,29 @@ def test_same_checkpoint_before_and_after(call, setting, capsys):
     for stage in content['stages']:
         assert stage['values'] == pytest.approx(dict(linear=1.0, rbf=1.0))
         assert stage['subsets'] == {}
+
+
+def test_seeds_of_a_method(call, setting, capsys):
+    """The second run of a name is another seed; order pairs them."""
+    assert call(
+        'cka', 'toy.py', '--before', 'a=before.pth', 'a=before.pth',
+        '--after', 'a=before.pth', 'a=after.pth', '--num-subsets', '0') == 0
+    out = capsys.readouterr().out
+    assert 'SD over seeds' in out
+    stages = json.loads((setting / 'work_dirs/toy/cka/reuse.json').read_text()
+                        )['stages']
+    assert [(s['place'], s['number']) for s in stages[::4]] == [
+        ('stage1', 0), ('stage1', 1)]
+    first, second = stages[0]['values']['rbf'], stages[4]['values']['rbf']
+    assert first == pytest.approx(1) and second < 0.999
+    assert f'{(first + second) / 2:.3f} │ {(1 - second) / 2 ** 0.5:.3f}' in out
+    assert call('probe', 'toy.py', '--checkpoints', 'a=before.pth',
+                'a=after.pth', '--strengths', '1', '--bootstrap', '10') == 0
+    assert ' fits ' in capsys.readouterr().out
+    content = json.loads(
+        (setting / 'work_dirs/toy/probe/probe.json').read_text())
+    assert content['checkpoints'] == {'a': ['before.pth', 'after.pth']}
+    assert [p['number'] for p in content['probes']] == [0] * 4 + [1] * 4
 
 
 def test_heat_map_of_all_blocks(call, setting):
@@ -203,9 +227,11 @@ def test_heat_map_of_all_blocks(call, setting):
      'patient(s) are in the val and in the test subset'),
     (['cka', 'toy.py'], 'nothing to compare'),
     (['cka', 'toy.py', '--before', 'a=before.pth'],
-     'must have the same names, got a and none'),
+     'must have the same names, each as often, got a and none'),
     (['cka', 'toy.py', '--before', 'a=before.pth', '--after',
-      'b=after.pth'], 'must have the same names, got a and b'),
+      'b=after.pth'], 'each as often, got a and b'),
+    (['cka', 'toy.py', '--before', 'a=before.pth', 'a=after.pth', '--after',
+      'a=after.pth'], 'each as often, got a, a and a'),
     (['cka', 'toy.py', '--layers', 'random', 'random:1', '--bandwidth',
       '-1'], '--bandwidth must be positive'),
 ])

@@ -81,6 +81,7 @@ class Reuse:
             in units of these.
         subsets (dict[str, list[float]]): Of every random subset, by
             estimate; empty without subsets.
+        number (int): Which of the pairs of that name. Defaults to 0.
     """
 
     method: str
@@ -90,6 +91,7 @@ class Reuse:
     median_distances: tuple[float, float]
     bandwidth_ratios: tuple[float, float]
     subsets: dict[str, list[float]] = field(default_factory=dict)
+    number: int = 0
 
     def spread(self, estimate: str) -> tuple[float, float]:
         """Mean and standard deviation over subsets; NaN without any."""
@@ -130,6 +132,7 @@ def feature_reuse(
     subsets: Sequence[np.ndarray] = (),
     device: str = 'cpu',
     progress: Callable[[int], None] = lambda steps: None,
+    number: int = 0,
 ) -> list[Reuse]:
     """Compare the stages of a network before and after fine-tuning.
 
@@ -146,6 +149,7 @@ def feature_reuse(
         device (str): Where. Defaults to 'cpu'.
         progress (Callable): Called with 1 after every subset of a stage and
             after all images of a stage. Defaults to nothing.
+        number (int): For the results. Defaults to 0.
 
     Shape: features ``(images, channels)``.
 
@@ -194,8 +198,17 @@ def feature_reuse(
                 for distance in distances
             ),
             subsets=chosen,
+            number=number,
         ))
     return result
+
+
+def by_stage(results: Sequence[Reuse]) -> dict[tuple[str, str], list[Reuse]]:
+    """Group results by method and stage: the seeds of each."""
+    groups = {}
+    for result in results:
+        groups.setdefault((result.method, result.place), []).append(result)
+    return groups
 
 
 def layer_similarity(
@@ -330,7 +343,9 @@ def _explained(where: str):
 def print_reuse(results: Sequence[Reuse], kernel: Kernel, console=None):
     """Print a row per method, stage and estimate.
 
-    The last column: sigma in median distances, before and after.
+    Of several seeds mean and standard deviation. Of one: those over the
+    random subsets, and in the last column sigma in median distances, before
+    and after.
 
     Args:
         results (Sequence[Reuse]): The results.
@@ -341,6 +356,8 @@ def print_reuse(results: Sequence[Reuse], kernel: Kernel, console=None):
 
     console = console or wide_console()
     unit = 'median distance' if kernel.relative else 'feature units'
+    groups = by_stage(results)
+    several = any(len(group) > 1 for group in groups.values())
     count = max(
         (len(v) for r in results for v in r.subsets.values()), default=0
     )
@@ -349,29 +366,40 @@ def print_reuse(results: Sequence[Reuse], kernel: Kernel, console=None):
         f'{kernel.bandwidth:g} ({unit})'
     )
     table.add_column('method', overflow='fold', min_width=6)
-    for name in ('stage', 'estimate', 'CKA'):
+    headings = ['stage', 'estimate', 'CKA']
+    if several:
+        headings += ['SD over seeds', 'seeds']
+    else:
+        if count:
+            headings.append(f'{count} subsets\nmean (SD)')
+        headings.append('sigma /\nmedian')
+    for name in headings:
         table.add_column(name, no_wrap=True)
-    if count:
-        table.add_column(f'{count} subsets\nmean (SD)', no_wrap=True)
-    table.add_column('sigma /\nmedian', no_wrap=True)
     previous = None
-    for result in results:
-        if previous not in (None, result.method):
+    for (method, place), group in groups.items():
+        if previous not in (None, method):
             table.add_section()
-        previous = result.method
+        previous = method
         for name in kernel.estimates:
-            ratios = ''
-            if name.startswith('rbf'):
-                ratios = ', '.join(f'{r:.3g}' for r in result.bandwidth_ratios)
-            spread = '{:.3f} ({:.3f})'.format(*result.spread(name))
-            table.add_row(
-                result.method,
-                result.place,
-                name.replace('_', ', '),
-                f'{result.values[name]:.3f}',
-                *([spread] if count else []),
-                ratios,
-            )
+            values = [result.values[name] for result in group]
+            cells = [
+                method, place, name.replace('_', ', '),
+                f'{np.mean(values):.3f}',
+            ]
+            if several:
+                cells += [
+                    f'{np.std(values, ddof=1):.3f}' if len(values) > 1
+                    else '', str(len(values)),
+                ]
+            else:
+                if count:
+                    cells.append('{:.3f} ({:.3f})'.format(
+                        *group[0].spread(name)))
+                ratios = group[0].bandwidth_ratios
+                cells.append(
+                    ', '.join(f'{ratio:.3g}' for ratio in ratios)
+                    if name.startswith('rbf') else '')
+            table.add_row(*cells)
     console.print(table)
     for note in bandwidth_notes(results, kernel):
         console.print(f'note: {note}', highlight=False)
@@ -380,8 +408,8 @@ def print_reuse(results: Sequence[Reuse], kernel: Kernel, console=None):
 def draw_reuse(results: Sequence[Reuse]):
     """Draw CKA against the stage, a panel per estimate, a line per method.
 
-    Lines: all images. Bars beside them: mean and standard deviation over
-    the random subsets.
+    Lines: all images, mean over seeds. Bars beside them: mean and standard
+    deviation over the random subsets of one seed; dots: single seeds.
 
     Args:
         results (Sequence[Reuse]): The results.
@@ -394,24 +422,35 @@ def draw_reuse(results: Sequence[Reuse]):
     from medssl_mm.reporting import COLOURS
 
     estimates = list(results[0].values)
-    places = list(dict.fromkeys(result.place for result in results))
-    methods = list(dict.fromkeys(result.method for result in results))
+    groups = by_stage(results)
+    methods, places = (
+        list(dict.fromkeys(key[part] for key in groups)) for part in range(2)
+    )
     figure = Figure(
         figsize=(1 + 3 * len(estimates), 3.6), layout='constrained'
     )
     panels = figure.subplots(1, len(estimates), sharey=True, squeeze=False)[0]
     for estimate, axes in zip(estimates, panels):
         for index, method in enumerate(methods):
-            own = {r.place: r for r in results if r.method == method}
+            own = [groups[method, place] for place in places]
             colour = COLOURS[index % len(COLOURS)]
             axes.plot(
                 range(len(places)),
-                [own[place].values[estimate] for place in places],
+                [np.mean([r.values[estimate] for r in group])
+                 for group in own],
                 color=colour, marker='o', markersize=4, linewidth=1.2,
                 label=method,
             )
+            if len(own[0]) > 1:
+                for place, group in enumerate(own):
+                    axes.plot(
+                        [place] * len(group),
+                        [r.values[estimate] for r in group],
+                        '.', color=colour, markersize=3, alpha=0.6,
+                    )
+                continue
             mean, deviation = np.array(
-                [own[place].spread(estimate) for place in places]
+                [group[0].spread(estimate) for group in own]
             ).T
             if np.isfinite(mean).any():
                 axes.errorbar(

@@ -115,6 +115,11 @@ class Probe:
         left_out (dict[str, str]): The other classes, and why.
         data_notes (list[str]): What the images leave to be desired.
         notes (list[str]): Fits that did not converge.
+        number (int): Which of the networks of that name. Defaults to 0.
+        drawn (np.ndarray | None): Macro AUROC, and macro F1 where there is
+            one, of every resample of the test patients. Defaults to None.
+
+    Shape: drawn ``(resamples, 1 or 2)``.
     """
 
     checkpoint: str
@@ -131,6 +136,66 @@ class Probe:
     left_out: dict[str, str]
     data_notes: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    number: int = 0
+    drawn: np.ndarray | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the probes of one name, stage and share of labels have in common.
+
+    Args:
+        checkpoint (str): Name of the network.
+        place (str): Where in it.
+        fraction (float): Share of the training patients, 0-1.
+        probes (tuple[Probe]): Of every seed and every draw of the share.
+        auroc (Score): Mean macro AUROC. The interval is that of the mean:
+            every resample of patients scores all probes.
+        f1 (Score | None): The same of macro F1; None for several labels.
+    """
+
+    checkpoint: str
+    place: str
+    fraction: float
+    probes: tuple[Probe, ...]
+    auroc: Score
+    f1: Score | None
+
+    def spread(self, kind: str) -> float:
+        """Standard deviation over probes of 'auroc' or 'f1'; NaN for one."""
+        values = [getattr(probe, kind).value for probe in self.probes]
+        return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+
+
+def summarize(probes: Sequence[Probe]) -> list[Summary]:
+    """Join the probes of one name, stage and share of labels.
+
+    Args:
+        probes (Sequence[Probe]): All of the same test images and resamples.
+    """
+    from medssl_mm.evaluation.bootstrap import percentiles
+
+    groups = {}
+    for probe in probes:
+        key = probe.checkpoint, probe.place, probe.fraction
+        groups.setdefault(key, []).append(probe)
+
+    def mean(group, kind, column):
+        if getattr(group[0], kind) is None:
+            return None
+        value = float(np.mean([getattr(p, kind).value for p in group]))
+        if any(probe.drawn is None for probe in group):
+            return Score(value, math.nan, math.nan)
+        curve = np.mean([p.drawn[:, column] for p in group], axis=0)
+        low, high = percentiles(curve[:, None])
+        return Score(value, float(low[0]), float(high[0]))
+
+    return [
+        Summary(
+            *key, tuple(group), mean(group, 'auroc', 0), mean(group, 'f1', 1)
+        )
+        for key, group in groups.items()
+    ]
 
 
 def one_valued(
@@ -241,6 +306,7 @@ def run_probe(
     max_iter: int = 2000,
     samples: int = 2000,
     seed: int = 0,
+    number: int = 0,
 ) -> Probe:
     """Fit, choose, and score one probe.
 
@@ -257,6 +323,7 @@ def run_probe(
         samples (int): Resamples for the interval; 0 for none. Defaults to
             2000.
         seed (int): Of the resampling. Defaults to 0.
+        number (int): For the result. Defaults to 0.
 
     Shape: features ``(images, channels)``.
 
@@ -307,7 +374,7 @@ def run_probe(
             f'not converged after {max_iter} iterations: '
             f'{", ".join(failures)}; chosen: {chosen[0]:g}'
         )
-    auroc, f1, per_class, about = _score(
+    auroc, f1, per_class, about, drawn = _score(
         chosen[1], data, kept, samples, seed
     )
     return Probe(
@@ -326,6 +393,8 @@ def run_probe(
         left_out=left_out,
         data_notes=data_notes + about,
         notes=notes,
+        number=number,
+        drawn=drawn,
     )
 
 
@@ -388,7 +457,7 @@ def _score(probabilities, data, kept, samples, seed):
     predictions = _predictions(probabilities, data, 'test', data.patients)
     values = columns(_all_images(predictions))[0]
     low = high = np.full(len(values), math.nan)
-    notes = []
+    notes, drawn = [], None
     if samples:
         drawn = columns(resampled_scores(predictions, samples, seed))
         low, high = percentiles(drawn)
@@ -407,7 +476,8 @@ def _score(probabilities, data, kept, samples, seed):
     scored = [Score(*map(float, three)) for three in zip(values, low, high)]
     auroc = scored.pop(0)
     f1 = None if data.multi_label else scored.pop(0)
-    return auroc, f1, dict(zip(names, scored)), notes
+    macro = None if drawn is None else drawn[:, : 1 if f1 is None else 2]
+    return auroc, f1, dict(zip(names, scored)), notes, macro
 
 
 def _listed(reasons: Mapping[str, str]) -> str:
@@ -435,9 +505,10 @@ def probe_notes(probes: Sequence[Probe]) -> list[str]:
         if probe.fraction_seed is not None:
             fraction += f' (draw {probe.fraction_seed})'
         notes += [f'{fraction}: {note}' for note in about]
-        notes += [
-            f'{probe.checkpoint} {probe.place}: {note}' for note in probe.notes
-        ]
+        name = probe.checkpoint
+        if probe.number:
+            name += f' #{probe.number}'
+        notes += [f'{name} {probe.place}: {note}' for note in probe.notes]
     ends = sum(probe.at_end for probe in probes)
     if ends:
         notes.append(
@@ -448,7 +519,10 @@ def probe_notes(probes: Sequence[Probe]) -> list[str]:
 
 
 def print_probes(probes: Sequence[Probe], console=None) -> None:
-    """Print a row per checkpoint, stage and fraction.
+    """Print a row per name, stage and share of labels.
+
+    Of several seeds, or draws of the share, the mean and its interval, and
+    the standard deviation.
 
     Args:
         probes (Sequence[Probe]): The results.
@@ -457,24 +531,35 @@ def print_probes(probes: Sequence[Probe], console=None) -> None:
     from rich.table import Table
 
     console = console or wide_console()
-    single = any(probe.f1 for probe in probes)
+    rows = summarize(probes)
+    kinds = {'auroc': 'macro AUROC'}
+    if any(probe.f1 for probe in probes):
+        kinds['f1'] = 'macro F1'
+    several = any(len(row.probes) > 1 for row in rows)
     table = Table(title='Linear probes; [95 % interval over patients]')
     table.add_column('checkpoint', overflow='fold')
-    for name in ('stage', 'labels', 'images', 'strength', 'macro AUROC'):
+    headings = ['stage', 'labels', 'images', 'fits' if several else 'strength']
+    for kind in kinds.values():
+        headings += [kind, 'SD'] if several else [kind]
+    for name in headings:
         table.add_column(name, justify='right', no_wrap=True)
-    if single:
-        table.add_column('macro F1', justify='right', no_wrap=True)
-    for probe in probes:
-        scores = [probe.auroc, probe.f1] if single else [probe.auroc]
+    for row in rows:
+        images = sorted({probe.train_images for probe in row.probes})
+        cells = []
+        for kind in kinds:
+            score, spread = getattr(row, kind), row.spread(kind)
+            cells.append(
+                f'{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]')
+            if several:
+                cells.append('' if math.isnan(spread) else f'{spread:.3f}')
         table.add_row(
-            probe.checkpoint,
-            probe.place,
-            f'{100 * probe.fraction:g} %'
-            + ('' if probe.fraction_seed is None
-               else f' #{probe.fraction_seed}'),
-            str(probe.train_images),
-            f'{probe.strength:g}',
-            *(f'{s.value:.3f} [{s.low:.3f}, {s.high:.3f}]' for s in scores),
+            row.checkpoint,
+            row.place,
+            f'{100 * row.fraction:g} %',
+            '-'.join(map(str, dict.fromkeys((images[0], images[-1])))),
+            str(len(row.probes)) if several
+            else f'{row.probes[0].strength:g}',
+            *cells,
         )
     console.print(table)
     for note in probe_notes(probes):
@@ -482,11 +567,10 @@ def print_probes(probes: Sequence[Probe], console=None) -> None:
 
 
 def draw_probes(probes: Sequence[Probe]):
-    """Draw the scores against the stage, a line per checkpoint.
+    """Draw the scores against the stage, a line per name.
 
-    A panel per fraction (and, single-label, a row for F1). The bars are the
-    bootstrap intervals; with several draws of a fraction, the line is their
-    mean and the bars reach from the lowest to the highest.
+    A panel per share of labels (and, single-label, a row for F1). Of several
+    seeds or draws, the line is the mean and the dots are the single ones.
 
     Args:
         probes (Sequence[Probe]): The results.
@@ -498,55 +582,41 @@ def draw_probes(probes: Sequence[Probe]):
 
     from medssl_mm.reporting import COLOURS
 
-    fractions = list(dict.fromkeys(p.fraction for p in probes))
-    places = list(dict.fromkeys(p.place for p in probes))
-    names = list(dict.fromkeys(p.checkpoint for p in probes))
-    kinds = ['auroc', 'f1'] if any(p.f1 for p in probes) else ['auroc']
+    rows = {(r.checkpoint, r.place, r.fraction): r for r in summarize(probes)}
+    names, places, fractions = (
+        list(dict.fromkeys(key[part] for key in rows)) for part in range(3)
+    )
+    kinds = {'auroc': 'macro AUROC'}
+    if any(probe.f1 for probe in probes):
+        kinds['f1'] = 'macro F1'
     figure = Figure(
-        figsize=(1.5 + 3.2 * len(fractions), 3.4 * len(kinds)),
+        figsize=(1.5 + 3.2 * len(fractions), 0.4 + 3.4 * len(kinds)),
         layout='constrained',
     )
     panels = figure.subplots(
         len(kinds), len(fractions), sharey='row', squeeze=False
     )
-    for kind, row in zip(kinds, panels):
-        for fraction, axes in zip(fractions, row):
+    for kind, line in zip(kinds, panels):
+        for fraction, axes in zip(fractions, line):
             for index, name in enumerate(names):
-                points = [
-                    _point([
-                        getattr(p, kind)
-                        for p in probes
-                        if (p.checkpoint, p.place, p.fraction)
-                        == (name, place, fraction)
-                    ])
-                    for place in places
-                ]
-                middle, low, high = np.array(points).T
                 # Side by side, so that the bars can be told apart.
                 shift = 0.06 * (index - (len(names) - 1) / 2)
-                axes.errorbar(
-                    np.arange(len(places)) + shift,
-                    middle,
-                    # Resamples may all lie on one side of the value.
-                    yerr=np.maximum([middle - low, high - middle], 0),
-                    color=COLOURS[index % len(COLOURS)],
-                    marker='o',
-                    markersize=4,
-                    capsize=2,
-                    linewidth=1.2,
-                    label=name,
+                _draw_line(
+                    axes,
+                    [rows.get((name, place, fraction)) for place in places],
+                    kind, shift, COLOURS[index % len(COLOURS)], name,
                 )
             if kind == 'auroc':
                 axes.axhline(0.5, color='0.6', linewidth=0.8, linestyle=':')
             axes.set_xticks(range(len(places)), places)
-            draws = {p.fraction_seed for p in probes if p.fraction == fraction}
-            axes.set_title(
-                f'{100 * fraction:g} % of the labels\n'
-                + (f'range of {len(draws)} draws' if len(draws) > 1
-                   else '95 % interval'),
-                fontsize=9,
-            )
-        row[0].set_ylabel(dict(auroc='macro AUROC', f1='macro F1')[kind])
+            axes.set_title(f'{100 * fraction:g} % of the labels', fontsize=9)
+        line[0].set_ylabel(kinds[kind])
+    several = any(len(row.probes) > 1 for row in rows.values())
+    figure.supxlabel(
+        'bars: 95 % interval over test patients'
+        + ('; dots: single seeds and draws' if several else ''),
+        fontsize=8,
+    )
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(
         handles, labels, loc='outside lower center', ncols=min(4, len(names))
@@ -554,17 +624,29 @@ def draw_probes(probes: Sequence[Probe]):
     return figure
 
 
-def _point(scores: Sequence[Score]) -> tuple[float, float, float]:
-    values = [score.value for score in scores]
-    if not values:
-        return math.nan, math.nan, math.nan
-    if len(values) > 1:
-        return float(np.mean(values)), min(values), max(values)
-    low, high = (
-        values[0] if math.isnan(end) else end
-        for end in (scores[0].low, scores[0].high)
+def _draw_line(axes, rows, kind, shift, colour, label) -> None:
+    points = []
+    for place, row in enumerate(rows):
+        score = Score(*[math.nan] * 3) if row is None else getattr(row, kind)
+        middle = score.value
+        points.append([
+            middle,
+            *(0 if math.isnan(end) else end
+              # Resamples may all lie on one side of the value.
+              for end in (max(middle - score.low, 0),
+                          max(score.high - middle, 0))),
+        ])
+        if row is not None and len(row.probes) > 1:
+            axes.plot(
+                [place + shift] * len(row.probes),
+                [getattr(probe, kind).value for probe in row.probes],
+                '.', color=colour, markersize=3, alpha=0.6,
+            )
+    middle, *ends = np.array(points).T
+    axes.errorbar(
+        np.arange(len(rows)) + shift, middle, yerr=ends, color=colour,
+        marker='o', markersize=4, capsize=2, linewidth=1.2, label=label,
     )
-    return values[0], low, high
 
 
 def write_probes(
@@ -586,7 +668,7 @@ def write_probes(
         **settings,
         policy=POLICY,
         notes=probe_notes(probes),
-        probes=[asdict(probe) for probe in probes],
+        probes=[_content(probe) for probe in probes],
     )
     text = json.dumps(plain(content), indent=1, allow_nan=False)
     write_whole(paths[0], text + '\n')
@@ -596,12 +678,19 @@ def write_probes(
     return paths
 
 
+def _content(probe: Probe) -> dict:
+    content = asdict(probe)
+    del content['drawn']
+    return content
+
+
 def _table(probes: Sequence[Probe]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator='\n')
     writer.writerow([
-        'checkpoint', 'place', 'fraction', 'fraction_seed', 'train_images',
-        'strength', 'val_auroc', 'score', 'class', 'value', 'low', 'high',
+        'checkpoint', 'number', 'place', 'fraction', 'fraction_seed',
+        'train_images', 'strength', 'val_auroc', 'score', 'class', 'value',
+        'low', 'high',
     ])
     for probe in probes:
         scores = [('auroc', 'mean', probe.auroc)]
@@ -616,7 +705,7 @@ def _table(probes: Sequence[Probe]) -> str:
             )
             seed = probe.fraction_seed
             writer.writerow([
-                probe.checkpoint, probe.place, probe.fraction,
+                probe.checkpoint, probe.number, probe.place, probe.fraction,
                 '' if seed is None else seed, probe.train_images,
                 f'{probe.strength:g}', val, kind, name, *rest,
             ])

@@ -12,11 +12,13 @@ from sklearn.preprocessing import StandardScaler
 
 from medssl_mm.analysis.probing import (
     ProbeData,
+    Score,
     draw_probes,
     fit_path,
     print_probes,
     probe_notes,
     run_probe,
+    summarize,
     write_probes,
 )
 from medssl_mm.errors import UserError
@@ -298,8 +300,8 @@ def test_figure():
     result = probes()
     figure = draw_probes(result)
     assert [axes.get_title() for axes in figure.axes] == [
-        '10 % of the labels\nrange of 2 draws',
-        '100 % of the labels\n95 % interval'] * 2
+        '10 % of the labels', '100 % of the labels'] * 2
+    assert 'dots: single seeds and draws' in figure.get_supxlabel()
     assert [axes.get_ylabel() for axes in figure.axes] == [
         'macro AUROC', '', 'macro F1', '']
     assert [t.get_text() for t in figure.legends[0].get_texts()] == [
@@ -313,6 +315,35 @@ def test_figure():
     assert list(line.get_ydata()) == pytest.approx([
         np.mean([p.f1.value for p in part if p.place == place])
         for place in ('stage1', 'stage2')])
+
+
+def test_summary_of_seeds_resamples_their_mean():
+    features, data = made()
+    noise = np.random.default_rng(1)
+    fits = [run_probe(
+        {n: v + 3 * number * noise.normal(size=v.shape)
+         for n, v in features.items()}, data, 'moco', 'stage1',
+        strengths=(0.1,), samples=200, number=number) for number in range(3)]
+    single, = summarize(fits[:1])
+    assert single.auroc == fits[0].auroc and math.isnan(single.spread('auroc'))
+    both, = summarize(fits)
+    values = [fit.auroc.value for fit in fits]
+    assert both.spread('auroc') == pytest.approx(np.std(values, ddof=1))
+    assert both.f1 is None and both.probes == tuple(fits)
+    # Slow reference: all fits on every resample of the patients.
+    weights = patient_weights(data.patients, 200, seed=0)
+    curve = np.mean([fit.drawn[:, 0] for fit in fits], axis=0)
+    probabilities = reference(features, data, 0.1, 'test')
+    drawn = []
+    for times in weights[:5]:
+        index = np.repeat(np.arange(60), times)
+        drawn.append(np.mean([roc_auc_score(
+            data.targets['test'][index, c],
+            probabilities[index, c]) for c in range(3)]))
+    assert fits[0].drawn[:5, 0] == pytest.approx(drawn, abs=1e-4)
+    low, high = np.percentile(curve, [2.5, 97.5])
+    assert both.auroc == Score(pytest.approx(np.mean(values)),
+                               pytest.approx(low), pytest.approx(high))
 
 
 def test_files(tmp_path):
@@ -342,6 +373,13 @@ def test_table(capsys):
     result = probes()
     print_probes(result, Console(width=150))
     out = capsys.readouterr().out
-    assert 'macro F1' in out and '10 % #1' in out
-    score = result[0].auroc
-    assert f'{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]' in out
+    assert 'macro F1' in out and ' fits ' in out
+    full = next(p.auroc for p in result if p.fraction == 1)
+    assert f'{full.value:.3f} [{full.low:.3f}, {full.high:.3f}]' in out
+    part = summarize(result)[0]
+    assert len(part.probes) == 2
+    assert (f'{part.auroc.value:.3f} [{part.auroc.low:.3f}, '
+            f'{part.auroc.high:.3f}] │ {part.spread("auroc"):.3f}') in out
+    print_probes([p for p in result if p.fraction == 1], Console(width=150))
+    out = capsys.readouterr().out
+    assert 'strength' in out and ' fits ' not in out

@@ -14,7 +14,8 @@ and Gaussian kernel. The bandwidth of the latter is a fraction of the median
 distance of two images; --absolute-bandwidth takes it in feature units, as
 some published results do, where the value follows the scale of the features
 more than their similarity: the ratio to the median distance is printed.
-"random" and "random:1" stand for random weights of seeds 0 and 1.
+"random" and "random:1" stand for random weights of seeds 0 and 1. A NAME that
+is given several times, before and after, has several seeds, in this order.
 
 Examples:
   python tools/analysis/cka.py CONFIG --before moco=moco.pth mse=mse.pth \
@@ -32,6 +33,7 @@ from medssl_mm.checkpoint_features import (
     check_arguments,
     open_source,
     parse_weights,
+    sources_by_name,
 )
 from medssl_mm.errors import UserError, run_tool
 
@@ -109,13 +111,14 @@ def reuse(args, source, kernel, pairs, bar, console):
         results += feature_reuse.feature_reuse(
             before.name, *({p: f.read(p) for p in places} for f in found),
             kernel, subsets, args.device,
-            lambda steps, task=task: bar.advance(task, steps))
+            lambda steps, task=task: bar.advance(task, steps), before.number)
     bar.stop()
     feature_reuse.print_reuse(results, kernel, console)
+    sources, tuned = (sources_by_name(side) for side in zip(*pairs))
     return feature_reuse.write_similarity(args.out, 'reuse', dict(
         **common(args, source, kernel),
-        methods={before.name: dict(before=before.source, after=after.source)
-                 for before, after in pairs},
+        methods={name: dict(before=own, after=tuned[name])
+                 for name, own in sources.items()},
         random_subsets=dict(size=args.subset_size, count=len(subsets),
                             seed=args.seed),
         notes=feature_reuse.bandwidth_notes(results, kernel),
@@ -162,14 +165,17 @@ def main():
     """Extract, compare, draw and print."""
     args = parse_args()
     check(args)
-    before, after, pair = map(
-        parse_weights, (args.before, args.after, args.layers))
-    tuned = {weights.name: weights for weights in after}
-    if {weights.name for weights in before} != set(tuned):
+    before, after = (parse_weights(texts, several=True)
+                     for texts in (args.before, args.after))
+    pair = parse_weights(args.layers)
+    tuned = {(weights.name, weights.number): weights for weights in after}
+    pairs = [(weights, tuned.get((weights.name, weights.number)))
+             for weights in before]
+    if len(before) != len(after) or any(w is None for _, w in pairs):
         raise UserError(
-            '--before and --after must have the same names, got '
-            f'{", ".join(w.name for w in before)} and '
-            f'{", ".join(tuned) or "none"}')
+            '--before and --after must have the same names, each as often, '
+            f'got {", ".join(w.name for w in before) or "none"} and '
+            f'{", ".join(w.name for w in after) or "none"}')
     logging.disable(logging.INFO)  # a line per initialised weight
     from rich.progress import Progress
 
@@ -185,9 +191,7 @@ def main():
         with Progress(console=console) as bar:
             source = open_source(args, bar, console)
             if compare is reuse:
-                paths += reuse(args, source, kernel,
-                               [(w, tuned[w.name]) for w in before], bar,
-                               console)
+                paths += reuse(args, source, kernel, pairs, bar, console)
             else:
                 paths += layers(args, source, kernel, pair, bar)
     print(f'written: {", ".join(map(str, paths))}')

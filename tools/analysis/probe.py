@@ -10,7 +10,9 @@ Of the config only the backbone, the data preprocessor and the data sets are
 used, all with the pipeline of the test images. Features are computed once
 and kept in --cache; a second run reads no image. "random" stands for random
 weights of seed 0, "random:1" for those of seed 1; their batch normalisation
-is calibrated on training images.
+is calibrated on training images. A NAME that is given several times has
+several seeds: table and figure show their mean, with the interval of the
+mean, and every single one.
 
 Examples:
   python tools/analysis/probe.py CONFIG --checkpoints random \
@@ -30,6 +32,7 @@ from medssl_mm.checkpoint_features import (
     open_source,
     parse_weights,
     read_labels,
+    sources_by_name,
 )
 from medssl_mm.errors import UserError, run_tool
 
@@ -136,7 +139,7 @@ def main():
     """Extract, fit, draw and print."""
     args = parse_args()
     check(args)
-    checkpoints = parse_weights(args.checkpoints)
+    checkpoints = parse_weights(args.checkpoints, several=True)
     logging.disable(logging.INFO)  # a line per initialised weight
     import joblib
     from rich.progress import Progress
@@ -160,6 +163,7 @@ def main():
                 joblib.delayed(probe_one)(
                     features, rows, place, data=data, fraction=fraction,
                     fraction_seed=seed, checkpoint=weights.name,
+                    number=weights.number,
                     strengths=strengths, max_iter=args.max_iter,
                     samples=args.bootstrap)
                 for (fraction, seed), (rows, data) in parts.items()
@@ -173,7 +177,7 @@ def main():
     probing.print_probes(probes, console)
     paths = probing.write_probes(probes, args.out, dict(
         config=args.config,
-        checkpoints={w.name: w.source for w in checkpoints},
+        checkpoints=sources_by_name(checkpoints),
         protocol=subsets['test'].protocol,
         split_hash=subsets['test'].split_hash,
         classes=list(labels['train'].classes),
