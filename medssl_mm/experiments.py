@@ -476,8 +476,7 @@ def plan(table: Table,
     for evaluation in table.evaluations:
         for fraction in table.fractions:
             for row in table.rows:
-                if evaluation.name not in (row.evaluations
-                                           or (evaluation.name,)):
+                if row.evaluations and evaluation.name not in row.evaluations:
                     continue
                 tests, folders = [], []
                 for seed in table.seeds:

@@ -20,6 +20,13 @@ def _interval(values, digits: int, signed: bool = False) -> str:
     return mean if math.isnan(values[1]) else f'{mean} [{low}, {high}]'
 
 
+def _points(shares, signed: bool = False) -> str:
+    """Format a score or difference, 0-1, in points."""
+    return _interval(
+        None if shares is None else [100 * share for share in shares], 1,
+        signed)
+
+
 def table_cells(rows: Sequence[TableRow]) -> tuple[list[str], list[list[str]]]:
     """Lay out rows as text: scores in points (0-100), HD95 in mm.
 
@@ -31,15 +38,12 @@ def table_cells(rows: Sequence[TableRow]) -> tuple[list[str], list[list[str]]]:
               'Seeds', 'Difference to baseline', 'HD95, mm [95 % interval]']
     cells = []
     for row in rows:
-        percent = [100 * value for value in row.score]
-        change = (None if row.difference is None
-                  else [100 * value for value in row.difference])
         cells.append([
             row.run.group, row.run.label, f'{100 * row.run.fraction:g} %',
-            _interval(percent, 1),
+            _points(row.score),
             '–' if math.isnan(row.spread) else f'{100 * row.spread:.1f}',
             str(len(row.run.folders)),
-            _interval(change, 1, signed=True), _interval(row.hd95, 1)])
+            _points(row.difference, signed=True), _interval(row.hd95, 1)])
     keep = [index for index in range(len(header)) if index < 4
             or any(line[index] not in ('–', '1') for line in cells)]
     if all(row.run.fraction == 1 for row in rows):
@@ -96,11 +100,10 @@ def wide_cells(rows: Sequence[TableRow]) -> tuple[list[str], list[list[str]]]:
     def cell(row):
         if row is None:
             return '–'
-        text = _interval([100 * value for value in row.score], 1)
+        text = _points(row.score)
         if row.difference is None:
             return text
-        change = [100 * value for value in row.difference]
-        return f'{text}, {_interval(change, 1, signed=True)}'
+        return f'{text}, {_points(row.difference, signed=True)}'
 
     header = ['Initial weights', *(
         group if fraction == 1 else f'{group}, {100 * fraction:g} % labels'
