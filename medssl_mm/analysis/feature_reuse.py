@@ -4,7 +4,6 @@ Stage by stage before and after fine-tuning (feature reuse), and block by
 block of any two networks.
 """
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from medssl_mm.console import wide_console
 from medssl_mm.errors import UserError
-from medssl_mm.files import whole_file, write_whole
+from medssl_mm.files import whole_file, write_json
 from medssl_mm.functional.cka import (
     StreamingCKA,
     linear_cka,
@@ -543,8 +542,7 @@ def write_similarity(
     from medssl_mm.analysis.probing import plain
 
     paths = [Path(folder) / f'{name}.{kind}' for kind in ('json', 'png')]
-    text = json.dumps(plain(content), indent=1, allow_nan=False)
-    write_whole(paths[0], text + '\n')
+    write_json(paths[0], plain(content))
     with whole_file(paths[1]) as temporary:
         figure.savefig(temporary, dpi=150)
     return paths

@@ -15,7 +15,6 @@ read beside a score such as AUROC. The samples are the same images, so the
 usual p-value would be wrong and is not given; the spread over seeds is.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from medssl_mm.console import wide_console
-from medssl_mm.files import whole_file, write_whole
+from medssl_mm.files import whole_file, write_json
 
 NAME = 'output_distributions'
 
@@ -172,13 +171,13 @@ def write_comparisons(comparisons: Sequence[Comparison],
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     figure = draw_comparisons(comparisons, classes, few, many)
-    text = json.dumps(dict(
+    content = dict(
         measure='Kolmogorov-Smirnov distance of output probabilities, 0-1',
         few=few, many=many, **facts,
-        methods=summarize(comparisons, classes)), indent=1) + '\n'
+        methods=summarize(comparisons, classes))
     with whole_file(folder / f'{NAME}.png') as temporary:
         figure.savefig(temporary, dpi=130)
-    write_whole(folder / f'{NAME}.json', text)
+    write_json(folder / f'{NAME}.json', content)
 
 
 def print_table(comparisons: Sequence[Comparison], classes: Sequence[str],

@@ -6,7 +6,6 @@ convergence; the regularisation strength is chosen on the validation images.
 
 import csv
 import io
-import json
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ import numpy as np
 
 from medssl_mm.console import wide_console
 from medssl_mm.errors import UserError
-from medssl_mm.files import whole_file, write_whole
+from medssl_mm.files import whole_file, write_json, write_whole
 
 # Numbers in the features of a small problem.
 SMALL = 2_000_000
@@ -518,6 +517,14 @@ def probe_notes(probes: Sequence[Probe]) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
+def _kinds(probes: Sequence[Probe]) -> dict[str, str]:
+    """Name the scores that the probes have."""
+    kinds = {'auroc': 'macro AUROC'}
+    if any(probe.f1 for probe in probes):
+        kinds['f1'] = 'macro F1'
+    return kinds
+
+
 def print_probes(probes: Sequence[Probe], console=None) -> None:
     """Print a row per name, stage and share of labels.
 
@@ -532,9 +539,7 @@ def print_probes(probes: Sequence[Probe], console=None) -> None:
 
     console = console or wide_console()
     rows = summarize(probes)
-    kinds = {'auroc': 'macro AUROC'}
-    if any(probe.f1 for probe in probes):
-        kinds['f1'] = 'macro F1'
+    kinds = _kinds(probes)
     several = any(len(row.probes) > 1 for row in rows)
     table = Table(title='Linear probes; [95 % interval over patients]')
     table.add_column('checkpoint', overflow='fold')
@@ -586,9 +591,7 @@ def draw_probes(probes: Sequence[Probe]):
     names, places, fractions = (
         list(dict.fromkeys(key[part] for key in rows)) for part in range(3)
     )
-    kinds = {'auroc': 'macro AUROC'}
-    if any(probe.f1 for probe in probes):
-        kinds['f1'] = 'macro F1'
+    kinds = _kinds(probes)
     figure = Figure(
         figsize=(1.5 + 3.2 * len(fractions), 0.4 + 3.4 * len(kinds)),
         layout='constrained',
@@ -670,8 +673,7 @@ def write_probes(
         notes=probe_notes(probes),
         probes=[_content(probe) for probe in probes],
     )
-    text = json.dumps(plain(content), indent=1, allow_nan=False)
-    write_whole(paths[0], text + '\n')
+    write_json(paths[0], plain(content))
     write_whole(paths[1], _table(probes))
     with whole_file(paths[2]) as temporary:
         draw_probes(probes).savefig(temporary, dpi=150)
