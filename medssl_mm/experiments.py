@@ -16,11 +16,14 @@ import hashlib
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -29,6 +32,7 @@ from medssl_mm.files import locked, write_json
 from medssl_mm.reporting import Run, pool_results
 
 DONE = 'done.json'
+POLL = 2  # seconds between looks at what another process is busy with
 _TABLE_KEYS = {'name', 'title', 'runs_dir', 'baseline', 'seeds', 'fractions',
                'processes', 'amp', 'rows', 'evaluations', 'weights_option',
                'fraction_options', 'splits', 'split_options', 'validation',
@@ -585,28 +589,93 @@ def _literal(value) -> str:
     return value if isinstance(value, str) else repr(value)
 
 
-def run_step(step: Step, table: Table, steps: dict[str, Step],
-             environment: dict[str, str] | None = None,
-             wait: bool = True) -> bool:
-    """Run one step; its output goes to ``run.log`` in its folder.
+class StepRunner:
+    """Starts the processes of steps, and ends them.
 
-    When another process is at it, waits and takes what that one has done, or
-    leaves it to that one.
-
-    Returns:
-        bool: Whether the step is done now.
-
-    Raises:
-        UserError: When it fails, with the end of the log.
+    Args:
+        table (Table): The table.
+        steps (dict[str, Step]): From :func:`plan`.
     """
-    with locked(step.folder, wait) as ours:
-        if ours and not step.done:
-            _run_step(step, table, steps, environment)
-    return ours
+
+    def __init__(self, table: Table, steps: dict[str, Step]) -> None:
+        self.table = table
+        self.steps = steps
+        self._processes: set[subprocess.Popen] = set()
+        self._stopped = False
+        self._change = threading.Lock()
+
+    def __call__(self, step: Step, environment: dict[str, str],
+                 begun: Callable[[Path], None]) -> bool:
+        """Run one step; its output goes to ``run.log`` in its folder.
+
+        Args:
+            step (Step): The step.
+            environment (dict[str, str]): Added to that of this process.
+            begun (Callable): Takes the log's path when the step starts.
+
+        Returns:
+            bool: Whether it is done now; False while another process is at it.
+
+        Raises:
+            UserError: When it fails, with the end of the log.
+        """
+        with locked(step.folder) as lock:
+            if lock is None:
+                return False
+            if not step.done:
+                self._run(step, environment, lock, begun)
+        return True
+
+    def stop(self) -> None:
+        """End what runs, and start nothing more."""
+        with self._change:
+            self._stopped = True
+            for process in self._processes:
+                process.terminate()
+
+    def _execute(self, command, environment, lock, output) -> int:
+        with self._change:
+            if self._stopped:
+                return -signal.SIGTERM
+            # The step holds the lock as well: it may outlive this process.
+            process = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL, pass_fds=[lock],
+                env={'PYTHON': sys.executable, **os.environ, **environment})
+            self._processes.add(process)
+        try:
+            return process.wait()
+        finally:
+            with self._change:
+                self._processes.discard(process)
+
+    def _run(self, step, environment, lock, begun) -> None:
+        _check_needed(step, self.table, self.steps)
+        command = command_of(step, self.table, self.steps)
+        log = step.folder / 'run.log'
+        begun(log)
+        started = time.monotonic()
+        with log.open('a', encoding='utf-8') as output:
+            output.write(f'$ {shlex.join(command)}\n')
+            output.flush()
+            code = self._execute(command, environment, lock, output)
+        if step.kind == 'test':
+            finished = (step.folder / 'metrics.json').exists()
+        else:
+            finished = last_checkpoint(step.folder) is not None
+        if code or not finished:
+            lines = log.read_text(
+                encoding='utf-8', errors='replace').splitlines()
+            raise UserError(
+                f'{step.title} failed with exit code {code}; run the table '
+                f'again to resume it. End of {log}:\n  '
+                + '\n  '.join(lines[-12:]))
+        write_json(step.folder / DONE, dict(
+            key=step.key, title=step.title, command=command,
+            seconds=round(time.monotonic() - started, 1)))
 
 
-def _run_step(step: Step, table: Table, steps: dict[str, Step],
-              environment: dict[str, str] | None) -> None:
+def _check_needed(step: Step, table: Table, steps: dict[str, Step]) -> None:
     for needed in map(steps.get, step.needs):
         if chosen_checkpoint(needed, table) is None:
             raise UserError(
@@ -614,29 +683,19 @@ def _run_step(step: Step, table: Table, steps: dict[str, Step],
                 f'is finished, but {needed.folder} holds no checkpoint any '
                 f'more; put it back, or delete {needed.folder / DONE} and '
                 'run the table again to train it anew')
-    command = command_of(step, table, steps)
-    log = step.folder / 'run.log'
-    started = time.monotonic()
-    with log.open('a', encoding='utf-8') as output:
-        output.write(f'$ {shlex.join(command)}\n')
-        output.flush()
-        code = subprocess.run(
-            command, stdout=output, stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env={'PYTHON': sys.executable, **os.environ,
-                 **(environment or {})}).returncode
-    if step.kind == 'test':
-        finished = (step.folder / 'metrics.json').exists()
-    else:
-        finished = last_checkpoint(step.folder) is not None
-    if code or not finished:
-        tail = log.read_text(encoding='utf-8', errors='replace').splitlines()
-        raise UserError(
-            f'{step.title} failed with exit code {code}; run the table again '
-            f'to resume it. End of {log}:\n  ' + '\n  '.join(tail[-12:]))
-    write_json(step.folder / DONE, dict(
-        key=step.key, title=step.title, command=command,
-        seconds=round(time.monotonic() - started, 1)))
+
+
+@contextmanager
+def _ended_like_an_interrupt() -> Iterator[None]:
+    # A plain SIGTERM would leave the processes of the steps behind.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def run_steps(table: Table, steps: dict[str, Step], jobs: int = 1,
@@ -644,8 +703,9 @@ def run_steps(table: Table, steps: dict[str, Step], jobs: int = 1,
               report: Callable[[str], None] = print) -> list[str]:
     """Run what is not finished, each step after those it needs.
 
-    Steps that another process runs are left to it as long as there are
-    others, so that several processes share the work.
+    Steps that another process runs are left to it, so that several processes
+    share the work. Ctrl-C and SIGTERM end the steps; after SIGKILL they go on,
+    and the next process waits for them.
 
     Args:
         table (Table): The table.
@@ -662,51 +722,68 @@ def run_steps(table: Table, steps: dict[str, Step], jobs: int = 1,
     waiting = [step for step in steps.values() if not step.done]
     finished = {step.key for step in steps.values() if step.done}
     total, errors, running, free = len(steps), [], {}, list(range(jobs))
-    failed, elsewhere = set(), []
+    failed, elsewhere, told = set(), [], set()
     report(f'{total} steps, {len(finished)} finished before')
+    run_step = StepRunner(table, steps)
 
-    def start(pool, step, patient=False):
+    def start(pool, step):
         slot = free.pop()
         environment = ({'CUDA_VISIBLE_DEVICES': devices[slot % len(devices)]}
-                       if devices else None)
-        report(f'[{len(finished) + len(failed) + len(running) + 1}/{total}] '
-               f'{step.title} (log: {step.folder / "run.log"})')
+                       if devices else {})
+        number = len(finished) + len(failed) + len(running) + 1
         future = pool.submit(
-            run_step, step, table, steps, environment, patient)
+            run_step, step, environment, lambda log: report(
+                f'[{number}/{total}] {step.title} (log: {log})'))
         running[future] = (step, slot, time.monotonic())
 
-    with ThreadPoolExecutor(jobs) as pool:
-        while True:
-            for step in list(waiting):
-                if set(step.needs) & failed:
-                    failed.add(step.key)
-                    waiting.remove(step)
-                elif free and set(step.needs) <= finished:
-                    waiting.remove(step)
-                    start(pool, step)
-            if free and elsewhere:
-                start(pool, elsewhere.pop(0), patient=True)
-            if not running:
-                break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                step, slot, started = running.pop(future)
-                free.append(slot)
-                error = future.exception()
-                seconds = time.monotonic() - started
-                if error is None and not future.result():
-                    elsewhere.append(step)
-                    report(f'  another process is at it: {step.title}')
-                elif error is None:
-                    finished.add(step.key)
-                    # What was busy before may be free now.
-                    waiting, elsewhere = [*elsewhere, *waiting], []
-                    report(f'  done in {seconds:.0f} s: {step.title}')
-                elif isinstance(error, (UserError, OSError)):
-                    failed.add(step.key)
-                    errors.append(str(error))
-                    report(f'  FAILED after {seconds:.0f} s: {step.title}')
+    def end(future):
+        step, slot, started = running.pop(future)
+        free.append(slot)
+        error = future.exception()
+        seconds = time.monotonic() - started
+        if error is None and not future.result():
+            elsewhere.append(step)
+            if step.key not in told:
+                told.add(step.key)
+                report(f'  another process is at it: {step.title}')
+        elif error is None:
+            finished.add(step.key)
+            report(f'  done in {seconds:.0f} s: {step.title}')
+        elif isinstance(error, (UserError, OSError)):
+            failed.add(step.key)
+            errors.append(str(error))
+            report(f'  FAILED after {seconds:.0f} s: {step.title}')
+        else:
+            raise error
+
+    with _ended_like_an_interrupt(), ThreadPoolExecutor(jobs) as pool:
+        try:
+            while True:
+                for step in list(waiting):
+                    if set(step.needs) & failed:
+                        failed.add(step.key)
+                        waiting.remove(step)
+                    elif free and set(step.needs) <= finished:
+                        waiting.remove(step)
+                        start(pool, step)
+                if not running and not elsewhere:
+                    break
+                if running:
+                    before = len(finished) + len(failed)
+                    ended = wait(running, POLL if elsewhere and free else None,
+                                 return_when=FIRST_COMPLETED).done
+                    for future in ended:
+                        end(future)
+                    again = not ended or before < len(finished) + len(failed)
                 else:
-                    raise error
+                    time.sleep(POLL)
+                    again = True
+                if again:  # what was busy before may be free now
+                    waiting = [*elsewhere, *waiting]
+                    elsewhere.clear()
+        except BaseException:
+            run_step.stop()
+            raise
     return errors
 
 

@@ -41,29 +41,29 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(folder: str | Path, wait: bool = True) -> Iterator[bool]:
-    """Be the only process, and thread, inside; others wait for their turn.
+def locked(folder: str | Path) -> Iterator[int | None]:
+    """Be the only process, and thread, inside a folder.
 
-    A process that dies lets the next one in. On network drives this holds
-    between machines only where the drive supports locks.
+    A process that dies lets the next one in, unless a child of it has
+    inherited the descriptor: then the folder is free when the child ends, too.
+    On network drives this holds between machines only where the drive
+    supports locks.
 
     Args:
         folder (str | Path): Made if need be; gets the empty file ``.lock``.
-        wait (bool): Whether to wait while another one is inside. Defaults to
-            True.
 
     Yields:
-        bool: Whether the place is ours; False can be without ``wait`` only.
+        int | None: Descriptor of the lock; None while another one is inside.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / '.lock', 'w') as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            ours = True
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = file.fileno()
         except BlockingIOError:
-            ours = False
-        yield ours
+            lock = None
+        yield lock
 
 
 def write_whole(path: str | Path, content: str | bytes) -> None:

@@ -1,6 +1,8 @@
 """Planning and running the steps of a result table."""
 
+import signal
 import stat
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -435,6 +437,61 @@ def test_step_of_another_process_is_left_to_it(table, fake_tools):
     assert all(step.done for step in steps.values())
     assert sorted(log_of(fake_tools)) == sorted(
         key.rsplit('-', 1)[0] for key in steps)
+
+
+RUNNER = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from medssl_mm import experiments
+folder = Path(sys.argv[1])
+experiments.tools_folder = lambda: folder / 'slow'
+table = replace(experiments.load_table(folder / 'toy.yaml'),
+                runs_dir=folder / 'runs')
+steps, _ = experiments.plan(
+    table, lambda config, options: {'config': config, **options})
+experiments.run_steps(table, steps)
+"""
+SLOW_TOOL = """
+import pathlib, sys, time
+folder = pathlib.Path(sys.argv[sys.argv.index('--work-dir') + 1])
+(folder / 'started').touch()
+while not (folder / 'go_on').exists():
+    time.sleep(0.02)
+(folder / 'last.pth').touch()
+(folder / 'last_checkpoint').write_text(str(folder / 'last.pth'))
+"""
+
+
+@pytest.mark.parametrize(('number', 'survives'), [
+    (signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGKILL, True)])
+def test_killed_runner_leaves_no_step_that_is_not_locked(
+        table, tmp_path, number, survives):
+    def until(condition):
+        limit = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < limit
+            time.sleep(0.02)
+
+    def is_free():
+        with locked(first.folder) as lock:
+            return lock is not None
+
+    (tmp_path / 'slow').mkdir()
+    (tmp_path / 'slow/train.py').write_text(SLOW_TOOL)
+    first = next(iter(plan(table)[0].values()))
+    runner = subprocess.Popen([sys.executable, '-c', RUNNER, str(tmp_path)],
+                              stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL)
+    until((first.folder / 'started').exists)
+    runner.send_signal(number)
+    assert runner.wait(60) != 0
+    if survives:
+        assert not is_free()
+        (first.folder / 'go_on').touch()
+    until(is_free)
+    assert (first.folder / 'last.pth').exists() == survives
+    assert not first.done
 
 
 def test_tools_are_found():
