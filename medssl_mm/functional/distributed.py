@@ -16,6 +16,7 @@ import torch.distributed as dist
 __all__ = [
     'barrier',
     'broadcast',
+    'exchange',
     'gather',
     'gather_objects',
     'gather_with_grad',
@@ -87,6 +88,40 @@ def gather(local):
     if world_size() == 1:
         return local.detach()
     return _all_gather(local)
+
+
+@torch.no_grad()
+def exchange(local, order):
+    """Deal the rows of all ranks out anew, without gradient.
+
+    Row ``i`` of the joint batch, ranks in their order, becomes what row
+    ``order[i]`` was. ``exchange(exchange(x, order), order.argsort())`` is
+    ``x``. A rank gets its own share only, so that the memory does not grow
+    with the number of ranks as that of :func:`gather` does.
+
+    Args:
+        local (Tensor): The part of this rank; the same shape on all ranks.
+        order (Tensor): A permutation of ``world_size * N``, the same on all
+            ranks, as of :func:`shared_permutation`.
+
+    Shape: ``(N, ...)``, kept.
+    """
+    local = local.detach()
+    ranks, here, size = world_size(), rank(), len(local)
+    wanted = order.to('cpu').view(ranks, size)  # by the rank that gets it
+    if ranks == 1:
+        return local[wanted[0].to(local.device)]
+    owner = wanted // size
+    leaving = [row[of == here] - here * size
+               for row, of in zip(wanted, owner, strict=True)]
+    arriving = owner[here].bincount(minlength=ranks).tolist()
+    sent = local[torch.cat(leaving).to(local.device)].contiguous()
+    received = torch.empty_like(sent)
+    dist.all_to_all_single(
+        received, sent, arriving, [len(rows) for rows in leaving])
+    # They arrive by rank, and of one rank in the order that was asked for.
+    place = owner[here].argsort(stable=True).argsort()
+    return received[place.to(local.device)]
 
 
 @torch.no_grad()

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from medssl_mm.functional.contrastive import unit_rows
 from medssl_mm.functional.distributed import (
-    gather,
-    rank,
+    exchange,
     shared_permutation,
     world_size,
 )
@@ -157,14 +156,14 @@ class MultiLevelMoCo(BaseAlgorithm):
         which queries.
         """
         backbone, neck, decorrelation = self._key_parts()
-        processes = world_size()
-        if processes == 1:
+        if world_size() == 1:
             return self.encode(backbone, neck, images, decorrelation)
-        order = shared_permutation(len(images) * processes, images.device)
-        mixed = gather(images)[order.view(processes, -1)[rank()]]
+        mixing = shared_permutation(
+            len(images) * world_size(), images.device).cpu()
         maps, embedding = self.encode(
-            backbone, neck, self.lay_out(mixed), decorrelation)
-        own = order.argsort().view(processes, -1)[rank()]
+            backbone, neck, self.lay_out(exchange(images, mixing)),
+            decorrelation)
+        back = mixing.argsort()
         wanted = self.multi_level_head.stages if self.multi_level_head else ()
-        maps = {stage: gather(maps[stage])[own] for stage in wanted}
-        return maps, gather(embedding)[own]
+        maps = {stage: exchange(maps[stage], back) for stage in wanted}
+        return maps, exchange(embedding, back)
