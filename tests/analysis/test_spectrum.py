@@ -125,8 +125,12 @@ def test_tool_compares_checkpoints(tmp_path):
     assert again.returncode == 2
     assert 'spectrum.json exists; choose another --out' in again.stderr
     command[command.index('--out') + 1] = str(tmp_path / 'part')
-    part = subprocess.run(
-        [*command, '--places', 'pooled', 'stage9'], capture_output=True,
-        text=True, env=environment, check=False)
-    assert part.returncode == 2
-    assert 'no model has features at stage9; --places may be' in part.stderr
+    del command[command.index('decorr')], command[4]  # no decorrelation now
+    for place, message in (
+            ('stage9', "invalid choice: 'stage9' (choose from"),
+            ('decorrelated', 'no model has features at decorrelated, but at')):
+        part = subprocess.run(
+            [*command, '--places', 'pooled', place], capture_output=True,
+            text=True, env=environment, check=False)
+        assert part.returncode == 2
+        assert message in part.stderr

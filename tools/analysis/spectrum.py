@@ -18,6 +18,9 @@ from pathlib import Path
 
 from medssl_mm.errors import UserError, run_tool
 
+PLACES = ('stage1', 'stage2', 'stage3', 'stage4', 'decorrelated', 'pooled',
+          'projection')
+
 
 def parse_args():
     """Read the command line."""
@@ -35,8 +38,8 @@ def parse_args():
                         help='names of the checkpoints (default: folder/file'
                         '); seeds of one method share a name')
     parser.add_argument('--places', nargs='+', metavar='PLACE',
-                        help='of stage1 to stage4, decorrelated, pooled, '
-                        'projection (default: all)')
+                        choices=PLACES, help=f'of {", ".join(PLACES)} '
+                        '(default: all that a model has)')
     parser.add_argument('--subset', default='val',
                         help='subset of the split of the pretraining data '
                         '(default: val)')
@@ -109,10 +112,10 @@ def chosen_places(spectra, places):
     if not places:
         return spectra
     known = dict.fromkeys(s.place for s in spectra)
-    unknown = [place for place in places if place not in known]
-    if unknown:
-        raise UserError(f'no model has features at {", ".join(unknown)}; '
-                        f'--places may be {", ".join(known)}')
+    absent = [place for place in places if place not in known]
+    if absent:
+        raise UserError(f'no model has features at {", ".join(absent)}, but '
+                        f'at {", ".join(known)}')
     return sorted((s for s in spectra if s.place in places),
                   key=lambda s: places.index(s.place))
 
