@@ -65,18 +65,21 @@ def test_probe_and_its_second_run(call, setting, capsys):
     arguments = [
         'probe', 'toy.py', '--checkpoints', 'moco=before.pth', 'random',
         'random:1', '--fractions', '0.5', '1', '--fraction-seeds', '0', '2',
-        '--strengths', '0.1', '1', '--bootstrap', '50']
+        '--strengths', '0.1', '1', '--bootstrap', '50', '--baseline',
+        'random']
     assert call(*arguments, '--stem') == 0
     out = capsys.readouterr().out
     assert '100 % of the labels: left out rare (0 of 24 test images)' in out
     assert 'means are over the other 2 of 3 classes' in ' '.join(out.split())
     folder = setting / 'work_dirs/toy/probe'
     assert sorted(path.name for path in folder.iterdir()) == [
-        'probe.csv', 'probe.json', 'probe.png']
+        'probe.csv', 'probe.json', 'probe.md', 'probe.png']
     first = json.loads((folder / 'probe.json').read_text())
     assert first['checkpoints'] == {
         'moco': ['before.pth'], 'random': ['random:0'],
         'random:1': ['random:1']}
+    assert {m['checkpoint'] for m in first['means']
+            if 'auroc_difference' in m} == {'moco', 'random:1'}
     assert first['split_hash'] == 'ab' and first['task'] == 'multi-label'
     assert first['images'] == toy.SIZES
     assert first['patients'] == dict(train=20, val=8, test=12)
@@ -213,6 +216,8 @@ def test_heat_map_of_all_blocks(call, setting):
      '--fractions: 2 is out of range'),
     (['probe', 'toy.py', '--checkpoints', 'random', '--fraction-seeds', '1'],
      '--fraction-seeds draw --fractions'),
+    (['probe', 'toy.py', '--checkpoints', 'random', '--baseline', 'moco'],
+     '--baseline moco is not one of the checkpoints random'),
     (['probe', 'absent.py', '--checkpoints', 'random'],
      'config absent.py does not exist'),
     (['probe', 'toy.py', '--checkpoints', 'random', '--jobs', '0'],

@@ -21,6 +21,7 @@ from medssl_mm.files import whole_file, write_json, write_whole
 # Numbers in the features of a small problem.
 SMALL = 2_000_000
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1000.0)
+KINDS = ('auroc', 'f1')  # columns of Probe.drawn
 POLICY = (
     'Features standardised with the training images. Minimised: mean log '
     'loss + strength / 2 * squared length of the weights (not of the '
@@ -172,29 +173,62 @@ def summarize(probes: Sequence[Probe]) -> list[Summary]:
     Args:
         probes (Sequence[Probe]): All of the same test images and resamples.
     """
-    from medssl_mm.evaluation.bootstrap import percentiles
-
     groups = {}
     for probe in probes:
         key = probe.checkpoint, probe.place, probe.fraction
         groups.setdefault(key, []).append(probe)
 
-    def mean(group, kind, column):
-        if getattr(group[0], kind) is None:
-            return None
-        value = float(np.mean([getattr(p, kind).value for p in group]))
-        if any(probe.drawn is None for probe in group):
-            return Score(value, math.nan, math.nan)
-        curve = np.mean([p.drawn[:, column] for p in group], axis=0)
-        low, high = percentiles(curve[:, None])
-        return Score(value, float(low[0]), float(high[0]))
-
     return [
         Summary(
-            *key, tuple(group), mean(group, 'auroc', 0), mean(group, 'f1', 1)
-        )
+            *key, tuple(group), *(_mean_score(group, kind) for kind in KINDS))
         for key, group in groups.items()
     ]
+
+
+def difference(row: Summary, baseline: Summary, kind: str) -> Score | None:
+    """Score minus that of the baseline, on the same resamples of patients.
+
+    Args:
+        row (Summary): Of the same stage and share of labels as ``baseline``,
+            usually.
+        baseline (Summary): What to compare with.
+        kind (str): 'auroc' or 'f1'.
+
+    Returns:
+        Score | None: Difference of the means, and its interval; None when
+        either has no such score.
+    """
+    scores = getattr(row, kind), getattr(baseline, kind)
+    if None in scores:
+        return None
+    drawn = _drawn(row.probes, kind), _drawn(baseline.probes, kind)
+    return _with_interval(
+        scores[0].value - scores[1].value,
+        None if drawn[0] is None or drawn[1] is None else drawn[0] - drawn[1])
+
+
+def _mean_score(probes, kind) -> Score | None:
+    if getattr(probes[0], kind) is None:
+        return None
+    return _with_interval(
+        float(np.mean([getattr(p, kind).value for p in probes])),
+        _drawn(probes, kind))
+
+
+def _drawn(probes, kind) -> np.ndarray | None:
+    """Mean over probes, of every resample."""
+    if any(probe.drawn is None for probe in probes):
+        return None
+    return np.mean([p.drawn[:, KINDS.index(kind)] for p in probes], axis=0)
+
+
+def _with_interval(value: float, drawn: np.ndarray | None) -> Score:
+    from medssl_mm.evaluation.bootstrap import percentiles
+
+    if drawn is None:
+        return Score(value, math.nan, math.nan)
+    low, high = percentiles(drawn[:, None])
+    return Score(value, float(low[0]), float(high[0]))
 
 
 def one_valued(
@@ -525,7 +559,69 @@ def _kinds(probes: Sequence[Probe]) -> dict[str, str]:
     return kinds
 
 
-def print_probes(probes: Sequence[Probe], console=None) -> None:
+def _baselines(
+    rows: Sequence[Summary], name: str | None
+) -> dict[tuple, Summary]:
+    """Find what the rows of a stage and share are compared with."""
+    return {(r.place, r.fraction): r for r in rows if r.checkpoint == name}
+
+
+def _compared(row: Summary, baselines: Mapping, kind: str) -> Score | None:
+    baseline = baselines.get((row.place, row.fraction))
+    if baseline is None or baseline.checkpoint == row.checkpoint:
+        return None
+    return difference(row, baseline, kind)
+
+
+def _text(score: Score | None, sign: str = '') -> str:
+    if score is None:
+        return ''
+    value, low, high = (
+        f'{number:{sign}.3f}' for number in (score.value, score.low,
+                                             score.high))
+    return value if math.isnan(score.low) else f'{value} [{low}, {high}]'
+
+
+def markdown_table(
+    probes: Sequence[Probe], baseline: str | None = None
+) -> str:
+    """Write a table per share of labels, a row per name, a column per stage.
+
+    Args:
+        probes (Sequence[Probe]): The results.
+        baseline (str, optional): Name that the others are compared with.
+            Defaults to None.
+    """
+    rows = {(r.checkpoint, r.place, r.fraction): r for r in summarize(probes)}
+    baselines = _baselines(list(rows.values()), baseline)
+    names, places, fractions = (
+        list(dict.fromkeys(key[part] for key in rows)) for part in range(3)
+    )
+    lines = []
+    for kind, title in _kinds(probes).items():
+        for fraction in fractions:
+            lines += [
+                f'{title}, {100 * fraction:g} % of the labels', '',
+                f'| checkpoint | {" | ".join(places)} |',
+                '| --- ' * (1 + len(places)) + '|',
+            ]
+            for name in names:
+                cells = []
+                for place in places:
+                    row = rows.get((name, place, fraction))
+                    cell = '–' if row is None else _text(getattr(row, kind))
+                    against = row and _compared(row, baselines, kind)
+                    cells.append(
+                        f'{cell}, {_text(against, "+")}' if against else cell)
+                lines.append(f'| {name} | {" | ".join(cells)} |')
+            lines.append('')
+    lines += [f'{note}.\n' for note in probe_notes(probes)]
+    return '\n'.join(lines)
+
+
+def print_probes(
+    probes: Sequence[Probe], console=None, baseline: str | None = None
+) -> None:
     """Print a row per name, stage and share of labels.
 
     Of several seeds, or draws of the share, the mean and its interval, and
@@ -534,11 +630,14 @@ def print_probes(probes: Sequence[Probe], console=None) -> None:
     Args:
         probes (Sequence[Probe]): The results.
         console (rich.console.Console, optional): Defaults to a new one.
+        baseline (str, optional): Name that the others are compared with.
+            Defaults to None.
     """
     from rich.table import Table
 
     console = console or wide_console()
     rows = summarize(probes)
+    baselines = _baselines(rows, baseline)
     kinds = _kinds(probes)
     several = any(len(row.probes) > 1 for row in rows)
     table = Table(title='Linear probes; [95 % interval over patients]')
@@ -546,6 +645,7 @@ def print_probes(probes: Sequence[Probe], console=None) -> None:
     headings = ['stage', 'labels', 'images', 'fits' if several else 'strength']
     for kind in kinds.values():
         headings += [kind, 'SD'] if several else [kind]
+        headings += [f'against {baseline}'] if baselines else []
     for name in headings:
         table.add_column(name, justify='right', no_wrap=True)
     for row in rows:
@@ -553,10 +653,11 @@ def print_probes(probes: Sequence[Probe], console=None) -> None:
         cells = []
         for kind in kinds:
             score, spread = getattr(row, kind), row.spread(kind)
-            cells.append(
-                f'{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]')
+            cells.append(_text(score))
             if several:
                 cells.append('' if math.isnan(spread) else f'{spread:.3f}')
+            if baselines:
+                cells.append(_text(_compared(row, baselines, kind), '+'))
         table.add_row(
             row.checkpoint,
             row.place,
@@ -653,30 +754,37 @@ def _draw_line(axes, rows, kind, shift, colour, label) -> None:
 
 
 def write_probes(
-    probes: Sequence[Probe], folder: str | Path, settings: Mapping
+    probes: Sequence[Probe], folder: str | Path, settings: Mapping,
+    baseline: str | None = None,
 ) -> list[Path]:
-    """Write ``probe.json``, ``probe.csv`` and ``probe.png``.
+    """Write ``probe.json``, ``probe.csv``, ``probe.md`` and ``probe.png``.
 
     Args:
         probes (Sequence[Probe]): The results.
         folder (str | Path): Made if need be.
         settings (Mapping): What they were made with; plain data.
+        baseline (str, optional): Name that the others are compared with.
+            Defaults to None.
 
     Returns:
-        list[Path]: The three files.
+        list[Path]: The four files.
     """
     folder = Path(folder)
-    paths = [folder / f'probe.{kind}' for kind in ('json', 'csv', 'png')]
+    paths = [folder / f'probe.{kind}' for kind in ('json', 'csv', 'png', 'md')]
+    rows = summarize(probes)
+    baselines = _baselines(rows, baseline)
     content = dict(
         **settings,
         policy=POLICY,
         notes=probe_notes(probes),
+        means=[_mean_content(row, baselines) for row in rows],
         probes=[_content(probe) for probe in probes],
     )
     write_json(paths[0], plain(content))
     write_whole(paths[1], _table(probes))
     with whole_file(paths[2]) as temporary:
         draw_probes(probes).savefig(temporary, dpi=150)
+    write_whole(paths[3], markdown_table(probes, baseline))
     return paths
 
 
@@ -684,6 +792,16 @@ def _content(probe: Probe) -> dict:
     content = asdict(probe)
     del content['drawn']
     return content
+
+
+def _mean_content(row: Summary, baselines: Mapping) -> dict:
+    content = dict(
+        checkpoint=row.checkpoint, place=row.place, fraction=row.fraction)
+    for kind in KINDS:
+        content[kind] = getattr(row, kind)
+        content[f'{kind}_difference'] = _compared(row, baselines, kind)
+    return {name: asdict(value) if isinstance(value, Score) else value
+            for name, value in content.items() if value is not None}
 
 
 def _table(probes: Sequence[Probe]) -> str:

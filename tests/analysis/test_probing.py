@@ -13,8 +13,10 @@ from sklearn.preprocessing import StandardScaler
 from medssl_mm.analysis.probing import (
     ProbeData,
     Score,
+    difference,
     draw_probes,
     fit_path,
+    markdown_table,
     print_probes,
     probe_notes,
     run_probe,
@@ -346,6 +348,55 @@ def test_summary_of_seeds_resamples_their_mean():
                                pytest.approx(low), pytest.approx(high))
 
 
+def test_difference_is_paired_by_patient():
+    features, data = made()
+    noise = np.random.default_rng(1)
+    noisy = {n: v + 0.3 * noise.normal(size=v.shape)
+             for n, v in features.items()}
+    rows = summarize([
+        run_probe(values, data, name, 'stage1', strengths=(0.1,), samples=300)
+        for name, values in (('moco', features), ('mse', noisy))])
+    found = difference(rows[1], rows[0], 'auroc')
+    probabilities = [
+        reference(values, data, 0.1, 'test') for values in (noisy, features)]
+    drawn = []
+    for times in patient_weights(data.patients, 300, seed=0):
+        index = np.repeat(np.arange(60), times)
+        truth = data.targets['test'][index]
+        drawn.append(np.subtract(*(np.mean([
+            roc_auc_score(truth[:, c], p[index, c])
+            for c in range(3)]) for p in probabilities)))
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    assert found.low == pytest.approx(low, abs=1e-3)
+    assert found.high == pytest.approx(high, abs=1e-3)
+    assert found.value == pytest.approx(
+        rows[1].auroc.value - rows[0].auroc.value)
+    # Narrower than the interval of either alone: the patients are the same.
+    assert found.high - found.low < rows[1].auroc.high - rows[1].auroc.low
+    assert difference(rows[0], rows[0], 'auroc') == Score(0.0, 0.0, 0.0)
+    assert difference(rows[1], rows[0], 'f1') is None
+
+
+def test_markdown_compares_with_the_baseline():
+    result = probes()
+    rows = {(r.checkpoint, r.place, r.fraction): r for r in summarize(result)}
+    text = markdown_table(result, 'moco')
+    titles = [line for line in text.splitlines() if line.startswith('macro')]
+    assert titles == [
+        f'macro {kind}, {share} % of the labels'
+        for kind in ('AUROC', 'F1') for share in (10, 100)]
+    lines = [line for line in text.splitlines() if line.startswith('| mse')]
+    row = rows['mse', 'stage2', 1.0]
+    gain = difference(row, rows['moco', 'stage2', 1.0], 'f1')
+    assert lines[3].endswith(
+        f' {row.f1.value:.3f} [{row.f1.low:.3f}, {row.f1.high:.3f}], '
+        f'{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] |')
+    assert '+' not in ''.join(
+        line for line in text.splitlines() if line.startswith('| moco'))
+    assert ', +' not in markdown_table(result) and '| mse |' in text
+    assert text.endswith('chose the smallest or the largest strength.\n')
+
+
 def test_files(tmp_path):
     features, data = made()
     result = [run_probe(features, changed(data, 'test', 0, True), 'a',
@@ -366,6 +417,15 @@ def test_files(tmp_path):
         result[0].auroc.value, abs=1e-6)
     assert rows[0]['low'] == '' and rows[0]['fraction_seed'] == ''
     assert paths[2].read_bytes()[:4] == b'\x89PNG'
+    assert f'| a | {result[0].auroc.value:.3f} |' in paths[3].read_text()
+    mean, = content['means']
+    assert mean['auroc']['value'] == result[0].auroc.value
+    assert 'auroc_difference' not in mean
+    result.append(dataclasses.replace(result[0], checkpoint='b'))
+    paths = write_probes(result, tmp_path / 'two', {}, 'a')
+    means = json.loads(paths[0].read_text())['means']
+    assert 'auroc_difference' not in means[0]
+    assert means[1]['auroc_difference']['value'] == 0
 
 
 def test_table(capsys):
@@ -380,6 +440,11 @@ def test_table(capsys):
     assert len(part.probes) == 2
     assert (f'{part.auroc.value:.3f} [{part.auroc.low:.3f}, '
             f'{part.auroc.high:.3f}] │ {part.spread("auroc"):.3f}') in out
+    print_probes(result, Console(width=190), 'moco')
+    out = capsys.readouterr().out
+    gain = difference(summarize(result)[4], summarize(result)[0], 'auroc')
+    assert 'against moco' in out
+    assert f'{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]' in out
     print_probes([p for p in result if p.fraction == 1], Console(width=150))
     out = capsys.readouterr().out
     assert 'strength' in out and ' fits ' not in out

@@ -4,7 +4,8 @@ r"""Compare how linearly readable the labels are from each stage.
 Logistic regression on the pooled features of frozen networks, to
 convergence, with the strength of the regularisation chosen on the validation
 images; macro AUROC (single-label: also macro F1) on the test images with a
-95 % interval over patients. Writes probe.json, probe.csv and probe.png.
+95 % interval over patients; with --baseline, differences paired by patient.
+Writes probe.json, probe.csv, probe.md and probe.png.
 
 Of the config only the backbone, the data preprocessor and the data sets are
 used, all with the pipeline of the test images. Features are computed once
@@ -46,6 +47,8 @@ def parse_args():
     parser.add_argument('--checkpoints', nargs='+', required=True,
                         metavar='NAME=PATH', help='pretraining, '
                         'classification or segmentation checkpoints')
+    parser.add_argument('--baseline', metavar='NAME', help='compare the '
+                        'others with this one')
     parser.add_argument('--fractions', nargs='+', type=float,
                         help='shares of the training patients, 0-1 '
                         '(default: as in the config)')
@@ -140,6 +143,10 @@ def main():
     args = parse_args()
     check(args)
     checkpoints = parse_weights(args.checkpoints, several=True)
+    names = list(dict.fromkeys(weights.name for weights in checkpoints))
+    if args.baseline and args.baseline not in names:
+        raise UserError(f'--baseline {args.baseline} is not one of the '
+                        f'checkpoints {", ".join(names)}')
     logging.disable(logging.INFO)  # a line per initialised weight
     import joblib
     from rich.progress import Progress
@@ -174,7 +181,7 @@ def main():
         for probe in joblib.Parallel(args.jobs, return_as='generator')(jobs):
             probes.append(probe)
             bar.advance(fitting)
-    probing.print_probes(probes, console)
+    probing.print_probes(probes, console, args.baseline)
     paths = probing.write_probes(probes, args.out, dict(
         config=args.config,
         checkpoints=sources_by_name(checkpoints),
@@ -187,7 +194,8 @@ def main():
         strengths=list(strengths),
         max_iter=args.max_iter,
         min_positive_patients=args.min_positive_patients,
-        bootstrap=dict(samples=args.bootstrap, seed=0)))
+        baseline=args.baseline,
+        bootstrap=dict(samples=args.bootstrap, seed=0)), args.baseline)
     print(f'written: {", ".join(map(str, paths))}')
 
 
