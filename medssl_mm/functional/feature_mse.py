@@ -19,8 +19,9 @@ def feature_mse(
     with :math:`P` the adaptive average pooling to ``grid``; `Intermediate
     Layers Matter in Momentum Contrastive Self Supervised Learning
     <https://arxiv.org/abs/2110.14805>`_. The features are taken as they are,
-    so smaller features give a smaller loss: ``relative`` in the log values
-    tells agreement from shrinkage. Cells are compared by their place in the
+    so smaller features give a smaller loss, and so do features that are
+    alike for all images: ``relative`` and ``spread`` in the log values tell
+    agreement from these. Cells are compared by their place in the
     view, whatever the views show there: the coarser the grid, the less it
     matters that views are cropped and turned differently.
 
@@ -33,9 +34,11 @@ def feature_mse(
         grid (int | Sequence[int]): Cells per side, or ``(rows, columns)``; 1
             compares the means over all positions. Defaults to 1.
         return_logs (bool): Also return, without gradient, ``norm``, the mean
-            Euclidean norm of a cell's features in the query, and
-            ``relative``, the loss over the mean square of the key: 0 for
-            equal maps, 1 for a query of zeros. Defaults to False.
+            Euclidean norm of a cell's features in the query; ``relative``,
+            the loss over the mean square of the key: 0 for equal maps, 1 for
+            a query of zeros; and ``spread``, the standard deviation over the
+            images of this process over the root mean square, of the query:
+            0 where all images have the same features. Defaults to False.
 
     Shape: ``(N, C, H, W)`` twice, the same N and C -> a scalar, float32 at
         least; the cells' means have the precision of the maps.
@@ -127,9 +130,11 @@ def _positions_of_cells(size: int, number: int,
 
 def _log_values(loss: Tensor, query: Tensor, key: Tensor) -> dict[str, Tensor]:
     tiny = torch.finfo(loss.dtype).tiny
+    square = query.square().mean().clamp_min(tiny)
     return dict(
         norm=torch.linalg.vector_norm(query, dim=1).mean(),
-        relative=loss / key.square().mean().clamp_min(tiny))
+        relative=loss / key.square().mean().clamp_min(tiny),
+        spread=(query.var(0, correction=0).mean() / square).sqrt())
 
 
 def _at_least_float32(maps: Tensor) -> Tensor:

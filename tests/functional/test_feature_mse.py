@@ -112,12 +112,21 @@ def test_log_values_tell_shrinkage_from_agreement():
         query / 10, key / 10, (8, 6), return_logs=True)
     torch.testing.assert_close(small, loss / 100)
     torch.testing.assert_close(small_logs['relative'], logs['relative'])
+    torch.testing.assert_close(small_logs['spread'], logs['spread'])
+    variance = torch.stack([
+        ((cell - cell.mean())**2).mean() for cell in query.flatten(1).T])
+    torch.testing.assert_close(
+        logs['spread'], (variance.mean() / query.square().mean()).sqrt())
     equal = feature_mse(query, query, return_logs=True)
     nothing = feature_mse(0 * query, key, return_logs=True)
     assert equal[1]['relative'] == 0
+    alike = feature_mse(query[:1].expand_as(query), key, return_logs=True)
+    assert alike[1]['spread'] == 0 < alike[1]['relative']
+    assert feature_mse(
+        100 + query, key, return_logs=True)[1]['spread'] < 0.05
     assert nothing[1]['relative'].item() == pytest.approx(1)
     both_nothing = feature_mse(0 * query, 0 * key, return_logs=True)
-    assert both_nothing[1]['relative'] == 0
+    assert both_nothing[1]['relative'] == both_nothing[1]['spread'] == 0
 
 
 @pytest.mark.parametrize('layout', LAYOUTS)

@@ -16,7 +16,7 @@ class FeatureMSELoss(nn.Module):
     """Pulls the query's pooled map towards the key's, which has no gradient.
 
     See :func:`medssl_mm.functional.feature_mse.feature_mse`, whose log values
-    (``norm``, ``relative``) go with it. For a level of
+    (``norm``, ``relative``, ``spread``) go with it. For a level of
     :class:`medssl_mm.models.heads.MultiLevelHead` without a neck.
 
     Args:

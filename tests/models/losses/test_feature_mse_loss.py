@@ -28,7 +28,7 @@ def test_default_grid_by_stage(stage, cells):
     torch.testing.assert_close(
         logs.pop('loss'), F.mse_loss(*(
             F.adaptive_avg_pool2d(view, cells) for view in (query, key))))
-    assert set(logs) == {'norm', 'relative'}
+    assert set(logs) == {'norm', 'relative', 'spread'}
 
 
 def test_stated_grid_holds_on_every_stage():
