@@ -151,7 +151,8 @@ class ClassificationImages(SplitDataset):
             return
         where = f'{type(self).__name__} ({self.data_root}, {self._where()})'
         remedy = ('Take a larger fraction, another fraction_seed, '
-                  'stratified=True, or another split.')
+                  + ('' if self.stratified else 'stratified=True, ')
+                  + 'or another split.')
         if len(names) - len(missing) < 2 and self.task == SINGLE_LABEL \
                 and not self.test_mode:  # the metric says so at test
             raise UserError(

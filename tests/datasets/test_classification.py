@@ -138,6 +138,9 @@ def test_one_class_is_nothing_to_learn(tmp_path):
     with pytest.raises(UserError, match='all 8 images are of one class; yes '
                        'has none.*stratified=True'):
         ClassificationImages(tmp_path / 'set', 'made', labelled=True)
+    with pytest.raises(UserError, match='another fraction_seed, or another'):
+        ClassificationImages(
+            tmp_path / 'set', 'made', labelled=True, stratified=True)
     # At test it is the metric's word, at pretraining nobody's.
     ClassificationImages(tmp_path / 'set', 'made', 'test', labelled=True,
                          test_mode=True)
