@@ -723,7 +723,7 @@ def draw_probes(probes: Sequence[Probe]):
     )
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(
-        handles, labels, loc='outside lower center', ncols=min(4, len(names))
+        handles, labels, loc='outside upper center', ncols=min(4, len(names))
     )
     return figure
 
