@@ -39,7 +39,7 @@ _TABLE_KEYS = {'name', 'title', 'runs_dir', 'baseline', 'seeds', 'fractions',
                'note'}
 _ROW_KEYS = {'name', 'title', 'pretrain', 'checkpoint', 'options',
              'evaluation_options', 'evaluations'}
-_EVALUATION_KEYS = {'name', 'title', 'config', 'options'}
+_EVALUATION_KEYS = {'name', 'title', 'config', 'options', 'last_of'}
 _SPLIT_OPTIONS = {
     'pretrain': ('train_dataloader.dataset.split',),
     'evaluation': tuple(f'{loader}_dataloader.dataset.split'
@@ -85,12 +85,16 @@ class EvaluationConfig:
         title (str): Name in the table.
         config (str): Segmentation or classification config.
         options (dict): Settings changed in it.
+        last_of (str, optional): Name of the evaluation whose trained models
+            are tested with their last weights instead of the best ones on
+            validation. Defaults to None.
     """
 
     name: str
     title: str
     config: str
     options: dict
+    last_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,8 @@ class Step:
         seed (int): Random seed.
         weights (str, optional): Key of the pretraining step, or a file.
         title (str): Name on screen.
+        last (bool): Of a test: of the last weights, whatever validation says.
+            Defaults to False.
     """
 
     key: str
@@ -169,6 +175,7 @@ class Step:
     seed: int
     weights: str | None
     title: str
+    last: bool = False
 
     @property
     def done(self) -> bool:
@@ -184,6 +191,28 @@ def _check_keys(entry, known: set, needed: set, where: str) -> None:
         raise UserError(
             f'{where}: unknown keys {unknown}, missing keys {missing}; known '
             f'are {sorted(known)}')
+
+
+def _evaluation(entry, earlier: Sequence[EvaluationConfig],
+                path: Path) -> EvaluationConfig:
+    where = f'{path}, evaluations'
+    own = not isinstance(entry, dict) or 'last_of' not in entry
+    _check_keys(entry, _EVALUATION_KEYS,
+                {'name', 'config'} if own else {'name'}, where)
+    name = str(entry['name'])
+    title = str(entry.get('title', name))
+    if own:
+        return EvaluationConfig(
+            name=name, title=title, config=str(entry['config']),
+            options=dict(entry.get('options') or {}))
+    if 'config' in entry or 'options' in entry:
+        raise UserError(f'{where}, {name}: give config and options, or '
+                        'last_of, whose config and options hold')
+    for other in earlier:
+        if other.name == entry['last_of'] and other.last_of is None:
+            return replace(other, name=name, title=title, last_of=other.name)
+    raise UserError(f'{where}, {name}: no evaluation above is called '
+                    f'{entry["last_of"]!r} and trains')
 
 
 def load_table(path: str | Path) -> Table:
@@ -218,13 +247,7 @@ def load_table(path: str | Path) -> Table:
             evaluations=None if entry.get('evaluations') is None
             else tuple(entry['evaluations'])))
     for entry in content['evaluations']:
-        where = f'{path}, evaluations'
-        _check_keys(entry, _EVALUATION_KEYS, {'name', 'config'}, where)
-        evaluations.append(EvaluationConfig(
-            name=str(entry['name']),
-            title=str(entry.get('title', entry['name'])),
-            config=str(entry['config']),
-            options=dict(entry.get('options') or {})))
+        evaluations.append(_evaluation(entry, evaluations, path))
     for kind, entries in (('rows', rows), ('evaluations', evaluations)):
         for attribute in ('name', 'title'):
             names = [getattr(entry, attribute) for entry in entries]
@@ -433,7 +456,8 @@ def plan(table: Table,
             resolved[known] = resolve(config, options)
         return resolved[known]
 
-    def add(kind, name, config, options, needs, seed, weights, title):
+    def add(kind, name, config, options, needs, seed, weights, title,
+            last=False):
         # The processes are part of it: they change the global batch.
         key = f'{name}-' + _digest(
             kind, settings(config, options), list(needs), seed, weights,
@@ -441,7 +465,7 @@ def plan(table: Table,
         steps.setdefault(key, Step(
             key=key, kind=kind, folder=table.runs_dir / key, config=config,
             options=options, needs=tuple(needs), seed=seed, weights=weights,
-            title=title))
+            title=title, last=last))
         return key
 
     def add_test(evaluation, row, fraction, seed, split):
@@ -468,14 +492,17 @@ def plan(table: Table,
             content = settings(evaluation.config, options)
             _check_split(evaluation.config, content, split)
             _check_poolable(table, evaluation.config, content)
-        name = (f'{evaluation.name}-{row.name}-{100 * fraction:g}pct-'
-                f'{place}seed{seed}')
-        title = (f'{evaluation.title}, {row.title}, {100 * fraction:g} % '
-                 f'labels, {spoken}seed {seed}')
-        train = add('train', f'train-{name}', evaluation.config, options,
-                    needs, seed, weights, f'train {title}')
-        return add('test', f'test-{name}', evaluation.config, options,
-                   [train], seed, None, f'test {title}')
+        name = f'{row.name}-{100 * fraction:g}pct-{place}seed{seed}'
+        title = (f'{row.title}, {100 * fraction:g} % labels, '
+                 f'{spoken}seed {seed}')
+        trained = evaluation.last_of or evaluation.name
+        train = add('train', f'train-{trained}-{name}', evaluation.config,
+                    options, needs, seed, weights,
+                    f'train {evaluation.last_of or evaluation.title}, {title}')
+        return add('test', f'test-{evaluation.name}-{name}',
+                   evaluation.config, options, [train], seed, None,
+                   f'test {evaluation.title}, {title}',
+                   evaluation.last_of is not None)
 
     for evaluation in table.evaluations:
         for fraction in table.fractions:
@@ -553,7 +580,9 @@ def command_of(step: Step, table: Table, steps: dict[str, Step]) -> list[str]:
     tools = tools_folder()
 
     def checkpoint_of(key):
-        return str(chosen_checkpoint(steps[key], table) or f'<{key}>')
+        found = (last_checkpoint(steps[key].folder) if step.last
+                 else chosen_checkpoint(steps[key], table))
+        return str(found or f'<{key}>')
 
     options = dict(step.options)
     arguments = []

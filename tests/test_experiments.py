@@ -53,6 +53,46 @@ def plan(table):
     return experiments.plan(table, resolve)
 
 
+def test_last_weights_are_tested_of_the_same_training(tmp_path, fake_tools):
+    path = tmp_path / 'toy.yaml'
+    path.write_text(TABLE + (
+        '  - {name: end, title: last weights, last_of: linear}\n'))
+    table = replace(experiments.load_table(path), runs_dir=tmp_path / 'runs',
+                    seeds=(0,), fractions=(1.0,))
+    alone = plan(replace(table, evaluations=table.evaluations[:1]))[0]
+    steps, results = plan(table)
+    assert set(alone) < set(steps)
+    assert [key.rsplit('-', 1)[0] for key in steps if key not in alone] == [
+        'test-end-random-100pct-seed0', 'test-end-moco-100pct-seed0']
+    # Without the evaluation that trains, the same models.
+    part, _ = plan(experiments.select(table, evaluations=['end']))
+    assert set(part) < set(steps) and len(part) == 5
+    for step in steps.values():
+        if step.kind == 'train':
+            step.folder.mkdir(parents=True)
+            (step.folder / 'best_dice.pth').touch()
+    assert experiments.run_steps(table, steps, report=lambda line: None) == []
+    for step in steps.values():
+        if step.kind == 'test':
+            name = 'last.pth' if '-end-' in step.key else 'best_dice.pth'
+            assert experiments.command_of(step, table, steps)[3] == str(
+                steps[step.needs[0]].folder / name)
+    assert [run.group for run, _ in results] == [
+        'linear', 'linear', 'last weights', 'last weights']
+
+
+@pytest.mark.parametrize(('entry', 'message'), [
+    ('{name: end, last_of: deep}', "no evaluation above is called 'deep'"),
+    ('{name: end, last_of: linear, config: linear.py}', 'or last_of'),
+    ('{name: end}', "missing keys .'config'."),
+])
+def test_wrong_last_weights_are_refused(tmp_path, entry, message):
+    path = tmp_path / 'toy.yaml'
+    path.write_text(f'{TABLE}  - {entry}\n')
+    with pytest.raises(UserError, match=message):
+        experiments.load_table(path)
+
+
 def test_steps_are_shared_and_ordered(table):
     steps, results = plan(table)
     kinds = [step.kind for step in steps.values()]
