@@ -5,16 +5,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import redundancy
-from .distributed import mean_with_grad
-
 
 def feature_mse(
     query: Tensor,
     key: Tensor,
     grid: int | Sequence[int] = 1,
     return_logs: bool = False,
-    standardize: bool = False,
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""Mean squared difference of two maps, averaged over the cells of a grid.
 
@@ -44,11 +40,6 @@ def feature_mse(
             standard deviation over the images of this process over the root
             mean square, of the query: 0 where all images have the same
             features. Defaults to False.
-        standardize (bool): Give every channel of either map zero mean and
-            unit variance over the cells of all images of all processes
-            first: the loss is then 2 minus twice the correlation, mean over
-            channels, and neither smaller nor more similar features make it
-            smaller. Not part of the published method. Defaults to False.
 
     Shape: ``(N, C, H, W)`` twice, the same N and C -> a scalar, float32 at
         least; the cells' means have the precision of the maps.
@@ -66,16 +57,10 @@ def feature_mse(
         query, key = (
             _at_least_float32(_GridMean.apply(maps, cells))
             for maps in (query, key.detach()))
-        if standardize:
-            loss = F.mse_loss(*(
-                redundancy.standardize(
-                    maps.permute(0, 2, 3, 1).flatten(0, 2),
-                    reduce=mean_with_grad) for maps in (query, key)))
-        else:
-            loss = F.mse_loss(query, key)
+        loss = F.mse_loss(query, key)
         if not return_logs:
             return loss
-        return loss, _log_values(query.detach(), key)
+        return loss, _log_values(loss.detach(), query.detach(), key)
 
 
 def cells_per_side(grid: int | Sequence[int]) -> tuple[int, int]:
@@ -144,12 +129,12 @@ def _positions_of_cells(size: int, number: int,
     return ((position >= start) & (position < end)).float()
 
 
-def _log_values(query: Tensor, key: Tensor) -> dict[str, Tensor]:
-    tiny = torch.finfo(query.dtype).tiny
+def _log_values(loss: Tensor, query: Tensor, key: Tensor) -> dict[str, Tensor]:
+    tiny = torch.finfo(loss.dtype).tiny
     square = query.square().mean().clamp_min(tiny)
     return dict(
         norm=torch.linalg.vector_norm(query, dim=1).mean(),
-        relative=F.mse_loss(query, key) / key.square().mean().clamp_min(tiny),
+        relative=loss / key.square().mean().clamp_min(tiny),
         spread=(query.var(0, correction=0).mean() / square).sqrt())
 
 

@@ -1,7 +1,5 @@
 """Redundancy reduction between two views of the same samples."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -43,8 +41,8 @@ def barlow_twins(
         view_a, view_b = _at_least_float32(view_a), _at_least_float32(view_b)
         samples *= world_size()
         if samples < size:
-            view_a = standardize(gather_with_grad(view_a), eps)
-            view_b = standardize(gather_with_grad(view_b), eps)
+            view_a = _standardize(gather_with_grad(view_a), eps)
+            view_b = _standardize(gather_with_grad(view_b), eps)
             diagonal = (view_a * view_b).mean(0)
             # |A^T B|^2 = <A A^T, B B^T>: (samples, samples) products only.
             squares = ((view_a @ view_a.T) * (view_b @ view_b.T)).sum()
@@ -79,26 +77,13 @@ def cross_correlation(
 
 
 def _cross_correlation(view_a: Tensor, view_b: Tensor, eps: float) -> Tensor:
-    view_a = standardize(view_a, eps, mean_with_grad)
-    view_b = standardize(view_b, eps, mean_with_grad)
+    view_a = _standardize(view_a, eps, mean_with_grad)
+    view_b = _standardize(view_b, eps, mean_with_grad)
     return mean_with_grad(view_a.T @ view_b / len(view_a))
 
 
-def standardize(
-    x: Tensor, eps: float = 1e-5,
-    reduce: Callable[[Tensor], Tensor] = lambda local: local,
-) -> Tensor:
-    """Give every channel zero mean and unit variance.
-
-    Args:
-        x (Tensor): Rows of features.
-        eps (float): Added to the variance. Defaults to 1e-5.
-        reduce (Callable): Averages moments over processes, such as
-            :func:`medssl_mm.functional.distributed.mean_with_grad`. Defaults
-            to those of this process.
-
-    Shape: ``(N, C)``, kept.
-    """
+def _standardize(x: Tensor, eps: float, reduce=lambda local: local) -> Tensor:
+    """Zero mean and unit variance; ``reduce`` averages over the processes."""
     x = x - reduce(x.mean(0))
     return x * (reduce(x.square().mean(0)) + eps).rsqrt()
 

@@ -24,21 +24,15 @@ class FeatureMSELoss(nn.Module):
             columns)``; 1 pools over the whole view. None means 16 for the
             stem and the stages 1 and 2, and 4 for the stages 3 and 4.
             Defaults to None.
-        standardize (bool): Compare standardised channels, so that the term
-            cannot be made smaller by features that are alike for all images.
-            Defaults to False, the published method.
     """
 
-    def __init__(self, grid: int | Sequence[int] | None = None,
-                 standardize: bool = False) -> None:
+    def __init__(self, grid: int | Sequence[int] | None = None) -> None:
         super().__init__()
-        self.standardize = standardize
         self.grid = None if grid is None else cells_per_side(grid)
 
     def forward(self, query: Tensor, key: Tensor,
                 context: Any) -> dict[str, Tensor]:
         """Compare the maps ``(N, C, H, W)`` of the stage of ``context``."""
         grid = self.grid or GRIDS[context.stage]
-        loss, logs = feature_mse(
-            query, key, grid, return_logs=True, standardize=self.standardize)
+        loss, logs = feature_mse(query, key, grid, return_logs=True)
         return dict(loss=loss, **logs)
