@@ -5,7 +5,9 @@ neither for random initialisation), evaluations (segmentation or
 classification configs), seeds and label fractions. Every combination becomes
 up to three steps: pretrain, train, test. The folder of a step carries a hash
 of its resolved config and of the steps it builds on, so a changed setting
-never meets old results, and tables that share a step share its folder.
+never meets old results, and tables that share a step share its folder. An
+evaluation with ``last_of: NAME`` instead of a config tests the last weights
+of the models that evaluation NAME trains, instead of the best on validation.
 
 Cross-validation (``splits: [NAME, ...]``): each seed does all steps on every
 split, the pretraining too, and the test cases of the splits are pooled, so
