@@ -563,6 +563,11 @@ def chosen_checkpoint(step: Step, table: Table) -> Path | None:
     return best or last_checkpoint(step.folder)
 
 
+def _checkpoint_for(step: Step, needed: Step, table: Table) -> Path | None:
+    return (last_checkpoint(needed.folder) if step.last
+            else chosen_checkpoint(needed, table))
+
+
 def tools_folder() -> Path:
     """Find the tools: beside the package, or in it when installed."""
     package = Path(__file__).resolve().parent
@@ -582,9 +587,7 @@ def command_of(step: Step, table: Table, steps: dict[str, Step]) -> list[str]:
     tools = tools_folder()
 
     def checkpoint_of(key):
-        found = (last_checkpoint(steps[key].folder) if step.last
-                 else chosen_checkpoint(steps[key], table))
-        return str(found or f'<{key}>')
+        return str(_checkpoint_for(step, steps[key], table) or f'<{key}>')
 
     options = dict(step.options)
     arguments = []
@@ -708,7 +711,7 @@ class StepRunner:
 
 def _check_needed(step: Step, table: Table, steps: dict[str, Step]) -> None:
     for needed in map(steps.get, step.needs):
-        if chosen_checkpoint(needed, table) is None:
+        if _checkpoint_for(step, needed, table) is None:
             raise UserError(
                 f'{step.title} needs the weights of "{needed.title}", which '
                 f'is finished, but {needed.folder} holds no checkpoint any '

@@ -79,6 +79,13 @@ def test_last_weights_are_tested_of_the_same_training(tmp_path, fake_tools):
                 steps[step.needs[0]].folder / name)
     assert [run.group for run, _ in results] == [
         'linear', 'linear', 'last weights', 'last weights']
+    for step in steps.values():
+        if step.kind == 'train':
+            (step.folder / 'last.pth').unlink()
+        elif step.last:
+            (step.folder / experiments.DONE).unlink()
+    errors = experiments.run_steps(table, steps, report=lambda line: None)
+    assert len(errors) == 2 and 'holds no checkpoint any more' in errors[0]
 
 
 @pytest.mark.parametrize(('entry', 'message'), [
