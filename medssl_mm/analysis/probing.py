@@ -8,7 +8,13 @@ import csv
 import io
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -559,8 +565,16 @@ def _kinds(probes: Sequence[Probe]) -> dict[str, str]:
     return kinds
 
 
+def _layout(probes: Sequence[Probe]) -> tuple[dict, list, list, list]:
+    """Rows by name, stage and share; the names, the stages, the shares."""
+    rows = {(r.checkpoint, r.place, r.fraction): r for r in summarize(probes)}
+    return rows, *(
+        list(dict.fromkeys(key[part] for key in rows)) for part in range(3)
+    )
+
+
 def _baselines(
-    rows: Sequence[Summary], name: str | None
+    rows: Iterable[Summary], name: str | None
 ) -> dict[tuple, Summary]:
     """Find what the rows of a stage and share are compared with."""
     return {(r.place, r.fraction): r for r in rows if r.checkpoint == name}
@@ -592,11 +606,8 @@ def markdown_table(
         baseline (str, optional): Name that the others are compared with.
             Defaults to None.
     """
-    rows = {(r.checkpoint, r.place, r.fraction): r for r in summarize(probes)}
-    baselines = _baselines(list(rows.values()), baseline)
-    names, places, fractions = (
-        list(dict.fromkeys(key[part] for key in rows)) for part in range(3)
-    )
+    rows, names, places, fractions = _layout(probes)
+    baselines = _baselines(rows.values(), baseline)
     lines = []
     for kind, title in _kinds(probes).items():
         for fraction in fractions:
@@ -688,10 +699,7 @@ def draw_probes(probes: Sequence[Probe]):
 
     from medssl_mm.reporting import COLOURS
 
-    rows = {(r.checkpoint, r.place, r.fraction): r for r in summarize(probes)}
-    names, places, fractions = (
-        list(dict.fromkeys(key[part] for key in rows)) for part in range(3)
-    )
+    rows, names, places, fractions = _layout(probes)
     kinds = _kinds(probes)
     figure = Figure(
         figsize=(1.5 + 3.2 * len(fractions), 0.4 + 3.4 * len(kinds)),
