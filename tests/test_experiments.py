@@ -487,10 +487,13 @@ def test_step_of_another_process_is_left_to_it(table, fake_tools):
 
 
 RUNNER = """
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
 from medssl_mm import experiments
+# Ignored where the tests run in the background of a shell.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 folder = Path(sys.argv[1])
 experiments.tools_folder = lambda: folder / 'slow'
 table = replace(experiments.load_table(folder / 'toy.yaml'),
