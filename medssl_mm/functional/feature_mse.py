@@ -131,13 +131,14 @@ def _positions_of_cells(size: int, number: int,
 
 def _log_values(loss: Tensor, query: Tensor, key: Tensor) -> dict[str, Tensor]:
     tiny = torch.finfo(loss.dtype).tiny
-    # Share of what all images have in common; a variance takes far longer.
-    common = query.mean(0).square().mean() / query.square().mean().clamp_min(
-        tiny)
+    square = query.square().mean()
+    # What all images have in common; a variance takes far longer.
+    common = query.mean(0).square().mean()
     return dict(
         norm=torch.linalg.vector_norm(query, dim=1).mean(),
         relative=loss / key.square().mean().clamp_min(tiny),
-        spread=(1 - common).clamp_min(0).sqrt() * query.any())
+        spread=((square - common).clamp_min(0) / square.clamp_min(tiny)
+                ).sqrt())
 
 
 def _at_least_float32(maps: Tensor) -> Tensor:

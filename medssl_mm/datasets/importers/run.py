@@ -1,7 +1,6 @@
 """The import itself: discover, check, write, resume, report."""
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from medssl_mm.datasets.splits import (
 from medssl_mm.datasets.store import StoreWriter
 from medssl_mm.datasets.store_header import IMAGES
 from medssl_mm.errors import UserError
+from medssl_mm.files import locked
 
 # Options that the header holds anyway, or that do not change the content.
 _NOT_KEPT = ('classes', 'jobs')
@@ -275,14 +275,10 @@ def _first_error(result: CaseResult) -> str:
 @contextmanager
 def _only_one(writer):
     """Hold a lock, so that two imports never write one store."""
-    path = writer.staging / 'lock'
-    with open(path, 'w') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+    with locked(writer.staging) as lock:
+        if lock is None:
             raise UserError(
-                f'another import is writing {writer.root}; wait for it'
-            ) from None
+                f'another import is writing {writer.root}; wait for it')
         yield
 
 
