@@ -555,6 +555,29 @@ def best_checkpoint(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def drop_superseded(folder: Path) -> list[Path]:
+    """Delete the checkpoints of a finished training that no step reads.
+
+    The last one and the best one stay.
+
+    Args:
+        folder (Path): Working folder of the training.
+
+    Returns:
+        list[Path]: What was deleted; nothing when the last one is unknown.
+    """
+    last = last_checkpoint(folder)
+    if last is None:
+        return []
+    kept = {last.name, getattr(best_checkpoint(folder), 'name', None)}
+    superseded = sorted(
+        path for pattern in ('epoch_*.pth', 'iter_*.pth', 'best_*.pth')
+        for path in folder.glob(pattern) if path.name not in kept)
+    for path in superseded:
+        path.unlink()
+    return superseded
+
+
 def chosen_checkpoint(step: Step, table: Table) -> Path | None:
     """Find the checkpoint of a training step that later steps start from."""
     best = None
@@ -629,11 +652,15 @@ class StepRunner:
     Args:
         table (Table): The table.
         steps (dict[str, Step]): From :func:`plan`.
+        keep_checkpoints (bool): Whether all checkpoints of a finished
+            training stay, not only the last and the best. Defaults to False.
     """
 
-    def __init__(self, table: Table, steps: dict[str, Step]) -> None:
+    def __init__(self, table: Table, steps: dict[str, Step],
+                 keep_checkpoints: bool = False) -> None:
         self.table = table
         self.steps = steps
+        self.keep_checkpoints = keep_checkpoints
         self._processes: set[subprocess.Popen] = set()
         self._stopped = False
         self._change = threading.Lock()
@@ -707,6 +734,8 @@ class StepRunner:
         write_json(step.folder / DONE, dict(
             key=step.key, title=step.title, command=command,
             seconds=round(time.monotonic() - started, 1)))
+        if not self.keep_checkpoints:
+            drop_superseded(step.folder)
 
 
 def _check_needed(step: Step, table: Table, steps: dict[str, Step]) -> None:
@@ -734,7 +763,8 @@ def _ended_like_an_interrupt() -> Iterator[None]:
 
 def run_steps(table: Table, steps: dict[str, Step], jobs: int = 1,
               devices: Sequence[str] = (),
-              report: Callable[[str], None] = print) -> list[str]:
+              report: Callable[[str], None] = print,
+              keep_checkpoints: bool = False) -> list[str]:
     """Run what is not finished, each step after those it needs.
 
     Steps that another process runs are left to it, so that several processes
@@ -748,6 +778,8 @@ def run_steps(table: Table, steps: dict[str, Step], jobs: int = 1,
         devices (Sequence[str]): Per job the GPUs it may see, e.g. '0,1'.
             Defaults to (), which leaves the environment alone.
         report (Callable): Takes a line for the screen. Defaults to print.
+        keep_checkpoints (bool): Whether all checkpoints of the trainings that
+            end now stay, not only the last and the best. Defaults to False.
 
     Returns:
         list[str]: Messages of the steps that failed; steps that need them
@@ -758,7 +790,7 @@ def run_steps(table: Table, steps: dict[str, Step], jobs: int = 1,
     total, errors, running, free = len(steps), [], {}, list(range(jobs))
     failed, elsewhere, told = set(), [], set()
     report(f'{total} steps, {len(finished)} finished before')
-    run_step = StepRunner(table, steps)
+    run_step = StepRunner(table, steps, keep_checkpoints)
 
     def start(pool, step):
         slot = free.pop()

@@ -1,5 +1,6 @@
 """Planning and running the steps of a result table."""
 
+import os
 import signal
 import stat
 import subprocess
@@ -453,6 +454,41 @@ def test_weights_that_were_deleted_are_asked_for(table, fake_tools):
                                  report=lambda line: None) == []
 
 
+@pytest.mark.parametrize('keep', [False, True])
+def test_superseded_checkpoints_go_when_the_training_is_done(
+        table, fake_tools, keep):
+    table = experiments.select(table, seeds=[0], fractions=[1.0])
+    steps, _ = plan(table)
+    folder = next(step.folder for step in steps.values()
+                  if step.key.startswith('train-linear-moco'))
+    folder.mkdir(parents=True)
+    names = ['epoch_1.pth', 'iter_10.pth', 'iter_20.pth', 'mine.pth',
+             'best_volume_mDice_iter_10.pth', 'best_volume_mDice_iter_20.pth']
+    for age, name in enumerate(reversed(names)):
+        (folder / name).touch()
+        os.utime(folder / name, (1e9 - age, 1e9 - age))
+
+    def present():
+        return {path.name for path in folder.glob('*.pth')}
+
+    (fake_tools / 'broken').touch()
+    for _ in range(2):  # what failed may be resumed from any of them
+        experiments.run_steps(table, steps, report=lambda line: None,
+                              keep_checkpoints=keep)
+        assert present() == set(names)
+    (fake_tools / 'broken').unlink()
+    assert experiments.run_steps(table, steps, report=lambda line: None,
+                                 keep_checkpoints=keep) == []
+    assert present() == {'last.pth', *(names if keep else [
+        'mine.pth', 'best_volume_mDice_iter_20.pth'])}
+
+
+def test_nothing_is_deleted_where_the_last_checkpoint_is_unknown(tmp_path):
+    (tmp_path / 'iter_10.pth').touch()
+    assert experiments.drop_superseded(tmp_path) == []
+    assert (tmp_path / 'iter_10.pth').exists()
+
+
 def test_two_tables_at_a_time_share_the_work(table, fake_tools):
     steps, results = plan(table)
     with ThreadPoolExecutor(2) as pool:
@@ -487,6 +523,7 @@ def test_step_of_another_process_is_left_to_it(table, fake_tools):
 
 
 RUNNER = """
+import os
 import signal
 import sys
 from dataclasses import replace

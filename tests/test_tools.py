@@ -108,8 +108,30 @@ def test_setup_without_room_says_so(tmp_path):
     result = run('bash', ROOT / 'tools/setup.sh', '--venv', tmp_path / 'venv',
                  PATH=free_disk(tmp_path / 'bin', 2))
     assert result.returncode != 0
-    assert 'only 2 GB are free' in result.stderr
-    assert '8 GB are needed' in result.stderr
+    assert 'only 2.0 GB are free' in result.stderr
+    assert '6.6 GB are needed' in result.stderr
+
+
+def test_setup_counts_what_is_installed_already(tmp_path):
+    (tmp_path / 'venv').mkdir()
+    with (tmp_path / 'venv/wheel').open('wb') as file:
+        file.write(bytes(300 * 1024 ** 2))
+    result = run('bash', ROOT / 'tools/setup.sh', '--venv', tmp_path / 'venv',
+                 PATH=free_disk(tmp_path / 'bin', 2))
+    assert '6.3 GB are needed' in result.stderr
+
+
+def test_setup_warns_when_the_cache_may_fill_the_disk(tmp_path):
+    venv = tmp_path / 'venv'
+    venv.mkdir()
+    (venv / 'notes').touch()  # it stops there, and installs nothing
+    said = {}
+    for gigabytes in (8, 11):
+        result = run('bash', ROOT / 'tools/setup.sh', '--venv', venv,
+                     PATH=free_disk(tmp_path / f'bin{gigabytes}', gigabytes))
+        assert 'is no virtual environment' in result.stderr
+        said[gigabytes] = 'PIP_NO_CACHE_DIR=1' in result.stdout
+    assert said == {8: True, 11: False}
 
 
 def test_setup_refuses_a_folder_that_is_something_else(tmp_path):

@@ -5,9 +5,10 @@ TABLE.yaml lists rows (pretraining config, checkpoint, or neither for random
 initialisation), evaluations (segmentation or classification configs), seeds
 and label fractions. Tested are the weights that validation found best. What is
 finished is skipped, what was interrupted is resumed; a changed config gets
-new folders. The table, of Dice or of macro AUROC, is written as Markdown, CSV
-and PNG with 95 % patient-bootstrap intervals and paired differences against
-the baseline row.
+new folders. Of a finished training, the last checkpoint and the best stay.
+The table, of Dice or of macro AUROC, is written as Markdown, CSV and PNG with
+95 % patient-bootstrap intervals and paired differences against the baseline
+row.
 
 A list of splits makes it a cross-validation: every seed is pretrained,
 trained and tested on each split, and the test cases are pooled. With
@@ -57,6 +58,9 @@ def parse_args():
     parser.add_argument('--processes', type=int, metavar='N',
                         help='processes of a step instead of those of the '
                         'table; 0: without a launcher')
+    parser.add_argument('--keep-checkpoints', action='store_true',
+                        help='keep all checkpoints of a finished training, '
+                        'not only the last and the best')
     parser.add_argument('--dry-run', action='store_true',
                         help='show the commands and what is finished')
     parser.add_argument('--no-run', action='store_true',
@@ -98,7 +102,8 @@ def main():
     if not args.no_run:
         errors = experiments.run_steps(
             table, steps, args.jobs, args.devices,
-            report=lambda line: print(line, flush=True))
+            report=lambda line: print(line, flush=True),
+            keep_checkpoints=args.keep_checkpoints)
     runs = experiments.finished_runs(results, steps)
     if runs:
         baseline = next((row.title for row in table.rows

@@ -14,7 +14,10 @@
 
 MEDSSL_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
 MEDSSL_PIP_VERSION=26.3
-MEDSSL_NEEDED_KB=$((8 * 1024 * 1024))
+# The finished environment takes 6.4 GB. Beside it lie, for a while, the wheel
+# being unpacked and, where pip caches, all wheels (3 GB).
+MEDSSL_NEEDED_KB=$((66 * 1024 * 1024 / 10))
+MEDSSL_CACHE_KB=$((34 * 1024 * 1024 / 10))
 
 medssl_say() { printf '[setup] %s\n' "$*"; }
 
@@ -72,6 +75,11 @@ medssl_free_kb() {
     local path="$1"
     while [ ! -e "$path" ]; do path="$(dirname "$path")"; done
     df -Pk "$path" | awk 'NR == 2 { print $4 }'
+}
+
+# Prints kB as GB.
+medssl_gb() {
+    awk -v kb="$1" 'BEGIN { printf "%.1f", kb / 1048576 }'
 }
 
 medssl_make_venv() {
@@ -133,7 +141,8 @@ medssl_explain_pip() {
     local log="$1" venv="$2"
     if grep -qiE 'No space left|Errno 28' "$log"; then
         medssl_fail "the disk is full ($(medssl_free_kb "$venv") kB free at $venv)." \
-            'About 8 GB are needed; free some (pip cache purge helps) and run this again:' \
+            'Free some (6.6 GB are needed at the least, up to 10 GB where pip caches what it' \
+            'loads: pip cache purge, or PIP_NO_CACHE_DIR=1) and run this again:' \
             'the installation goes on where it stopped.'
     elif grep -qiE 'NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|Max retries|Temporary failure in name|Connection (refused|reset|broken)|ProxyError|SSLError|Network is unreachable' "$log"; then
         medssl_fail 'the Python package index cannot be reached.' \
@@ -186,6 +195,17 @@ for name in ('runtime', 'tests'):
 PYTHON
 }
 
+# Installs the lock; see its header for why nothing is resolved. The largest
+# wheels come one by one: pip unpacks nothing before it has loaded all that
+# one call names, and the space that these take twice may be lacking.
+medssl_install_lock() {
+    local venv="$1" lock="$MEDSSL_ROOT/requirements/lock.txt" large
+    for large in $(grep -oE '^(torch|triton|nvidia-[a-z0-9-]+)==[^ ;]+' "$lock"); do
+        medssl_pip "$venv" --no-deps "$large" || return 1
+    done
+    medssl_pip "$venv" --no-deps --build-constraint "$lock" -r "$lock"
+}
+
 medssl_install_self() {
     # The package is importable from this very folder: nothing to do.
     if (cd / && "$MEDSSL_VENV_PYTHON" -c 'import pathlib, sys, importlib.util
@@ -233,7 +253,7 @@ sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))'; then
 }
 
 medssl_setup_venv() {
-    local venv="$1" stamp started free
+    local venv="$1" stamp started free present needed
     venv="$(mkdir -p "$(dirname "$venv")" 2>/dev/null &&
         cd "$(dirname "$venv")" && pwd -P)/$(basename "$venv")" || true
     case "$venv" in
@@ -257,10 +277,16 @@ medssl_setup_venv() {
     medssl_require_python || return 1
     if ! "$MEDSSL_VENV_PYTHON" -c 'import torch' >/dev/null 2>&1; then
         free="$(medssl_free_kb "$venv")"
-        if [ "$free" -lt "$MEDSSL_NEEDED_KB" ]; then
-            medssl_fail "only $((free / 1024 / 1024)) GB are free at $venv; about 8 GB are needed." \
+        # What an interrupted installation left counts.
+        present="$({ du -sk "$venv" 2>/dev/null || true; } | cut -f1)"
+        needed=$((MEDSSL_NEEDED_KB - ${present:-0}))
+        if [ "$free" -lt "$needed" ]; then
+            medssl_fail "only $(medssl_gb "$free") GB are free at $venv; $(medssl_gb "$needed") GB are needed." \
                 'Free some space, or choose another place with --venv DIR (or MEDSSL_VENV).'
             return 1
+        elif [ "$free" -lt $((needed + MEDSSL_CACHE_KB)) ]; then
+            medssl_say "note: $(medssl_gb "$free") GB are free at $venv, which may not do if pip caches"
+            medssl_say '      what it loads (3 GB); PIP_NO_CACHE_DIR=1 prevents that'
         fi
     fi
     medssl_make_venv "$venv" "$MEDSSL_FOUND_PYTHON" || return 1
@@ -269,10 +295,7 @@ medssl_setup_venv() {
     medssl_drop_half_installed "$MEDSSL_VENV_PYTHON" || return 1
     medssl_say "installing the pinned packages (about 3 GB to load, 6 GB on disk, minutes)"
     medssl_pip "$venv" -q "pip==$MEDSSL_PIP_VERSION" || return 1
-    # The lock is complete; see its header for why nothing is resolved.
-    medssl_pip "$venv" --no-deps --build-constraint \
-        "$MEDSSL_ROOT/requirements/lock.txt" \
-        -r "$MEDSSL_ROOT/requirements/lock.txt" || return 1
+    medssl_install_lock "$venv" || return 1
     medssl_install_self "$venv" || return 1
     medssl_say 'checking that the packages load'
     if ! (cd / && "$MEDSSL_VENV_PYTHON" -c 'import medssl_mm.registry, mmseg, torchvision'); then
