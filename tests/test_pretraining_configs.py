@@ -106,7 +106,7 @@ def test_rows_of_a_table_differ_in_the_terms_only():
                 'zero_init_residual', False)
             assert start == (method != 'moco')
         tables.setdefault(key, {})[method] = content
-    assert len(tables) == 7
+    assert len(tables) == 8
     for rows in tables.values():
         assert set(rows) == {'moco', 'moco-mse', 'moco-btwins'}
         assert rows['moco-mse'] == rows['moco'] == rows['moco-btwins']

@@ -21,10 +21,11 @@ again. See data/README.md for the expected folders."""
 
 # Options of importers: which one takes which is checked by the import.
 IMPORTER_OPTIONS = {
-    'images': dict(metavar='GLOB', help='images, relative to --src'),
+    'images': dict(metavar='GLOB', help='images (medmnist: the archive), '
+                   'relative to --src'),
     'labels': dict(metavar='GLOB', help='labels or masks'),
     'classes': dict(help='names of the classes 1, 2, ... separated by '
-                    'commas, or a JSON file'),
+                    'commas, or a JSON file (medmnist: 0, 1, ...)'),
     'palette': dict(metavar='FILE', help='JSON: mask colour or grey value '
                     'of every class'),
     'modality': dict(choices=('CT', 'MR', 'XR', 'other'),

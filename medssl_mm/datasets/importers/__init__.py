@@ -16,6 +16,7 @@ IMPORTERS = {
     'idc': 'histology:IDCImporter',
     'ircad': 'png:IRCADImporter',
     'kits': 'png:KiTSImporter',
+    'medmnist': 'medmnist:MedMNISTImporter',
     'nifti': 'nifti:NIfTIImporter',
     'nih-cxr14': 'chest_xray:NIHChestXray14Importer',
     'nih1000': 'chest_xray:NIH1000Importer',

@@ -1,6 +1,7 @@
 """The import itself: discover, check, write, resume, report."""
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Sequence
@@ -409,15 +410,19 @@ def _stat(path: str) -> tuple[str, int, int]:
 
 def file_digest(paths: Sequence[str]) -> str:
     """SHA-256 of a file; of several, the SHA-256 over their digests."""
-    digests = []
-    for path in paths:
-        with open(path, 'rb') as file:
-            digests.append(hashlib.file_digest(file, 'sha256').hexdigest()
-                           if hasattr(hashlib, 'file_digest') else
-                           _digest_of(file))
+    digests = [_digest_of_file(*_stat(path)) for path in paths]
     if len(digests) == 1:
         return digests[0]
     return hashlib.sha256('\n'.join(digests).encode()).hexdigest()
+
+
+# The last one is kept: a file may hold all images of a set.
+@functools.lru_cache(maxsize=1)
+def _digest_of_file(path: str, size: int, time: int) -> str:
+    with open(path, 'rb') as file:
+        if hasattr(hashlib, 'file_digest'):
+            return hashlib.file_digest(file, 'sha256').hexdigest()
+        return _digest_of(file)
 
 
 def _digest_of(file) -> str:  # Python 3.10 has no hashlib.file_digest
