@@ -44,6 +44,7 @@ class MedMNISTImporter(ImageImporter):
     """
 
     name = 'medmnist'
+    classes = ()  # those of the archive
     options = ('images', 'classes')
     layout = """\
     <src>/pneumoniamnist.npz (one archive; more than one: choose it with
