@@ -18,14 +18,14 @@ def read_version():
     text = (ROOT / 'medssl_mm' / 'version.py').read_text(encoding='utf-8')
     match = re.search(r"^__version__ = '([^']+)'$", text, re.MULTILINE)
     if match is None:
-        raise RuntimeError(
-            "medssl_mm/version.py must hold a line __version__ = '...'")
+        raise RuntimeError("medssl_mm/version.py must hold a line __version__ = '...'")
     return match.group(1)
 
 
 def read_requirements(name):
-    lines = (ROOT / 'requirements' / f'{name}.txt').read_text(
-        encoding='utf-8').splitlines()
+    lines = (
+        (ROOT / 'requirements' / f'{name}.txt').read_text(encoding='utf-8').splitlines()
+    )
     lines = (line.split('#')[0].strip() for line in lines)
     return [line for line in lines if line]
 
@@ -57,8 +57,10 @@ class BuildWithMim(build_py):
             destination.symlink_to(os.path.relpath(source, destination.parent))
         elif source.is_dir():
             shutil.copytree(
-                source, destination,
-                ignore=shutil.ignore_patterns('__pycache__', '*.py[cod]'))
+                source,
+                destination,
+                ignore=shutil.ignore_patterns('__pycache__', '*.py[cod]'),
+            )
         else:
             shutil.copy2(source, destination)
 

@@ -33,19 +33,23 @@ def use_device(device: str, threads: int | None = None) -> None:
         UserError: When a GPU is asked for and there is none.
     """
     import torch
+
     if device != 'cpu' and not torch.cuda.is_available():
         raise UserError(
             f'--device {device} was asked for, but torch sees no GPU; leave '
-            '--device out.')
+            '--device out.'
+        )
     if threads:
         torch.set_num_threads(threads)
 
 
-def times_in_turns(functions: Mapping[object, Callable[[], object]],
-                   rounds: int,
-                   burst: int = 1,
-                   warm_up: int = 1,
-                   device: str = 'cpu') -> dict[object, list[float]]:
+def times_in_turns(
+    functions: Mapping[object, Callable[[], object]],
+    rounds: int,
+    burst: int = 1,
+    warm_up: int = 1,
+    device: str = 'cpu',
+) -> dict[object, list[float]]:
     """Time functions that take turns, so that a busy moment hits all alike.
 
     Args:
@@ -61,14 +65,15 @@ def times_in_turns(functions: Mapping[object, Callable[[], object]],
         numbers of the same round by each other.
     """
     from rich.progress import track
+
     names = list(functions)
     times: dict[object, list[float]] = {name: [] for name in names}
     for name in names:
         for _ in range(warm_up):
             functions[name]()
     for index in track(
-            range(rounds), description='rounds', transient=True,
-            disable=len(names) == 1):
+        range(rounds), description='rounds', transient=True, disable=len(names) == 1
+    ):
         first = index % len(names)
         for name in names[first:] + names[:first]:
             _synchronize(device)
@@ -80,8 +85,9 @@ def times_in_turns(functions: Mapping[object, Callable[[], object]],
     return times
 
 
-def rates_in_turns(functions: Mapping[str, Callable[[int], object]],
-                   rounds: int, seconds: float) -> dict[str, list[float]]:
+def rates_in_turns(
+    functions: Mapping[str, Callable[[int], object]], rounds: int, seconds: float
+) -> dict[str, list[float]]:
     """Count calls per second of functions that take turns.
 
     Args:
@@ -121,19 +127,26 @@ def machine(device: str = 'cpu') -> dict:
         device (str): Where it computed. Defaults to 'cpu'.
     """
     import torch
+
     cpu = platform.processor() or platform.machine()
     info = Path('/proc/cpuinfo')
     if info.exists():
-        cpu = next((line.split(':')[1].strip()
-                    for line in info.read_text().splitlines()
-                    if line.startswith('model name')), cpu)
+        cpu = next(
+            (
+                line.split(':')[1].strip()
+                for line in info.read_text().splitlines()
+                if line.startswith('model name')
+            ),
+            cpu,
+        )
     gpu = None if device == 'cpu' else torch.cuda.get_device_name()
     return dict(
         torch=torch.__version__,
         cpu=cpu,
         threads=torch.get_num_threads(),
         gpu=gpu,
-        device=gpu or 'cpu')
+        device=gpu or 'cpu',
+    )
 
 
 def print_rows(title: str, rows: Sequence[Mapping]) -> None:
@@ -145,13 +158,17 @@ def print_rows(title: str, rows: Sequence[Mapping]) -> None:
     """
     from rich.console import Console
     from rich.table import Table
+
     table = Table(title=title)
     for name in rows[0]:
         table.add_column(name.replace('_', ' '), justify='right')
     for row in rows:
-        table.add_row(*(
-            f'{value:.3g}' if isinstance(value, float) else str(value)
-            for value in row.values()))
+        table.add_row(
+            *(
+                f'{value:.3g}' if isinstance(value, float) else str(value)
+                for value in row.values()
+            )
+        )
     Console().print(table)
 
 
@@ -171,4 +188,5 @@ def write_report(path: str | Path | None, report: Mapping) -> None:
 def _synchronize(device: str) -> None:
     if device != 'cpu':
         import torch
+
         torch.cuda.synchronize()

@@ -52,9 +52,7 @@ class Weights:
         return str(self.path or f'{RANDOM}:{self.seed}')
 
 
-def parse_weights(
-    texts: Sequence[str], several: bool = False
-) -> list[Weights]:
+def parse_weights(texts: Sequence[str], several: bool = False) -> list[Weights]:
     """Read ``NAME=CHECKPOINT``, ``random``, ``random:SEED``, ``NAME=random``.
 
     Args:
@@ -240,8 +238,7 @@ class CheckpointFeatures:
         loader = self._loader('test')
         self.batch_size = batch_size or loader.get('batch_size') or 32
         self.num_workers = (
-            loader.get('num_workers', 0) if num_workers is None
-            else num_workers
+            loader.get('num_workers', 0) if num_workers is None else num_workers
         )
         self.calibration_batches = calibration_batches
         self.progress = progress or (lambda what, done, total: None)
@@ -271,13 +268,9 @@ class CheckpointFeatures:
         """Label fraction of the training loader, and its seed."""
         settings = _innermost(self._loader('train')['dataset'])[0]
         fraction = settings.get('fraction', 1.0)
-        return fraction, (
-            settings.get('fraction_seed', 0) if fraction < 1 else None
-        )
+        return fraction, (settings.get('fraction_seed', 0) if fraction < 1 else None)
 
-    def rows_of_fraction(
-        self, fraction: float, seed: int | None = None
-    ) -> np.ndarray:
+    def rows_of_fraction(self, fraction: float, seed: int | None = None) -> np.ndarray:
         """Rows of the training subset that a label fraction keeps.
 
         The data set itself chooses them, so they are those of a fine-tuning
@@ -325,8 +318,7 @@ class CheckpointFeatures:
         from medssl_mm.registry import DATASETS
 
         pipelines = [
-            part.get('pipeline')
-            for part in _innermost(self._loader('test')['dataset'])
+            part.get('pipeline') for part in _innermost(self._loader('test')['dataset'])
         ]
         for part in _innermost(settings):
             part['pipeline'] = copy.deepcopy(pipelines[0])
@@ -373,9 +365,7 @@ class CheckpointFeatures:
 
         images = self.subset(subset)
         description = self._describe(weights, images, kind)
-        found = feature_cache.find_features(
-            self.cache, description, self.note
-        )
+        found = feature_cache.find_features(self.cache, description, self.note)
         if found is not None:
             return found
         return feature_cache.write_features(
@@ -425,7 +415,8 @@ class CheckpointFeatures:
 
         model = self._load(weights)
         places = (
-            feature_cache.stage_places if kind == 'stages'
+            feature_cache.stage_places
+            if kind == 'stages'
             else feature_cache.block_places
         )(model.backbone)
         what = f'{weights.name}: {images.name}'
@@ -435,9 +426,7 @@ class CheckpointFeatures:
             for batch in self._batches(images.dataset):
                 inputs = model.data_preprocessor(batch, False)['inputs']
                 done += len(inputs)
-                yield feature_cache.pooled_features(
-                    model.backbone, inputs, places
-                )
+                yield feature_cache.pooled_features(model.backbone, inputs, places)
                 self.progress(what, done, total)
 
     def _batches(self, dataset):
@@ -492,12 +481,13 @@ class CheckpointFeatures:
         )
         from medssl_mm.registry import MODELS
 
-        with DefaultScope.overwrite_default_scope(
-            self.config.get('default_scope', 'mmpretrain')
-        ), own_randomness(weights.seed):
-            model = _build(
-                MODELS, self._model_settings(), self.config.filename
-            )
+        with (
+            DefaultScope.overwrite_default_scope(
+                self.config.get('default_scope', 'mmpretrain')
+            ),
+            own_randomness(weights.seed),
+        ):
+            model = _build(MODELS, self._model_settings(), self.config.filename)
             if weights.path is None:
                 # Random features need their residual branches.
                 model.backbone.zero_init_residual = False
@@ -535,24 +525,35 @@ def add_arguments(parser) -> None:
         parser (argparse.ArgumentParser): Of a tool that writes results.
     """
     parser.add_argument(
-        '--out', type=Path,
-        help='folder to write to (default: work_dirs/<config>/<tool>)')
+        '--out',
+        type=Path,
+        help='folder to write to (default: work_dirs/<config>/<tool>)',
+    )
     parser.add_argument(
-        '--overwrite', action='store_true',
-        help='replace the results in --out')
+        '--overwrite', action='store_true', help='replace the results in --out'
+    )
     parser.add_argument(
-        '--cache', type=Path, default=Path('work_dirs/features'),
-        help='folder of the features (default: work_dirs/features)')
+        '--cache',
+        type=Path,
+        default=Path('work_dirs/features'),
+        help='folder of the features (default: work_dirs/features)',
+    )
     parser.add_argument(
-        '--batch-size', type=int,
-        help='images at a time (default: as in the config)')
+        '--batch-size', type=int, help='images at a time (default: as in the config)'
+    )
     parser.add_argument(
-        '--num-workers', type=int,
-        help='processes that load (default: as in the config)')
+        '--num-workers',
+        type=int,
+        help='processes that load (default: as in the config)',
+    )
     parser.add_argument('--device', default='cpu', help='default: cpu')
     parser.add_argument(
-        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
-        help='change the config')
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help='change the config',
+    )
 
 
 def check_arguments(args, tool: str, results: Sequence[str]) -> None:
@@ -574,8 +575,7 @@ def check_arguments(args, tool: str, results: Sequence[str]) -> None:
     for name in results:
         if (args.out / name).exists() and not args.overwrite:
             raise UserError(
-                f'{args.out / name} exists; choose another --out or add '
-                '--overwrite'
+                f'{args.out / name} exists; choose another --out or add --overwrite'
             )
 
 
@@ -595,9 +595,7 @@ def open_source(args, bar, console) -> CheckpointFeatures:
     from medssl_mm.engine import launch
 
     if args.device.startswith('cuda') and not torch.cuda.is_available():
-        raise UserError(
-            f'--device {args.device}: torch sees no GPU; leave it out'
-        )
+        raise UserError(f'--device {args.device}: torch sees no GPU; leave it out')
     tasks = {}
 
     def progress(what, done, total):

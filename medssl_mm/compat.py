@@ -145,9 +145,7 @@ def check_install(version_of=None):
                 f'{wanted} {found} is installed, {requirement} is needed; '
                 f'run: pip install "{requirement}"'
             )
-    problems += _torchvision_problem(
-        version_of('torch'), version_of('torchvision')
-    )
+    problems += _torchvision_problem(version_of('torch'), version_of('torchvision'))
     if problems:
         raise InstallError(
             f'the installation under {sys.prefix} cannot work:\n  - '
@@ -201,9 +199,7 @@ def init_process_group(launcher='pytorch', timeout=1800):
                 ' (empty) to train on the CPU'
             )
         torch.cuda.set_device(local_rank)
-        options.update(
-            backend='nccl', device_id=torch.device('cuda', local_rank)
-        )
+        options.update(backend='nccl', device_id=torch.device('cuda', local_rank))
     else:
         options.update(backend='gloo')
     dist.init_process_group(**options)
@@ -250,9 +246,7 @@ def load_checkpoint(file, map_location=None, weights_only=None):
         return torch.load(file, map_location=map_location, weights_only=False)
     try:
         with torch.serialization.safe_globals(_safe_globals()):
-            return torch.load(
-                file, map_location=map_location, weights_only=True
-            )
+            return torch.load(file, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r'GLOBAL (\S+)', str(error))
         what = f' ({found[1]})' if found else ''
@@ -293,9 +287,7 @@ def _torchvision_problem(torch_version, torchvision_version):
         return []
     torch, vision = _version(torch_version), _version(torchvision_version)
     wanted = f'0.{torch.minor + 15}'
-    same_build = (
-        None in (torch.local, vision.local) or torch.local == vision.local
-    )
+    same_build = None in (torch.local, vision.local) or torch.local == vision.local
     if torch.major != 2:
         return []
     if f'{vision.major}.{vision.minor}' == wanted and same_build:
@@ -332,9 +324,7 @@ def _drop_dead_locations(registry_module):
     for registry in vars(registry_module).values():
         if isinstance(registry, Registry) and registry.scope == 'mmselfsup':
             registry._locations = [
-                location
-                for location in registry._locations
-                if is_shipped(location)
+                location for location in registry._locations if is_shipped(location)
             ]
 
 

@@ -1,4 +1,5 @@
 """Where tables are printed."""
+
 import sys
 
 
@@ -9,4 +10,5 @@ def wide_console():
     checkpoints.
     """
     from rich.console import Console
+
     return Console(width=None if sys.stdout.isatty() else 140)

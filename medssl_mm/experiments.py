@@ -35,20 +35,44 @@ from medssl_mm.reporting import Run, pool_results
 
 DONE = 'done.json'
 POLL = 2  # seconds between looks at what another process is busy with
-_TABLE_KEYS = {'name', 'title', 'runs_dir', 'baseline', 'seeds', 'fractions',
-               'processes', 'amp', 'rows', 'evaluations', 'weights_option',
-               'fraction_options', 'splits', 'split_options', 'validation',
-               'note'}
-_ROW_KEYS = {'name', 'title', 'pretrain', 'checkpoint', 'options',
-             'evaluation_options', 'evaluations'}
+_TABLE_KEYS = {
+    'name',
+    'title',
+    'runs_dir',
+    'baseline',
+    'seeds',
+    'fractions',
+    'processes',
+    'amp',
+    'rows',
+    'evaluations',
+    'weights_option',
+    'fraction_options',
+    'splits',
+    'split_options',
+    'validation',
+    'note',
+}
+_ROW_KEYS = {
+    'name',
+    'title',
+    'pretrain',
+    'checkpoint',
+    'options',
+    'evaluation_options',
+    'evaluations',
+}
 _EVALUATION_KEYS = {'name', 'title', 'config', 'options', 'last_of'}
 _SPLIT_OPTIONS = {
     'pretrain': ('train_dataloader.dataset.split',),
-    'evaluation': tuple(f'{loader}_dataloader.dataset.split'
-                        for loader in ('train', 'val', 'test')),
+    'evaluation': tuple(
+        f'{loader}_dataloader.dataset.split' for loader in ('train', 'val', 'test')
+    ),
 }
 _NO_VALIDATION = {
-    'val_cfg': None, 'val_dataloader': None, 'val_evaluator': None,
+    'val_cfg': None,
+    'val_dataloader': None,
+    'val_evaluator': None,
     'default_hooks.checkpoint.save_best': None,
 }
 
@@ -192,29 +216,37 @@ def _check_keys(entry, known: set, needed: set, where: str) -> None:
     if unknown or missing:
         raise UserError(
             f'{where}: unknown keys {unknown}, missing keys {missing}; known '
-            f'are {sorted(known)}')
+            f'are {sorted(known)}'
+        )
 
 
-def _evaluation(entry, earlier: Sequence[EvaluationConfig],
-                path: Path) -> EvaluationConfig:
+def _evaluation(
+    entry, earlier: Sequence[EvaluationConfig], path: Path
+) -> EvaluationConfig:
     where = f'{path}, evaluations'
     own = not isinstance(entry, dict) or 'last_of' not in entry
-    _check_keys(entry, _EVALUATION_KEYS,
-                {'name', 'config'} if own else {'name'}, where)
+    _check_keys(entry, _EVALUATION_KEYS, {'name', 'config'} if own else {'name'}, where)
     name = str(entry['name'])
     title = str(entry.get('title', name))
     if own:
         return EvaluationConfig(
-            name=name, title=title, config=str(entry['config']),
-            options=dict(entry.get('options') or {}))
+            name=name,
+            title=title,
+            config=str(entry['config']),
+            options=dict(entry.get('options') or {}),
+        )
     if 'config' in entry or 'options' in entry:
-        raise UserError(f'{where}, {name}: give config and options, or '
-                        'last_of, whose config and options hold')
+        raise UserError(
+            f'{where}, {name}: give config and options, or '
+            'last_of, whose config and options hold'
+        )
     for other in earlier:
         if other.name == entry['last_of'] and other.last_of is None:
             return replace(other, name=name, title=title, last_of=other.name)
-    raise UserError(f'{where}, {name}: no evaluation above is called '
-                    f'{entry["last_of"]!r} and trains')
+    raise UserError(
+        f'{where}, {name}: no evaluation above is called '
+        f'{entry["last_of"]!r} and trains'
+    )
 
 
 def load_table(path: str | Path) -> Table:
@@ -224,6 +256,7 @@ def load_table(path: str | Path) -> Table:
         UserError: Says what is wrong where.
     """
     import yaml
+
     path = Path(path)
     try:
         content = yaml.safe_load(path.read_text(encoding='utf-8'))
@@ -234,20 +267,27 @@ def load_table(path: str | Path) -> Table:
     _check_keys(content, _TABLE_KEYS, {'rows', 'evaluations'}, str(path))
     rows, evaluations = [], []
     for entry in content['rows']:
-        where = f'{path}, row {entry.get("name", entry)}' if isinstance(
-            entry, dict) else f'{path}, rows'
+        where = (
+            f'{path}, row {entry.get("name", entry)}'
+            if isinstance(entry, dict)
+            else f'{path}, rows'
+        )
         _check_keys(entry, _ROW_KEYS, {'name'}, where)
         if entry.get('pretrain') and entry.get('checkpoint'):
             raise UserError(f'{where}: give pretrain or checkpoint, not both')
-        rows.append(Row(
-            name=str(entry['name']),
-            title=str(entry.get('title', entry['name'])),
-            pretrain=entry.get('pretrain'),
-            checkpoint=entry.get('checkpoint'),
-            options=dict(entry.get('options') or {}),
-            evaluation_options=dict(entry.get('evaluation_options') or {}),
-            evaluations=None if entry.get('evaluations') is None
-            else tuple(entry['evaluations'])))
+        rows.append(
+            Row(
+                name=str(entry['name']),
+                title=str(entry.get('title', entry['name'])),
+                pretrain=entry.get('pretrain'),
+                checkpoint=entry.get('checkpoint'),
+                options=dict(entry.get('options') or {}),
+                evaluation_options=dict(entry.get('evaluation_options') or {}),
+                evaluations=None
+                if entry.get('evaluations') is None
+                else tuple(entry['evaluations']),
+            )
+        )
     for entry in content['evaluations']:
         evaluations.append(_evaluation(entry, evaluations, path))
     for kind, entries in (('rows', rows), ('evaluations', evaluations)):
@@ -256,83 +296,106 @@ def load_table(path: str | Path) -> Table:
             if len(set(names)) < len(names):
                 raise UserError(
                     f'{path}: two {kind} have the same {attribute}; every '
-                    'one needs its own')
+                    'one needs its own'
+                )
     known = [evaluation.name for evaluation in evaluations]
     for row in rows:
         unknown = set(row.evaluations or ()) - set(known)
         if unknown:
             raise UserError(
                 f'{path}, row {row.name}: no evaluation is called '
-                f'{", ".join(sorted(unknown))}; there are {known}')
+                f'{", ".join(sorted(unknown))}; there are {known}'
+            )
     baseline = content.get('baseline')
     if baseline is not None and baseline not in [row.name for row in rows]:
         raise UserError(
             f'{path}: baseline {baseline!r} is no row; rows are '
-            f'{[row.name for row in rows]}')
+            f'{[row.name for row in rows]}'
+        )
     fractions = tuple(float(f) for f in content.get('fractions') or [1.0])
     if not all(0 < fraction <= 1 for fraction in fractions):
         raise UserError(
-            f'{path}: fractions are shares above 0 and up to 1, got '
-            f'{list(fractions)}')
+            f'{path}: fractions are shares above 0 and up to 1, got {list(fractions)}'
+        )
     seeds = tuple(content.get('seeds') or [0])
     if not all(isinstance(seed, int) for seed in seeds):
         raise UserError(f'{path}: seeds are whole numbers, got {list(seeds)}')
     processes = content.get('processes', 1)
     if not isinstance(processes, int) or processes < 0:
-        raise UserError(
-            f'{path}: processes must be 0 or more, got {processes!r}')
+        raise UserError(f'{path}: processes must be 0 or more, got {processes!r}')
     amp = content.get('amp')
     if amp not in (None, 'bfloat16', 'float16'):
         raise UserError(
-            f'{path}: amp must be bfloat16 or float16, or be left out, got '
-            f'{amp!r}')
+            f'{path}: amp must be bfloat16 or float16, or be left out, got {amp!r}'
+        )
     splits, split_options = _read_splits(content, path)
     validation = content.get('validation', True)
     if not isinstance(validation, bool):
-        raise UserError(
-            f'{path}: validation must be true or false, got {validation!r}')
+        raise UserError(f'{path}: validation must be true or false, got {validation!r}')
     return Table(
         name=str(content.get('name', path.stem)),
         title=str(content.get('title', path.stem)),
-        baseline=baseline, seeds=seeds, fractions=fractions,
-        processes=processes, amp=amp, rows=tuple(rows),
+        baseline=baseline,
+        seeds=seeds,
+        fractions=fractions,
+        processes=processes,
+        amp=amp,
+        rows=tuple(rows),
         evaluations=tuple(evaluations),
         runs_dir=Path(content.get('runs_dir', 'work_dirs/tables/runs')),
-        weights_option=str(content.get(
-            'weights_option', 'model.backbone.init_cfg.checkpoint')),
-        fraction_options=tuple(content.get('fraction_options') or (
-            'train_dataloader.dataset.fraction',
-            'train_dataloader.dataset.fraction_seed')),
-        note=str(content.get('note', '')), splits=splits,
-        split_options=split_options, validation=validation)
+        weights_option=str(
+            content.get('weights_option', 'model.backbone.init_cfg.checkpoint')
+        ),
+        fraction_options=tuple(
+            content.get('fraction_options')
+            or (
+                'train_dataloader.dataset.fraction',
+                'train_dataloader.dataset.fraction_seed',
+            )
+        ),
+        note=str(content.get('note', '')),
+        splits=splits,
+        split_options=split_options,
+        validation=validation,
+    )
 
 
 def _read_splits(content: dict, path: Path) -> tuple[tuple, dict]:
     splits = content.get('splits') or []
-    if not (isinstance(splits, list)
-            and all(isinstance(name, str) for name in splits)
-            and len(set(splits)) == len(splits)):
+    if not (
+        isinstance(splits, list)
+        and all(isinstance(name, str) for name in splits)
+        and len(set(splits)) == len(splits)
+    ):
         raise UserError(
-            f'{path}: splits is a list of different split names, got '
-            f'{splits!r}')
+            f'{path}: splits is a list of different split names, got {splits!r}'
+        )
     given = content.get('split_options') or {}
     _check_keys(given, set(_SPLIT_OPTIONS), set(), f'{path}, split_options')
     for kind, keys in given.items():
-        if not (isinstance(keys, list) and keys
-                and all(isinstance(key, str) for key in keys)):
+        if not (
+            isinstance(keys, list)
+            and keys
+            and all(isinstance(key, str) for key in keys)
+        ):
             raise UserError(
                 f'{path}, split_options: {kind} is a list of config keys '
-                f'such as {list(_SPLIT_OPTIONS["pretrain"])}, got {keys!r}')
-    return tuple(splits), {kind: tuple(given.get(kind, keys))
-                           for kind, keys in _SPLIT_OPTIONS.items()}
+                f'such as {list(_SPLIT_OPTIONS["pretrain"])}, got {keys!r}'
+            )
+    return tuple(splits), {
+        kind: tuple(given.get(kind, keys)) for kind, keys in _SPLIT_OPTIONS.items()
+    }
 
 
-def select(table: Table, rows: Sequence[str] | None = None,
-           evaluations: Sequence[str] | None = None,
-           seeds: Sequence[int] | None = None,
-           fractions: Sequence[float] | None = None,
-           splits: Sequence[str] | None = None,
-           baseline: str | None = None) -> Table:
+def select(
+    table: Table,
+    rows: Sequence[str] | None = None,
+    evaluations: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    fractions: Sequence[float] | None = None,
+    splits: Sequence[str] | None = None,
+    baseline: str | None = None,
+) -> Table:
     """Keep part of a table.
 
     Args:
@@ -351,33 +414,38 @@ def select(table: Table, rows: Sequence[str] | None = None,
             among the rows that are kept.
     """
     for kind, wanted, known in (
-            ('baseline', [baseline] if baseline else None,
-             [row.name for row in table.rows
-              if rows is None or row.name in rows]),
-            ('row', rows, [row.name for row in table.rows]),
-            ('evaluation', evaluations, [e.name for e in table.evaluations]),
-            ('split', splits, list(table.splits))):
+        (
+            'baseline',
+            [baseline] if baseline else None,
+            [row.name for row in table.rows if rows is None or row.name in rows],
+        ),
+        ('row', rows, [row.name for row in table.rows]),
+        ('evaluation', evaluations, [e.name for e in table.evaluations]),
+        ('split', splits, list(table.splits)),
+    ):
         unknown = sorted(set(wanted or ()) - set(known))
         if unknown:
-            raise UserError(f'no {kind} {unknown} in table {table.name}; '
-                            f'there are {known}')
+            raise UserError(
+                f'no {kind} {unknown} in table {table.name}; there are {known}'
+            )
     return replace(
         table,
         baseline=baseline or table.baseline,
-        rows=tuple(row for row in table.rows
-                   if rows is None or row.name in rows),
-        evaluations=tuple(e for e in table.evaluations
-                          if evaluations is None or e.name in evaluations),
+        rows=tuple(row for row in table.rows if rows is None or row.name in rows),
+        evaluations=tuple(
+            e for e in table.evaluations if evaluations is None or e.name in evaluations
+        ),
         seeds=table.seeds if seeds is None else tuple(seeds),
         fractions=table.fractions if fractions is None else tuple(fractions),
-        splits=tuple(name for name in table.splits
-                     if splits is None or name in splits))
+        splits=tuple(name for name in table.splits if splits is None or name in splits),
+    )
 
 
 def resolved_config(config: str, options: dict) -> dict:
     """Read a config with options applied, as the hash of a step sees it."""
     import medssl_mm.registry  # noqa: F401  (the config prefixes of hosts)
     from medssl_mm.engine import launch
+
     content = launch.load_config(config)
     launch.apply_options(content, options)
     content.pop('work_dir', None)
@@ -391,6 +459,7 @@ def _digest(*content) -> str:
 
 def _check_split(config: str, settings: dict, split: str) -> None:
     """Refuse a config that reads another split besides: it could leak."""
+
     def walk(place, where):
         if isinstance(place, dict):
             children = place.items()
@@ -403,7 +472,8 @@ def _check_split(config: str, settings: dict, split: str) -> None:
                 raise UserError(
                     f'{config} reads the split {value!r} at {where}.split '
                     f'while the table evaluates {split!r}; add that key to '
-                    'split_options, or remove it by options')
+                    'split_options, or remove it by options'
+                )
             walk(value, f'{where}.{key}')
 
     for name, content in settings.items():
@@ -417,11 +487,11 @@ def _check_poolable(table: Table, config: str, settings: dict) -> None:
     if len(table.splits) > 1 and metric == 'medssl_mm.ClassificationMetric':
         raise UserError(
             f'{config} is of a classifier, whose AUROC cannot be pooled over '
-            f'the {len(table.splits)} splits of the table; give one split')
+            f'the {len(table.splits)} splits of the table; give one split'
+        )
 
 
-def _options_of(table: Table, kind: str, options: dict,
-                split: str | None) -> dict:
+def _options_of(table: Table, kind: str, options: dict, split: str | None) -> dict:
     """Options of a row ('pretrain') or evaluation, and those of the table."""
     options = dict(options)
     keys = table.split_options[kind] if split is not None else ()
@@ -432,9 +502,9 @@ def _options_of(table: Table, kind: str, options: dict,
     return options
 
 
-def plan(table: Table,
-         resolve: Callable[[str, dict], dict] = resolved_config
-         ) -> tuple[dict[str, Step], list[tuple[Run, list[tuple[str, ...]]]]]:
+def plan(
+    table: Table, resolve: Callable[[str, dict], dict] = resolved_config
+) -> tuple[dict[str, Step], list[tuple[Run, list[tuple[str, ...]]]]]:
     """Work out the steps of a table.
 
     Args:
@@ -458,16 +528,31 @@ def plan(table: Table,
             resolved[known] = resolve(config, options)
         return resolved[known]
 
-    def add(kind, name, config, options, needs, seed, weights, title,
-            last=False):
+    def add(kind, name, config, options, needs, seed, weights, title, last=False):
         # The processes are part of it: they change the global batch.
         key = f'{name}-' + _digest(
-            kind, settings(config, options), list(needs), seed, weights,
-            (table.processes, table.amp) if kind != 'test' else None)
-        steps.setdefault(key, Step(
-            key=key, kind=kind, folder=table.runs_dir / key, config=config,
-            options=options, needs=tuple(needs), seed=seed, weights=weights,
-            title=title, last=last))
+            kind,
+            settings(config, options),
+            list(needs),
+            seed,
+            weights,
+            (table.processes, table.amp) if kind != 'test' else None,
+        )
+        steps.setdefault(
+            key,
+            Step(
+                key=key,
+                kind=kind,
+                folder=table.runs_dir / key,
+                config=config,
+                options=options,
+                needs=tuple(needs),
+                seed=seed,
+                weights=weights,
+                title=title,
+                last=last,
+            ),
+        )
         return key
 
     def add_test(evaluation, row, fraction, seed, split):
@@ -477,16 +562,21 @@ def plan(table: Table,
         if row.pretrain:
             options = _options_of(table, 'pretrain', row.options, split)
             if split is not None:
-                _check_split(
-                    row.pretrain, settings(row.pretrain, options), split)
+                _check_split(row.pretrain, settings(row.pretrain, options), split)
             weights = add(
-                'pretrain', f'pretrain-{row.name}-{place}seed{seed}',
-                row.pretrain, options, (), seed, None,
-                f'pretrain {row.title}, {spoken}seed {seed}')
+                'pretrain',
+                f'pretrain-{row.name}-{place}seed{seed}',
+                row.pretrain,
+                options,
+                (),
+                seed,
+                None,
+                f'pretrain {row.title}, {spoken}seed {seed}',
+            )
             needs = [weights]
         options = _options_of(
-            table, 'evaluation',
-            {**evaluation.options, **row.evaluation_options}, split)
+            table, 'evaluation', {**evaluation.options, **row.evaluation_options}, split
+        )
         if fraction != 1:
             share, share_seed = table.fraction_options
             options.update({share: fraction, share_seed: seed})
@@ -495,16 +585,29 @@ def plan(table: Table,
             _check_split(evaluation.config, content, split)
             _check_poolable(table, evaluation.config, content)
         name = f'{row.name}-{100 * fraction:g}pct-{place}seed{seed}'
-        title = (f'{row.title}, {100 * fraction:g} % labels, '
-                 f'{spoken}seed {seed}')
+        title = f'{row.title}, {100 * fraction:g} % labels, {spoken}seed {seed}'
         trained = evaluation.last_of or evaluation.name
-        train = add('train', f'train-{trained}-{name}', evaluation.config,
-                    options, needs, seed, weights,
-                    f'train {evaluation.last_of or evaluation.title}, {title}')
-        return add('test', f'test-{evaluation.name}-{name}',
-                   evaluation.config, options, [train], seed, None,
-                   f'test {evaluation.title}, {title}',
-                   evaluation.last_of is not None)
+        train = add(
+            'train',
+            f'train-{trained}-{name}',
+            evaluation.config,
+            options,
+            needs,
+            seed,
+            weights,
+            f'train {evaluation.last_of or evaluation.title}, {title}',
+        )
+        return add(
+            'test',
+            f'test-{evaluation.name}-{name}',
+            evaluation.config,
+            options,
+            [train],
+            seed,
+            None,
+            f'test {evaluation.title}, {title}',
+            evaluation.last_of is not None,
+        )
 
     for evaluation in table.evaluations:
         for fraction in table.fractions:
@@ -515,17 +618,30 @@ def plan(table: Table,
                 for seed in table.seeds:
                     keys = tuple(
                         add_test(evaluation, row, fraction, seed, split)
-                        for split in table.splits or (None,))
+                        for split in table.splits or (None,)
+                    )
                     tests.append(keys)
                     folders.append(
-                        steps[keys[0]].folder if len(keys) == 1
-                        else table.runs_dir / (
+                        steps[keys[0]].folder
+                        if len(keys) == 1
+                        else table.runs_dir
+                        / (
                             f'pooled-{evaluation.name}-{row.name}-'
                             f'{100 * fraction:g}pct-seed{seed}-'
-                            f'{_digest(keys)}'))
-                results.append((Run(
-                    group=evaluation.title, label=row.title,
-                    fraction=fraction, folders=tuple(folders)), tests))
+                            f'{_digest(keys)}'
+                        )
+                    )
+                results.append(
+                    (
+                        Run(
+                            group=evaluation.title,
+                            label=row.title,
+                            fraction=fraction,
+                            folders=tuple(folders),
+                        ),
+                        tests,
+                    )
+                )
     order = {'pretrain': 0, 'train': 1, 'test': 2}
     ordered = sorted(steps.values(), key=lambda step: order[step.kind])
     return {step.key: step for step in ordered}, results
@@ -571,8 +687,11 @@ def drop_superseded(folder: Path) -> list[Path]:
         return []
     kept = {last.name, getattr(best_checkpoint(folder), 'name', None)}
     superseded = sorted(
-        path for pattern in ('epoch_*.pth', 'iter_*.pth', 'best_*.pth')
-        for path in folder.glob(pattern) if path.name not in kept)
+        path
+        for pattern in ('epoch_*.pth', 'iter_*.pth', 'best_*.pth')
+        for path in folder.glob(pattern)
+        if path.name not in kept
+    )
     for path in superseded:
         path.unlink()
     return superseded
@@ -587,8 +706,11 @@ def chosen_checkpoint(step: Step, table: Table) -> Path | None:
 
 
 def _checkpoint_for(step: Step, needed: Step, table: Table) -> Path | None:
-    return (last_checkpoint(needed.folder) if step.last
-            else chosen_checkpoint(needed, table))
+    return (
+        last_checkpoint(needed.folder)
+        if step.last
+        else chosen_checkpoint(needed, table)
+    )
 
 
 def tools_folder() -> Path:
@@ -599,7 +721,8 @@ def tools_folder() -> Path:
             return folder
     raise UserError(
         f'the tools are neither in {package.parent} nor in {package}/.mim; '
-        'install the package again')
+        'install the package again'
+    )
 
 
 def command_of(step: Step, table: Table, steps: dict[str, Step]) -> list[str]:
@@ -623,13 +746,12 @@ def command_of(step: Step, table: Table, steps: dict[str, Step]) -> list[str]:
             arguments += ['--amp', table.amp]
         if step.kind == 'train' and step.weights:
             options[table.weights_option] = (
-                checkpoint_of(step.weights) if step.weights in steps
-                else step.weights)
+                checkpoint_of(step.weights) if step.weights in steps else step.weights
+            )
     arguments += ['--work-dir', str(step.folder)]
     if options:
         arguments.append('--cfg-options')
-        arguments += [f'{key}={_literal(value)}'
-                      for key, value in options.items()]
+        arguments += [f'{key}={_literal(value)}' for key, value in options.items()]
     name = 'test' if step.kind == 'test' else 'train'
     if table.processes:
         start = ['bash', str(tools / f'dist_{name}.sh'), step.config]
@@ -656,8 +778,9 @@ class StepRunner:
             training stay, not only the last and the best. Defaults to False.
     """
 
-    def __init__(self, table: Table, steps: dict[str, Step],
-                 keep_checkpoints: bool = False) -> None:
+    def __init__(
+        self, table: Table, steps: dict[str, Step], keep_checkpoints: bool = False
+    ) -> None:
         self.table = table
         self.steps = steps
         self.keep_checkpoints = keep_checkpoints
@@ -665,8 +788,9 @@ class StepRunner:
         self._stopped = False
         self._change = threading.Lock()
 
-    def __call__(self, step: Step, environment: dict[str, str],
-                 begun: Callable[[Path], None]) -> bool:
+    def __call__(
+        self, step: Step, environment: dict[str, str], begun: Callable[[Path], None]
+    ) -> bool:
         """Run one step; its output goes to ``run.log`` in its folder.
 
         Args:
@@ -700,9 +824,13 @@ class StepRunner:
                 return -signal.SIGTERM
             # The step holds the lock as well: it may outlive this process.
             process = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL, pass_fds=[lock],
-                env={'PYTHON': sys.executable, **os.environ, **environment})
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[lock],
+                env={'PYTHON': sys.executable, **os.environ, **environment},
+            )
             self._processes.add(process)
         try:
             return process.wait()
@@ -725,15 +853,20 @@ class StepRunner:
         else:
             finished = last_checkpoint(step.folder) is not None
         if code or not finished:
-            lines = log.read_text(
-                encoding='utf-8', errors='replace').splitlines()
+            lines = log.read_text(encoding='utf-8', errors='replace').splitlines()
             raise UserError(
                 f'{step.title} failed with exit code {code}; run the table '
-                f'again to resume it. End of {log}:\n  '
-                + '\n  '.join(lines[-12:]))
-        write_json(step.folder / DONE, dict(
-            key=step.key, title=step.title, command=command,
-            seconds=round(time.monotonic() - started, 1)))
+                f'again to resume it. End of {log}:\n  ' + '\n  '.join(lines[-12:])
+            )
+        write_json(
+            step.folder / DONE,
+            dict(
+                key=step.key,
+                title=step.title,
+                command=command,
+                seconds=round(time.monotonic() - started, 1),
+            ),
+        )
         if not self.keep_checkpoints:
             drop_superseded(step.folder)
 
@@ -745,7 +878,8 @@ def _check_needed(step: Step, table: Table, steps: dict[str, Step]) -> None:
                 f'{step.title} needs the weights of "{needed.title}", which '
                 f'is finished, but {needed.folder} holds no checkpoint any '
                 f'more; put it back, or delete {needed.folder / DONE} and '
-                'run the table again to train it anew')
+                'run the table again to train it anew'
+            )
 
 
 @contextmanager
@@ -761,10 +895,14 @@ def _ended_like_an_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, former)
 
 
-def run_steps(table: Table, steps: dict[str, Step], jobs: int = 1,
-              devices: Sequence[str] = (),
-              report: Callable[[str], None] = print,
-              keep_checkpoints: bool = False) -> list[str]:
+def run_steps(
+    table: Table,
+    steps: dict[str, Step],
+    jobs: int = 1,
+    devices: Sequence[str] = (),
+    report: Callable[[str], None] = print,
+    keep_checkpoints: bool = False,
+) -> list[str]:
     """Run what is not finished, each step after those it needs.
 
     Steps that another process runs are left to it, so that several processes
@@ -794,12 +932,16 @@ def run_steps(table: Table, steps: dict[str, Step], jobs: int = 1,
 
     def start(pool, step):
         slot = free.pop()
-        environment = ({'CUDA_VISIBLE_DEVICES': devices[slot % len(devices)]}
-                       if devices else {})
+        environment = (
+            {'CUDA_VISIBLE_DEVICES': devices[slot % len(devices)]} if devices else {}
+        )
         number = len(finished) + len(failed) + len(running) + 1
         future = pool.submit(
-            run_step, step, environment, lambda log: report(
-                f'[{number}/{total}] {step.title} (log: {log})'))
+            run_step,
+            step,
+            environment,
+            lambda log: report(f'[{number}/{total}] {step.title} (log: {log})'),
+        )
         running[future] = (step, slot, time.monotonic())
 
     def end(future):
@@ -836,8 +978,11 @@ def run_steps(table: Table, steps: dict[str, Step], jobs: int = 1,
                     break
                 if running:
                     before = len(finished) + len(failed)
-                    ended = wait(running, POLL if elsewhere and free else None,
-                                 return_when=FIRST_COMPLETED).done
+                    ended = wait(
+                        running,
+                        POLL if elsewhere and free else None,
+                        return_when=FIRST_COMPLETED,
+                    ).done
                     for future in ended:
                         end(future)
                     again = not ended or before < len(finished) + len(failed)
@@ -853,8 +998,9 @@ def run_steps(table: Table, steps: dict[str, Step], jobs: int = 1,
     return errors
 
 
-def finished_runs(results: list[tuple[Run, list[tuple[str, ...]]]],
-                  steps: dict[str, Step]) -> list[Run]:
+def finished_runs(
+    results: list[tuple[Run, list[tuple[str, ...]]]], steps: dict[str, Step]
+) -> list[Run]:
     """Keep the table rows with at least one finished seed.
 
     A seed is finished when the tests of all its splits are; these are then

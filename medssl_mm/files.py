@@ -1,4 +1,5 @@
 """Files that are either complete or absent, and folders of one owner."""
+
 import fcntl
 import json
 import os
@@ -34,8 +35,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(
-            f'cannot write {path}: {error.strerror or error}') from error
+        raise UserError(f'cannot write {path}: {error.strerror or error}') from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -4,6 +4,7 @@ A volume takes the way that training data take: it is imported into a
 temporary slice store, so the same checks, orientation, intensity statistics
 and transforms apply, and the result goes back to the grid it came from.
 """
+
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,7 +42,8 @@ class Segmentation:
         voxel = float(np.prod(self.case.spacing)) / 1000
         return {
             name: float(counts[index] * voxel)
-            for index, name in enumerate(self.classes) if index
+            for index, name in enumerate(self.classes)
+            if index
         }
 
 
@@ -59,16 +61,18 @@ class VolumeSegmentor:
         UserError: If config and checkpoint do not fit each other.
     """
 
-    def __init__(self,
-                 config,
-                 checkpoint: str | Path,
-                 device: str | None = None,
-                 batch_size: int = 8) -> None:
+    def __init__(
+        self,
+        config,
+        checkpoint: str | Path,
+        device: str | None = None,
+        batch_size: int = 8,
+    ) -> None:
         import torch
+
         if batch_size < 1:
             raise UserError(f'batch size {batch_size} must be at least 1')
-        self.device = device or (
-            'cuda' if torch.cuda.is_available() else 'cpu')
+        self.device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
         self.batch_size = batch_size
         self.pipeline = _test_pipeline(config)
         self.model, self.classes = _load_model(config, checkpoint)
@@ -77,14 +81,16 @@ class VolumeSegmentor:
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(
-                f'device {self.device!r} cannot be used: {reason}') from error
+                f'device {self.device!r} cannot be used: {reason}'
+            ) from error
 
-    def segment(self,
-                source: str | Path,
-                modality: str | None = None,
-                series: str | None = None,
-                progress: Callable[[int, int], None] | None = None
-                ) -> Segmentation:
+    def segment(
+        self,
+        source: str | Path,
+        modality: str | None = None,
+        series: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Segmentation:
         """Segment a NIfTI file or a DICOM folder.
 
         Args:
@@ -103,32 +109,34 @@ class VolumeSegmentor:
             UserError: If the volume cannot be read or used.
         """
         from medssl_mm.datasets.slices import SliceDataset
+
         if modality is None:
             windows = [step['type'] for step in self.pipeline]
             is_ct = any(str(kind).endswith('CTWindow') for kind in windows)
             modality = 'CT' if is_ct else 'other'
         if modality not in MODALITIES:
-            raise UserError(
-                f'modality must be one of {MODALITIES}, got {modality!r}')
+            raise UserError(f'modality must be one of {MODALITIES}, got {modality!r}')
         with tempfile.TemporaryDirectory(prefix='medssl_mm-') as folder:
             case, warnings = _import_one(
-                Path(source), Path(folder, 'store'), modality, series)
+                Path(source), Path(folder, 'store'), modality, series
+            )
             dataset = SliceDataset(
                 data_root=str(Path(folder, 'store')),
                 pipeline=self.pipeline,
-                test_mode=True)
+                test_mode=True,
+            )
             labels = self._predict(dataset, case.shape, progress)
         return Segmentation(labels, case, self.classes, warnings)
 
     def _predict(self, dataset, shape, progress) -> np.ndarray:
         import torch
         from mmengine.dataset import pseudo_collate
+
         labels = np.zeros(shape, np.uint8)
         with torch.inference_mode():
             for start in range(0, len(dataset), self.batch_size):
                 stop = min(start + self.batch_size, len(dataset))
-                batch = pseudo_collate(
-                    [dataset[index] for index in range(start, stop)])
+                batch = pseudo_collate([dataset[index] for index in range(start, stop)])
                 for sample in self.model.test_step(batch):
                     mask = sample.pred_sem_seg.data[0]
                     labels[sample.slice_index] = mask.cpu().numpy()
@@ -144,9 +152,9 @@ def _test_pipeline(config) -> list[dict]:
     except (KeyError, TypeError):
         raise UserError(
             f'config {config.filename} has no test_dataloader with a '
-            'pipeline, so it is none of a segmentation') from None
-    return [dict(step) for step in steps
-            if step['type'] not in LABEL_TRANSFORMS]
+            'pipeline, so it is none of a segmentation'
+        ) from None
+    return [dict(step) for step in steps if step['type'] not in LABEL_TRANSFORMS]
 
 
 def _load_model(config, checkpoint):
@@ -161,13 +169,15 @@ def _load_model(config, checkpoint):
         require_equal,
     )
     from medssl_mm.registry import MODELS
+
     compat.apply()
     init_default_scope(config.get('default_scope', 'mmseg'))
     model = revert_sync_batchnorm(MODELS.build(config['model']))
     if not hasattr(model, 'decode_head'):
         raise UserError(
             f'config {config.filename} describes no segmentation model; use '
-            'one of configs/segmentation')
+            'one of configs/segmentation'
+        )
     content = read_checkpoint(checkpoint)
     weights = {
         name.removeprefix('module.'): value
@@ -176,7 +186,8 @@ def _load_model(config, checkpoint):
     if not any(name.startswith('decode_head.') for name in weights):
         raise UserError(
             f'{checkpoint} holds no decode head; give the checkpoint of a '
-            'segmentation training, not of a pretraining')
+            'segmentation training, not of a pretraining'
+        )
     require_equal(weights, model.state_dict(), str(checkpoint))
     model.load_state_dict(weights, strict=False)
     model.eval()
@@ -188,17 +199,18 @@ def _load_model(config, checkpoint):
     return model, tuple(names)
 
 
-def _import_one(source: Path, root: Path, modality: str,
-                series: str | None):
+def _import_one(source: Path, root: Path, modality: str, series: str | None):
     """Import one volume into a new store."""
     from medssl_mm.datasets.importers import make_importer
     from medssl_mm.datasets.importers.base import ERROR, SourceCase
     from medssl_mm.datasets.importers.run import import_case
     from medssl_mm.datasets.store import StoreWriter
+
     if source.is_dir():
         importer = make_importer('dicom')
         cases = importer.discover(
-            source, modality=None if modality == 'other' else modality)
+            source, modality=None if modality == 'other' else modality
+        )
         case = _choose_series(cases, source, series)
     elif source.is_file():
         importer = make_importer('nifti')
@@ -206,11 +218,13 @@ def _import_one(source: Path, root: Path, modality: str,
     else:
         raise UserError(
             f'{source} does not exist; give a NIfTI file or a folder with '
-            'one DICOM series')
+            'one DICOM series'
+        )
     importer.modality = modality
     importer.units = 'HU' if modality == 'CT' else 'arbitrary'
-    writer = StoreWriter.create(root, 'input', modality, importer.units,
-                                ('background', ))
+    writer = StoreWriter.create(
+        root, 'input', modality, importer.units, ('background',)
+    )
     result = import_case(importer, case, writer)
     errors = [p.message for p in result.problems if p.severity == ERROR]
     if errors:
@@ -221,30 +235,29 @@ def _import_one(source: Path, root: Path, modality: str,
 
 
 def _choose_series(cases: list, source: Path, series: str | None):
-    chosen = [case for case in cases
-              if series is None or series == case.case_id]
+    chosen = [case for case in cases if series is None or series == case.case_id]
     if len(chosen) == 1:
         return chosen[0]
     names = ', '.join(case.case_id for case in cases)
     if series is not None:
-        raise UserError(
-            f'{source} has no series {series!r}; it has: {names}')
+        raise UserError(f'{source} has no series {series!r}; it has: {names}')
     raise UserError(
-        f'{source} holds {len(cases)} series: {names}; choose one with '
-        '--series')
+        f'{source} holds {len(cases)} series: {names}; choose one with --series'
+    )
 
 
-def predict_file(config,
-                 checkpoint: str | Path,
-                 source: str | Path,
-                 output: str | Path,
-                 modality: str | None = None,
-                 series: str | None = None,
-                 device: str | None = None,
-                 batch_size: int = 8,
-                 overwrite: bool = False,
-                 progress: Callable[[int, int], None] | None = None
-                 ) -> Segmentation:
+def predict_file(
+    config,
+    checkpoint: str | Path,
+    source: str | Path,
+    output: str | Path,
+    modality: str | None = None,
+    series: str | None = None,
+    device: str | None = None,
+    batch_size: int = 8,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Segmentation:
     """Segment a volume and write the labels as NIfTI on its own grid.
 
     Args:
@@ -266,12 +279,12 @@ def predict_file(config,
         UserError: If anything given is unusable; nothing is written then.
     """
     from medssl_mm.evaluation.label_nifti import write_label_nifti
+
     source, output = Path(source), Path(output)
     if not output.name.endswith(('.nii', '.nii.gz')):
         raise UserError(f'output {output} must end with .nii or .nii.gz')
     if output.exists() and not overwrite:
-        raise UserError(
-            f'{output} exists; give another name or --overwrite')
+        raise UserError(f'{output} exists; give another name or --overwrite')
     if not output.parent.is_dir():
         raise UserError(f'folder {output.parent} does not exist; make it')
     segmentor = VolumeSegmentor(config, checkpoint, device, batch_size)
@@ -279,6 +292,7 @@ def predict_file(config,
     header = None
     if source.is_file():
         import nibabel
+
         header = nibabel.load(source).header
     write_label_nifti(result.labels, result.case, output, header)
     return result

@@ -33,9 +33,7 @@ compat.apply()
 
 
 def _child(root, location):
-    return Registry(
-        root.name, parent=root, scope='medssl_mm', locations=[location]
-    )
+    return Registry(root.name, parent=root, scope='medssl_mm', locations=[location])
 
 
 # Where each model part lives. By name and not by location, so that a

@@ -1,4 +1,5 @@
 """Fixtures: real data, a small store, small NIfTI folders."""
+
 from __future__ import annotations
 
 import os
@@ -17,6 +18,7 @@ def _fresh_mmengine_scopes():
         return
     from mmengine.logging import MessageHub, MMLogger
     from mmengine.registry import DefaultScope
+
     for scope in (DefaultScope, MessageHub, MMLogger):
         scope._instance_dict.clear()
 
@@ -40,12 +42,13 @@ def make_ct(seed: int, shape=(6, 40, 48)):
     rng = np.random.default_rng(seed)
     depth, height, width = shape
     z, y, x = np.mgrid[:depth, :height, :width]
-    body = ((y - height / 2) / (0.42 * height))**2 + (
-        (x - width / 2) / (0.45 * width))**2 < 1
+    body = ((y - height / 2) / (0.42 * height)) ** 2 + (
+        (x - width / 2) / (0.45 * width)
+    ) ** 2 < 1
     shift = rng.integers(-2, 3)
     label = np.zeros(shape, np.uint8)
-    liver = (y - height / 2)**2 + (x - width / 3 - shift)**2 < 60
-    kidney = (y - height / 1.7)**2 + (x - width / 1.5 + shift)**2 < 16
+    liver = (y - height / 2) ** 2 + (x - width / 3 - shift) ** 2 < 60
+    kidney = (y - height / 1.7) ** 2 + (x - width / 1.5 + shift) ** 2 < 16
     label[liver & body & (z > 0)] = 1
     label[kidney & body & (z > 1) & (label == 0)] = 2
     image = np.where(body, 40, -1000) + np.choose(label, [0, 60, 120])
@@ -56,12 +59,14 @@ def make_ct(seed: int, shape=(6, 40, 48)):
 def writer_at(root, units='arbitrary', classes=('background', 'liver')):
     """Start a store with two classes."""
     from medssl_mm.datasets.store import StoreWriter
+
     modality = 'CT' if units == 'HU' else 'other'
     return StoreWriter.create(root, 'made', modality, units, classes)
 
 
-def write_tiny_store(root, patients=4, cases_per_patient=1, shape=(6, 40, 48),
-                     labelled=True):
+def write_tiny_store(
+    root, patients=4, cases_per_patient=1, shape=(6, 40, 48), labelled=True
+):
     """Write a CT store with geometry and a hold-out split 'tiny'.
 
     Cases are 'p0-0', 'p0-1', 'p1-0', ...; patients 'p0', 'p1', ...
@@ -69,9 +74,15 @@ def write_tiny_store(root, patients=4, cases_per_patient=1, shape=(6, 40, 48),
     from medssl_mm.datasets.orientation import canonicalize
     from medssl_mm.datasets.splits import make_holdout, save_split
     from medssl_mm.datasets.store import StoreWriter
+
     writer = StoreWriter.create(
-        root, 'tiny', 'CT', 'HU', ('background', 'liver', 'kidney'),
-        [[0, 0, 0], [221, 130, 101], [185, 102, 83]])
+        root,
+        'tiny',
+        'CT',
+        'HU',
+        ('background', 'liver', 'kidney'),
+        [[0, 0, 0], [221, 130, 101], [185, 102, 83]],
+    )
     patient_of = {}
     for patient in range(patients):
         for number in range(cases_per_patient):
@@ -83,14 +94,27 @@ def write_tiny_store(root, patients=4, cases_per_patient=1, shape=(6, 40, 48),
             case_id = f'p{patient}-{number}'
             patient_of[case_id] = f'p{patient}'
             writer.add_case(
-                case_id, image, label if labelled else None,
-                patient_id=f'p{patient}', affine=affine,
-                source_file=f'{case_id}.nii.gz', **info)
+                case_id,
+                image,
+                label if labelled else None,
+                patient_id=f'p{patient}',
+                affine=affine,
+                source_file=f'{case_id}.nii.gz',
+                **info,
+            )
     store = writer.finish()
     if patients > 2:
-        save_split(root, make_holdout(
-            patient_of, patient_of, 'tiny', test=1 / patients,
-            val=1 / patients, protocol='tiny'))
+        save_split(
+            root,
+            make_holdout(
+                patient_of,
+                patient_of,
+                'tiny',
+                test=1 / patients,
+                val=1 / patients,
+                protocol='tiny',
+            ),
+        )
     return store
 
 
@@ -112,6 +136,7 @@ def make_store():
 def write_nifti(path, array, affine=None):
     """Write ``array`` ``(I, J, K)`` as NIfTI; makes the folder."""
     import nibabel
+
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     affine = np.diag([1.5, 1.5, 5.0, 1.0]) if affine is None else affine
@@ -128,8 +153,11 @@ def tiny_nifti(tmp_path):
     names, and returns the folder. ``label_name=None`` writes no labels.
     """
 
-    def write(num_cases=3, image_name='images/case{}.nii.gz',
-              label_name='labels/case{}.nii.gz'):
+    def write(
+        num_cases=3,
+        image_name='images/case{}.nii.gz',
+        label_name='labels/case{}.nii.gz',
+    ):
         folder = tmp_path / 'source'
         for number in range(1, num_cases + 1):
             image, label = make_ct(number)

@@ -77,8 +77,7 @@ def _collect(receivers, timeout):
         ready = wait(list(waiting), timeout)
         if not ready:
             raise TimeoutError(
-                f'ranks {sorted(waiting.values())} gave no result in '
-                f'{timeout} s'
+                f'ranks {sorted(waiting.values())} gave no result in {timeout} s'
             )
         for receiver in ready:
             rank = waiting.pop(receiver)
@@ -86,9 +85,7 @@ def _collect(receivers, timeout):
                 content = receiver.recv_bytes()
             except EOFError:
                 raise RuntimeError(f'rank {rank} died') from None
-            ok, value, text = torch.load(
-                io.BytesIO(content), weights_only=False
-            )
+            ok, value, text = torch.load(io.BytesIO(content), weights_only=False)
             if not ok:
                 raise value from RuntimeError(f'on rank {rank}:\n{text}')
             results[rank] = value
@@ -96,9 +93,7 @@ def _collect(receivers, timeout):
 
 
 def _run(sender, store, rank, world_size, function, args):
-    os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size)
-    )
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size))
     torch.set_num_threads(1)
     try:
         torch.distributed.init_process_group(

@@ -9,10 +9,14 @@ def test_functions_take_turns_and_another_goes_first(capsys):
     calls = []
     times = benchmarking.times_in_turns(
         {name: lambda name=name: calls.append(name) for name in 'abc'},
-        rounds=4, burst=2, warm_up=1)
+        rounds=4,
+        burst=2,
+        warm_up=1,
+    )
     assert ''.join(calls) == 'abc' + 'aabbcc' + 'bbccaa' + 'ccaabb' + 'aabbcc'
     assert {name: len(seconds) for name, seconds in times.items()} == dict(
-        a=4, b=4, c=4)
+        a=4, b=4, c=4
+    )
     assert min(map(min, times.values())) >= 0
 
 
@@ -24,7 +28,8 @@ def test_ratio_is_that_of_the_same_round():
 def test_rates_count_the_calls():
     numbers = []
     rates = benchmarking.rates_in_turns(
-        dict(only=numbers.append), rounds=2, seconds=0.01)
+        dict(only=numbers.append), rounds=2, seconds=0.01
+    )
     assert len(rates['only']) == 2 and numbers.count(0) == 2
     assert numbers[:3] == [0, 1, 2]
 
@@ -41,6 +46,7 @@ def test_report_is_written_whole_or_not_at_all(tmp_path, capsys):
 
 def test_missing_gpu_is_a_user_error(monkeypatch):
     import torch
+
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     with pytest.raises(ValueError, match='--device cuda was asked for'):
         benchmarking.use_device('cuda')

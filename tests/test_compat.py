@@ -144,9 +144,7 @@ def test_config_base_of_mmseg_is_found(tmp_path):
 
     compat.apply()
     path = tmp_path / 'config.py'
-    path.write_text(
-        "_base_ = ['mmseg::_base_/schedules/schedule_20k.py']\nnew = 1\n"
-    )
+    path.write_text("_base_ = ['mmseg::_base_/schedules/schedule_20k.py']\nnew = 1\n")
     assert Config.fromfile(path).train_cfg.max_iters == 20000
 
 

@@ -7,8 +7,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / 'configs').rglob('*.py'))
-LEAVES = [path for path in CONFIGS if '_base_' not in path.parts
-          and path.name != 'default_runtime.py']
+LEAVES = [
+    path
+    for path in CONFIGS
+    if '_base_' not in path.parts and path.name != 'default_runtime.py'
+]
 TABLES = sorted((ROOT / 'configs' / 'tables').glob('*.yaml'))
 
 
@@ -23,6 +26,7 @@ def _registries():
 
 def load(path):
     from medssl_mm.engine import launch
+
     return launch.load_config(str(path))
 
 
@@ -41,8 +45,12 @@ def registries():
     from mmengine.registry import Registry
 
     from medssl_mm import registry
-    return [value for value in vars(registry).values()
-            if isinstance(value, Registry) and value.scope == 'medssl_mm']
+
+    return [
+        value
+        for value in vars(registry).values()
+        if isinstance(value, Registry) and value.scope == 'medssl_mm'
+    ]
 
 
 def find_type(name):
@@ -54,6 +62,7 @@ def find_type(name):
 @pytest.mark.parametrize('path', CONFIGS, ids=ids(CONFIGS))
 def test_loads(path):
     from mmengine.config import Config
+
     if '_base_' in path.parts:
         Config.fromfile(str(path))  # may lack what only leaves have
     else:
@@ -76,16 +85,20 @@ def test_own_types_exist(path):
             assert find_type(name) is not None, f'{entry["type"]} is unknown'
         else:
             # Types of ours without the prefix would be looked up in the host.
-            assert scope or find_type(name) is None or (
-                type_of_host(entry['type'])), f'write medssl_mm.{name}'
+            assert scope or find_type(name) is None or (type_of_host(entry['type'])), (
+                f'write medssl_mm.{name}'
+            )
 
 
 def type_of_host(name):
     """Whether an upstream registry has a type of this name too."""
     from mmengine import registry as roots
     from mmengine.registry import Registry
-    return any(isinstance(root, Registry) and root.get(name) is not None
-               for root in vars(roots).values())
+
+    return any(
+        isinstance(root, Registry) and root.get(name) is not None
+        for root in vars(roots).values()
+    )
 
 
 @pytest.mark.parametrize('path', LEAVES, ids=ids(LEAVES))
@@ -102,18 +115,19 @@ def test_leaf_can_be_trained(path):
         # Decisions must not be made on the test cases.
         subset = content.test_dataloader.dataset.get('subset')
         assert subset is None or subset != (
-            content.train_dataloader.dataset.get('subset'))
+            content.train_dataloader.dataset.get('subset')
+        )
 
 
 def small_models():
     """One leaf per different ResNet-18 model: building them is cheap."""
     import json
+
     chosen = {}
     for path in LEAVES:
         if 'resnet18' in path.name:
             content = load(path)
-            key = json.dumps(content.to_dict()['model'], sort_keys=True,
-                             default=str)
+            key = json.dumps(content.to_dict()['model'], sort_keys=True, default=str)
             chosen.setdefault(key, path)
     return list(chosen.values())
 
@@ -134,16 +148,19 @@ def test_small_models_build():
         if scope == 'mmseg':
             # One output per class of the data set.
             from medssl_mm.registry import DATASETS
-            dataset = DATASETS.get(content.test_dataloader.dataset.type)
-            classes = content.test_dataloader.dataset.get(
-                'metainfo', {}).get('classes') or dataset.METAINFO['classes']
-            assert content.model.decode_head.num_classes == len(classes), path
 
+            dataset = DATASETS.get(content.test_dataloader.dataset.type)
+            classes = (
+                content.test_dataloader.dataset.get('metainfo', {}).get('classes')
+                or dataset.METAINFO['classes']
+            )
+            assert content.model.decode_head.num_classes == len(classes), path
 
 
 @pytest.mark.parametrize('path', TABLES, ids=ids(TABLES))
 def test_tables_name_configs_that_exist(path):
     from medssl_mm.experiments import load_table
+
     table = load_table(path)
     names = [row.pretrain for row in table.rows if row.pretrain]
     names += [evaluation.config for evaluation in table.evaluations]
@@ -151,8 +168,9 @@ def test_tables_name_configs_that_exist(path):
         assert (ROOT / name).is_file(), f'{path.name}: {name}'
 
 
-INHERITED = [path for path in LEAVES
-             if 'resnet18' in path.name and 'phantom' in path.name]
+INHERITED = [
+    path for path in LEAVES if 'resnet18' in path.name and 'phantom' in path.name
+]
 
 
 @pytest.mark.parametrize('path', INHERITED, ids=ids(INHERITED))
@@ -161,10 +179,12 @@ def test_dependants_can_inherit(path, tmp_path):
     if not (ROOT / 'medssl_mm/.mim/configs').exists():
         pytest.skip('the package is not installed: run tools/setup.sh')
     from mmengine.registry import MODELS, DefaultScope
+
     child = tmp_path / 'child.py'
     child.write_text(
         f"_base_ = ['medssl_mm::{path.relative_to(ROOT / 'configs')}']\n"
-        "work_dir = 'elsewhere'\n")
+        "work_dir = 'elsewhere'\n"
+    )
     content = load(child)
     parent = load(path)
     assert content.work_dir == 'elsewhere'

@@ -11,9 +11,7 @@ def test_user_error_is_one_line_and_exit_code_2(capsys):
         run_tool(main)
     assert stop.value.code == 2
     streams = capsys.readouterr()
-    assert streams.err == (
-        'error: data/btcv has no dataset.json; import it first\n'
-    )
+    assert streams.err == ('error: data/btcv has no dataset.json; import it first\n')
     assert streams.out == ''
 
 

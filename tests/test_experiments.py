@@ -56,15 +56,20 @@ def plan(table):
 
 def test_last_weights_are_tested_of_the_same_training(tmp_path, fake_tools):
     path = tmp_path / 'toy.yaml'
-    path.write_text(TABLE + (
-        '  - {name: end, title: last weights, last_of: linear}\n'))
-    table = replace(experiments.load_table(path), runs_dir=tmp_path / 'runs',
-                    seeds=(0,), fractions=(1.0,))
+    path.write_text(TABLE + ('  - {name: end, title: last weights, last_of: linear}\n'))
+    table = replace(
+        experiments.load_table(path),
+        runs_dir=tmp_path / 'runs',
+        seeds=(0,),
+        fractions=(1.0,),
+    )
     alone = plan(replace(table, evaluations=table.evaluations[:1]))[0]
     steps, results = plan(table)
     assert set(alone) < set(steps)
     assert [key.rsplit('-', 1)[0] for key in steps if key not in alone] == [
-        'test-end-random-100pct-seed0', 'test-end-moco-100pct-seed0']
+        'test-end-random-100pct-seed0',
+        'test-end-moco-100pct-seed0',
+    ]
     # Without the evaluation that trains, the same models.
     part, _ = plan(experiments.select(table, evaluations=['end']))
     assert set(part) < set(steps) and len(part) == 5
@@ -77,9 +82,14 @@ def test_last_weights_are_tested_of_the_same_training(tmp_path, fake_tools):
         if step.kind == 'test':
             name = 'last.pth' if '-end-' in step.key else 'best_dice.pth'
             assert experiments.command_of(step, table, steps)[3] == str(
-                steps[step.needs[0]].folder / name)
+                steps[step.needs[0]].folder / name
+            )
     assert [run.group for run, _ in results] == [
-        'linear', 'linear', 'last weights', 'last weights']
+        'linear',
+        'linear',
+        'last weights',
+        'last weights',
+    ]
     for step in steps.values():
         if step.kind == 'train':
             (step.folder / 'last.pth').unlink()
@@ -89,11 +99,14 @@ def test_last_weights_are_tested_of_the_same_training(tmp_path, fake_tools):
     assert len(errors) == 2 and 'holds no checkpoint any more' in errors[0]
 
 
-@pytest.mark.parametrize(('entry', 'message'), [
-    ('{name: end, last_of: deep}', "no evaluation above is called 'deep'"),
-    ('{name: end, last_of: linear, config: linear.py}', 'or last_of'),
-    ('{name: end}', "missing keys .'config'."),
-])
+@pytest.mark.parametrize(
+    ('entry', 'message'),
+    [
+        ('{name: end, last_of: deep}', "no evaluation above is called 'deep'"),
+        ('{name: end, last_of: linear, config: linear.py}', 'or last_of'),
+        ('{name: end}', "missing keys .'config'."),
+    ],
+)
 def test_wrong_last_weights_are_refused(tmp_path, entry, message):
     path = tmp_path / 'toy.yaml'
     path.write_text(f'{TABLE}  - {entry}\n')
@@ -110,42 +123,59 @@ def test_steps_are_shared_and_ordered(table):
     for step in steps.values():
         assert set(step.needs) <= seen
         seen.add(step.key)
-    assert [(run.label, run.fraction, len(run.folders))
-            for run, _ in results] == [
-        ('random init', 1.0, 2), ('MoCo', 1.0, 2),
-        ('random init', 0.5, 2), ('MoCo', 0.5, 2)]
+    assert [(run.label, run.fraction, len(run.folders)) for run, _ in results] == [
+        ('random init', 1.0, 2),
+        ('MoCo', 1.0, 2),
+        ('random init', 0.5, 2),
+        ('MoCo', 0.5, 2),
+    ]
 
 
 def test_row_with_evaluations_and_options_of_its_own(tmp_path):
     path = tmp_path / 'toy.yaml'
-    path.write_text(TABLE.replace('title: random init}', (
-        'title: random init, evaluations: [deep], '
-        'evaluation_options: {lr: 2}}')) + (
-        '  - {name: deep, config: deep.py, options: {lr: 1, size: 9}}\n'))
+    path.write_text(
+        TABLE.replace(
+            'title: random init}',
+            ('title: random init, evaluations: [deep], evaluation_options: {lr: 2}}'),
+        )
+        + ('  - {name: deep, config: deep.py, options: {lr: 1, size: 9}}\n')
+    )
     steps, results = plan(experiments.load_table(path))
     found = {(run.group, run.label) for run, _ in results}
-    assert found == {('deep', 'random init'), ('deep', 'MoCo'),
-                     ('linear', 'MoCo')}
-    rates = {(step.options['lr'], step.options['size'], '-random-' in key)
-             for key, step in steps.items() if step.config == 'deep.py'}
+    assert found == {('deep', 'random init'), ('deep', 'MoCo'), ('linear', 'MoCo')}
+    rates = {
+        (step.options['lr'], step.options['size'], '-random-' in key)
+        for key, step in steps.items()
+        if step.config == 'deep.py'
+    }
     assert rates == {(2, 9, True), (1, 9, False)}
-    assert all('lr' not in step.options for step in steps.values()
-               if step.config != 'deep.py')
+    assert all(
+        'lr' not in step.options for step in steps.values() if step.config != 'deep.py'
+    )
 
 
 def test_fraction_uses_the_seed_and_full_data_none(table):
     steps, _ = plan(table)
-    options = {(step.seed, str(step.options)) for step in steps.values()
-               if step.kind == 'train'}
+    options = {
+        (step.seed, str(step.options))
+        for step in steps.values()
+        if step.kind == 'train'
+    }
     name = 'train_dataloader.dataset.fraction'
-    assert options == {(seed, str(extra)) for seed in (0, 1) for extra in (
-        {}, {name: 0.5, f'{name}_seed': seed})}
+    assert options == {
+        (seed, str(extra))
+        for seed in (0, 1)
+        for extra in ({}, {name: 0.5, f'{name}_seed': seed})
+    }
 
 
 def test_folders_of_a_table_without_splits_stay(table):
     """Else finished tables would be computed anew."""
-    keys = [step.key for step in plan(table)[0].values()
-            if '-moco-' in step.key and step.seed == 0]
+    keys = [
+        step.key
+        for step in plan(table)[0].values()
+        if '-moco-' in step.key and step.seed == 0
+    ]
     assert keys == KEYS
 
 
@@ -158,10 +188,10 @@ def test_cross_validation_does_everything_on_every_split(table):
     for step in steps.values():
         name = next(n for n in table.splits if f'-{n}-' in step.key)
         assert name in step.title
-        loaders = ('train',) if step.kind == 'pretrain' else (
-            'train', 'val', 'test')
+        loaders = ('train',) if step.kind == 'pretrain' else ('train', 'val', 'test')
         assert step.options == {
-            f'{loader}_dataloader.dataset.split': name for loader in loaders}
+            f'{loader}_dataloader.dataset.split': name for loader in loaders
+        }
         # Weights, and what is tested, come from the same split and seed.
         for key in step.needs:
             assert f'-{name}-seed{step.seed}-' in key
@@ -173,18 +203,25 @@ def test_cross_validation_does_everything_on_every_split(table):
     alone, results = plan(experiments.select(table, splits=['fold1']))
     assert set(alone) == {key for key in steps if '-fold1-' in key}
     for run, tests in results:
-        assert run.folders == tuple(steps[key].folder for key, in tests)
+        assert run.folders == tuple(steps[key].folder for (key,) in tests)
 
 
 def test_splits_go_where_the_table_says(table):
-    table = replace(table, splits=('a', ), split_options={
-        'pretrain': ('x.split',), 'evaluation': ('y.split', 'z.split')})
-    options = {step.kind: step.options for step in plan(table)[0].values()
-               if '100pct' in step.key or step.kind == 'pretrain'}
+    table = replace(
+        table,
+        splits=('a',),
+        split_options={'pretrain': ('x.split',), 'evaluation': ('y.split', 'z.split')},
+    )
+    options = {
+        step.kind: step.options
+        for step in plan(table)[0].values()
+        if '100pct' in step.key or step.kind == 'pretrain'
+    }
     assert options == {
-        'pretrain': {'x.split': 'a'}, 'train': {'y.split': 'a',
-                                                'z.split': 'a'},
-        'test': {'y.split': 'a', 'z.split': 'a'}}
+        'pretrain': {'x.split': 'a'},
+        'train': {'y.split': 'a', 'z.split': 'a'},
+        'test': {'y.split': 'a', 'z.split': 'a'},
+    }
 
 
 def test_config_that_reads_another_split_is_refused(table):
@@ -192,15 +229,21 @@ def test_config_that_reads_another_split_is_refused(table):
         return {'custom_hooks': [{'dataset': {'split': 'holdout'}}]}
 
     experiments.plan(table, leaky)  # its own split is the config's business
-    with pytest.raises(UserError, match=r"pretrain\.py|linear\.py"
-                       r".*'holdout' at custom_hooks\.0\.dataset\.split"):
+    with pytest.raises(
+        UserError,
+        match=r'pretrain\.py|linear\.py'
+        r".*'holdout' at custom_hooks\.0\.dataset\.split",
+    ):
         experiments.plan(replace(table, splits=('fold0',)), leaky)
 
 
 def test_without_validation_the_last_checkpoint_is_tested(table):
     table = experiments.select(
         replace(table, splits=('fold0',), validation=False),
-        rows=['random'], seeds=[0], fractions=[1.0])
+        rows=['random'],
+        seeds=[0],
+        fractions=[1.0],
+    )
     train, test = plan(table)[0].values()
     assert 'val_dataloader.dataset.split' not in train.options
     train.folder.mkdir(parents=True)
@@ -210,52 +253,58 @@ def test_without_validation_the_last_checkpoint_is_tested(table):
     steps = {step.key: step for step in (train, test)}
     command = experiments.command_of(test, table, steps)
     assert str(train.folder / 'iter_5.pth') in command
-    command = experiments.command_of(test, replace(table, validation=True),
-                                     steps)
+    command = experiments.command_of(test, replace(table, validation=True), steps)
     assert str(train.folder / 'best_volume_mDice_iter_3.pth') in command
 
 
 def test_seed_is_finished_with_all_its_splits(table):
     table = experiments.select(
-        replace(table, splits=('fold0', 'fold1')), rows=['random'],
-        fractions=[1.0])
+        replace(table, splits=('fold0', 'fold1')), rows=['random'], fractions=[1.0]
+    )
     steps, results = plan(table)
     tests = [step for step in steps.values() if step.kind == 'test']
 
     def finish(step):
         number = int(step.options['test_dataloader.dataset.split'][-1])
-        write_result(step.folder, [[0.5, 0.1 + 0.2 * number]] * 2,
-                     str(number), first_case=2 * number,
-                     protocol=f'set-2fold-fold{number}')
+        write_result(
+            step.folder,
+            [[0.5, 0.1 + 0.2 * number]] * 2,
+            str(number),
+            first_case=2 * number,
+            protocol=f'set-2fold-fold{number}',
+        )
         (step.folder / 'done.json').write_text('{}')
 
     finish(next(s for s in tests if s.seed == 0))
     assert experiments.finished_runs(results, steps) == []
     for step in tests[:-1]:
         finish(step)
-    run, = experiments.finished_runs(results, steps)
+    (run,) = experiments.finished_runs(results, steps)
     assert len(run.folders) == 1 and len(results[0][0].folders) == 2
-    row, = reporting.summarize([run])
+    (row,) = reporting.summarize([run])
     assert row.score[0] == pytest.approx((0.5 + (0.1 + 0.3) / 2) / 2)
     assert (row.patients, row.splits, row.protocol) == (2, 2, 'set-2fold')
 
 
-@pytest.mark.parametrize('path', sorted(TABLES.glob('*.yaml')),
-                         ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    'path', sorted(TABLES.glob('*.yaml')), ids=lambda path: path.stem
+)
 def test_shipped_tables_can_be_planned(path, monkeypatch):
     monkeypatch.chdir(TABLES.parents[1])
     table = experiments.load_table(path)
-    steps, results = experiments.plan(experiments.select(
-        table, seeds=table.seeds[:1], splits=table.splits[:1]))
-    assert {step.kind for step in steps.values()} == {
-        'pretrain', 'train', 'test'}
-    evaluated = sum(len(row.evaluations or table.evaluations)
-                    for row in table.rows)
+    steps, results = experiments.plan(
+        experiments.select(table, seeds=table.seeds[:1], splits=table.splits[:1])
+    )
+    assert {step.kind for step in steps.values()} == {'pretrain', 'train', 'test'}
+    evaluated = sum(len(row.evaluations or table.evaluations) for row in table.rows)
     assert len(results) == evaluated * len(table.fractions)
     for step in steps.values():
         content = experiments.resolved_config(step.config, step.options)
-        loaders = [name for name in content if name.endswith('_dataloader')
-                   and content[name] is not None]
+        loaders = [
+            name
+            for name in content
+            if name.endswith('_dataloader') and content[name] is not None
+        ]
         found = {content[name]['dataset']['split'] for name in loaders}
         assert found == set(table.splits[:1]) or not table.splits
         if step.kind != 'pretrain':
@@ -266,16 +315,30 @@ def test_shipped_tables_can_be_planned(path, monkeypatch):
 
 def test_changed_pretraining_moves_only_what_depends_on_it(table):
     before, _ = plan(table)
-    after, _ = experiments.plan(table, lambda config, options: {
-        'config': config, 'changed': config == 'pretrain.py', **options})
+    after, _ = experiments.plan(
+        table,
+        lambda config, options: {
+            'config': config,
+            'changed': config == 'pretrain.py',
+            **options,
+        },
+    )
     kept = set(before) & set(after)
     assert {before[key].kind for key in before if key not in kept} == {
-        'pretrain', 'train', 'test'}
+        'pretrain',
+        'train',
+        'test',
+    }
     # An unchanged evaluation from random weights keeps its results. (The
     # fake above also changes its own entry, hence the third plan.)
-    third, _ = experiments.plan(table, lambda config, options: {
-        'config': config, **options,
-        **({'lr': 2} if config == 'pretrain.py' else {})})
+    third, _ = experiments.plan(
+        table,
+        lambda config, options: {
+            'config': config,
+            **options,
+            **({'lr': 2} if config == 'pretrain.py' else {}),
+        },
+    )
     assert {key for key in before if '-random-' in key} <= set(third)
     assert not {key for key in before if 'moco' in key} & set(third)
 
@@ -298,14 +361,14 @@ def test_command_line(table):
     assert command[2:4] == ['linear.py', '2']
     assert '--resume' in command
     # Not pretrained yet: the place of the checkpoint is shown.
-    assert any(part.startswith(
-        'model.backbone.init_cfg.checkpoint=<pretrain-moco') for part
-        in command)
+    assert any(
+        part.startswith('model.backbone.init_cfg.checkpoint=<pretrain-moco')
+        for part in command
+    )
     command = experiments.command_of(by_kind['test'], launched, steps)
     assert command[1].endswith('dist_test.sh')
     assert command[3].startswith('<train-') and command[4] == '2'
-    assert any(part.startswith('test_evaluator.out_dir=')
-               for part in command)
+    assert any(part.startswith('test_evaluator.out_dir=') for part in command)
 
 
 def test_select(table):
@@ -322,29 +385,42 @@ def test_select(table):
         experiments.select(table, ['moco'], baseline='random')
 
 
-@pytest.mark.parametrize(('change', 'message'), [
-    (('title: Toy', 'titel: Toy'), r"unknown keys \['titel'\]"),
-    (('baseline: random', 'baseline: none'), "baseline 'none' is no row"),
-    (('[1.0, 0.5]', '[1.0, 50]'), 'fractions are shares'),
-    (('[0, 1]', '[0, one]'), 'seeds are whole numbers'),
-    (('name: moco,', 'name: random,'), 'same name'),
-    (('title: MoCo,', 'title: random init,'), 'same title'),
-    (('pretrain: pretrain.py', 'pretrain: a.py, checkpoint: b.pth'),
-     'pretrain or checkpoint'),
-    (('processes: 0', 'processes: two'), 'processes must be'),
-    (('title: Toy', 'title: ['), 'is not YAML'),
-    (('title: Toy', 'splits: [a, a]'), 'splits is a list of different'),
-    (('title: Toy', 'splits: a'), 'splits is a list of different'),
-    (('title: random init}', 'evaluations: [linera]}'),
-     r"row random: no evaluation is called linera; there are \['linear'\]"),
-    (('title: Toy', 'split_options: {train: [a]}'),
-     r"split_options: unknown keys \['train'\]"),
-    (('title: Toy', 'split_options: {pretrain: a}'),
-     'pretrain is a list of config keys'),
-    (('title: Toy', 'validation: off-and-on'), 'validation must be true or'),
-    (('  - {name: linear, config: linear.py}', '  - {name: linear}'),
-     r"missing keys \['config'\]"),
-])
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (('title: Toy', 'titel: Toy'), r"unknown keys \['titel'\]"),
+        (('baseline: random', 'baseline: none'), "baseline 'none' is no row"),
+        (('[1.0, 0.5]', '[1.0, 50]'), 'fractions are shares'),
+        (('[0, 1]', '[0, one]'), 'seeds are whole numbers'),
+        (('name: moco,', 'name: random,'), 'same name'),
+        (('title: MoCo,', 'title: random init,'), 'same title'),
+        (
+            ('pretrain: pretrain.py', 'pretrain: a.py, checkpoint: b.pth'),
+            'pretrain or checkpoint',
+        ),
+        (('processes: 0', 'processes: two'), 'processes must be'),
+        (('title: Toy', 'title: ['), 'is not YAML'),
+        (('title: Toy', 'splits: [a, a]'), 'splits is a list of different'),
+        (('title: Toy', 'splits: a'), 'splits is a list of different'),
+        (
+            ('title: random init}', 'evaluations: [linera]}'),
+            r"row random: no evaluation is called linera; there are \['linear'\]",
+        ),
+        (
+            ('title: Toy', 'split_options: {train: [a]}'),
+            r"split_options: unknown keys \['train'\]",
+        ),
+        (
+            ('title: Toy', 'split_options: {pretrain: a}'),
+            'pretrain is a list of config keys',
+        ),
+        (('title: Toy', 'validation: off-and-on'), 'validation must be true or'),
+        (
+            ('  - {name: linear, config: linear.py}', '  - {name: linear}'),
+            r"missing keys \['config'\]",
+        ),
+    ],
+)
 def test_faulty_table_is_refused(tmp_path, change, message):
     path = tmp_path / 'bad.yaml'
     assert change[0] in TABLE
@@ -391,8 +467,7 @@ else:
 def fake_tools(tmp_path, monkeypatch):
     folder = tmp_path / 'tools'
     folder.mkdir()
-    code = FAKE_TOOL.format(log=str(tmp_path / 'log'),
-                            broken=str(tmp_path / 'broken'))
+    code = FAKE_TOOL.format(log=str(tmp_path / 'log'), broken=str(tmp_path / 'broken'))
     for name in ('train.py', 'test.py'):
         (folder / name).write_text(code)
     monkeypatch.setattr(experiments, 'tools_folder', lambda: folder)
@@ -419,7 +494,9 @@ def test_runs_once_and_resumes_after_a_failure(table, fake_tools):
     (fake_tools / 'broken').unlink()
     assert experiments.run_steps(table, steps, report=lines.append) == []
     assert log_of(fake_tools)[done_before:] == [
-        'train-linear-moco-100pct-seed0', 'test-linear-moco-100pct-seed0']
+        'train-linear-moco-100pct-seed0',
+        'test-linear-moco-100pct-seed0',
+    ]
     assert len(experiments.finished_runs(results, steps)) == 2
 
     done_before = len(log_of(fake_tools))
@@ -429,41 +506,51 @@ def test_runs_once_and_resumes_after_a_failure(table, fake_tools):
 
 def test_jobs_at_the_same_time_keep_the_order(table, fake_tools):
     steps, _ = plan(table)
-    assert experiments.run_steps(table, steps, jobs=3,
-                                 report=lambda line: None) == []
+    assert experiments.run_steps(table, steps, jobs=3, report=lambda line: None) == []
     log = log_of(fake_tools)
     assert sorted(log) == sorted(key.rsplit('-', 1)[0] for key in steps)
     for seed in (0, 1):
-        assert log.index(f'pretrain-moco-seed{seed}') < log.index(
-            f'train-linear-moco-50pct-seed{seed}') < log.index(
-            f'test-linear-moco-50pct-seed{seed}')
+        assert (
+            log.index(f'pretrain-moco-seed{seed}')
+            < log.index(f'train-linear-moco-50pct-seed{seed}')
+            < log.index(f'test-linear-moco-50pct-seed{seed}')
+        )
 
 
 def test_weights_that_were_deleted_are_asked_for(table, fake_tools):
     table = experiments.select(table, seeds=[0], fractions=[1.0])
     steps, _ = plan(table)
     pretrain = next(s for s in steps.values() if s.kind == 'pretrain')
-    assert experiments.run_steps(table, {pretrain.key: pretrain},
-                                 report=lambda line: None) == []
+    assert (
+        experiments.run_steps(table, {pretrain.key: pretrain}, report=lambda line: None)
+        == []
+    )
     (pretrain.folder / 'last.pth').unlink()
     errors = experiments.run_steps(table, steps, report=lambda line: None)
     assert len(errors) == 1
     assert f'{pretrain.folder} holds no checkpoint any more' in errors[0]
     (pretrain.folder / experiments.DONE).unlink()
-    assert experiments.run_steps(table, steps,
-                                 report=lambda line: None) == []
+    assert experiments.run_steps(table, steps, report=lambda line: None) == []
 
 
 @pytest.mark.parametrize('keep', [False, True])
-def test_superseded_checkpoints_go_when_the_training_is_done(
-        table, fake_tools, keep):
+def test_superseded_checkpoints_go_when_the_training_is_done(table, fake_tools, keep):
     table = experiments.select(table, seeds=[0], fractions=[1.0])
     steps, _ = plan(table)
-    folder = next(step.folder for step in steps.values()
-                  if step.key.startswith('train-linear-moco'))
+    folder = next(
+        step.folder
+        for step in steps.values()
+        if step.key.startswith('train-linear-moco')
+    )
     folder.mkdir(parents=True)
-    names = ['epoch_1.pth', 'iter_10.pth', 'iter_20.pth', 'mine.pth',
-             'best_volume_mDice_iter_10.pth', 'best_volume_mDice_iter_20.pth']
+    names = [
+        'epoch_1.pth',
+        'iter_10.pth',
+        'iter_20.pth',
+        'mine.pth',
+        'best_volume_mDice_iter_10.pth',
+        'best_volume_mDice_iter_20.pth',
+    ]
     for age, name in enumerate(reversed(names)):
         (folder / name).touch()
         os.utime(folder / name, (1e9 - age, 1e9 - age))
@@ -473,14 +560,21 @@ def test_superseded_checkpoints_go_when_the_training_is_done(
 
     (fake_tools / 'broken').touch()
     for _ in range(2):  # what failed may be resumed from any of them
-        experiments.run_steps(table, steps, report=lambda line: None,
-                              keep_checkpoints=keep)
+        experiments.run_steps(
+            table, steps, report=lambda line: None, keep_checkpoints=keep
+        )
         assert present() == set(names)
     (fake_tools / 'broken').unlink()
-    assert experiments.run_steps(table, steps, report=lambda line: None,
-                                 keep_checkpoints=keep) == []
-    assert present() == {'last.pth', *(names if keep else [
-        'mine.pth', 'best_volume_mDice_iter_20.pth'])}
+    assert (
+        experiments.run_steps(
+            table, steps, report=lambda line: None, keep_checkpoints=keep
+        )
+        == []
+    )
+    assert present() == {
+        'last.pth',
+        *(names if keep else ['mine.pth', 'best_volume_mDice_iter_20.pth']),
+    }
 
 
 def test_nothing_is_deleted_where_the_last_checkpoint_is_unknown(tmp_path):
@@ -492,12 +586,12 @@ def test_nothing_is_deleted_where_the_last_checkpoint_is_unknown(tmp_path):
 def test_two_tables_at_a_time_share_the_work(table, fake_tools):
     steps, results = plan(table)
     with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(
-            experiments.run_steps, table, steps, report=lambda line: None)
-            for _ in range(2)]
+        both = [
+            pool.submit(experiments.run_steps, table, steps, report=lambda line: None)
+            for _ in range(2)
+        ]
     assert [one.result() for one in both] == [[], []]
-    assert sorted(log_of(fake_tools)) == sorted(
-        key.rsplit('-', 1)[0] for key in steps)
+    assert sorted(log_of(fake_tools)) == sorted(key.rsplit('-', 1)[0] for key in steps)
     assert len(experiments.finished_runs(results, steps)) == len(results)
 
 
@@ -511,15 +605,15 @@ def test_step_of_another_process_is_left_to_it(table, fake_tools):
     others = [step for step in steps.values() if step.key not in later]
     with ThreadPoolExecutor(1) as pool:
         with locked(busy.folder):
-            run = pool.submit(experiments.run_steps, table, steps,
-                              report=lambda line: None)
+            run = pool.submit(
+                experiments.run_steps, table, steps, report=lambda line: None
+            )
             while not run.done() and not all(step.done for step in others):
                 time.sleep(0.05)
             assert not run.done() and not busy.done
         assert run.result() == []
     assert all(step.done for step in steps.values())
-    assert sorted(log_of(fake_tools)) == sorted(
-        key.rsplit('-', 1)[0] for key in steps)
+    assert sorted(log_of(fake_tools)) == sorted(key.rsplit('-', 1)[0] for key in steps)
 
 
 RUNNER = """
@@ -550,10 +644,13 @@ while not (folder / 'go_on').exists():
 """
 
 
-@pytest.mark.parametrize(('number', 'survives'), [
-    (signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGKILL, True)])
+@pytest.mark.parametrize(
+    ('number', 'survives'),
+    [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGKILL, True)],
+)
 def test_killed_runner_leaves_no_step_that_is_not_locked(
-        table, tmp_path, number, survives):
+    table, tmp_path, number, survives
+):
     def until(condition):
         limit = time.monotonic() + 60
         while not condition():
@@ -567,9 +664,11 @@ def test_killed_runner_leaves_no_step_that_is_not_locked(
     (tmp_path / 'slow').mkdir()
     (tmp_path / 'slow/train.py').write_text(SLOW_TOOL)
     first = next(iter(plan(table)[0].values()))
-    runner = subprocess.Popen([sys.executable, '-c', RUNNER, str(tmp_path)],
-                              stdout=subprocess.DEVNULL,
-                              stderr=subprocess.DEVNULL)
+    runner = subprocess.Popen(
+        [sys.executable, '-c', RUNNER, str(tmp_path)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     until((first.folder / 'started').exists)
     runner.send_signal(number)
     assert runner.wait(60) != 0
@@ -597,14 +696,14 @@ def test_resolved_config_follows_options():
 
 def test_classifiers_are_not_cross_validated(table):
     def resolve_classifier(config, options):
-        kind = ('medssl_mm.ClassificationMetric' if config == 'linear.py'
-                else 'other')
-        return {'config': config, **options,
-                'test_evaluator': {'type': kind}}
+        kind = 'medssl_mm.ClassificationMetric' if config == 'linear.py' else 'other'
+        return {'config': config, **options, 'test_evaluator': {'type': kind}}
 
     folds = replace(table, splits=('a-fold0', 'a-fold1'))
-    with pytest.raises(UserError, match='linear.py is of a classifier, whose '
-                                        'AUROC cannot be pooled over the 2'):
+    with pytest.raises(
+        UserError,
+        match='linear.py is of a classifier, whose AUROC cannot be pooled over the 2',
+    ):
         experiments.plan(folds, resolve_classifier)
     experiments.plan(replace(table, splits=('a-fold0',)), resolve_classifier)
     experiments.plan(folds, resolve)

@@ -27,17 +27,16 @@ def test_keeps_the_former_file_after_an_error(tmp_path):
 
 
 def test_says_what_cannot_be_written(tmp_path):
-    with pytest.raises(
-            UserError, match='cannot write .*absent/a.npz: No such'
-    ), whole_file(tmp_path / 'absent/a.npz') as temporary:
+    with (
+        pytest.raises(UserError, match='cannot write .*absent/a.npz: No such'),
+        whole_file(tmp_path / 'absent/a.npz') as temporary,
+    ):
         temporary.write_bytes(b'')
     (tmp_path / 'a.txt').mkdir()
-    with pytest.raises(
-            UserError, match='cannot write .*a.txt: Is a directory'):
+    with pytest.raises(UserError, match='cannot write .*a.txt: Is a directory'):
         write_whole(tmp_path / 'a.txt', 'text')
 
 
 def test_makes_the_folder_and_writes_utf8(tmp_path):
     write_whole(tmp_path / 'new/folder/note.txt', 'Größe')
-    assert (tmp_path / 'new/folder/note.txt').read_bytes() == (
-        'Größe'.encode())
+    assert (tmp_path / 'new/folder/note.txt').read_bytes() == ('Größe'.encode())

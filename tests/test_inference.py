@@ -19,11 +19,10 @@ CONFIGS = Path(__file__).parents[1] / 'configs' / 'segmentation'
 def model(tmp_path_factory):
     """A linear decoder with random weights that finds several classes."""
     import medssl_mm.registry  # noqa: F401
-    config = Config.fromfile(
-        str(CONFIGS / '_base_' / 'models' / 'linear_resnet18.py'))
+
+    config = Config.fromfile(str(CONFIGS / '_base_' / 'models' / 'linear_resnet18.py'))
     config.default_scope = 'mmseg'
-    config.model.decode_head.update(
-        num_classes=4, in_index=0, in_channels=64)
+    config.model.decode_head.update(num_classes=4, in_index=0, in_channels=64)
     config.test_dataloader = dict(
         dataset=dict(
             pipeline=[
@@ -32,22 +31,30 @@ def model(tmp_path_factory):
                 dict(type='medssl_mm.ResizeSlice', size=64),
                 dict(type='medssl_mm.LoadSliceLabel'),
                 dict(type='medssl_mm.PackSlice'),
-            ]))
+            ]
+        )
+    )
     from mmengine.registry import init_default_scope
     from mmseg.registry import MODELS
+
     init_default_scope('mmseg')
     torch.manual_seed(0)
     net = MODELS.build(config.model)
     for module in net.modules():
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.normal_(
-                module.weight, std=1 / module.weight[0].numel()**0.5)
+                module.weight, std=1 / module.weight[0].numel() ** 0.5
+            )
     path = tmp_path_factory.mktemp('model') / 'model.pth'
     torch.save(
         dict(
             state_dict=net.state_dict(),
-            meta=dict(dataset_meta=dict(
-                classes=['background', 'liver', 'spleen', 'kidney']))), path)
+            meta=dict(
+                dataset_meta=dict(classes=['background', 'liver', 'spleen', 'kidney'])
+            ),
+        ),
+        path,
+    )
     return config, path
 
 
@@ -57,12 +64,12 @@ def image():
     rng = np.random.default_rng(0)
     x, y, z = np.mgrid[:40, :36, :5]
     volume = np.full(x.shape, -1000, np.int16)
-    body = ((x - 19) / 17)**2 + ((y - 17) / 15)**2 < 1
+    body = ((x - 19) / 17) ** 2 + ((y - 17) / 15) ** 2 < 1
     volume[body] = 40
-    volume[(x - 12)**2 + (y - 15)**2 < 40 - 3 * z] = 140
-    volume[(x - 28)**2 + (y - 20)**2 < 9 + z] = -80
+    volume[(x - 12) ** 2 + (y - 15) ** 2 < 40 - 3 * z] = 140
+    volume[(x - 28) ** 2 + (y - 20) ** 2 < 9 + z] = -80
     volume = volume + rng.integers(-20, 20, x.shape).astype(np.int16)
-    affine = np.diag([1, 0.8, 3, 1.])
+    affine = np.diag([1, 0.8, 3, 1.0])
     affine[:3, 3] = -20, 12, 7
     return nib.Nifti1Image(volume, affine)
 
@@ -70,8 +77,7 @@ def image():
 def predict(model, image, folder, name='in.nii.gz', **kwargs):
     nib.save(image, folder / name)
     output = folder / f'out-{name}'
-    result = predict_file(
-        *model, folder / name, output, device='cpu', **kwargs)
+    result = predict_file(*model, folder / name, output, device='cpu', **kwargs)
     return nib.load(output), result
 
 
@@ -83,30 +89,29 @@ def test_labels_lie_on_the_grid_of_the_input(model, image, tmp_path):
     labels = np.asarray(found.dataobj)
     assert len(np.unique(labels)) >= 3  # otherwise the test says nothing
     counts = np.bincount(labels.ravel(), minlength=4)
-    assert result.volumes_ml()['liver'] == pytest.approx(counts[1] * .0024)
+    assert result.volumes_ml()['liver'] == pytest.approx(counts[1] * 0.0024)
 
 
 def test_turned_input_gives_the_turned_prediction(model, image, tmp_path):
     """All flips, two axis orders: the same labels at the same places."""
     expected = np.asarray(predict(model, image, tmp_path)[0].dataobj)
-    for order, flips in itertools.product([(0, 1, 2), (2, 0, 1)],
-                                          itertools.product([1, -1],
-                                                            repeat=3)):
+    for order, flips in itertools.product(
+        [(0, 1, 2), (2, 0, 1)], itertools.product([1, -1], repeat=3)
+    ):
         turn = np.array([[i, f] for i, f in zip(order, flips)], float)
         turned = image.as_reoriented(turn)
-        found, _ = predict(model, turned, tmp_path, 'turned.nii',
-                           overwrite=True)
+        found, _ = predict(model, turned, tmp_path, 'turned.nii', overwrite=True)
         np.testing.assert_allclose(found.affine, turned.affine, atol=1e-5)
         np.testing.assert_array_equal(
             np.asarray(found.dataobj),
-            nib.apply_orientation(expected, turn).astype(np.uint8))
+            nib.apply_orientation(expected, turn).astype(np.uint8),
+        )
 
 
 def test_oblique_grid_and_header_codes_are_kept(model, image, tmp_path):
     angle = np.deg2rad(20)
     tilt = np.eye(4)
-    tilt[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)],
-                      [np.sin(angle), np.cos(angle)]]
+    tilt[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     oblique = nib.Nifti1Image(image.dataobj, tilt @ image.affine)
     oblique.set_sform(oblique.affine, code='aligned')
     oblique.set_qform(oblique.affine, code='scanner')
@@ -123,9 +128,10 @@ def test_batch_size_does_not_matter(model, image, tmp_path):
     all_at_once = VolumeSegmentor(*model, device='cpu', batch_size=99)
     np.testing.assert_array_equal(
         one.segment(
-            tmp_path / 'in.nii.gz',
-            progress=lambda *args: done.append(args)).labels,
-        all_at_once.segment(tmp_path / 'in.nii.gz').labels)
+            tmp_path / 'in.nii.gz', progress=lambda *args: done.append(args)
+        ).labels,
+        all_at_once.segment(tmp_path / 'in.nii.gz').labels,
+    )
     assert done == [(n, 5) for n in range(1, 6)]
 
 
@@ -136,12 +142,15 @@ def volume_of(shape=(32, 32, 4), value=None):
     return nib.Nifti1Image(data, np.eye(4))
 
 
-@pytest.mark.parametrize('bad, message', [
-    (volume_of((32, 32, 4, 3)), r'has shape \(32, 32, 4, 3\), expected 3'),
-    (volume_of(value=7), 'every voxel is 7'),
-    (volume_of(value=np.nan), 'NaN or infinite'),
-    (volume_of((4, 4, 4)), 'fewer than 8 a side'),
-])
+@pytest.mark.parametrize(
+    'bad, message',
+    [
+        (volume_of((32, 32, 4, 3)), r'has shape \(32, 32, 4, 3\), expected 3'),
+        (volume_of(value=7), 'every voxel is 7'),
+        (volume_of(value=np.nan), 'NaN or infinite'),
+        (volume_of((4, 4, 4)), 'fewer than 8 a side'),
+    ],
+)
 def test_unusable_volumes(model, tmp_path, bad, message):
     with pytest.raises(UserError, match=message):
         predict(model, bad, tmp_path)
@@ -151,7 +160,7 @@ def test_unusable_volumes(model, tmp_path, bad, message):
 def test_unusable_files(model, image, tmp_path):
     nib.save(image, tmp_path / 'in.nii.gz')
     content = (tmp_path / 'in.nii.gz').read_bytes()
-    (tmp_path / 'cut.nii.gz').write_bytes(content[:len(content) // 2])
+    (tmp_path / 'cut.nii.gz').write_bytes(content[: len(content) // 2])
     (tmp_path / 'empty').mkdir()
     good = tmp_path / 'in.nii.gz'
     for source, output, message in [
@@ -172,10 +181,15 @@ def test_wrong_checkpoint(model, image, tmp_path):
     weights = torch.load(path, weights_only=True)['state_dict']
     encoder = tmp_path / 'encoder.pth'
     torch.save(
-        dict(state_dict={
-            name: value
-            for name, value in weights.items() if name.startswith('backbone')
-        }), encoder)
+        dict(
+            state_dict={
+                name: value
+                for name, value in weights.items()
+                if name.startswith('backbone')
+            }
+        ),
+        encoder,
+    )
     with pytest.raises(UserError, match='holds no decode head'):
         VolumeSegmentor(config, encoder)
     other = copy.deepcopy(config)
@@ -190,13 +204,14 @@ def test_wrong_checkpoint(model, image, tmp_path):
 def test_dicom_series(model, realdata, tmp_path):
     """JPEG 2000 slices: on the grid of the reference segmentation."""
     folder = realdata / 'totalsegmentator_tests' / 'example_ct_dicom'
-    result = predict_file(
-        *model, folder, tmp_path / 'out.nii.gz', device='cpu')
+    result = predict_file(*model, folder, tmp_path / 'out.nii.gz', device='cpu')
     found = nib.load(tmp_path / 'out.nii.gz')
     reference = nib.load(
-        realdata / 'totalsegmentator_tests' / 'example_seg_dicom.nii.gz')
-    corners = np.array([[x, y, z, 1] for x in (0, 511) for y in (0, 511)
-                        for z in (0, 19)])
+        realdata / 'totalsegmentator_tests' / 'example_seg_dicom.nii.gz'
+    )
+    corners = np.array(
+        [[x, y, z, 1] for x in (0, 511) for y in (0, 511) for z in (0, 19)]
+    )
     mine, theirs = corners @ found.affine.T, corners @ reference.affine.T
     distance = np.linalg.norm(mine[:, None] - theirs, axis=-1).min(1)
     assert distance.max() < 0.5  # mm, corner by corner, in any order

@@ -11,23 +11,40 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / 'medssl_mm'
-SKIPPED = {'.git', '.venv', '.mim', '__pycache__', 'work_dirs', 'build',
-           'dist', '.pytest_cache', '.ruff_cache', 'medssl_mm.egg-info'}
+SKIPPED = {
+    '.git',
+    '.venv',
+    '.mim',
+    '__pycache__',
+    'work_dirs',
+    'build',
+    'dist',
+    '.pytest_cache',
+    '.ruff_cache',
+    'medssl_mm.egg-info',
+}
 
 
 def walk(folder, *suffixes):
     for path in sorted(folder.rglob('*')):
         inside = path.relative_to(ROOT)
-        if (path.is_file() and path.suffix in suffixes
-                and not SKIPPED & set(inside.parts)
-                and inside.parts[0] != 'data'):
+        if (
+            path.is_file()
+            and path.suffix in suffixes
+            and not SKIPPED & set(inside.parts)
+            and inside.parts[0] != 'data'
+        ):
             yield path
 
 
 SOURCES = list(walk(PACKAGE, '.py'))
-TEXTS = [path for path in walk(ROOT, '.py', '.sh', '.md', '.txt', '.yaml',
-                               '.yml', '.toml', '.cfg', '.in', '')
-         if path != Path(__file__) and path.name != 'LICENSE']
+TEXTS = [
+    path
+    for path in walk(
+        ROOT, '.py', '.sh', '.md', '.txt', '.yaml', '.yml', '.toml', '.cfg', '.in', ''
+    )
+    if path != Path(__file__) and path.name != 'LICENSE'
+]
 
 
 def ids(paths):
@@ -62,7 +79,7 @@ def _imports(path):
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ''
             if node.level:
-                stem = package[:len(package) - node.level + 1]
+                stem = package[: len(package) - node.level + 1]
                 base = '.'.join([*stem, base] if base else stem)
             yield base
             if base.startswith('medssl_mm'):
@@ -84,17 +101,50 @@ ARROWS = {
     'version': (set(), set()),
     'compat': ({'errors'}, HOSTS),
     'registry': ({'compat'}, {'mmengine'}),
-    'models': ({'models', 'functional', 'registry', 'compat', 'errors'},
-               HOSTS),
+    'models': ({'models', 'functional', 'registry', 'compat', 'errors'}, HOSTS),
     # Measures and draws; knows neither hosts nor configs.
-    'analysis': ({'analysis', 'evaluation', 'functional', 'reporting',
-                  'console', 'errors', 'files'}, set()),
-    'engine': ({'engine', 'functional', 'registry', 'compat', 'errors',
-                'files', 'models', 'version', 'analysis'}, HOSTS),
-    'datasets': ({'datasets', 'functional', 'registry', 'compat', 'errors',
-                  'files'}, HOSTS),
-    'evaluation': ({'evaluation', 'datasets', 'functional', 'registry',
-                    'compat', 'errors', 'files'}, HOSTS),
+    'analysis': (
+        {
+            'analysis',
+            'evaluation',
+            'functional',
+            'reporting',
+            'console',
+            'errors',
+            'files',
+        },
+        set(),
+    ),
+    'engine': (
+        {
+            'engine',
+            'functional',
+            'registry',
+            'compat',
+            'errors',
+            'files',
+            'models',
+            'version',
+            'analysis',
+        },
+        HOSTS,
+    ),
+    'datasets': (
+        {'datasets', 'functional', 'registry', 'compat', 'errors', 'files'},
+        HOSTS,
+    ),
+    'evaluation': (
+        {
+            'evaluation',
+            'datasets',
+            'functional',
+            'registry',
+            'compat',
+            'errors',
+            'files',
+        },
+        HOSTS,
+    ),
 }
 
 
@@ -114,30 +164,34 @@ def test_imports_follow_the_arrows(path):
             assert top in hosts, f'{part} must not import {name}'
 
 
-FUNCTIONAL = [path for path in SOURCES if PACKAGE / 'functional'
-              in path.parents]
+FUNCTIONAL = [path for path in SOURCES if PACKAGE / 'functional' in path.parents]
 
 
 @pytest.mark.parametrize('path', FUNCTIONAL, ids=ids(FUNCTIONAL))
 def test_functional_needs_only_torch_numpy_scipy(path):
-    allowed = {'torch', 'numpy', 'scipy', 'medssl_mm',
-               *sys.stdlib_module_names}
+    allowed = {'torch', 'numpy', 'scipy', 'medssl_mm', *sys.stdlib_module_names}
     assert {name.split('.')[0] for name in imports(path)} <= allowed
 
 
 def test_collectives_have_one_door():
     # compat starts the process group, which is no collective.
     allowed = {'medssl_mm.functional.distributed', 'medssl_mm.compat'}
-    users = {module_name(path) for path in SOURCES
-             for name in imports(path)
-             if name.startswith('torch.distributed')}
+    users = {
+        module_name(path)
+        for path in SOURCES
+        for name in imports(path)
+        if name.startswith('torch.distributed')
+    }
     assert users <= allowed
 
 
 def test_algorithm_base_is_imported_once():
-    users = {module_name(path) for path in SOURCES
-             for name in imports(path)
-             if name.startswith('mmselfsup.models.algorithms')}
+    users = {
+        module_name(path)
+        for path in SOURCES
+        for name in imports(path)
+        if name.startswith('mmselfsup.models.algorithms')
+    }
     assert users <= {'medssl_mm.models.algorithms.base'}
 
 
@@ -150,13 +204,14 @@ def test_upstream_is_patched_only_in_compat():
         modules = set()
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
-                modules |= {(alias.asname or alias.name).split('.')[0]
-                            for alias in node.names
-                            if alias.name.split('.')[0] in HOSTS | {'torch'}}
+                modules |= {
+                    (alias.asname or alias.name).split('.')[0]
+                    for alias in node.names
+                    if alias.name.split('.')[0] in HOSTS | {'torch'}
+                }
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 if (node.module or '').split('.')[0] in HOSTS:
-                    modules |= {alias.asname or alias.name
-                                for alias in node.names}
+                    modules |= {alias.asname or alias.name for alias in node.names}
         for node in ast.walk(tree):
             if not isinstance(node, (ast.Assign, ast.AugAssign)):
                 continue
@@ -167,13 +222,17 @@ def test_upstream_is_patched_only_in_compat():
                     target = target.value
                     if isinstance(target, ast.Name):
                         assert target.id not in modules, (
-                            f'{path}:{node.lineno} changes {target.id}')
+                            f'{path}:{node.lineno} changes {target.id}'
+                        )
         for node in ast.walk(tree):
-            if (isinstance(node, ast.Call)
-                    and getattr(node.func, 'id', '') == 'setattr'
-                    and isinstance(node.args[0], ast.Name)):
+            if (
+                isinstance(node, ast.Call)
+                and getattr(node.func, 'id', '') == 'setattr'
+                and isinstance(node.args[0], ast.Name)
+            ):
                 assert node.args[0].id not in modules, (
-                    f'{path}:{node.lineno} changes {node.args[0].id}')
+                    f'{path}:{node.lineno} changes {node.args[0].id}'
+                )
 
 
 @pytest.mark.parametrize('folder', ['medssl_mm', 'tools', 'tests', 'configs'])
@@ -193,11 +252,16 @@ def test_all_lists_only_what_exists():
             if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
                 bound.add(node.name)
             elif isinstance(node, (ast.Import, ast.ImportFrom)):
-                bound |= {(alias.asname or alias.name).split('.')[0]
-                          for alias in node.names}
+                bound |= {
+                    (alias.asname or alias.name).split('.')[0] for alias in node.names
+                }
             elif isinstance(node, ast.Assign):
-                names = {n.id for target in node.targets
-                         for n in ast.walk(target) if isinstance(n, ast.Name)}
+                names = {
+                    n.id
+                    for target in node.targets
+                    for n in ast.walk(target)
+                    if isinstance(n, ast.Name)
+                }
                 bound |= names
                 if names == {'__all__'}:
                     listed = set(ast.literal_eval(node.value))
@@ -212,31 +276,35 @@ def test_tests_mirror_the_sources():
             continue
         mirrored = PACKAGE / inside.parent / path.name.removeprefix('test_')
         assert mirrored.exists() or mirrored.with_suffix('').is_dir(), (
-            f'tests/{inside} tests {mirrored.relative_to(ROOT)}, which does '
-            'not exist')
+            f'tests/{inside} tests {mirrored.relative_to(ROOT)}, which does not exist'
+        )
 
 
 def test_test_folders_are_packages():
     # Files of one name in several folders would hide each other otherwise.
     for folder in {path.parent for path in walk(ROOT / 'tests', '.py')}:
         assert (folder / '__init__.py').exists(), (
-            f'{folder.relative_to(ROOT)} needs an __init__.py')
+            f'{folder.relative_to(ROOT)} needs an __init__.py'
+        )
 
 
 def test_source_folders_are_packages():
     for path in SOURCES:
         assert (path.parent / '__init__.py').exists(), (
             f'{path.parent.relative_to(ROOT)} needs an __init__.py, or the '
-            'wheel leaves it out')
+            'wheel leaves it out'
+        )
 
 
 FORBIDDEN = {
-    'an absolute path of one machine':
-        r'(?<![\w.}$/])/(?:work|home|root|Users|mnt|tmp)/[\w.-]+',
+    'an absolute path of one machine': (
+        r'(?<![\w.}$/])/(?:work|home|root|Users|mnt|tmp)/[\w.-]+'
+    ),
     'a registry host': r'pypi\.(?:org|io)|pythonhosted|registry\.npmjs',
-    'talk about how the project came about':
-        r'\b(?:issue [A-D]\b|issue #\d|subagent|AI assistant|the spec says|'
-        r'shared/specs)',
+    'talk about how the project came about': (
+        r'\b(?:issue [A-Z]\b|issue #\d|subagent|AI assistant|the spec says|'
+        r'shared/specs)'
+    ),
     'a conflict mark': r'^(?:<{7}|>{7}) ',
 }
 
@@ -251,16 +319,30 @@ def test_text_speaks_of_the_project_alone(path):
 
 # These prepare data on machines without a deep-learning installation, and
 # `--help` must not wait for torch.
-@pytest.mark.parametrize('module', [
-    'medssl_mm', 'medssl_mm.errors', 'medssl_mm.datasets',
-    'medssl_mm.datasets.store', 'medssl_mm.datasets.splits',
-    'medssl_mm.datasets.phantom', 'medssl_mm.datasets.importers',
-])
+@pytest.mark.parametrize(
+    'module',
+    [
+        'medssl_mm',
+        'medssl_mm.errors',
+        'medssl_mm.datasets',
+        'medssl_mm.datasets.store',
+        'medssl_mm.datasets.splits',
+        'medssl_mm.datasets.phantom',
+        'medssl_mm.datasets.importers',
+    ],
+)
 def test_light_modules_stay_light(module):
-    code = (f'import sys, {module}\n'
-            'heavy = {"torch", "mmengine", "mmcv", "mmseg", "mmselfsup", '
-            '"monai", "matplotlib"} & set(sys.modules)\n'
-            'sys.exit(f"{heavy}" if heavy else 0)')
-    result = subprocess.run([sys.executable, '-c', code], cwd=ROOT,
-                            capture_output=True, text=True, check=False)
+    code = (
+        f'import sys, {module}\n'
+        'heavy = {"torch", "mmengine", "mmcv", "mmseg", "mmselfsup", '
+        '"monai", "matplotlib"} & set(sys.modules)\n'
+        'sys.exit(f"{heavy}" if heavy else 0)'
+    )
+    result = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert result.returncode == 0, result.stderr

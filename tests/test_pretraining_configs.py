@@ -11,8 +11,7 @@ import torch
 from medssl_mm.engine import launch
 
 ROOT = Path(__file__).resolve().parents[1] / 'configs' / 'selfsup'
-LEAVES = sorted(path for path in ROOT.glob('*/*.py')
-                if path.parent.name != '_base_')
+LEAVES = sorted(path for path in ROOT.glob('*/*.py') if path.parent.name != '_base_')
 INTERMEDIATE = [path for path in LEAVES if path.parent.name == 'intermediate']
 
 
@@ -46,8 +45,7 @@ def different_models(paths):
         model = smaller(content.model).to_dict()
         if model['multi_level_head']['levels']:
             del model['backbone']['in_channels']
-        key = json.dumps([model, content.optim_wrapper.to_dict()],
-                         sort_keys=True)
+        key = json.dumps([model, content.optim_wrapper.to_dict()], sort_keys=True)
         chosen.setdefault(key, path)
     return list(chosen.values())
 
@@ -70,12 +68,10 @@ def test_model_trains_a_step(path):
     channels = content.model.backbone.in_channels
     views = [torch.rand(4, channels, 64, 64) for _ in range(2)]
     logs = model.train_step(dict(inputs=views, data_samples=[]), wrapper)
-    losses = {name: value.item() for name, value in logs.items()
-              if 'loss' in name}
+    losses = {name: value.item() for name, value in logs.items() if 'loss' in name}
     assert all(map(math.isfinite, losses.values()))
     assert losses.pop('loss') == pytest.approx(sum(losses.values()), rel=1e-4)
-    stages = [f'stage{level.stage}'
-              for level in content.model.multi_level_head.levels]
+    stages = [f'stage{level.stage}' for level in content.model.multi_level_head.levels]
     assert [name.split('_')[1] for name in losses] == ['contrastive', *stages]
     # Whatever had a gradient has momentum now.
     for name, value in model.named_parameters():
@@ -102,8 +98,7 @@ def test_rows_of_a_table_differ_in_the_terms_only():
         del content['work_dir']
         # The published code starts its plain method in another way.
         if key[1]:
-            start = content['model']['backbone'].pop(
-                'zero_init_residual', False)
+            start = content['model']['backbone'].pop('zero_init_residual', False)
             assert start == (method != 'moco')
         tables.setdefault(key, {})[method] = content
     assert len(tables) == 8
@@ -123,12 +118,16 @@ def test_parity_with_the_published_code(path):
     assert model.neck.type == 'LinearNeck' and model.neck.out_channels == 128
     assert model.head.temperature == 0.07
     assert (model.get('queue_len', 65536), model.get('ema_decay', 0.999)) == (
-        65536, 0.999)
+        65536,
+        0.999,
+    )
     assert content.optim_wrapper.optimizer.to_dict() == dict(
-        type='SGD', lr=0.03, momentum=0.9, weight_decay=1e-4, fused=True)
+        type='SGD', lr=0.03, momentum=0.9, weight_decay=1e-4, fused=True
+    )
     assert not content.param_scheduler
-    batch = {'nih-cxr14-512': 16, 'idc-255': 32,
-             'diabetic-retinopathy-299': 8}[path.stem.split('_')[-1]]
+    batch = {'nih-cxr14-512': 16, 'idc-255': 32, 'diabetic-retinopathy-299': 8}[
+        path.stem.split('_')[-1]
+    ]
     loader = content.train_dataloader
     assert loader.batch_size == batch and loader.drop_last
     assert f'_1xb{batch}-' in path.name

@@ -18,6 +18,7 @@ def write(folder, seed, classes=('Mass', 'Hernia'), multi_label=True):
         write_classification,
     )
     from medssl_mm.evaluation.classification_scores import Predictions
+
     rng = np.random.default_rng(seed)
     values = rng.random((20, len(classes))).astype(np.float32).astype(float)
     targets = rng.random(values.shape) < 0.5
@@ -25,36 +26,56 @@ def write(folder, seed, classes=('Mass', 'Hernia'), multi_label=True):
         values[:, 0] = 1 - values[:, 1]
         targets[:, 0] = ~targets[:, 1]
     predictions = Predictions(
-        classes, multi_label, tuple(f'i{n:02}' for n in range(20)),
-        tuple(f'p{n // 2}' for n in range(20)), targets, values)
-    write_classification(ClassificationEvaluation(
-        predictions, 'toy', 'abc', None, 0.5, 0, 0), folder)
+        classes,
+        multi_label,
+        tuple(f'i{n:02}' for n in range(20)),
+        tuple(f'p{n // 2}' for n in range(20)),
+        targets,
+        values,
+    )
+    write_classification(
+        ClassificationEvaluation(predictions, 'toy', 'abc', None, 0.5, 0, 0), folder
+    )
     return predictions
 
 
 def run(*arguments):
     return subprocess.run(
         [sys.executable, str(TOOL), *map(str, arguments)],
-        capture_output=True, text=True, check=False)
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 @pytest.mark.slow
 def test_compares_the_files_of_evaluations(tmp_path):
     from medssl_mm.analysis.output_distributions import ks_distances
+
     few, many = write(tmp_path / 'few', 0), write(tmp_path / 'many', 1)
     arguments = [
-        '--pair', 'moco', tmp_path / 'few', tmp_path / 'many',
-        '--pair', 'same', tmp_path / 'many/predictions.csv',
-        tmp_path / 'many', '--few', '10 % labels', '--out', tmp_path / 'out']
+        '--pair',
+        'moco',
+        tmp_path / 'few',
+        tmp_path / 'many',
+        '--pair',
+        'same',
+        tmp_path / 'many/predictions.csv',
+        tmp_path / 'many',
+        '--few',
+        '10 % labels',
+        '--out',
+        tmp_path / 'out',
+    ]
     done = run(*arguments)
     assert done.returncode == 0, done.stderr
-    content = json.loads(
-        (tmp_path / 'out/output_distributions.json').read_text())
+    content = json.loads((tmp_path / 'out/output_distributions.json').read_text())
     assert (content['images'], content['patients']) == (20, 10)
     expected = ks_distances(few.probabilities, many.probabilities)
     found = content['methods']['moco']['per_class']
     assert [found[name]['mean'] for name in ('Mass', 'Hernia')] == (
-        pytest.approx(expected))
+        pytest.approx(expected)
+    )
     assert content['methods']['same']['mean']['mean'] == 0
     assert f'{expected.mean():.3f}' in done.stdout
     assert '10 % labels' in done.stdout
@@ -67,8 +88,7 @@ def test_compares_the_files_of_evaluations(tmp_path):
 def test_two_exclusive_classes_are_one_column(tmp_path):
     for seed, name in enumerate(('few', 'many')):
         write(tmp_path / name, seed, ('no', 'yes'), multi_label=False)
-    done = run('--pair', 'moco', tmp_path / 'few', tmp_path / 'many',
-               '--out', tmp_path)
+    done = run('--pair', 'moco', tmp_path / 'few', tmp_path / 'many', '--out', tmp_path)
     assert done.returncode == 0, done.stderr
     content = json.loads((tmp_path / 'output_distributions.json').read_text())
     assert list(content['methods']['moco']['per_class']) == ['yes']
@@ -79,10 +99,17 @@ def test_bad_input_ends_in_one_message(tmp_path):
     write(tmp_path / 'few', 0)
     write(tmp_path / 'other', 0, ('Mass', 'Edema'))
     for second, message in (
-            ('gone', 'gone does not exist; write it with tools/test.py'),
-            ('other', 'are not of the same classes')):
-        done = run('--pair', 'moco', tmp_path / 'few', tmp_path / second,
-                   '--out', tmp_path / 'out')
+        ('gone', 'gone does not exist; write it with tools/test.py'),
+        ('other', 'are not of the same classes'),
+    ):
+        done = run(
+            '--pair',
+            'moco',
+            tmp_path / 'few',
+            tmp_path / second,
+            '--out',
+            tmp_path / 'out',
+        )
         assert done.returncode == 2
         assert message in done.stderr and 'Traceback' not in done.stderr
     assert not (tmp_path / 'out').exists()

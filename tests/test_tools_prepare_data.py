@@ -1,4 +1,5 @@
 """The import tool as a user runs it."""
+
 import os
 import subprocess
 import sys
@@ -16,24 +17,39 @@ TOOL = Path(__file__).resolve().parents[1] / 'tools' / 'prepare_data.py'
 
 def prepare(*args):
     """Run the tool; its last error line must not be a traceback."""
-    environment = dict(os.environ, PYTHONPATH=str(TOOL.parents[1]),
-                       COLUMNS='120')
+    environment = dict(os.environ, PYTHONPATH=str(TOOL.parents[1]), COLUMNS='120')
     done = subprocess.run(
-        [sys.executable, str(TOOL), *map(str, args)], text=True,
-        capture_output=True, env=environment)
+        [sys.executable, str(TOOL), *map(str, args)],
+        text=True,
+        capture_output=True,
+        env=environment,
+    )
     assert 'Traceback' not in done.stderr
     return done
 
 
 def test_import_twice_with_splits(tiny_nifti, tmp_path):
     folder, out = tiny_nifti(), tmp_path / 'out'
-    args = ('nifti', '--src', folder, '--out', out, '--classes',
-            'liver,kidney', '--holdout', 0.3)
+    args = (
+        'nifti',
+        '--src',
+        folder,
+        '--out',
+        out,
+        '--classes',
+        'liver,kidney',
+        '--holdout',
+        0.3,
+    )
     done = prepare(*args, '--jobs', 2)
     assert done.returncode == 0, done.stderr
     split = load_split(out, 'holdout-30-seed0')
-    for text in ('3 imported, 0 unchanged, 0 rejected', 'labelled slices',
-                 f'split holdout-30-seed0 (hash {split.hash})', 'liver'):
+    for text in (
+        '3 imported, 0 unchanged, 0 rejected',
+        'labelled slices',
+        f'split holdout-30-seed0 (hash {split.hash})',
+        'liver',
+    ):
         assert text in done.stdout
     assert SliceStore(out).case_ids == ('case1', 'case2', 'case3')
     again = prepare(*args)
@@ -42,13 +58,11 @@ def test_import_twice_with_splits(tiny_nifti, tmp_path):
     assert 'nothing to do' in again.stdout
 
 
-def test_strict_failure_names_the_file_and_leaves_nothing(
-        tiny_nifti, tmp_path):
+def test_strict_failure_names_the_file_and_leaves_nothing(tiny_nifti, tmp_path):
     folder, out = tiny_nifti(), tmp_path / 'out'
     path = folder / 'images' / 'case2.nii.gz'
     path.write_bytes(path.read_bytes()[:500])
-    args = ('nifti', '--src', folder, '--out', out, '--classes',
-            'liver,kidney')
+    args = ('nifti', '--src', folder, '--out', out, '--classes', 'liver,kidney')
     done = prepare(*args, '--strict')
     assert done.returncode == 2 and not out.exists()
     assert 'case2.nii.gz cannot be read' in done.stderr
@@ -63,17 +77,20 @@ def test_images_twice_with_their_splits(tmp_path):
     for seed in range(24):
         patient, label = 10253 + seed // 4, seed % 2
         write_picture(
-            folder / f'{patient}/{label}/{patient}_idx5_x1_y{seed}_class'
-            f'{label}.png', make_picture(seed, 50))
-    args = ('idc', '--src', folder, '--out', out, '--holdout', 0.4,
-            '--stratified')
+            folder / f'{patient}/{label}/{patient}_idx5_x1_y{seed}_class{label}.png',
+            make_picture(seed, 50),
+        )
+    args = ('idc', '--src', folder, '--out', out, '--holdout', 0.4, '--stratified')
     done = prepare(*args, '--jobs', 2)
     assert done.returncode == 0, done.stderr
     names = ('idc-patients', 'holdout-40-seed0-stratified')
-    for text in ('24 images checked', '24 imported, 0 unchanged, 0 rejected',
-                 'labelled images', 'positive',
-                 *(f'split {n} (hash {load_split(out, n).hash})'
-                   for n in names)):
+    for text in (
+        '24 images checked',
+        '24 imported, 0 unchanged, 0 rejected',
+        'labelled images',
+        'positive',
+        *(f'split {n} (hash {load_split(out, n).hash})' for n in names),
+    ):
         assert text in done.stdout
     again = prepare(*args)
     assert again.returncode == 0 and 'nothing to do' in again.stdout
@@ -92,11 +109,14 @@ def test_empty_folder(tmp_path):
     assert not (tmp_path / 'out').exists()
 
 
-@pytest.mark.parametrize('args, message', [
-    (('nifti', ), "'nifti' needs --src"),
-    (('btcv', '--src', '.', '--images', '*'), 'does not take --images'),
-    (('breakhis', '--src', '.', '--lists', '.'), 'does not take --lists'),
-])
+@pytest.mark.parametrize(
+    'args, message',
+    [
+        (('nifti',), "'nifti' needs --src"),
+        (('btcv', '--src', '.', '--images', '*'), 'does not take --images'),
+        (('breakhis', '--src', '.', '--lists', '.'), 'does not take --lists'),
+    ],
+)
 def test_wrong_options(tmp_path, args, message):
     done = prepare(*args, '--out', tmp_path / 'out')
     assert done.returncode == 2 and message in done.stderr

@@ -20,8 +20,7 @@ def _run(command, folder, **environment):
     return subprocess.run(
         [str(part) for part in command],
         cwd=folder,
-        env={**os.environ, 'PYTHONPATH': str(ROOT), 'PATH': path}
-        | environment,
+        env={**os.environ, 'PYTHONPATH': str(ROOT), 'PATH': path} | environment,
         capture_output=True,
         text=True,
     )
@@ -56,9 +55,7 @@ def test_help_imports_no_torch(tmp_path, tool):
 
 
 def test_bad_input_ends_in_one_message(tmp_path):
-    done = _run(
-        [sys.executable, ROOT / 'tools' / 'train.py', 'gone.py'], tmp_path
-    )
+    done = _run([sys.executable, ROOT / 'tools' / 'train.py', 'gone.py'], tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith('error: config gone.py does not exist')
     assert 'Traceback' not in done.stderr

@@ -20,36 +20,50 @@ from medssl_mm.files import whole_file
 def parse_args():
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('checkpoint', type=Path)
-    parser.add_argument('--out', type=Path, required=True,
-                        help='file to write; must not exist')
-    parser.add_argument('--decorrelation', choices=('drop', 'fold'),
-                        default='drop', help='default: drop')
-    parser.add_argument('--config', type=Path,
-                        help='config of the pretraining (default: the one '
-                        'saved in the checkpoint)')
+    parser.add_argument(
+        '--out', type=Path, required=True, help='file to write; must not exist'
+    )
+    parser.add_argument(
+        '--decorrelation',
+        choices=('drop', 'fold'),
+        default='drop',
+        help='default: drop',
+    )
+    parser.add_argument(
+        '--config',
+        type=Path,
+        help='config of the pretraining (default: the one saved in the checkpoint)',
+    )
     return parser.parse_args()
 
 
 def trained_transform(settings, state_dict):
     """Weight and bias of the decorrelation of a checkpoint, if it has one."""
     from medssl_mm.registry import MODELS
+
     prefix = 'decorrelation.'
-    own = {name.removeprefix(prefix): value
-           for name, value in state_dict.items() if name.startswith(prefix)}
+    own = {
+        name.removeprefix(prefix): value
+        for name, value in state_dict.items()
+        if name.startswith(prefix)
+    }
     if not own:
         return None
     if not settings:
-        raise UserError('the config has no model.decorrelation, but the '
-                        'checkpoint holds one; give its own --config')
+        raise UserError(
+            'the config has no model.decorrelation, but the '
+            'checkpoint holds one; give its own --config'
+        )
     head = MODELS.build(settings).eval()
     try:
         head.load_state_dict(own)
     except RuntimeError as error:
-        raise UserError('model.decorrelation of the config is not that of '
-                        f'the checkpoint: {error}') from error
+        raise UserError(
+            f'model.decorrelation of the config is not that of the checkpoint: {error}'
+        ) from error
     return head.dense_transform()
 
 
@@ -57,6 +71,7 @@ def read_settings(args, checkpoint):
     """Return the decorrelation settings of the run."""
     from medssl_mm.converters import parse_config_text
     from medssl_mm.engine import launch
+
     if args.config:
         return launch.load_config(str(args.config)).model.get('decorrelation')
     text = checkpoint.get('meta', {}).get('cfg')
@@ -78,15 +93,14 @@ def main():
 
     from medssl_mm.converters import export_backbone
     from medssl_mm.engine.pretrained import find_state_dict, read_checkpoint
+
     checkpoint = read_checkpoint(args.checkpoint)
     state_dict = find_state_dict(checkpoint, str(args.checkpoint))
     transform = None
     if args.decorrelation == 'fold':
-        transform = trained_transform(
-            read_settings(args, checkpoint), state_dict)
+        transform = trained_transform(read_settings(args, checkpoint), state_dict)
     try:
-        tensors, notes = export_backbone(
-            state_dict, args.decorrelation, transform)
+        tensors, notes = export_backbone(state_dict, args.decorrelation, transform)
     except ValueError as error:
         raise UserError(f'{args.checkpoint}: {error}') from error
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -23,24 +23,48 @@ from medssl_mm.errors import UserError, run_tool
 def parse_args():
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--run', action='append', required=True,
-                        metavar='GROUP/LABEL=DIR', help='an evaluated run')
-    parser.add_argument('--out', type=Path, required=True,
-                        help='HTML file; the table is written beside it '
-                        '(table.md, table-wide.md, table.csv, table.png)')
-    parser.add_argument('--baseline', metavar='LABEL',
-                        help='what the others of a group are compared with')
-    parser.add_argument('--curve', action='append', default=[],
-                        metavar='LABEL=WORK_DIR', help='a training run')
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--run',
+        action='append',
+        required=True,
+        metavar='GROUP/LABEL=DIR',
+        help='an evaluated run',
+    )
+    parser.add_argument(
+        '--out',
+        type=Path,
+        required=True,
+        help='HTML file; the table is written beside it '
+        '(table.md, table-wide.md, table.csv, table.png)',
+    )
+    parser.add_argument(
+        '--baseline',
+        metavar='LABEL',
+        help='what the others of a group are compared with',
+    )
+    parser.add_argument(
+        '--curve',
+        action='append',
+        default=[],
+        metavar='LABEL=WORK_DIR',
+        help='a training run',
+    )
     parser.add_argument('--title', default='Comparison of runs')
-    parser.add_argument('--lead', default='',
-                        help='a sentence or two below the title')
-    parser.add_argument('--command', action='append', default=[],
-                        help='a command to show at the end; repeatable')
-    parser.add_argument('--num-cases', type=int, default=3,
-                        help='cases in the overlay figure (default: 3)')
+    parser.add_argument('--lead', default='', help='a sentence or two below the title')
+    parser.add_argument(
+        '--command',
+        action='append',
+        default=[],
+        help='a command to show at the end; repeatable',
+    )
+    parser.add_argument(
+        '--num-cases',
+        type=int,
+        default=3,
+        help='cases in the overlay figure (default: 3)',
+    )
     return parser.parse_args()
 
 
@@ -58,6 +82,7 @@ def main():
     """Build the report."""
     args = parse_args()
     from medssl_mm import reporting
+
     folders = {}
     for text in args.run:
         name, folder = split_pair(text, '--run', 'GROUP/LABEL=DIR')
@@ -65,14 +90,21 @@ def main():
         if not slash:
             raise UserError(f'--run takes GROUP/LABEL=DIR, got {text!r}')
         folders.setdefault((group, label), []).append(folder)
-    runs = [reporting.Run(group, label, tuple(found))
-            for (group, label), found in folders.items()]
-    curves = dict(split_pair(text, '--curve', 'LABEL=WORK_DIR')
-                  for text in args.curve)
+    runs = [
+        reporting.Run(group, label, tuple(found))
+        for (group, label), found in folders.items()
+    ]
+    curves = dict(split_pair(text, '--curve', 'LABEL=WORK_DIR') for text in args.curve)
     rows = reporting.build_report(
-        args.out, runs, title=args.title, lead=args.lead,
-        baseline=args.baseline, curves=curves, commands=args.command,
-        num_cases=args.num_cases)
+        args.out,
+        runs,
+        title=args.title,
+        lead=args.lead,
+        baseline=args.baseline,
+        curves=curves,
+        commands=args.command,
+        num_cases=args.num_cases,
+    )
     reporting.write_table(rows, args.out.parent, args.title)
     reporting.print_table(rows, args.title)
     print(f'report: {args.out.resolve()}')

@@ -30,9 +30,7 @@ def parse_args():
         help='CT means Hounsfield units (default: CT if the test pipeline '
         'has a CT window)',
     )
-    parser.add_argument(
-        '--series', help='which series, if the folder holds several'
-    )
+    parser.add_argument('--series', help='which series, if the folder holds several')
     parser.add_argument(
         '--device', help='such as cpu or cuda:1 (default: a GPU, if any)'
     )
@@ -79,9 +77,7 @@ def main():
             device=args.device,
             batch_size=args.batch_size,
             overwrite=args.overwrite,
-            progress=lambda done, total: bar.update(
-                task, completed=done, total=total
-            ),
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     for message in result.warnings:
         console.print(f'note: {message}', highlight=False)

@@ -33,47 +33,81 @@ from medssl_mm.errors import UserError, run_tool
 def parse_args():
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('table', help='YAML file, see configs/tables')
-    parser.add_argument('--out', type=Path, help='folder of the table '
-                        '(default: work_dirs/tables/NAME)')
-    parser.add_argument('--rows', nargs='+', metavar='NAME',
-                        help='only these rows')
-    parser.add_argument('--baseline', metavar='NAME',
-                        help='compare with this row instead of that of the '
-                        'table')
-    parser.add_argument('--evaluations', nargs='+', metavar='NAME',
-                        help='only these evaluations')
-    parser.add_argument('--seeds', nargs='+', type=int, metavar='SEED',
-                        help='these seeds instead of those of the table')
-    parser.add_argument('--fractions', nargs='+', type=float, metavar='SHARE',
-                        help='these shares of the training patients (0-1)')
-    parser.add_argument('--splits', nargs='+', metavar='NAME',
-                        help='only these splits of a cross-validation')
-    parser.add_argument('--jobs', type=int, default=1,
-                        help='steps that run at the same time (default: 1)')
-    parser.add_argument('--devices', nargs='+', default=[], metavar='GPUS',
-                        help='CUDA_VISIBLE_DEVICES of every job, e.g. 0 1')
-    parser.add_argument('--processes', type=int, metavar='N',
-                        help='processes of a step instead of those of the '
-                        'table; 0: without a launcher')
-    parser.add_argument('--keep-checkpoints', action='store_true',
-                        help='keep all checkpoints of a finished training, '
-                        'not only the last and the best')
-    parser.add_argument('--dry-run', action='store_true',
-                        help='show the commands and what is finished')
-    parser.add_argument('--no-run', action='store_true',
-                        help='only write the table of what is finished')
+    parser.add_argument(
+        '--out', type=Path, help='folder of the table (default: work_dirs/tables/NAME)'
+    )
+    parser.add_argument('--rows', nargs='+', metavar='NAME', help='only these rows')
+    parser.add_argument(
+        '--baseline',
+        metavar='NAME',
+        help='compare with this row instead of that of the table',
+    )
+    parser.add_argument(
+        '--evaluations', nargs='+', metavar='NAME', help='only these evaluations'
+    )
+    parser.add_argument(
+        '--seeds',
+        nargs='+',
+        type=int,
+        metavar='SEED',
+        help='these seeds instead of those of the table',
+    )
+    parser.add_argument(
+        '--fractions',
+        nargs='+',
+        type=float,
+        metavar='SHARE',
+        help='these shares of the training patients (0-1)',
+    )
+    parser.add_argument(
+        '--splits',
+        nargs='+',
+        metavar='NAME',
+        help='only these splits of a cross-validation',
+    )
+    parser.add_argument(
+        '--jobs',
+        type=int,
+        default=1,
+        help='steps that run at the same time (default: 1)',
+    )
+    parser.add_argument(
+        '--devices',
+        nargs='+',
+        default=[],
+        metavar='GPUS',
+        help='CUDA_VISIBLE_DEVICES of every job, e.g. 0 1',
+    )
+    parser.add_argument(
+        '--processes',
+        type=int,
+        metavar='N',
+        help='processes of a step instead of those of the table; 0: without a launcher',
+    )
+    parser.add_argument(
+        '--keep-checkpoints',
+        action='store_true',
+        help='keep all checkpoints of a finished training, '
+        'not only the last and the best',
+    )
+    parser.add_argument(
+        '--dry-run', action='store_true', help='show the commands and what is finished'
+    )
+    parser.add_argument(
+        '--no-run', action='store_true', help='only write the table of what is finished'
+    )
     return parser.parse_args()
 
 
 def show_plan(table, steps):
     """Print every command with its state."""
     from medssl_mm import experiments
+
     for step in steps.values():
-        state = ('done' if step.done
-                 else 'resume' if step.folder.exists() else 'new')
+        state = 'done' if step.done else 'resume' if step.folder.exists() else 'new'
         command = experiments.command_of(step, table, steps)
         print(f'[{state}] {step.title}\n    {shlex.join(command)}')
     done = sum(step.done for step in steps.values())
@@ -88,12 +122,19 @@ def main():
     from dataclasses import replace
 
     from medssl_mm import experiments, reporting
+
     table = experiments.load_table(args.table)
     if args.processes is not None:
         table = replace(table, processes=args.processes)
     table = experiments.select(
-        table, args.rows, args.evaluations, args.seeds, args.fractions,
-        args.splits, args.baseline)
+        table,
+        args.rows,
+        args.evaluations,
+        args.seeds,
+        args.fractions,
+        args.splits,
+        args.baseline,
+    )
     steps, results = experiments.plan(table)
     if args.dry_run:
         show_plan(table, steps)
@@ -101,15 +142,21 @@ def main():
     errors = []
     if not args.no_run:
         errors = experiments.run_steps(
-            table, steps, args.jobs, args.devices,
+            table,
+            steps,
+            args.jobs,
+            args.devices,
             report=lambda line: print(line, flush=True),
-            keep_checkpoints=args.keep_checkpoints)
+            keep_checkpoints=args.keep_checkpoints,
+        )
     runs = experiments.finished_runs(results, steps)
     if runs:
-        baseline = next((row.title for row in table.rows
-                         if row.name == table.baseline), None)
-        rows = reporting.summarize(runs, baseline if any(
-            run.label == baseline for run in runs) else None)
+        baseline = next(
+            (row.title for row in table.rows if row.name == table.baseline), None
+        )
+        rows = reporting.summarize(
+            runs, baseline if any(run.label == baseline for run in runs) else None
+        )
         reporting.print_table(rows, table.title)
         out = args.out or Path('work_dirs', 'tables', table.name)
         paths = reporting.write_table(rows, out, table.title, table.note)
@@ -119,8 +166,12 @@ def main():
     if not runs:
         raise UserError(
             'no seed of any row is finished yet, so there is no table'
-            + (f' (a seed needs all {len(table.splits)} splits)'
-               if len(table.splits) > 1 else ''))
+            + (
+                f' (a seed needs all {len(table.splits)} splits)'
+                if len(table.splits) > 1
+                else ''
+            )
+        )
 
 
 if __name__ == '__main__':

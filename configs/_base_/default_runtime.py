@@ -1,9 +1,7 @@
 # What every run shares: own types, logs, checkpoints, seed. The hosts'
 # default_runtime.py add their scope, and whether they count epochs or
 # iterations.
-custom_imports = dict(
-    imports=['medssl_mm.registry'], allow_failed_imports=False
-)
+custom_imports = dict(imports=['medssl_mm.registry'], allow_failed_imports=False)
 runner_type = 'medssl_mm.Runner'
 
 default_hooks = dict(

@@ -81,10 +81,7 @@ def find_features(
             return None
         warn(f'cached features {folder} are incomplete; computing them again')
     except (OSError, ValueError, KeyError, TypeError) as error:
-        warn(
-            f'cached features {folder} are damaged ({error}); computing them '
-            'again'
-        )
+        warn(f'cached features {folder} are damaged ({error}); computing them again')
     else:
         return found
     return None
@@ -121,9 +118,7 @@ def write_features(
             description=description, places=places, image_ids=list(image_ids)
         )
         with _disk(final):
-            (temporary / INDEX).write_text(
-                json.dumps(content), encoding='utf-8'
-            )
+            (temporary / INDEX).write_text(json.dumps(content), encoding='utf-8')
             _put_in_place(temporary, final, root, description)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -203,9 +198,7 @@ def stage_places(backbone: nn.Module) -> dict[str, nn.Module]:
     stages = {
         f'stage{number}': layer
         for number in range(1, 5)
-        if isinstance(
-            layer := getattr(backbone, f'layer{number}', None), nn.Module
-        )
+        if isinstance(layer := getattr(backbone, f'layer{number}', None), nn.Module)
     }
     if 'stage1' not in stages:
         raise UserError(

@@ -60,9 +60,7 @@ class Kernel:
         name, _, unbiased = estimate.partition('_')
         if name == 'linear':
             return float(linear_cka(x, y, bool(unbiased)))
-        return float(
-            rbf_cka(x, y, self.bandwidth, self.relative, bool(unbiased))
-        )
+        return float(rbf_cka(x, y, self.bandwidth, self.relative, bool(unbiased)))
 
 
 @dataclass(frozen=True)
@@ -101,9 +99,7 @@ class Reuse:
         return float(np.mean(values)), float(deviation)
 
 
-def random_subsets(
-    images: int, size: int, count: int, seed: int
-) -> list[np.ndarray]:
+def random_subsets(images: int, size: int, count: int, seed: int) -> list[np.ndarray]:
     """Draw subsets without replacement, each anew from all images.
 
     Args:
@@ -118,9 +114,7 @@ def random_subsets(
     if images <= size:
         return []
     rng = np.random.default_rng(seed)
-    return [
-        np.sort(rng.choice(images, size, replace=False)) for _ in range(count)
-    ]
+    return [np.sort(rng.choice(images, size, replace=False)) for _ in range(count)]
 
 
 def feature_reuse(
@@ -164,15 +158,14 @@ def feature_reuse(
         exact = _stream(
             [before[place] for place in places],
             [after[place] for place in places],
-            'matched', kernel.unbiased, device,
+            'matched',
+            kernel.unbiased,
+            device,
         )
     result = []
     for index, place in enumerate(places):
         x, y = (_tensor(side[place], device) for side in (before, after))
-        values = {
-            name: float(matrix[index, index])
-            for name, matrix in exact.items()
-        }
+        values = {name: float(matrix[index, index]) for name, matrix in exact.items()}
         chosen = {name: [] for name in kernel.estimates if subsets}
         with _explained(f'{method}, {place}'):
             for name in kernel.estimates:
@@ -185,20 +178,21 @@ def feature_reuse(
                     drawn.append(kernel.value(name, x[picked], y[picked]))
                 progress(1)
         distances = tuple(_typical(side) for side in (x, y))
-        result.append(Reuse(
-            method=method,
-            place=place,
-            images=len(x),
-            values={name: values[name] for name in kernel.estimates},
-            median_distances=distances,
-            bandwidth_ratios=tuple(
-                kernel.bandwidth if kernel.relative
-                else kernel.bandwidth / distance
-                for distance in distances
-            ),
-            subsets=chosen,
-            number=number,
-        ))
+        result.append(
+            Reuse(
+                method=method,
+                place=place,
+                images=len(x),
+                values={name: values[name] for name in kernel.estimates},
+                median_distances=distances,
+                bandwidth_ratios=tuple(
+                    kernel.bandwidth if kernel.relative else kernel.bandwidth / distance
+                    for distance in distances
+                ),
+                subsets=chosen,
+                number=number,
+            )
+        )
     return result
 
 
@@ -245,8 +239,12 @@ def layer_similarity(
     if estimate.startswith('linear') and images > widest:
         with _explained(f'layers {", ".join(first)}'):
             matrices = _stream(
-                list(first.values()), list(second.values()), 'all',
-                estimate != 'linear', device, progress,
+                list(first.values()),
+                list(second.values()),
+                'all',
+                estimate != 'linear',
+                device,
+                progress,
             )
         return matrices[estimate].numpy()
     # Fewer images than channels: products of images are cheaper.
@@ -275,13 +273,11 @@ def bandwidth_notes(results: Sequence[Reuse], kernel: Kernel) -> list[str]:
     if narrow:
         notes.append(
             f'below {NARROW:g} the Gaussian kernel sees no two images as '
-            'neighbours, and its biased CKA tends to 1 for any two networks: '
-            + narrow
+            'neighbours, and its biased CKA tends to 1 for any two networks: ' + narrow
         )
     if wide:
         notes.append(
-            f'above {WIDE:g} the Gaussian kernel tends to the linear one: '
-            + wide
+            f'above {WIDE:g} the Gaussian kernel tends to the linear one: ' + wide
         )
     return notes
 
@@ -301,10 +297,12 @@ def _stream(
     cka = StreamingCKA(len(first), len(second), pairs)
     images, total, told = len(first[0]), len(first) * len(second), 0
     for start in range(0, images, BATCH):
-        cka.update(*(
-            [_tensor(v[start : start + BATCH], device) for v in side]
-            for side in (first, second)
-        ))
+        cka.update(
+            *(
+                [_tensor(v[start : start + BATCH], device) for v in side]
+                for side in (first, second)
+            )
+        )
         done = total * min(start + BATCH, images) // images
         progress(done - told)
         told = done
@@ -357,9 +355,7 @@ def print_reuse(results: Sequence[Reuse], kernel: Kernel, console=None):
     unit = 'median distance' if kernel.relative else 'feature units'
     groups = by_stage(results)
     several = any(len(group) > 1 for group in groups.values())
-    count = max(
-        (len(v) for r in results for v in r.subsets.values()), default=0
-    )
+    count = max((len(v) for r in results for v in r.subsets.values()), default=0)
     table = Table(
         title=f'CKA before / after, {results[0].images} images; sigma '
         f'{kernel.bandwidth:g} ({unit})'
@@ -382,22 +378,25 @@ def print_reuse(results: Sequence[Reuse], kernel: Kernel, console=None):
         for name in kernel.estimates:
             values = [result.values[name] for result in group]
             cells = [
-                method, place, name.replace('_', ', '),
+                method,
+                place,
+                name.replace('_', ', '),
                 f'{np.mean(values):.3f}',
             ]
             if several:
                 cells += [
-                    f'{np.std(values, ddof=1):.3f}' if len(values) > 1
-                    else '', str(len(values)),
+                    f'{np.std(values, ddof=1):.3f}' if len(values) > 1 else '',
+                    str(len(values)),
                 ]
             else:
                 if count:
-                    cells.append('{:.3f} ({:.3f})'.format(
-                        *group[0].spread(name)))
+                    cells.append('{:.3f} ({:.3f})'.format(*group[0].spread(name)))
                 ratios = group[0].bandwidth_ratios
                 cells.append(
                     ', '.join(f'{ratio:.3g}' for ratio in ratios)
-                    if name.startswith('rbf') else '')
+                    if name.startswith('rbf')
+                    else ''
+                )
             table.add_row(*cells)
     console.print(table)
     for note in bandwidth_notes(results, kernel):
@@ -425,9 +424,7 @@ def draw_reuse(results: Sequence[Reuse]):
     methods, places = (
         list(dict.fromkeys(key[part] for key in groups)) for part in range(2)
     )
-    figure = Figure(
-        figsize=(1 + 3 * len(estimates), 3.6), layout='constrained'
-    )
+    figure = Figure(figsize=(1 + 3 * len(estimates), 3.6), layout='constrained')
     panels = figure.subplots(1, len(estimates), sharey=True, squeeze=False)[0]
     for estimate, axes in zip(estimates, panels):
         for index, method in enumerate(methods):
@@ -435,9 +432,11 @@ def draw_reuse(results: Sequence[Reuse]):
             colour = COLOURS[index % len(COLOURS)]
             axes.plot(
                 range(len(places)),
-                [np.mean([r.values[estimate] for r in group])
-                 for group in own],
-                color=colour, marker='o', markersize=4, linewidth=1.2,
+                [np.mean([r.values[estimate] for r in group]) for group in own],
+                color=colour,
+                marker='o',
+                markersize=4,
+                linewidth=1.2,
                 label=method,
             )
             if len(own[0]) > 1:
@@ -445,17 +444,23 @@ def draw_reuse(results: Sequence[Reuse]):
                     axes.plot(
                         [place] * len(group),
                         [r.values[estimate] for r in group],
-                        '.', color=colour, markersize=3, alpha=0.6,
+                        '.',
+                        color=colour,
+                        markersize=3,
+                        alpha=0.6,
                     )
                 continue
-            mean, deviation = np.array(
-                [group[0].spread(estimate) for group in own]
-            ).T
+            mean, deviation = np.array([group[0].spread(estimate) for group in own]).T
             if np.isfinite(mean).any():
                 axes.errorbar(
-                    np.arange(len(places)) + 0.06 * (index + 1), mean,
-                    yerr=np.nan_to_num(deviation), color=colour, marker='_',
-                    linestyle='', capsize=2, alpha=0.7,
+                    np.arange(len(places)) + 0.06 * (index + 1),
+                    mean,
+                    yerr=np.nan_to_num(deviation),
+                    color=colour,
+                    marker='_',
+                    linestyle='',
+                    capsize=2,
+                    alpha=0.7,
                 )
         axes.set_xticks(range(len(places)), places)
         axes.set_title(estimate.replace('_', ', '))
@@ -498,9 +503,7 @@ def draw_layers(
     )
     axes = figure.add_subplot()
     # Unbiased values may be slightly negative; 0 is the meaningful end.
-    picture = axes.imshow(
-        matrix, origin='lower', vmin=0, vmax=1, cmap='magma'
-    )
+    picture = axes.imshow(matrix, origin='lower', vmin=0, vmax=1, cmap='magma')
     axes.set_yticks(range(rows), layers[0], fontsize=7)
     axes.set_xticks(range(columns), layers[1], fontsize=7, rotation=90)
     axes.set_ylabel(names[0])
@@ -516,9 +519,7 @@ def reuse_content(results: Sequence[Reuse]) -> list[dict]:
     for result in results:
         entry = asdict(result)
         entry['subsets'] = {
-            name: dict(
-                zip(('mean', 'sd'), result.spread(name)), values=values
-            )
+            name: dict(zip(('mean', 'sd'), result.spread(name)), values=values)
             for name, values in result.subsets.items()
         }
         content.append(entry)

@@ -50,6 +50,5 @@ def place_spectra(
     with evaluation_mode(model):
         rows = collect_features(forward, batches, per_side)
     return [
-        feature_spectrum(label, place, features)
-        for place, features in rows.items()
+        feature_spectrum(label, place, features) for place, features in rows.items()
     ]

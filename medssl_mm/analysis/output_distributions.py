@@ -48,8 +48,9 @@ class Comparison:
     @property
     def distances(self) -> np.ndarray:
         """Kolmogorov-Smirnov distances. Shape: ``(seeds, classes)``."""
-        return np.stack([ks_distances(few, many)
-                         for few, many in zip(self.few, self.many)])
+        return np.stack(
+            [ks_distances(few, many) for few, many in zip(self.few, self.many)]
+        )
 
 
 def ks_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -65,22 +66,29 @@ def ks_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         ValueError: If the columns differ in number or a value is not finite.
     """
     from scipy.stats import ks_2samp
-    if first.ndim != 2 or second.ndim != 2 or (
-            first.shape[1] != second.shape[1]):
+
+    if first.ndim != 2 or second.ndim != 2 or (first.shape[1] != second.shape[1]):
         raise ValueError(
             'first and second must be (samples, classes) with the same '
-            f'classes, got {first.shape} and {second.shape}')
+            f'classes, got {first.shape} and {second.shape}'
+        )
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
-        raise ValueError('the outputs hold NaN or infinity, which have no '
-                         'place in a distribution; evaluate the model again')
+        raise ValueError(
+            'the outputs hold NaN or infinity, which have no '
+            'place in a distribution; evaluate the model again'
+        )
     # The exact method costs much for the p-value, which is not used.
-    return np.array([
-        ks_2samp(first[:, c], second[:, c], method='asymp').statistic
-        for c in range(first.shape[1])])
+    return np.array(
+        [
+            ks_2samp(first[:, c], second[:, c], method='asymp').statistic
+            for c in range(first.shape[1])
+        ]
+    )
 
 
-def draw_comparisons(comparisons: Sequence[Comparison],
-                     classes: Sequence[str], few: str, many: str):
+def draw_comparisons(
+    comparisons: Sequence[Comparison], classes: Sequence[str], few: str, many: str
+):
     """Draw the distances, and the distributions of every class.
 
     Args:
@@ -101,15 +109,15 @@ def draw_comparisons(comparisons: Sequence[Comparison],
     rows = math.ceil((1 + len(classes)) / columns)
     figure = Figure(
         figsize=(3.6 * columns, max(2.8 * rows, 1 + 0.3 * len(classes))),
-        layout='constrained')
+        layout='constrained',
+    )
     axes = figure.add_subplot(rows, columns, 1)
     places = np.arange(len(classes))
     colours = [f'C{index % 10}' for index in range(len(comparisons))]
     for index, (comparison, colour) in enumerate(zip(comparisons, colours)):
         values = comparison.distances
         shift = 0.6 * ((index + 0.5) / len(comparisons) - 0.5)
-        axes.hlines(places + shift, values.min(0), values.max(0),
-                    color=colour, lw=1.5)
+        axes.hlines(places + shift, values.min(0), values.max(0), color=colour, lw=1.5)
         axes.plot(values.mean(0), places + shift, 'o', color=colour, ms=4)
     axes.set_yticks(places, classes, fontsize='small')
     axes.set_ylim(len(classes) - 0.5, -0.5)
@@ -118,10 +126,8 @@ def draw_comparisons(comparisons: Sequence[Comparison],
     for column, name in enumerate(classes):
         axes = figure.add_subplot(rows, columns, 2 + column)
         for comparison, colour in zip(comparisons, colours):
-            for content, style in ((comparison.few, '--'),
-                                   (comparison.many, '-')):
-                axes.ecdf(content[0][:, column], color=colour, ls=style,
-                          lw=1.2)
+            for content, style in ((comparison.few, '--'), (comparison.many, '-')):
+                axes.ecdf(content[0][:, column], color=colour, ls=style, lw=1.2)
         axes.set_title(name, fontsize='small')
         axes.tick_params(labelsize='small')
         # Probabilities of rare classes have many leading zeros.
@@ -129,35 +135,50 @@ def draw_comparisons(comparisons: Sequence[Comparison],
         axes.locator_params(axis='x', nbins=4)
         axes.set_xlabel('output probability', fontsize='small')
     handles = [Line2D([], [], color=colour) for colour in colours] + [
-        Line2D([], [], color='grey', ls=style) for style in ('--', '-')]
+        Line2D([], [], color='grey', ls=style) for style in ('--', '-')
+    ]
     figure.legend(
-        handles, [c.label for c in comparisons] + [few, many],
-        loc='outside lower center', ncols=min(4, len(handles)))
+        handles,
+        [c.label for c in comparisons] + [few, many],
+        loc='outside lower center',
+        ncols=min(4, len(handles)),
+    )
     return figure
 
 
-def summarize(comparisons: Sequence[Comparison],
-              classes: Sequence[str]) -> dict:
+def summarize(comparisons: Sequence[Comparison], classes: Sequence[str]) -> dict:
     """Distances of every method and class, ready for JSON.
 
     Standard deviations over seeds are null for one seed.
     """
+
     def entry(values: np.ndarray) -> dict:
         spread = float(values.std(ddof=1)) if len(values) > 1 else None
-        return dict(mean=float(values.mean()), sd_over_seeds=spread,
-                    seeds=values.tolist())
+        return dict(
+            mean=float(values.mean()), sd_over_seeds=spread, seeds=values.tolist()
+        )
 
     return {
         comparison.label: dict(
             mean=entry(comparison.distances.mean(1)),
-            per_class={name: entry(comparison.distances[:, index])
-                       for index, name in enumerate(classes)})
-        for comparison in comparisons}
+            per_class={
+                name: entry(comparison.distances[:, index])
+                for index, name in enumerate(classes)
+            },
+        )
+        for comparison in comparisons
+    }
 
 
-def write_comparisons(comparisons: Sequence[Comparison],
-                      classes: Sequence[str], folder: str | Path, *,
-                      few: str, many: str, **facts) -> None:
+def write_comparisons(
+    comparisons: Sequence[Comparison],
+    classes: Sequence[str],
+    folder: str | Path,
+    *,
+    few: str,
+    many: str,
+    **facts,
+) -> None:
     """Write ``output_distributions.{json,png}``, each all or nothing.
 
     Args:
@@ -173,15 +194,19 @@ def write_comparisons(comparisons: Sequence[Comparison],
     figure = draw_comparisons(comparisons, classes, few, many)
     content = dict(
         measure='Kolmogorov-Smirnov distance of output probabilities, 0-1',
-        few=few, many=many, **facts,
-        methods=summarize(comparisons, classes))
+        few=few,
+        many=many,
+        **facts,
+        methods=summarize(comparisons, classes),
+    )
     with whole_file(folder / f'{NAME}.png') as temporary:
         figure.savefig(temporary, dpi=130)
     write_json(folder / f'{NAME}.json', content)
 
 
-def print_table(comparisons: Sequence[Comparison], classes: Sequence[str],
-                title: str) -> None:
+def print_table(
+    comparisons: Sequence[Comparison], classes: Sequence[str], title: str
+) -> None:
     """Print a row per class and a column per method, mean ± SD over seeds."""
     from rich.table import Table
 
@@ -193,13 +218,12 @@ def print_table(comparisons: Sequence[Comparison], classes: Sequence[str],
 
     def cell(item):
         spread = item['sd_over_seeds']
-        return f'{item["mean"]:.3f}' + (
-            '' if spread is None else f' ± {spread:.3f}')
+        return f'{item["mean"]:.3f}' + ('' if spread is None else f' ± {spread:.3f}')
 
     for name in classes:
-        table.add_row(name, *(cell(method['per_class'][name])
-                              for method in found.values()))
+        table.add_row(
+            name, *(cell(method['per_class'][name]) for method in found.values())
+        )
     table.add_section()
-    table.add_row('mean', *(cell(method['mean'])
-                            for method in found.values()))
+    table.add_row('mean', *(cell(method['mean']) for method in found.values()))
     wide_console().print(table)

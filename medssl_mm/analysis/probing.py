@@ -185,8 +185,7 @@ def summarize(probes: Sequence[Probe]) -> list[Summary]:
         groups.setdefault(key, []).append(probe)
 
     return [
-        Summary(
-            *key, tuple(group), *(_mean_score(group, kind) for kind in KINDS))
+        Summary(*key, tuple(group), *(_mean_score(group, kind) for kind in KINDS))
         for key, group in groups.items()
     ]
 
@@ -210,15 +209,16 @@ def difference(row: Summary, baseline: Summary, kind: str) -> Score | None:
     drawn = _drawn(row.probes, kind), _drawn(baseline.probes, kind)
     return _with_interval(
         scores[0].value - scores[1].value,
-        None if drawn[0] is None or drawn[1] is None else drawn[0] - drawn[1])
+        None if drawn[0] is None or drawn[1] is None else drawn[0] - drawn[1],
+    )
 
 
 def _mean_score(probes, kind) -> Score | None:
     if getattr(probes[0], kind) is None:
         return None
     return _with_interval(
-        float(np.mean([getattr(p, kind).value for p in probes])),
-        _drawn(probes, kind))
+        float(np.mean([getattr(p, kind).value for p in probes])), _drawn(probes, kind)
+    )
 
 
 def _drawn(probes, kind) -> np.ndarray | None:
@@ -293,17 +293,13 @@ def fit_path(
     from threadpoolctl import threadpool_limits
 
     samples, count = targets.shape
-    varied = [
-        c for c in range(count) if 0 < targets[:, c].sum() < samples
-    ]
+    varied = [c for c in range(count) if 0 < targets[:, c].sum() < samples]
     if multi_label:
         problems = {c: targets[:, c].astype(int) for c in varied}
     else:
         problems = {-1: targets.argmax(1)}
     models = {
-        name: LogisticRegression(
-            max_iter=max_iter, tol=tolerance, warm_start=True
-        )
+        name: LogisticRegression(max_iter=max_iter, tol=tolerance, warm_start=True)
         for name in problems
     }
 
@@ -324,9 +320,10 @@ def fit_path(
         failed = []
         for name, problem in problems.items():
             models[name].C = 1 / (strength * samples)
-            with threadpool_limits(threads), warnings.catch_warnings(
-                record=True
-            ) as caught:
+            with (
+                threadpool_limits(threads),
+                warnings.catch_warnings(record=True) as caught,
+            ):
                 warnings.simplefilter('always', ConvergenceWarning)
                 models[name].fit(features, problem)
             if any(issubclass(w.category, ConvergenceWarning) for w in caught):
@@ -382,27 +379,23 @@ def run_probe(
         )
     data_notes, usable = _choosable(data, kept, len(strengths) > 1, where)
     # Double precision: in single, L-BFGS stops at its rounding errors.
-    rows = {
-        name: np.asarray(values, np.float64)
-        for name, values in features.items()
-    }
+    rows = {name: np.asarray(values, np.float64) for name, values in features.items()}
     scaler = StandardScaler().fit(rows['train'])
     rows = {name: scaler.transform(values) for name, values in rows.items()}
     best, chosen, failures = -math.inf, None, []
     for strength, predict, failed in fit_path(
-        rows['train'], data.targets['train'], data.multi_label, strengths,
+        rows['train'],
+        data.targets['train'],
+        data.multi_label,
+        strengths,
         max_iter,
     ):
         if failed:
             names = ', '.join(data.classes[c] for c in failed if c >= 0)
-            failures.append(
-                f'strength {strength:g}{f" ({names})" if names else ""}'
-            )
+            failures.append(f'strength {strength:g}{f" ({names})" if names else ""}')
         quality = math.nan
         if usable.any():
-            scores = _all_images(
-                _predictions(predict(rows['val']), data, 'val')
-            )
+            scores = _all_images(_predictions(predict(rows['val']), data, 'val'))
             quality = scores.auroc[0, usable].mean()
         if chosen is None or quality > best:
             best = quality
@@ -413,9 +406,7 @@ def run_probe(
             f'not converged after {max_iter} iterations: '
             f'{", ".join(failures)}; chosen: {chosen[0]:g}'
         )
-    auroc, f1, per_class, about, drawn = _score(
-        chosen[1], data, kept, samples, seed
-    )
+    auroc, f1, per_class, about, drawn = _score(chosen[1], data, kept, samples, seed)
     return Probe(
         checkpoint=checkpoint,
         place=place,
@@ -423,8 +414,7 @@ def run_probe(
         fraction_seed=fraction_seed,
         train_images=len(rows['train']),
         strength=chosen[0],
-        at_end=len(strengths) > 1
-        and chosen[0] in (min(strengths), max(strengths)),
+        at_end=len(strengths) > 1 and chosen[0] in (min(strengths), max(strengths)),
         val_auroc=float(best) if usable.any() else math.nan,
         auroc=auroc,
         f1=f1,
@@ -442,9 +432,7 @@ def _choosable(data, kept, needed, where) -> tuple[list[str], np.ndarray]:
     missing = one_valued(data.classes, data.targets['val'], 'validation')
     usable = kept & np.array([name not in missing for name in data.classes])
     missing = {
-        name: why
-        for (name, why) in missing.items()
-        if kept[data.classes.index(name)]
+        name: why for (name, why) in missing.items() if kept[data.classes.index(name)]
     }
     if needed and not usable.any():
         raise UserError(
@@ -464,8 +452,11 @@ def _predictions(probabilities, data, subset, patients=None):
     targets = data.targets[subset]
     blank = ('',) * len(targets)
     return Predictions(
-        data.classes, data.multi_label, blank,
-        blank if patients is None else tuple(patients), targets,
+        data.classes,
+        data.multi_label,
+        blank,
+        blank if patients is None else tuple(patients),
+        targets,
         probabilities,
     )
 
@@ -500,11 +491,9 @@ def _score(probabilities, data, kept, samples, seed):
     if samples:
         drawn = columns(resampled_scores(predictions, samples, seed))
         low, high = percentiles(drawn)
-        shares = np.isnan(drawn[:, -len(names):]).mean(0)
+        shares = np.isnan(drawn[:, -len(names) :]).mean(0)
         rare = [
-            f'{name} {100 * share:.1f} %'
-            for name, share in zip(names, shares)
-            if share
+            f'{name} {100 * share:.1f} %' for name, share in zip(names, shares) if share
         ]
         if rare:
             notes.append(
@@ -551,8 +540,7 @@ def probe_notes(probes: Sequence[Probe]) -> list[str]:
     ends = sum(probe.at_end for probe in probes)
     if ends:
         notes.append(
-            f'{ends} of {len(probes)} probes chose the smallest or the '
-            'largest strength'
+            f'{ends} of {len(probes)} probes chose the smallest or the largest strength'
         )
     return list(dict.fromkeys(notes))
 
@@ -568,14 +556,10 @@ def _kinds(probes: Sequence[Probe]) -> dict[str, str]:
 def _layout(probes: Sequence[Probe]) -> tuple[dict, list, list, list]:
     """Rows by name, stage and share; the names, the stages, the shares."""
     rows = {(r.checkpoint, r.place, r.fraction): r for r in summarize(probes)}
-    return rows, *(
-        list(dict.fromkeys(key[part] for key in rows)) for part in range(3)
-    )
+    return rows, *(list(dict.fromkeys(key[part] for key in rows)) for part in range(3))
 
 
-def _baselines(
-    rows: Iterable[Summary], name: str | None
-) -> dict[tuple, Summary]:
+def _baselines(rows: Iterable[Summary], name: str | None) -> dict[tuple, Summary]:
     """Find what the rows of a stage and share are compared with."""
     return {(r.place, r.fraction): r for r in rows if r.checkpoint == name}
 
@@ -591,14 +575,12 @@ def _text(score: Score | None, sign: str = '') -> str:
     if score is None:
         return ''
     value, low, high = (
-        f'{number:{sign}.3f}' for number in (score.value, score.low,
-                                             score.high))
+        f'{number:{sign}.3f}' for number in (score.value, score.low, score.high)
+    )
     return value if math.isnan(score.low) else f'{value} [{low}, {high}]'
 
 
-def markdown_table(
-    probes: Sequence[Probe], baseline: str | None = None
-) -> str:
+def markdown_table(probes: Sequence[Probe], baseline: str | None = None) -> str:
     """Write a table per share of labels, a row per name, a column per stage.
 
     Args:
@@ -612,7 +594,8 @@ def markdown_table(
     for kind, title in _kinds(probes).items():
         for fraction in fractions:
             lines += [
-                f'{title}, {100 * fraction:g} % of the labels', '',
+                f'{title}, {100 * fraction:g} % of the labels',
+                '',
                 f'| checkpoint | {" | ".join(places)} |',
                 '| --- ' * (1 + len(places)) + '|',
             ]
@@ -622,8 +605,7 @@ def markdown_table(
                     row = rows.get((name, place, fraction))
                     cell = '–' if row is None else _text(getattr(row, kind))
                     against = row and _compared(row, baselines, kind)
-                    cells.append(
-                        f'{cell}, {_text(against, "+")}' if against else cell)
+                    cells.append(f'{cell}, {_text(against, "+")}' if against else cell)
                 lines.append(f'| {name} | {" | ".join(cells)} |')
             lines.append('')
     lines += [f'{note}.\n' for note in probe_notes(probes)]
@@ -674,8 +656,7 @@ def print_probes(
             row.place,
             f'{100 * row.fraction:g} %',
             '-'.join(map(str, dict.fromkeys((images[0], images[-1])))),
-            str(len(row.probes)) if several
-            else f'{row.probes[0].strength:g}',
+            str(len(row.probes)) if several else f'{row.probes[0].strength:g}',
             *cells,
         )
     console.print(table)
@@ -705,9 +686,7 @@ def draw_probes(probes: Sequence[Probe]):
         figsize=(1.5 + 3.2 * len(fractions), 0.4 + 3.4 * len(kinds)),
         layout='constrained',
     )
-    panels = figure.subplots(
-        len(kinds), len(fractions), sharey='row', squeeze=False
-    )
+    panels = figure.subplots(len(kinds), len(fractions), sharey='row', squeeze=False)
     for kind, line in zip(kinds, panels):
         for fraction, axes in zip(fractions, line):
             for index, name in enumerate(names):
@@ -716,7 +695,10 @@ def draw_probes(probes: Sequence[Probe]):
                 _draw_line(
                     axes,
                     [rows.get((name, place, fraction)) for place in places],
-                    kind, shift, COLOURS[index % len(COLOURS)], name,
+                    kind,
+                    shift,
+                    COLOURS[index % len(COLOURS)],
+                    name,
                 )
             if kind == 'auroc':
                 axes.axhline(0.5, color='0.6', linewidth=0.8, linestyle=':')
@@ -730,9 +712,7 @@ def draw_probes(probes: Sequence[Probe]):
         fontsize=8,
     )
     handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc='outside upper center', ncols=min(4, len(names))
-    )
+    figure.legend(handles, labels, loc='outside upper center', ncols=min(4, len(names)))
     return figure
 
 
@@ -741,28 +721,43 @@ def _draw_line(axes, rows, kind, shift, colour, label) -> None:
     for place, row in enumerate(rows):
         score = Score(*[math.nan] * 3) if row is None else getattr(row, kind)
         middle = score.value
-        points.append([
-            middle,
-            *(0 if math.isnan(end) else end
-              # Resamples may all lie on one side of the value.
-              for end in (max(middle - score.low, 0),
-                          max(score.high - middle, 0))),
-        ])
+        points.append(
+            [
+                middle,
+                *(
+                    0 if math.isnan(end) else end
+                    # Resamples may all lie on one side of the value.
+                    for end in (max(middle - score.low, 0), max(score.high - middle, 0))
+                ),
+            ]
+        )
         if row is not None and len(row.probes) > 1:
             axes.plot(
                 [place + shift] * len(row.probes),
                 [getattr(probe, kind).value for probe in row.probes],
-                '.', color=colour, markersize=3, alpha=0.6,
+                '.',
+                color=colour,
+                markersize=3,
+                alpha=0.6,
             )
     middle, *ends = np.array(points).T
     axes.errorbar(
-        np.arange(len(rows)) + shift, middle, yerr=ends, color=colour,
-        marker='o', markersize=4, capsize=2, linewidth=1.2, label=label,
+        np.arange(len(rows)) + shift,
+        middle,
+        yerr=ends,
+        color=colour,
+        marker='o',
+        markersize=4,
+        capsize=2,
+        linewidth=1.2,
+        label=label,
     )
 
 
 def write_probes(
-    probes: Sequence[Probe], folder: str | Path, settings: Mapping,
+    probes: Sequence[Probe],
+    folder: str | Path,
+    settings: Mapping,
     baseline: str | None = None,
 ) -> list[Path]:
     """Write ``probe.json``, ``probe.csv``, ``probe.md`` and ``probe.png``.
@@ -803,23 +798,37 @@ def _content(probe: Probe) -> dict:
 
 
 def _mean_content(row: Summary, baselines: Mapping) -> dict:
-    content = dict(
-        checkpoint=row.checkpoint, place=row.place, fraction=row.fraction)
+    content = dict(checkpoint=row.checkpoint, place=row.place, fraction=row.fraction)
     for kind in KINDS:
         content[kind] = getattr(row, kind)
         content[f'{kind}_difference'] = _compared(row, baselines, kind)
-    return {name: asdict(value) if isinstance(value, Score) else value
-            for name, value in content.items() if value is not None}
+    return {
+        name: asdict(value) if isinstance(value, Score) else value
+        for name, value in content.items()
+        if value is not None
+    }
 
 
 def _table(probes: Sequence[Probe]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator='\n')
-    writer.writerow([
-        'checkpoint', 'number', 'place', 'fraction', 'fraction_seed',
-        'train_images', 'strength', 'val_auroc', 'score', 'class', 'value',
-        'low', 'high',
-    ])
+    writer.writerow(
+        [
+            'checkpoint',
+            'number',
+            'place',
+            'fraction',
+            'fraction_seed',
+            'train_images',
+            'strength',
+            'val_auroc',
+            'score',
+            'class',
+            'value',
+            'low',
+            'high',
+        ]
+    )
     for probe in probes:
         scores = [('auroc', 'mean', probe.auroc)]
         if probe.f1:
@@ -828,15 +837,24 @@ def _table(probes: Sequence[Probe]) -> str:
         for kind, name, score in scores:
             numbers = (probe.val_auroc, score.value, score.low, score.high)
             val, *rest = (
-                '' if math.isnan(number) else f'{number:.6f}'
-                for number in numbers
+                '' if math.isnan(number) else f'{number:.6f}' for number in numbers
             )
             seed = probe.fraction_seed
-            writer.writerow([
-                probe.checkpoint, probe.number, probe.place, probe.fraction,
-                '' if seed is None else seed, probe.train_images,
-                f'{probe.strength:g}', val, kind, name, *rest,
-            ])
+            writer.writerow(
+                [
+                    probe.checkpoint,
+                    probe.number,
+                    probe.place,
+                    probe.fraction,
+                    '' if seed is None else seed,
+                    probe.train_images,
+                    f'{probe.strength:g}',
+                    val,
+                    kind,
+                    name,
+                    *rest,
+                ]
+            )
     return buffer.getvalue()
 
 

@@ -75,9 +75,7 @@ def draw_spectra(spectra: Sequence[Spectrum]):
                 values = spectrum.singular_values
                 if not values[0] > 0:
                     continue
-                shown = [
-                    v / values[0] for v in values if v > FLOOR * values[0]
-                ]
+                shown = [v / values[0] for v in values if v > FLOOR * values[0]]
                 axes.semilogy(
                     range(1, len(shown) + 1),
                     shown,

@@ -1,4 +1,5 @@
 """From checkpoints of one kind to checkpoints of another."""
+
 from .config_text import parse_config_text
 from .decorrelation import (
     batch_norm_transform,

@@ -21,8 +21,11 @@ def parse_config_text(text: str) -> dict:
         raise ValueError(f'the config text is no Python: {error}') from error
     values = {}
     for node in tree.body:
-        if not (isinstance(node, ast.Assign) and len(node.targets) == 1
-                and isinstance(node.targets[0], ast.Name)):
+        if not (
+            isinstance(node, ast.Assign)
+            and len(node.targets) == 1
+            and isinstance(node.targets[0], ast.Name)
+        ):
             raise _unexpected(node)
         values[node.targets[0].id] = _value(node.value)
     return values
@@ -35,13 +38,11 @@ def _value(node: ast.expr) -> object:
         content = _value(node.args[0]) if node.args else {}
         for keyword in node.keywords:
             value = _value(keyword.value)
-            content.update(
-                value if keyword.arg is None else {keyword.arg: value})
+            content.update(value if keyword.arg is None else {keyword.arg: value})
         return content
     if isinstance(node, ast.Dict) and None not in node.keys:
         return {
-            _value(key): _value(value)
-            for key, value in zip(node.keys, node.values)
+            _value(key): _value(value) for key, value in zip(node.keys, node.values)
         }
     if isinstance(node, (ast.List, ast.Tuple)):
         items = [_value(item) for item in node.elts]
@@ -55,4 +56,5 @@ def _value(node: ast.expr) -> object:
 def _unexpected(node: ast.AST) -> ValueError:
     return ValueError(
         f'line {node.lineno} of the config text is not a plain value: '
-        f'{ast.unparse(node)[:80]}; give the config as a file instead.')
+        f'{ast.unparse(node)[:80]}; give the config as a file instead.'
+    )

@@ -16,9 +16,7 @@ FOLDED = 'decorrelation_conv.conv.'
 BATCH_NORM_EPS = 1e-5
 
 
-def fold_into_following(
-    conv: nn.Conv2d, weight: Tensor, bias: Tensor
-) -> nn.Conv2d:
+def fold_into_following(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
     """Return the convolution that equals ``conv(weight x + bias)``.
 
     Args:
@@ -33,9 +31,7 @@ def fold_into_following(
         ValueError: The convolution cannot take the map in.
     """
     sides = () if isinstance(conv.padding, str) else conv.padding
-    padded = any(sides) or (
-        conv.padding == 'same' and conv.kernel_size != (1, 1)
-    )
+    padded = any(sides) or (conv.padding == 'same' and conv.kernel_size != (1, 1))
     if padded:
         raise ValueError(
             f'a convolution of kernel {conv.kernel_size} with padding '
@@ -49,9 +45,7 @@ def fold_into_following(
     return _replaced(conv, kernel, shift + _bias_of(conv, weight.dtype))
 
 
-def fold_into_preceding(
-    conv: nn.Conv2d, weight: Tensor, bias: Tensor
-) -> nn.Conv2d:
+def fold_into_preceding(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
     """Return the convolution that equals ``weight conv(x) + bias``.
 
     Args:
@@ -165,9 +159,7 @@ def export_backbone(
     return found, notes
 
 
-def _replace_iternorm(
-    tensors: dict[str, Tensor], norm: str, decorrelation: str
-) -> str:
+def _replace_iternorm(tensors: dict[str, Tensor], norm: str, decorrelation: str) -> str:
     """Put batch normalisation in the place of iterative normalisation."""
     scale = tensors[f'{norm}.weight'].flatten()
     shift = tensors[f'{norm}.bias'].flatten()
@@ -183,9 +175,7 @@ def _replace_iternorm(
         matrix = scale[:, None] * matrix
         shift = shift - matrix @ mean
         kernel = tensors[conv]
-        tensors[conv] = torch.einsum(
-            'po,oikl->pikl', matrix.to(kernel.dtype), kernel
-        )
+        tensors[conv] = torch.einsum('po,oikl->pikl', matrix.to(kernel.dtype), kernel)
         # Such that variance 1 and the eps of the normalisation cancel.
         scale = torch.full_like(scale, (1 + BATCH_NORM_EPS) ** 0.5)
         note = f'{norm}: whitening folded into {conv}'
@@ -193,9 +183,7 @@ def _replace_iternorm(
     tensors[f'{norm}.bias'] = shift
     tensors[f'{norm}.running_mean'] = torch.zeros_like(scale)
     tensors[f'{norm}.running_var'] = torch.ones_like(scale)
-    tensors[f'{norm}.num_batches_tracked'] = torch.zeros(
-        (), dtype=torch.long
-    )
+    tensors[f'{norm}.num_batches_tracked'] = torch.zeros((), dtype=torch.long)
     return note
 
 

@@ -1,4 +1,5 @@
 """What a store knows of a case, and the JSON files it is kept in."""
+
 from __future__ import annotations
 
 import hashlib
@@ -86,12 +87,16 @@ class CaseInfo:
         known = {f.name for f in fields(cls)}
         return cls(**{k: v for k, v in content.items() if k in known})
 
-    def moved(self, source_file: str, label_source_file: str | None,
-              source_stat: tuple) -> CaseInfo:
+    def moved(
+        self, source_file: str, label_source_file: str | None, source_stat: tuple
+    ) -> CaseInfo:
         """Describe the same content in files of another place or time."""
         return replace(
-            self, source_file=source_file,
-            label_source_file=label_source_file, source_stat=source_stat)
+            self,
+            source_file=source_file,
+            label_source_file=label_source_file,
+            source_stat=source_stat,
+        )
 
     def has_label(self, index: int) -> bool:
         """Tell whether the label of slice ``index`` is known."""
@@ -105,9 +110,11 @@ def complete_cases(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     return sorted(
-        entry.name for entry in os.scandir(folder)
+        entry.name
+        for entry in os.scandir(folder)
         if not entry.name.startswith('.')
-        and os.path.exists(os.path.join(entry.path, CASE_FILE)))
+        and os.path.exists(os.path.join(entry.path, CASE_FILE))
+    )
 
 
 def load_json(path: Path) -> dict:
@@ -121,7 +128,8 @@ def load_json(path: Path) -> dict:
     except ValueError as error:
         raise UserError(
             f'{path} is damaged ({error}); delete '
-            f'{path.parent} and run tools/prepare_data.py again') from None
+            f'{path.parent} and run tools/prepare_data.py again'
+        ) from None
 
 
 def describe(image: np.ndarray, units: str) -> tuple[dict, list[float]]:
@@ -142,7 +150,7 @@ def describe(image: np.ndarray, units: str) -> tuple[dict, list[float]]:
         ranks = np.array([0.005, 0.995]) * (image.size - 1)
         p_low, p_high = values[np.searchsorted(cumulative, ranks + 1)]
         mean = float((values * (counts / image.size)).sum())
-        var = float(((values - mean)**2 * (counts / image.size)).sum())
+        var = float(((values - mean) ** 2 * (counts / image.size)).sum())
         std, high = var**0.5, int(values[-1])
     else:
         p_low, p_high = np.percentile(image, (0.5, 99.5))
@@ -151,20 +159,26 @@ def describe(image: np.ndarray, units: str) -> tuple[dict, list[float]]:
         std = image.std(dtype=np.float64)
     limit = AIR_LIMIT if units == 'HU' else 0.05 * float(p_high)
     intensity = dict(
-        min=float(low), max=float(high), mean=float(mean), std=float(std),
-        p00_5=float(p_low), p99_5=float(p_high))
+        min=float(low),
+        max=float(high),
+        mean=float(mean),
+        std=float(std),
+        p00_5=float(p_low),
+        p99_5=float(p_high),
+    )
     foreground = [round(float((s > limit).mean()), 5) for s in image]
     return intensity, foreground
 
 
 def count_classes(label: np.ndarray) -> tuple[dict, dict]:
     """Count the slices and voxels of each class, background left out."""
-    per_slice = np.stack(
-        [np.bincount(s.ravel(), minlength=256) for s in label])
+    per_slice = np.stack([np.bincount(s.ravel(), minlength=256) for s in label])
     slices, voxels = (per_slice > 0).sum(0), per_slice.sum(0)
     present = [v for v in range(1, 256) if slices[v]]
-    return ({str(v): int(slices[v]) for v in present},
-            {str(v): int(voxels[v]) for v in present})
+    return (
+        {str(v): int(slices[v]) for v in present},
+        {str(v): int(voxels[v]) for v in present},
+    )
 
 
 def content_digest(array: np.ndarray) -> str:

@@ -73,28 +73,40 @@ class ClassificationImages(SplitDataset):
     _everything = 'all-images'
     _sample_arrays = ('_places', '_labels')
 
-    def __init__(self,
-                 data_root: str,
-                 split: str | None = None,
-                 subset: str | Sequence[str] = 'train',
-                 fraction: float = 1.0,
-                 fraction_seed: int = 0,
-                 stratified: bool = False,
-                 labelled: bool = False,
-                 seed: int = 0,
-                 pipeline: Sequence[dict | Callable] = (),
-                 metainfo: dict | None = None,
-                 test_mode: bool = False,
-                 lazy_init: bool = False,
-                 indices: int | Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        data_root: str,
+        split: str | None = None,
+        subset: str | Sequence[str] = 'train',
+        fraction: float = 1.0,
+        fraction_seed: int = 0,
+        stratified: bool = False,
+        labelled: bool = False,
+        seed: int = 0,
+        pipeline: Sequence[dict | Callable] = (),
+        metainfo: dict | None = None,
+        test_mode: bool = False,
+        lazy_init: bool = False,
+        indices: int | Sequence[int] | None = None,
+    ) -> None:
         self.stratified = stratified
         self.store = open_store(data_root, IMAGES)
         self.task = self.store.task
         self._require_classes(self.store, 'ClassificationImages')
         super().__init__(
-            data_root, split, subset, fraction, fraction_seed, labelled, seed,
-            pipeline, metainfo=metainfo, test_mode=test_mode,
-            lazy_init=lazy_init, indices=indices)
+            data_root,
+            split,
+            subset,
+            fraction,
+            fraction_seed,
+            labelled,
+            seed,
+            pipeline,
+            metainfo=metainfo,
+            test_mode=test_mode,
+            lazy_init=lazy_init,
+            indices=indices,
+        )
         self._metainfo.setdefault('classes', self._class_names())
         self._metainfo.update(dataset_name=self.store.name, task=self.task)
 
@@ -115,11 +127,15 @@ class ClassificationImages(SplitDataset):
         if self.labelled:
             places = places[self.store.labelled[places]]
         if not len(places):
-            remedy = ('none of them has a label; import the labels, or use '
-                      'labelled=False' if total else 'the subset is empty')
+            remedy = (
+                'none of them has a label; import the labels, or use labelled=False'
+                if total
+                else 'the subset is empty'
+            )
             raise UserError(
                 f'{type(self).__name__}: no image is left of {total} in '
-                f'{self.data_root} ({self._where()}): {remedy}.')
+                f'{self.data_root} ({self._where()}): {remedy}.'
+            )
         self._places = places
         self._labels = self._map_labels(self.store.labels[places])
         if self.labelled:
@@ -129,13 +145,15 @@ class ClassificationImages(SplitDataset):
     def _where(self) -> str:
         text = f'split {self.split}, subset {"+".join(self.subsets)}'
         if self.fraction < 1:
-            text += (f', fraction {self.fraction} with fraction_seed '
-                     f'{self.fraction_seed}')
+            text += (
+                f', fraction {self.fraction} with fraction_seed {self.fraction_seed}'
+            )
         return text
 
     def _choose(self, store: ImageStore) -> np.ndarray:
         chosen = self._chosen_ids(
-            store.patient_of, store.classes_of if self.stratified else None)
+            store.patient_of, store.classes_of if self.stratified else None
+        )
         if chosen is None:
             return np.arange(len(store))
         return np.array(sorted(map(store.index_of, chosen)), np.int64)
@@ -145,20 +163,29 @@ class ClassificationImages(SplitDataset):
         names = self._class_names()
         counts = self.class_counts()
         missing = [name for name, count in zip(names, counts) if not count]
-        everywhere = [name for name, count in zip(names, counts)
-                      if self.task == MULTI_LABEL and count == len(self)]
+        everywhere = [
+            name
+            for name, count in zip(names, counts)
+            if self.task == MULTI_LABEL and count == len(self)
+        ]
         if not missing and not everywhere:
             return
         where = f'{type(self).__name__} ({self.data_root}, {self._where()})'
-        remedy = ('Take a larger fraction, another fraction_seed, '
-                  + ('' if self.stratified else 'stratified=True, ')
-                  + 'or another split.')
-        if len(names) - len(missing) < 2 and self.task == SINGLE_LABEL \
-                and not self.test_mode:  # the metric says so at test
+        remedy = (
+            'Take a larger fraction, another fraction_seed, '
+            + ('' if self.stratified else 'stratified=True, ')
+            + 'or another split.'
+        )
+        if (
+            len(names) - len(missing) < 2
+            and self.task == SINGLE_LABEL
+            and not self.test_mode
+        ):  # the metric says so at test
             raise UserError(
                 f'{where}: all {len(self)} images are of one class; '
                 f'{", ".join(missing)} has none, so there is nothing to '
-                f'learn. {remedy}')
+                f'learn. {remedy}'
+            )
         parts = []
         if missing:
             parts.append(f'no image of {", ".join(missing)}')
@@ -167,7 +194,9 @@ class ClassificationImages(SplitDataset):
         print_log(
             f'{where}: {" and ".join(parts)} among {len(self)}; such a class '
             f'cannot be learnt, nor its AUROC measured. {remedy}',
-            logger='current', level=logging.WARNING)
+            logger='current',
+            level=logging.WARNING,
+        )
 
     def class_counts(self) -> list[int]:
         """Number of images of every class."""
@@ -175,8 +204,7 @@ class ClassificationImages(SplitDataset):
         if self.task == MULTI_LABEL:
             return (labels == 1).sum(0).tolist()
         known = labels[labels != UNKNOWN]
-        return np.bincount(
-            known, minlength=len(self._class_names())).tolist()
+        return np.bincount(known, minlength=len(self._class_names())).tolist()
 
     def __len__(self) -> int:
         """Number of images."""
@@ -201,8 +229,8 @@ class ClassificationImages(SplitDataset):
             img_path=f'{self.data_root}/{IMAGE_FILE}#{place}',
             protocol=self.protocol,
             split_hash=self.split_hash,
-            rng=sample_rng(
-                idx if isinstance(idx, EpochIndex) else index, self.seed))
+            rng=sample_rng(idx if isinstance(idx, EpochIndex) else index, self.seed),
+        )
         if (label == UNKNOWN).any():
             info['gt_label'] = None
         elif self.task == MULTI_LABEL:
@@ -254,10 +282,23 @@ class NIHChestXray14(ClassificationImages):
     """Chest X-rays of NIH ChestX-ray14, fourteen findings at once."""
 
     METAINFO = dict(
-        classes=('Atelectasis', 'Cardiomegaly', 'Effusion', 'Infiltration',
-                 'Mass', 'Nodule', 'Pneumonia', 'Pneumothorax',
-                 'Consolidation', 'Edema', 'Emphysema', 'Fibrosis',
-                 'Pleural_Thickening', 'Hernia'))
+        classes=(
+            'Atelectasis',
+            'Cardiomegaly',
+            'Effusion',
+            'Infiltration',
+            'Mass',
+            'Nodule',
+            'Pneumonia',
+            'Pneumothorax',
+            'Consolidation',
+            'Edema',
+            'Emphysema',
+            'Fibrosis',
+            'Pleural_Thickening',
+            'Hernia',
+        )
+    )
 
 
 @DATASETS.register_module()
@@ -278,14 +319,16 @@ class DiabeticRetinopathy(ClassificationImages):
     """
 
     METAINFO = dict(
-        classes=('no retinopathy', 'mild', 'moderate', 'severe',
-                 'proliferative'))
+        classes=('no retinopathy', 'mild', 'moderate', 'severe', 'proliferative')
+    )
     _first_referable = 2
 
     def __init__(self, *args, binary: str | None = None, **kwargs) -> None:
         if binary not in (None, 'referable'):
-            raise ValueError("DiabeticRetinopathy: binary must be "
-                             f"'referable' or None, got {binary!r}.")
+            raise ValueError(
+                'DiabeticRetinopathy: binary must be '
+                f"'referable' or None, got {binary!r}."
+            )
         self.binary = binary
         super().__init__(*args, **kwargs)
         if binary:

@@ -44,15 +44,17 @@ class SliceImageList(BaseDataset):
             cannot be read, or its first image does not exist.
     """
 
-    def __init__(self,
-                 data_root: str,
-                 ann_file: str,
-                 seed: int = 0,
-                 pipeline: Sequence[dict | Callable] = (),
-                 metainfo: dict | None = None,
-                 test_mode: bool = False,
-                 lazy_init: bool = False,
-                 indices: int | Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        data_root: str,
+        ann_file: str,
+        seed: int = 0,
+        pipeline: Sequence[dict | Callable] = (),
+        metainfo: dict | None = None,
+        test_mode: bool = False,
+        lazy_init: bool = False,
+        indices: int | Sequence[int] | None = None,
+    ) -> None:
         self.seed = seed
         super().__init__(
             ann_file=str(ann_file),
@@ -63,7 +65,8 @@ class SliceImageList(BaseDataset):
             pipeline=list(pipeline),
             test_mode=test_mode,
             lazy_init=lazy_init,
-            max_refetch=0)
+            max_refetch=0,
+        )
 
     def _join_prefix(self) -> None:
         # A list is given as seen from the working directory, or from the
@@ -75,12 +78,16 @@ class SliceImageList(BaseDataset):
     def load_data_list(self) -> list[dict]:
         """Read the list."""
         if not os.path.isdir(self.data_root):
-            raise UserError(f'image folder {self.data_root} does not exist; '
-                            'set data_root to the folder that the paths of '
-                            f'{self.ann_file} start from.')
+            raise UserError(
+                f'image folder {self.data_root} does not exist; '
+                'set data_root to the folder that the paths of '
+                f'{self.ann_file} start from.'
+            )
         if not os.path.isfile(self.ann_file):
-            raise UserError(f'list file {self.ann_file} does not exist (also '
-                            f'looked for in {self.data_root}); set ann_file.')
+            raise UserError(
+                f'list file {self.ann_file} does not exist (also '
+                f'looked for in {self.data_root}); set ann_file.'
+            )
         samples, counts = [], {}
         lines = Path(self.ann_file).read_text(encoding='utf-8').splitlines()
         for number, line in enumerate(lines, 1):
@@ -96,28 +103,34 @@ class SliceImageList(BaseDataset):
                     case_id=folder,
                     patient_id=folder,
                     slice_index=place,
-                    gt_label=label))
+                    gt_label=label,
+                )
+            )
         if not samples:
-            raise UserError(f'list file {self.ann_file} names no image; '
-                            'expected lines "relative/path.png label".')
+            raise UserError(
+                f'list file {self.ann_file} names no image; '
+                'expected lines "relative/path.png label".'
+            )
         first = samples[0]['img_path']
         if not os.path.isfile(first):
             raise UserError(
                 f'the first image of {self.ann_file}, {first}, does not '
                 'exist; set data_root to the folder that the paths start '
-                'from.')
+                'from.'
+            )
         return samples
 
-    def _parse_line(self, line: str,
-                    number: int) -> tuple[str, int | None]:
+    def _parse_line(self, line: str, number: int) -> tuple[str, int | None]:
         # Split from the right: paths may hold blanks.
         path, _, label = line.rpartition(' ')
         if path and label.lstrip('-').isdigit():
             return path.strip(), int(label)
         if os.path.splitext(line)[1]:
             return line, None
-        raise UserError(f'{self.ann_file}, line {number}: expected '
-                        f'"relative/path.png label", found {line!r}.')
+        raise UserError(
+            f'{self.ann_file}, line {number}: expected '
+            f'"relative/path.png label", found {line!r}.'
+        )
 
     def get_data_info(self, idx: int) -> dict:
         """Describe one image.
@@ -127,8 +140,8 @@ class SliceImageList(BaseDataset):
         """
         info = super().get_data_info(int(idx))
         info['rng'] = sample_rng(
-            idx if isinstance(idx, EpochIndex) else info['sample_idx'],
-            self.seed)
+            idx if isinstance(idx, EpochIndex) else info['sample_idx'], self.seed
+        )
         return info
 
     def sample_locations(self) -> tuple[np.ndarray, np.ndarray]:
@@ -137,6 +150,7 @@ class SliceImageList(BaseDataset):
         Shape: two integer arrays ``(N, )``.
         """
         infos = [BaseDataset.get_data_info(self, n) for n in range(len(self))]
-        folders = np.unique([info['patient_id'] for info in infos],
-                            return_inverse=True)[1]
+        folders = np.unique(
+            [info['patient_id'] for info in infos], return_inverse=True
+        )[1]
         return folders, np.array([info['slice_index'] for info in infos])

@@ -5,6 +5,7 @@ A set is a folder with ``dataset.json``, ``images.b2nd`` ``(N, H, W)`` or
 chunks) and ``splits/``. One blosc2 chunk holds one image, so an image is read
 without touching the others.
 """
+
 from __future__ import annotations
 
 import csv
@@ -23,8 +24,16 @@ IMAGE_FILE = 'images.b2nd'
 TABLE_FILE = 'images.csv'
 MULTI_LABEL, SINGLE_LABEL = 'multi-label', 'single-label'
 UNKNOWN = -1  # label of an image that nobody labelled
-COLUMNS = ('image_id', 'patient_id', 'source_file', 'source_sha256',
-           'source_bytes', 'source_mtime_ns', 'content_sha256', 'warnings')
+COLUMNS = (
+    'image_id',
+    'patient_id',
+    'source_file',
+    'source_sha256',
+    'source_bytes',
+    'source_mtime_ns',
+    'content_sha256',
+    'warnings',
+)
 
 
 @dataclass(frozen=True)
@@ -66,11 +75,11 @@ class ImageInfo:
     # The label comes from a list and is compared itself, not by a digest.
     label_sha256 = None
 
-    def moved(self, source_file: str, label_source_file: str | None,
-              source_stat: tuple) -> ImageInfo:
+    def moved(
+        self, source_file: str, label_source_file: str | None, source_stat: tuple
+    ) -> ImageInfo:
         """Describe the same content in a file of another place or time."""
-        return replace(
-            self, source_file=source_file, source_stat=source_stat)
+        return replace(self, source_file=source_file, source_stat=source_stat)
 
 
 def is_known(label) -> bool:
@@ -86,7 +95,7 @@ def classes_of_label(label) -> tuple[int, ...]:
         return ()
     if isinstance(label, (tuple, list)):
         return tuple(i for i, value in enumerate(label) if value)
-    return (label, )
+    return (label,)
 
 
 def write_table(path: Path, infos, classes, task: str) -> None:
@@ -96,14 +105,22 @@ def write_table(path: Path, infos, classes, task: str) -> None:
         writer = csv.writer(file)
         writer.writerow([*COLUMNS, *names])
         for info in infos:
-            _, size, time = info.source_stat[0] if info.source_stat else (
-                '', 0, 0)
-            label = info.label if task == MULTI_LABEL else (info.label, )
+            _, size, time = info.source_stat[0] if info.source_stat else ('', 0, 0)
+            label = info.label if task == MULTI_LABEL else (info.label,)
             warnings = json.dumps(info.warnings) if info.warnings else ''
-            writer.writerow([
-                info.image_id, info.patient_id, info.source_file,
-                info.source_sha256, size, time, info.content_sha256,
-                warnings, *label])
+            writer.writerow(
+                [
+                    info.image_id,
+                    info.patient_id,
+                    info.source_file,
+                    info.source_sha256,
+                    size,
+                    time,
+                    info.content_sha256,
+                    warnings,
+                    *label,
+                ]
+            )
 
 
 def read_table(path: Path, classes, task: str):
@@ -112,38 +129,50 @@ def read_table(path: Path, classes, task: str):
     Raises:
         UserError: When the file is missing or has other columns.
     """
-    remedy = (f'delete the folder {path.parent} and run '
-              'tools/prepare_data.py again')
+    remedy = f'delete the folder {path.parent} and run tools/prepare_data.py again'
     names = list(classes) if task == MULTI_LABEL else ['label']
     try:
         file = open(path, newline='', encoding='utf-8')
     except OSError as error:
-        raise UserError(
-            f'cannot read {path}: {error.strerror}; {remedy}') from None
+        raise UserError(f'cannot read {path}: {error.strerror}; {remedy}') from None
     with file:
         rows = csv.reader(file)
         header = next(rows, [])
         if header != [*COLUMNS, *names]:
             raise UserError(
                 f'{path} has the columns {header[:12]}, expected '
-                f'{[*COLUMNS, *names][:12]}; {remedy}')
+                f'{[*COLUMNS, *names][:12]}; {remedy}'
+            )
         for number, row in enumerate(rows, 2):
             try:
-                (image_id, patient, source, digest, size, time, content,
-                 warnings, *label) = row
+                (
+                    image_id,
+                    patient,
+                    source,
+                    digest,
+                    size,
+                    time,
+                    content,
+                    warnings,
+                    *label,
+                ) = row
                 label = tuple(int(value) for value in label)
                 if len(label) != len(names):
                     raise ValueError(f'{len(row)} columns')
                 yield ImageInfo(
-                    image_id, patient,
-                    label if task == MULTI_LABEL else label[0], source,
-                    digest, ((source, int(size), int(time)), ), content,
-                    tuple(map(tuple, json.loads(warnings)))
-                    if warnings else ())
+                    image_id,
+                    patient,
+                    label if task == MULTI_LABEL else label[0],
+                    source,
+                    digest,
+                    ((source, int(size), int(time)),),
+                    content,
+                    tuple(map(tuple, json.loads(warnings))) if warnings else (),
+                )
             except ValueError as error:
                 raise UserError(
-                    f'{path}, line {number} is damaged ({error}); '
-                    f'{remedy}') from None
+                    f'{path}, line {number} is damaged ({error}); {remedy}'
+                ) from None
 
 
 class TableDigest:
@@ -156,7 +185,8 @@ class TableDigest:
         """Take in the next row."""
         self._digest.update(
             f'{info.image_id}\t{info.patient_id}\t{info.label}\t'
-            f'{info.content_sha256}\n'.encode())
+            f'{info.content_sha256}\n'.encode()
+        )
 
     def text(self) -> str:
         """First 16 hex digits."""
@@ -219,8 +249,10 @@ class ImageStore:
         self._reset()
 
     def __repr__(self):
-        return (f"{type(self).__name__}('{self.root}', name={self.name!r}, "
-                f'images={len(self)})')
+        return (
+            f"{type(self).__name__}('{self.root}', name={self.name!r}, "
+            f'images={len(self)})'
+        )
 
     def infos(self):
         """Describe every image; reads the table anew."""
@@ -237,10 +269,12 @@ class ImageStore:
                 digest.add(info)
             if digest.text() != self._digest:
                 raise self._interrupted(TABLE_FILE)
-            width = (len(self.classes), ) * (self.task == MULTI_LABEL)
+            width = (len(self.classes),) * (self.task == MULTI_LABEL)
             self._table = dict(
-                ids=np.array(ids, str), patients=np.array(patients, str),
-                labels=np.array(labels, np.int16).reshape(-1, *width))
+                ids=np.array(ids, str),
+                patients=np.array(patients, str),
+                labels=np.array(labels, np.int16).reshape(-1, *width),
+            )
         return self._table
 
     def __len__(self) -> int:
@@ -279,12 +313,12 @@ class ImageStore:
             UserError: When the set has no such image.
         """
         if self._index is None:
-            self._index = {
-                name: n for n, name in enumerate(self.image_ids.tolist())}
+            self._index = {name: n for n, name in enumerate(self.image_ids.tolist())}
         if image_id not in self._index:
             raise UserError(
                 f'image set {self.root} has no image {image_id!r}; it has '
-                f'{len(self)}: {", ".join(self.image_ids[:3])}, ...')
+                f'{len(self)}: {", ".join(self.image_ids[:3])}, ...'
+            )
         return self._index[image_id]
 
     def patient_of(self, image_id: str) -> str:
@@ -312,4 +346,5 @@ class ImageStore:
         return UserError(
             f'{self.root / name} does not belong to the dataset.json beside '
             'it: an import was interrupted, or a file was changed by hand. '
-            'Run the same tools/prepare_data.py command again.')
+            'Run the same tools/prepare_data.py command again.'
+        )

@@ -1,4 +1,5 @@
 """Writes an image set, atomically."""
+
 from __future__ import annotations
 
 import json
@@ -55,8 +56,7 @@ class _Part:
         self._pixels = open(stem.with_suffix('.bin'), 'ab')
         self._lines = open(stem.with_suffix('.jsonl'), 'a', encoding='utf-8')
 
-    def append(self, info: ImageInfo, chunk: bytes | None,
-               fill: int | None) -> None:
+    def append(self, info: ImageInfo, chunk: bytes | None, fill: int | None) -> None:
         place = None
         if chunk is not None:
             place = (self._pixels.tell(), len(chunk), zlib.crc32(chunk))
@@ -92,15 +92,17 @@ class ImageStoreWriter:
         self.token = uuid.uuid4().hex
 
     @classmethod
-    def create(cls,
-               root: str | Path,
-               name: str,
-               task: str,
-               classes,
-               channels: int,
-               size: tuple[int, int],
-               import_options: dict | None = None,
-               overwrite: bool = False) -> ImageStoreWriter:
+    def create(
+        cls,
+        root: str | Path,
+        name: str,
+        task: str,
+        classes,
+        channels: int,
+        size: tuple[int, int],
+        import_options: dict | None = None,
+        overwrite: bool = False,
+    ) -> ImageStoreWriter:
         """Start or continue writing an image set.
 
         Args:
@@ -121,14 +123,20 @@ class ImageStoreWriter:
         """
         if task not in (MULTI_LABEL, SINGLE_LABEL):
             raise ValueError(
-                f"task must be '{MULTI_LABEL}' or '{SINGLE_LABEL}', got "
-                f'{task!r}')
+                f"task must be '{MULTI_LABEL}' or '{SINGLE_LABEL}', got {task!r}"
+            )
         if channels not in (1, 3):
             raise ValueError(f'channels must be 1 or 3, got {channels!r}')
         header = dict(
-            name=name, kind=IMAGES, task=task, classes=list(classes),
-            channels=channels, size=list(size), version=FORMAT_VERSION,
-            import_options=import_options or {})
+            name=name,
+            kind=IMAGES,
+            task=task,
+            classes=list(classes),
+            channels=channels,
+            size=list(size),
+            version=FORMAT_VERSION,
+            import_options=import_options or {},
+        )
         start_staging(Path(root), header, 'images', overwrite)
         return cls(root, header, overwrite)
 
@@ -149,7 +157,7 @@ class ImageStoreWriter:
 
     @property
     def _image_shape(self) -> tuple[int, ...]:
-        colours = (3, ) if self.header['channels'] == 3 else ()
+        colours = (3,) if self.header['channels'] == 3 else ()
         return (*self.header['size'], *colours)
 
     def _published_infos(self) -> dict[str, ImageInfo]:
@@ -157,20 +165,26 @@ class ImageStoreWriter:
         if self.overwrite or not path.is_file():
             return {}
         infos = {
-            info.image_id: info for info in read_table(
-                self.root / TABLE_FILE, self.header['classes'],
-                self.header['task'])}
+            info.image_id: info
+            for info in read_table(
+                self.root / TABLE_FILE, self.header['classes'], self.header['task']
+            )
+        }
         wanted = load_json(path).get('images_digest')
-        if wanted != table_digest(infos.values()) or \
-                wanted != SliceReader(self.root / IMAGE_FILE).tag:
+        if (
+            wanted != table_digest(infos.values())
+            or wanted != SliceReader(self.root / IMAGE_FILE).tag
+        ):
             return {}  # stopped between two files: all is imported anew
         return infos
 
     def _staged_records(self) -> dict[str, dict]:
         """Complete images of the part files; the last of each wins."""
         records = {}
-        for lines in sorted((self.staging / 'images').glob('*.jsonl'),
-                            key=lambda path: path.stat().st_mtime_ns):
+        for lines in sorted(
+            (self.staging / 'images').glob('*.jsonl'),
+            key=lambda path: path.stat().st_mtime_ns,
+        ):
             pixels = lines.with_suffix('.bin')
             size = pixels.stat().st_size if pixels.is_file() else 0
             for line in lines.read_text(encoding='utf-8').splitlines():
@@ -189,8 +203,11 @@ class ImageStoreWriter:
                 earlier = records.get(image_id)
                 if place is None and earlier and earlier['place']:
                     # Newly described: the pixels staged before stay.
-                    record.update(place=earlier['place'],
-                                  fill=earlier['fill'], file=earlier['file'])
+                    record.update(
+                        place=earlier['place'],
+                        fill=earlier['fill'],
+                        file=earlier['file'],
+                    )
                 records[image_id] = record
         return records
 
@@ -198,8 +215,10 @@ class ImageStoreWriter:
         """Describe an image that was there before; None when it was not."""
         if self.token not in _KNOWN:
             known = self._published_infos()
-            known.update((name, record['info'])
-                         for name, record in self._staged_records().items())
+            known.update(
+                (name, record['info'])
+                for name, record in self._staged_records().items()
+            )
             _KNOWN.clear()
             _KNOWN[self.token] = known
         return _KNOWN[self.token].get(case_id)
@@ -222,21 +241,24 @@ class ImageStoreWriter:
         except OSError as error:
             raise UserError(
                 f'cannot write image {info.image_id!r} under {self.staging}: '
-                f'{error}. Is the disk full?') from None
+                f'{error}. Is the disk full?'
+            ) from None
 
     def drop_staged(self, case_id: str) -> None:
         """Drop an image that waits for :meth:`finish`."""
         self._part().drop(case_id)
 
-    def add_case(self,
-                 case_id: str,
-                 image: np.ndarray,
-                 label: int | Iterable[int],
-                 patient_id: str | None = None,
-                 source_file: str = '',
-                 source_sha256: str = '',
-                 source_stat=(),
-                 warnings=()) -> ImageInfo:
+    def add_case(
+        self,
+        case_id: str,
+        image: np.ndarray,
+        label: int | Iterable[int],
+        patient_id: str | None = None,
+        source_file: str = '',
+        source_sha256: str = '',
+        source_stat=(),
+        warnings=(),
+    ) -> ImageInfo:
         """Stage one image.
 
         Args:
@@ -262,18 +284,23 @@ class ImageStoreWriter:
         if image.shape != self._image_shape or image.dtype != np.uint8:
             raise ValueError(
                 f'image {case_id!r}: expected uint8 of shape '
-                f'{self._image_shape}, got {image.dtype} of {image.shape}')
+                f'{self._image_shape}, got {image.dtype} of {image.shape}'
+            )
         fill = int(image.flat[0])
         if not (image == fill).all():
             fill = None
         empty = (image == image.reshape(-1, *image.shape[2:])[0]).all()
         info = ImageInfo(
-            case_id, patient_id or case_id,
-            self._check_label(case_id, label), str(source_file),
-            source_sha256, tuple(map(tuple, source_stat)),
+            case_id,
+            patient_id or case_id,
+            self._check_label(case_id, label),
+            str(source_file),
+            source_sha256,
+            tuple(map(tuple, source_stat)),
             # Empty images are all alike: no sign of a copy.
             '' if empty else content_digest(image),
-            tuple(map(tuple, warnings)))
+            tuple(map(tuple, warnings)),
+        )
         self._append(info, compress_image(image), fill)
         return info
 
@@ -282,16 +309,19 @@ class ImageStoreWriter:
         if self.header['task'] == MULTI_LABEL:
             label = tuple(int(value) for value in label)
             if len(label) != number or not (
-                    set(label) <= {0, 1} or set(label) == {UNKNOWN}):
+                set(label) <= {0, 1} or set(label) == {UNKNOWN}
+            ):
                 raise ValueError(
                     f'image {case_id!r}: label must be {number} values of 0 '
-                    f'or 1 (or all -1), got {label}')
+                    f'or 1 (or all -1), got {label}'
+                )
             return label
         label = int(label)
         if not UNKNOWN <= label < number:
             raise ValueError(
                 f'image {case_id!r}: label must lie between 0 and '
-                f'{number - 1} (or be -1), got {label}')
+                f'{number - 1} (or be -1), got {label}'
+            )
         return label
 
     def finish(self, remove=()) -> ImageStore:
@@ -311,19 +341,24 @@ class ImageStoreWriter:
         infos = dict(published)
         for image_id in remove:
             infos.pop(image_id, None)
-        infos.update(
-            (image_id, record['info']) for image_id, record in staged.items())
+        infos.update((image_id, record['info']) for image_id, record in staged.items())
         order = sorted(infos)
         digest = table_digest(infos[name] for name in order)
         places = {name: n for n, name in enumerate(sorted(published))}
         image_file = self.staging / IMAGE_FILE
         try:
             write_chunks(
-                image_file, (len(order), *self._image_shape),
-                self._chunks(order, staged, places), digest)
+                image_file,
+                (len(order), *self._image_shape),
+                self._chunks(order, staged, places),
+                digest,
+            )
             write_table(
-                self.staging / TABLE_FILE, [infos[name] for name in order],
-                self.header['classes'], self.header['task'])
+                self.staging / TABLE_FILE,
+                [infos[name] for name in order],
+                self.header['classes'],
+                self.header['task'],
+            )
             (self.root / 'splits').mkdir(exist_ok=True)
             os.replace(image_file, self.root / IMAGE_FILE)
             os.replace(self.staging / TABLE_FILE, self.root / TABLE_FILE)
@@ -331,8 +366,10 @@ class ImageStoreWriter:
             raise UserError(
                 f'cannot write {self.root}: {error}. Is the disk full?'
             ) from None
-        write_json(self.root / DATASET_FILE, dict(
-            self.header, images=len(order), images_digest=digest))
+        write_json(
+            self.root / DATASET_FILE,
+            dict(self.header, images=len(order), images_digest=digest),
+        )
         self._forget()
         shutil.rmtree(self.staging, ignore_errors=True)
         return ImageStore(self.root)
@@ -357,7 +394,8 @@ class ImageStoreWriter:
                 if zlib.crc32(chunk) != checksum:
                     raise UserError(
                         f'{path} is damaged (image {image_id!r}); delete '
-                        f'{self.staging} and run the import again')
+                        f'{self.staging} and run the import again'
+                    )
                 yield chunk, record['fill']
         finally:
             for file in files.values():
@@ -386,5 +424,6 @@ def _info_of(content: dict) -> ImageInfo:
     content.update(
         label=tuple(label) if isinstance(label, list) else label,
         source_stat=tuple(map(tuple, content['source_stat'])),
-        warnings=tuple(map(tuple, content['warnings'])))
+        warnings=tuple(map(tuple, content['warnings'])),
+    )
     return ImageInfo(**content)

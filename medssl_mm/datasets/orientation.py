@@ -5,6 +5,7 @@ posterior, z to superior. A volume is stored as ``(Z, Y, X)``, so a slice
 shown with row 0 on top is the usual radiological picture: anterior up, the
 patient's right on the left side.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -24,20 +25,22 @@ def orientation_of(affine) -> np.ndarray:
     axis (0-2) and the direction (1 or -1), as nibabel has it.
     """
     from nibabel.orientations import io_orientation
+
     affine = np.asarray(affine, np.float64)
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
-        raise UserError(
-            f'affine must be a finite 4x4 matrix, got {affine.tolist()}')
+        raise UserError(f'affine must be a finite 4x4 matrix, got {affine.tolist()}')
     if abs(np.linalg.det(affine[:3, :3])) < 1e-12:
         raise UserError(
             'affine is not invertible (an axis has no length): '
-            f'{affine[:3, :3].tolist()}')
+            f'{affine[:3, :3].tolist()}'
+        )
     return io_orientation(affine)
 
 
 def axis_codes(affine) -> str:
     """Name the orientation of an affine, e.g. 'RAS'."""
     from nibabel.orientations import ornt2axcodes
+
     return ''.join(ornt2axcodes(orientation_of(affine)))
 
 
@@ -49,6 +52,7 @@ def spacing_of(affine) -> tuple[float, float, float]:
 
 def _to_canonical(affine) -> np.ndarray:
     from nibabel.orientations import axcodes2ornt, ornt_transform
+
     return ornt_transform(orientation_of(affine), axcodes2ornt(CANONICAL))
 
 
@@ -71,6 +75,7 @@ def canonicalize(array: np.ndarray, affine):
         UserError: When the array is not 3-D or the affine is degenerate.
     """
     from nibabel.orientations import apply_orientation, inv_ornt_aff
+
     array = np.asarray(array)
     if array.ndim != 3:
         raise UserError(f'expected a 3-D volume, got shape {array.shape}')
@@ -82,7 +87,8 @@ def canonicalize(array: np.ndarray, affine):
         spacing=spacing_of(canonical_affine)[::-1],
         source_affine=affine,
         source_shape=tuple(array.shape),
-        source_orientation=axis_codes(affine))
+        source_orientation=axis_codes(affine),
+    )
     volume = np.ascontiguousarray(canonical.transpose(2, 1, 0))
     return volume, canonical_affine, info
 
@@ -98,7 +104,7 @@ def to_source_axes(volume_zyx: np.ndarray, source_affine) -> np.ndarray:
         axcodes2ornt,
         ornt_transform,
     )
-    back = ornt_transform(
-        axcodes2ornt(CANONICAL), orientation_of(source_affine))
+
+    back = ornt_transform(axcodes2ornt(CANONICAL), orientation_of(source_affine))
     array = np.asarray(volume_zyx).transpose(2, 1, 0)
     return np.ascontiguousarray(apply_orientation(array, back))

@@ -37,11 +37,9 @@ class EpochIndex(int):
             to None: value.
     """
 
-    def __new__(cls,
-                value: int,
-                epoch: int = 0,
-                seed: int = 0,
-                origin: int | None = None) -> EpochIndex:
+    def __new__(
+        cls, value: int, epoch: int = 0, seed: int = 0, origin: int | None = None
+    ) -> EpochIndex:
         """Make the index; an int is complete once it exists."""
         index = super().__new__(cls, value)
         index.epoch = epoch
@@ -79,7 +77,8 @@ def sample_rng(index: int, seed: int = 0) -> np.random.Generator:
     """
     if isinstance(index, EpochIndex):
         return np.random.default_rng(
-            (_SAMPLE_STREAM, index.seed, index.epoch, index.origin))
+            (_SAMPLE_STREAM, index.seed, index.epoch, index.origin)
+        )
     return np.random.default_rng((_SAMPLE_STREAM, seed, 0, int(index)))
 
 
@@ -113,26 +112,30 @@ class SliceSampler(Sampler):
             what it needs.
     """
 
-    def __init__(self,
-                 dataset,
-                 seed: int | None = None,
-                 shuffle: bool = True,
-                 infinite: bool = False,
-                 neighbour_distance: int = 0,
-                 batch_size: int | None = None,
-                 round_up: bool = True) -> None:
+    def __init__(
+        self,
+        dataset,
+        seed: int | None = None,
+        shuffle: bool = True,
+        infinite: bool = False,
+        neighbour_distance: int = 0,
+        batch_size: int | None = None,
+        round_up: bool = True,
+    ) -> None:
         self.rank, self.world_size = get_dist_info()
         self.size = len(dataset)
         if self.size == 0:
             raise ValueError('SliceSampler: the data set is empty.')
         self.seed = sync_random_seed() if seed is None else seed
         if not isinstance(self.seed, int) or self.seed < 0:
-            raise ValueError('SliceSampler: seed must be an int of at least '
-                             f'0, got {seed!r}.')
+            raise ValueError(
+                f'SliceSampler: seed must be an int of at least 0, got {seed!r}.'
+            )
         if not isinstance(neighbour_distance, int) or neighbour_distance < 0:
             raise ValueError(
                 'SliceSampler: neighbour_distance must be an int of at least '
-                f'0 (slices), got {neighbour_distance!r}.')
+                f'0 (slices), got {neighbour_distance!r}.'
+            )
         self.shuffle = shuffle
         self.infinite = infinite
         self.neighbour_distance = neighbour_distance
@@ -145,19 +148,23 @@ class SliceSampler(Sampler):
 
     def _prepare_neighbours(self, dataset, batch_size: int | None) -> None:
         if not self.shuffle:
-            raise ValueError('SliceSampler: neighbour_distance changes the '
-                             'order, so it needs shuffle=True.')
+            raise ValueError(
+                'SliceSampler: neighbour_distance changes the '
+                'order, so it needs shuffle=True.'
+            )
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(
                 'SliceSampler: neighbour_distance needs to know the batches; '
                 'set batch_size to the batch size per process of the '
-                f'loader, got {batch_size!r}.')
+                f'loader, got {batch_size!r}.'
+            )
         if not hasattr(dataset, 'sample_locations'):
             raise TypeError(
                 'SliceSampler: neighbour_distance needs a data set with '
                 'sample_locations() (patient and slice of every sample), '
                 f'got {type(dataset).__name__}; use a SliceDataset directly '
-                'or set neighbour_distance=0.')
+                'or set neighbour_distance=0.'
+            )
         patients, slices = dataset.sample_locations()
         self._patients = np.asarray(patients)
         self._slices = np.asarray(slices)
@@ -166,7 +173,8 @@ class SliceSampler(Sampler):
             raise ValueError(
                 f'SliceSampler: {self.size} samples do not fill one global '
                 f'batch of {self._global_batch}; use a smaller batch size or '
-                'neighbour_distance=0.')
+                'neighbour_distance=0.'
+            )
 
     @property
     def _stream_length(self) -> int:
@@ -185,8 +193,12 @@ class SliceSampler(Sampler):
         order = rng.permutation(self.size)
         if self.neighbour_distance:
             order, conflict = separate_neighbours(
-                order, self._patients, self._slices, self._global_batch,
-                self.neighbour_distance)
+                order,
+                self._patients,
+                self._slices,
+                self._global_batch,
+                self.neighbour_distance,
+            )
             if conflict and not self._warned:
                 self._warned = True
                 print_log(
@@ -195,7 +207,8 @@ class SliceSampler(Sampler):
                     'smaller neighbour_distance, or every n-th slice '
                     '(slice_step of the data set).',
                     logger='current',
-                    level=logging.WARNING)
+                    level=logging.WARNING,
+                )
         return order
 
     def _epoch_indices(self) -> Iterator[EpochIndex]:
@@ -203,7 +216,7 @@ class SliceSampler(Sampler):
         if self.round_up:
             total = len(self) * self.world_size
             order = np.resize(order, total)
-        for value in order[self.rank::self.world_size].tolist():
+        for value in order[self.rank :: self.world_size].tolist():
             yield EpochIndex(value, self.epoch, self.seed)
 
     def _infinite_indices(self, start: int) -> Iterator[EpochIndex]:
@@ -211,7 +224,7 @@ class SliceSampler(Sampler):
         position = self.rank + start * self.world_size
         while True:
             epoch, offset = divmod(position, length)
-            order = self.epoch_order(epoch)[offset:length:self.world_size]
+            order = self.epoch_order(epoch)[offset : length : self.world_size]
             for value in order.tolist():
                 yield EpochIndex(value, epoch, self.seed)
             position += len(order) * self.world_size
@@ -251,20 +264,26 @@ class SliceSampler(Sampler):
             ValueError: Negative, or beyond the end of a finite epoch.
         """
         if num_samples < 0:
-            raise ValueError('SliceSampler: skip takes a number of at least '
-                             f'0, got {num_samples}.')
+            raise ValueError(
+                f'SliceSampler: skip takes a number of at least 0, got {num_samples}.'
+            )
         if not self.infinite and num_samples > len(self):
             raise ValueError(
                 f'SliceSampler: cannot skip {num_samples} samples, an epoch '
                 f'has {len(self)} on this process. A loop that counts '
                 'iterations over epochs (IterBasedTrainLoop) needs '
-                'sampler=dict(..., infinite=True) to resume exactly.')
+                'sampler=dict(..., infinite=True) to resume exactly.'
+            )
         self._skipped = num_samples
 
 
-def separate_neighbours(order: np.ndarray, patients: np.ndarray,
-                        slices: np.ndarray, batch: int,
-                        distance: int) -> tuple[np.ndarray, str]:
+def separate_neighbours(
+    order: np.ndarray,
+    patients: np.ndarray,
+    slices: np.ndarray,
+    batch: int,
+    distance: int,
+) -> tuple[np.ndarray, str]:
     """Rearrange an order so that no batch holds neighbouring slices.
 
     Goes through the order and puts every sample into the first batch with a
@@ -293,7 +312,8 @@ def separate_neighbours(order: np.ndarray, patients: np.ndarray,
         here = slices[sample]
         return all(
             abs(other - here) >= distance
-            for other in taken[which].get(patients[sample], ()))
+            for other in taken[which].get(patients[sample], ())
+        )
 
     def put(sample: int, which: int) -> None:
         batches[which].append(sample)
@@ -306,8 +326,7 @@ def separate_neighbours(order: np.ndarray, patients: np.ndarray,
     left = []
     first_open = 0
     for sample in order.tolist():
-        while first_open < number and len(batches[first_open]) == room[
-                first_open]:
+        while first_open < number and len(batches[first_open]) == room[first_open]:
             first_open += 1
         for which in range(first_open, number):
             if len(batches[which]) < room[which] and fits(sample, which):
@@ -321,16 +340,15 @@ def separate_neighbours(order: np.ndarray, patients: np.ndarray,
         targets = [n for n in range(number) if len(batches[n]) < room[n]]
         for which in range(number):
             blockers = [
-                other for other in batches[which]
+                other
+                for other in batches[which]
                 if patients[other] == patients[sample]
                 and abs(slices[other] - slices[sample]) < distance
             ]
             if len(blockers) > 1:
                 continue
             for other in blockers or batches[which]:
-                goal = next(
-                    (n for n in targets if n != which and fits(other, n)),
-                    None)
+                goal = next((n for n in targets if n != which and fits(other, n)), None)
                 if goal is not None:
                     drop(other, which)
                     put(other, goal)
@@ -347,17 +365,20 @@ def separate_neighbours(order: np.ndarray, patients: np.ndarray,
     reason = ''
     if crowded:
         for sample in crowded:
-            put(sample,
-                next(n for n in range(number) if len(batches[n]) < room[n]))
+            put(sample, next(n for n in range(number) if len(batches[n]) < room[n]))
         reason = _crowding(crowded[0], patients, slices, number, distance)
     return np.array([s for b in batches for s in b], dtype=order.dtype), reason
 
 
-def _crowding(sample: int, patients: list, slices: list, number: int,
-              distance: int) -> str:
-    near = sum(patient == patients[sample]
-               and abs(index - slices[sample]) < distance
-               for patient, index in zip(patients, slices))
-    return (f'a patient has {near} samples less than {distance} slices from '
-            f'slice {slices[sample]}, and an epoch only {number} batches to '
-            'spread them over')
+def _crowding(
+    sample: int, patients: list, slices: list, number: int, distance: int
+) -> str:
+    near = sum(
+        patient == patients[sample] and abs(index - slices[sample]) < distance
+        for patient, index in zip(patients, slices)
+    )
+    return (
+        f'a patient has {near} samples less than {distance} slices from '
+        f'slice {slices[sample]}, and an epoch only {number} batches to '
+        'spread them over'
+    )

@@ -1,4 +1,5 @@
 """One ``.b2nd`` file: slices or images in blosc2, one chunk each, verified."""
+
 from __future__ import annotations
 
 import os
@@ -11,13 +12,20 @@ import numpy as np
 from medssl_mm.errors import UserError
 
 _INDEX, _TAG = 'medssl_index', 'medssl_tag'
-_INDEX_DTYPE = np.dtype([  # size 0: every pixel is `fill`, nothing is read
-    ('offset', '<i8'), ('size', '<u4'), ('checksum', '<u4'), ('fill', '<f8')])
+_INDEX_DTYPE = np.dtype(
+    [  # size 0: every pixel is `fill`, nothing is read
+        ('offset', '<i8'),
+        ('size', '<u4'),
+        ('checksum', '<u4'),
+        ('fill', '<f8'),
+    ]
+)
 
 
 def _blosc2():
     """Import blosc2 on first use: it takes a third of a second."""
     import blosc2
+
     return blosc2
 
 
@@ -57,14 +65,15 @@ class SliceReader:
         return UserError(
             f'cannot read {self.path}: {reason}. Delete the folder '
             f'{os.path.dirname(self.path)} and run tools/prepare_data.py '
-            'again to import it anew.')
+            'again to import it anew.'
+        )
 
     def read(self, index: int) -> np.ndarray:
         """Read slice ``index``, ``(H, W)`` (images: or ``(H, W, 3)``)."""
         if not -self.shape[0] <= index < self.shape[0]:
             raise IndexError(
-                f'slice {index} is out of range: {self.path} has '
-                f'{self.shape[0]} slices')
+                f'slice {index} is out of range: {self.path} has {self.shape[0]} slices'
+            )
         index = int(index) % self.shape[0]
         offset, size, checksum, fill = self._index[index].item()
         if not size:
@@ -124,11 +133,18 @@ def write_slices(path: str | Path, volume: np.ndarray) -> None:
         clevel=5,
         filters=[blosc2.Filter.SHUFFLE],
         filters_meta=[0],
-        nthreads=1)
+        nthreads=1,
+    )
     unit = (1, *volume.shape[1:])  # blocks of a whole slice need no padding
     array = blosc2.asarray(
-        volume, urlpath=str(path), mode='w', chunks=unit, blocks=unit,
-        cparams=cparams, dparams={'nthreads': 1})
+        volume,
+        urlpath=str(path),
+        mode='w',
+        chunks=unit,
+        blocks=unit,
+        cparams=cparams,
+        dparams={'nthreads': 1},
+    )
     content = Path(path).read_bytes()
     index = np.zeros(len(volume), _INDEX_DTYPE)
     end = 0
@@ -152,7 +168,8 @@ def compress_image(image: np.ndarray) -> bytes:
     """
     image = np.ascontiguousarray(image)
     return _blosc2().compress2(
-        image, typesize=1, blocksize=image.nbytes, **_image_parameters())
+        image, typesize=1, blocksize=image.nbytes, **_image_parameters()
+    )
 
 
 def _image_parameters() -> dict:
@@ -162,13 +179,16 @@ def _image_parameters() -> dict:
         clevel=5,
         filters=[blosc2.Filter.BITSHUFFLE],
         filters_meta=[0],
-        nthreads=1)
+        nthreads=1,
+    )
 
 
-def write_chunks(path: str | Path,
-                 shape: tuple[int, ...],
-                 chunks: Iterable[tuple[bytes, int | None]],
-                 tag: str = '') -> None:
+def write_chunks(
+    path: str | Path,
+    shape: tuple[int, ...],
+    chunks: Iterable[tuple[bytes, int | None]],
+    tag: str = '',
+) -> None:
     """Write uint8 images, compressed already, one chunk each.
 
     Never holds more than one image in memory. Any blosc2 can read the file.
@@ -183,9 +203,16 @@ def write_chunks(path: str | Path,
     blosc2 = _blosc2()
     unit = (1, *shape[1:])
     array = blosc2.empty(
-        shape, dtype=np.uint8, chunks=unit, blocks=unit, urlpath=str(path),
-        mode='w', contiguous=True, cparams=_image_parameters(),
-        dparams={'nthreads': 1})
+        shape,
+        dtype=np.uint8,
+        chunks=unit,
+        blocks=unit,
+        urlpath=str(path),
+        mode='w',
+        contiguous=True,
+        cparams=_image_parameters(),
+        dparams={'nthreads': 1},
+    )
     index = np.zeros(shape[0], _INDEX_DTYPE)
     end = None
     # Not buffered: blosc2 writes to the file between two reads.

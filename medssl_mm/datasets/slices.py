@@ -67,45 +67,63 @@ class SliceDataset(SplitDataset):
 
     _sample_arrays = ('_sample_cases', '_sample_slices')
 
-    def __init__(self,
-                 data_root: str,
-                 split: str | None = None,
-                 subset: str | Sequence[str] = 'train',
-                 fraction: float = 1.0,
-                 fraction_seed: int = 0,
-                 labelled: bool = False,
-                 min_foreground: float = 0.0,
-                 only_with_foreground_label: bool = False,
-                 slice_step: int = 1,
-                 seed: int = 0,
-                 pipeline: Sequence[dict | Callable] = (),
-                 metainfo: dict | None = None,
-                 test_mode: bool = False,
-                 lazy_init: bool = False,
-                 indices: int | Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        data_root: str,
+        split: str | None = None,
+        subset: str | Sequence[str] = 'train',
+        fraction: float = 1.0,
+        fraction_seed: int = 0,
+        labelled: bool = False,
+        min_foreground: float = 0.0,
+        only_with_foreground_label: bool = False,
+        slice_step: int = 1,
+        seed: int = 0,
+        pipeline: Sequence[dict | Callable] = (),
+        metainfo: dict | None = None,
+        test_mode: bool = False,
+        lazy_init: bool = False,
+        indices: int | Sequence[int] | None = None,
+    ) -> None:
         owner = type(self).__name__
         if not 0 <= min_foreground <= 1:
-            raise ValueError(f'{owner}: min_foreground is a share of pixels '
-                             f'(0-1), got {min_foreground}.')
+            raise ValueError(
+                f'{owner}: min_foreground is a share of pixels '
+                f'(0-1), got {min_foreground}.'
+            )
         if not isinstance(slice_step, int) or slice_step < 1:
-            raise ValueError(f'{owner}: slice_step must be an int of at '
-                             f'least 1, got {slice_step!r}.')
+            raise ValueError(
+                f'{owner}: slice_step must be an int of at least 1, got {slice_step!r}.'
+            )
         if only_with_foreground_label and not labelled:
-            raise ValueError(f'{owner}: only_with_foreground_label looks at '
-                             'the labels; set labelled=True as well.')
+            raise ValueError(
+                f'{owner}: only_with_foreground_label looks at '
+                'the labels; set labelled=True as well.'
+            )
         self.min_foreground = min_foreground
         self.only_with_foreground_label = only_with_foreground_label
         self.slice_step = slice_step
         self.reduce_zero_label = False
         self.label_map = self._check_classes(data_root, metainfo)
         super().__init__(
-            data_root, split, subset, fraction, fraction_seed, labelled, seed,
-            pipeline, metainfo=metainfo, test_mode=test_mode,
-            lazy_init=lazy_init, indices=indices)
+            data_root,
+            split,
+            subset,
+            fraction,
+            fraction_seed,
+            labelled,
+            seed,
+            pipeline,
+            metainfo=metainfo,
+            test_mode=test_mode,
+            lazy_init=lazy_init,
+            indices=indices,
+        )
         self._complete_metainfo(data_root)
 
-    def _check_classes(self, data_root: str,
-                       metainfo: dict | None) -> dict[int, int] | None:
+    def _check_classes(
+        self, data_root: str, metainfo: dict | None
+    ) -> dict[int, int] | None:
         """Compare class names with the store; return the label map."""
         store = open_store(data_root, SLICES)
         self._require_classes(store, 'SliceDataset')
@@ -117,7 +135,8 @@ class SliceDataset(SplitDataset):
             raise UserError(
                 f'{type(self).__name__}: metainfo classes must start with '
                 f'{store.classes[0]!r} and name classes of {store.root}: '
-                f'{list(store.classes)}; got {list(selected)}.')
+                f'{list(store.classes)}; got {list(selected)}.'
+            )
         return {
             old: list(selected).index(name) if name in selected else 0
             for old, name in enumerate(store.classes)
@@ -127,8 +146,7 @@ class SliceDataset(SplitDataset):
         store = open_store(data_root)
         self._metainfo.setdefault('classes', list(store.classes))
         colours = dict(zip(store.classes, store.palette))
-        if len(self._metainfo.get('palette',
-                                  ())) != len(self._metainfo['classes']):
+        if len(self._metainfo.get('palette', ())) != len(self._metainfo['classes']):
             self._metainfo['palette'] = [
                 list(colours[name]) for name in self._metainfo['classes']
             ]
@@ -140,30 +158,36 @@ class SliceDataset(SplitDataset):
             return
         store = open_store(self.data_root)
         chosen = self._chosen_ids(store.patient_of)
-        infos = [store.case(case_id) for case_id in (
-            store.case_ids if chosen is None else chosen)]
+        infos = [
+            store.case(case_id)
+            for case_id in (store.case_ids if chosen is None else chosen)
+        ]
         samples = [self._choose_slices(store, info) for info in infos]
         self._check_not_empty(infos, samples)
         # Arrays, not objects: a forked worker would copy every page of
         # objects that it merely looks at.
         self._case_ids = np.array([info.case_id for info in infos])
         self._patient_ids = np.array([info.patient_id for info in infos])
-        self._spacings = np.array([
-            (np.nan, ) * 3 if info.spacing is None else info.spacing
-            for info in infos
-        ], np.float64).reshape(-1, 3)
+        self._spacings = np.array(
+            [(np.nan,) * 3 if info.spacing is None else info.spacing for info in infos],
+            np.float64,
+        ).reshape(-1, 3)
         self._intensities = np.array(
-            [[info.intensity.get(name, np.nan) for name in _STATISTICS]
-             for info in infos], np.float64)
+            [
+                [info.intensity.get(name, np.nan) for name in _STATISTICS]
+                for info in infos
+            ],
+            np.float64,
+        )
         self._sample_cases = np.repeat(
-            np.arange(len(infos), dtype=np.int32),
-            [len(indices) for indices in samples])
+            np.arange(len(infos), dtype=np.int32), [len(indices) for indices in samples]
+        )
         self._sample_slices = np.concatenate(samples).astype(np.int32)
         self._finish_index()
 
     def _choose_slices(self, store, info) -> np.ndarray:
         keep = np.zeros(info.shape[0], bool)
-        keep[::self.slice_step] = True
+        keep[:: self.slice_step] = True
         if self.labelled:
             if not info.labelled:
                 keep[:] = False
@@ -182,27 +206,36 @@ class SliceDataset(SplitDataset):
             }
             table = np.zeros(256, bool)
             table[list(wanted)] = True
-            indices = np.array([
-                index for index in indices.tolist() if wanted
-                and table[store.read_label_slice(info.case_id, index)].any()
-            ], np.int64)
+            indices = np.array(
+                [
+                    index
+                    for index in indices.tolist()
+                    if wanted
+                    and table[store.read_label_slice(info.case_id, index)].any()
+                ],
+                np.int64,
+            )
         return indices
 
     def _check_not_empty(self, infos: list, samples: list) -> None:
         if sum(len(indices) for indices in samples):
             return
         if self.labelled and not any(info.labelled for info in infos):
-            remedy = ('none of them has a label; import the labels, or use '
-                      'labelled=False')
+            remedy = (
+                'none of them has a label; import the labels, or use labelled=False'
+            )
         else:
-            remedy = (f'relax min_foreground={self.min_foreground}, '
-                      f'slice_step={self.slice_step} or '
-                      'only_with_foreground_label='
-                      f'{self.only_with_foreground_label}')
+            remedy = (
+                f'relax min_foreground={self.min_foreground}, '
+                f'slice_step={self.slice_step} or '
+                'only_with_foreground_label='
+                f'{self.only_with_foreground_label}'
+            )
         raise UserError(
             f'{type(self).__name__}: no slice is left of {len(infos)} '
             f'case(s) in {self.data_root} (split {self.split}, subset '
-            f'{"+".join(self.subsets)}): {remedy}.')
+            f'{"+".join(self.subsets)}): {remedy}.'
+        )
 
     def __len__(self) -> int:
         """Number of slices."""
@@ -228,17 +261,15 @@ class SliceDataset(SplitDataset):
             slice_index=slice_index,
             spacing=None if np.isnan(spacing[0]) else tuple(spacing.tolist()),
             store_root=self.data_root,
-            img_path=f'{self.data_root}/cases/{case_id}/image.b2nd'
-            f'#{slice_index}',
-            intensity=dict(
-                zip(_STATISTICS, self._intensities[case].tolist())),
+            img_path=f'{self.data_root}/cases/{case_id}/image.b2nd#{slice_index}',
+            intensity=dict(zip(_STATISTICS, self._intensities[case].tolist())),
             protocol=self.protocol,
             split_hash=self.split_hash,
             label_map=self.label_map,
             reduce_zero_label=False,
             seg_fields=[],
-            rng=sample_rng(
-                idx if isinstance(idx, EpochIndex) else index, self.seed))
+            rng=sample_rng(idx if isinstance(idx, EpochIndex) else index, self.seed),
+        )
 
     def sample_locations(self) -> tuple[np.ndarray, np.ndarray]:
         """Patient (as a number) and slice index of every sample.
@@ -250,18 +281,29 @@ class SliceDataset(SplitDataset):
         return patients[self._sample_cases], self._sample_slices
 
 
-_BTCV_CLASSES = ('background', 'spleen', 'right kidney', 'left kidney',
-                 'gallbladder', 'esophagus', 'liver', 'stomach', 'aorta',
-                 'inferior vena cava', 'portal and splenic vein', 'pancreas',
-                 'right adrenal gland', 'left adrenal gland')
+_BTCV_CLASSES = (
+    'background',
+    'spleen',
+    'right kidney',
+    'left kidney',
+    'gallbladder',
+    'esophagus',
+    'liver',
+    'stomach',
+    'aorta',
+    'inferior vena cava',
+    'portal and splenic vein',
+    'pancreas',
+    'right adrenal gland',
+    'left adrenal gland',
+)
 
 
 @DATASETS.register_module()
 class Abdomen1KSlices(SliceDataset):
     """Abdominal CT of AbdomenCT-1K, four organs."""
 
-    METAINFO = dict(
-        classes=('background', 'liver', 'kidney', 'spleen', 'pancreas'))
+    METAINFO = dict(classes=('background', 'liver', 'kidney', 'spleen', 'pancreas'))
 
 
 @DATASETS.register_module()
@@ -283,8 +325,8 @@ class ACDCSlices(SliceDataset):
     """Cardiac cine MR of ACDC, three structures."""
 
     METAINFO = dict(
-        classes=('background', 'right ventricle', 'myocardium',
-                 'left ventricle'))
+        classes=('background', 'right ventricle', 'myocardium', 'left ventricle')
+    )
 
 
 @DATASETS.register_module()

@@ -1,4 +1,5 @@
 """What data sets of slices and of images share: samples of a split."""
+
 from __future__ import annotations
 
 import copy
@@ -38,17 +39,28 @@ class SplitDataset(BaseDataset):
     _everything = 'all-cases'
     _sample_arrays: tuple[str, ...] = ()
 
-    def __init__(self, data_root: str, split: str | None,
-                 subset: str | Sequence[str], fraction: float,
-                 fraction_seed: int, labelled: bool, seed: int,
-                 pipeline: Sequence[dict | Callable], **kwargs) -> None:
+    def __init__(
+        self,
+        data_root: str,
+        split: str | None,
+        subset: str | Sequence[str],
+        fraction: float,
+        fraction_seed: int,
+        labelled: bool,
+        seed: int,
+        pipeline: Sequence[dict | Callable],
+        **kwargs,
+    ) -> None:
         owner = type(self).__name__
         if not 0 < fraction <= 1:
-            raise ValueError(f'{owner}: fraction must be above 0 and at most '
-                             f'1, got {fraction}.')
+            raise ValueError(
+                f'{owner}: fraction must be above 0 and at most 1, got {fraction}.'
+            )
         if fraction < 1 and split is None:
-            raise ValueError(f'{owner}: fraction={fraction} takes a share of '
-                             'a subset; name a split as well.')
+            raise ValueError(
+                f'{owner}: fraction={fraction} takes a share of '
+                'a subset; name a split as well.'
+            )
         self.split = split
         self.subsets = [subset] if isinstance(subset, str) else list(subset)
         self.fraction = fraction
@@ -63,7 +75,8 @@ class SplitDataset(BaseDataset):
             serialize_data=False,
             pipeline=list(pipeline),
             max_refetch=0,
-            **kwargs)
+            **kwargs,
+        )
 
     def _require_classes(self, store, advice: str) -> None:
         """Compare the class names of METAINFO, if any, with the store's."""
@@ -74,29 +87,38 @@ class SplitDataset(BaseDataset):
                 f'{list(expected)}, but {store.root} holds '
                 f'{list(store.classes)} (data set {store.name!r}). Use the '
                 f'data set class that belongs to it, or {advice}, which '
-                'takes the classes as they are.')
+                'takes the classes as they are.'
+            )
 
-    def _chosen_ids(self, patient_of: Callable,
-                    classes_of: Callable | None = None) -> list[str] | None:
+    def _chosen_ids(
+        self, patient_of: Callable, classes_of: Callable | None = None
+    ) -> list[str] | None:
         """Ids of the split's subsets, sorted; None without a split."""
         if self.split is None:
             return None
         split = load_split(self.data_root, self.split)
         self.protocol, self.split_hash = split.protocol, split.hash
-        return sorted({
-            sample_id
-            for subset in self.subsets for sample_id in take_fraction(
-                split, subset, self.fraction, self.fraction_seed, patient_of,
-                classes_of)
-        })
+        return sorted(
+            {
+                sample_id
+                for subset in self.subsets
+                for sample_id in take_fraction(
+                    split,
+                    subset,
+                    self.fraction,
+                    self.fraction_seed,
+                    patient_of,
+                    classes_of,
+                )
+            }
+        )
 
     def _finish_index(self) -> None:
         """Take the first or listed samples; say where they are from."""
         self._fully_initialized = True
         if self._indices is not None:
             self.get_subset_(self._indices)
-        self._metainfo.update(
-            protocol=self.protocol, split_hash=self.split_hash)
+        self._metainfo.update(protocol=self.protocol, split_hash=self.split_hash)
 
     def load_data_list(self) -> list[dict]:
         """List all samples as dicts; for inspection, training never does."""

@@ -4,6 +4,7 @@ A split file is ``<store>/splits/<protocol>.json``. Its hash covers the
 protocol, data set, seed and case ids, so two results with the same hash were
 made on the same cases.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -50,25 +51,33 @@ class Split:
             if name not in SUBSETS:
                 raise UserError(
                     f'split {self.protocol!r}: unknown subset {name!r}, '
-                    f'expected one of {SUBSETS}')
+                    f'expected one of {SUBSETS}'
+                )
             ids = tuple(sorted(cases))
             if len(set(ids)) != len(ids):
                 twice = sorted({c for c in ids if ids.count(c) > 1})
                 raise UserError(
                     f'split {self.protocol!r}: subset {name!r} names '
-                    f'{twice[:3]} more than once')
+                    f'{twice[:3]} more than once'
+                )
             subsets[name] = ids
         object.__setattr__(self, 'subsets', MappingProxyType(subsets))
 
     def __reduce__(self):  # a mapping proxy cannot be pickled
-        return type(self), (self.protocol, self.dataset, dict(self.subsets),
-                            self.seed, self.description)
+        return type(self), (
+            self.protocol,
+            self.dataset,
+            dict(self.subsets),
+            self.seed,
+            self.description,
+        )
 
     def __getitem__(self, subset: str) -> tuple[str, ...]:
         if subset not in self.subsets:
             raise UserError(
                 f'split {self.protocol!r} has no subset {subset!r}; it has '
-                f'{list(self.subsets)}')
+                f'{list(self.subsets)}'
+            )
         return self.subsets[subset]
 
     @property
@@ -78,7 +87,8 @@ class Split:
             protocol=self.protocol,
             dataset=self.dataset,
             seed=self.seed,
-            subsets={k: list(v) for k, v in sorted(self.subsets.items())})
+            subsets={k: list(v) for k, v in sorted(self.subsets.items())},
+        )
         text = json.dumps(content, sort_keys=True, separators=(',', ':'))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -90,7 +100,8 @@ class Split:
             seed=self.seed,
             description=self.description,
             subsets={k: list(v) for k, v in self.subsets.items()},
-            hash=self.hash)
+            hash=self.hash,
+        )
 
 
 def _lookup(patient_of) -> Callable[[str], str]:
@@ -99,8 +110,7 @@ def _lookup(patient_of) -> Callable[[str], str]:
     return lambda case_id: patient_of[case_id]
 
 
-def check_no_leak(split: Split,
-                  patient_of: Mapping[str, str] | Callable) -> None:
+def check_no_leak(split: Split, patient_of: Mapping[str, str] | Callable) -> None:
     """Refuse a split with one patient on both sides.
 
     train, val and test must be disjoint by patient; pretrain must hold no
@@ -119,18 +129,17 @@ def check_no_leak(split: Split,
         owner[name] = {}
         for case_id in cases:
             owner[name].setdefault(patient_of(case_id), case_id)
-    pairs = [('train', 'val'), ('train', 'test'), ('val', 'test'),
-             ('pretrain', 'test')]
+    pairs = [('train', 'val'), ('train', 'test'), ('val', 'test'), ('pretrain', 'test')]
     for one, other in pairs:
-        shared = sorted(
-            set(owner.get(one, ())) & set(owner.get(other, ())))
+        shared = sorted(set(owner.get(one, ())) & set(owner.get(other, ())))
         if shared:
             patient = shared[0]
             raise UserError(
                 f'split {split.protocol!r} leaks: patient {patient!r} is in '
                 f'{one!r} (case {owner[one][patient]!r}) and in {other!r} '
                 f'(case {owner[other][patient]!r}); {len(shared)} patient(s) '
-                'are shared. Split by patient, not by case or slice.')
+                'are shared. Split by patient, not by case or slice.'
+            )
 
 
 def save_split(root: str | Path, split: Split) -> Path:
@@ -140,8 +149,9 @@ def save_split(root: str | Path, split: Split) -> Path:
     return path
 
 
-def load_split(root: str | Path | None, name_or_path: str | Path,
-               verify_cases: bool = True) -> Split:
+def load_split(
+    root: str | Path | None, name_or_path: str | Path, verify_cases: bool = True
+) -> Split:
     """Read a split by protocol name or file path, and verify it.
 
     Args:
@@ -160,7 +170,8 @@ def load_split(root: str | Path | None, name_or_path: str | Path,
     elif root is None:
         raise UserError(
             f'split {text!r} is a protocol name; it needs the store, or give '
-            'the path of a .json file')
+            'the path of a .json file'
+        )
     else:
         path = Path(root) / 'splits' / f'{text}.json'
     if not path.is_file():
@@ -169,12 +180,17 @@ def load_split(root: str | Path | None, name_or_path: str | Path,
         have = ', '.join(others) if others else 'none'
         raise UserError(
             f'split file {path} does not exist; available there: {have}. '
-            'tools/prepare_data.py makes splits by --holdout or --folds.')
+            'tools/prepare_data.py makes splits by --holdout or --folds.'
+        )
     try:
         content = json.loads(path.read_text())
         split = Split(
-            content['protocol'], content['dataset'], content['subsets'],
-            content.get('seed'), content.get('description', ''))
+            content['protocol'],
+            content['dataset'],
+            content['subsets'],
+            content.get('seed'),
+            content.get('description', ''),
+        )
         stored_hash = content['hash']
     except UserError as error:
         raise UserError(f'{path}: {error}') from None
@@ -182,13 +198,15 @@ def load_split(root: str | Path | None, name_or_path: str | Path,
         raise UserError(
             f'{path} is no split file ({type(error).__name__}: {error}); '
             'expected the keys protocol, dataset, seed, description, subsets '
-            'and hash') from None
+            'and hash'
+        ) from None
     if stored_hash != split.hash:
         raise UserError(
             f'{path} was changed by hand: its content has hash {split.hash}, '
             f'the file says {stored_hash}. Give the new split a protocol name '
             f'of its own and "hash": "{split.hash}" for the content as it is, '
-            'or import again to restore it.')
+            'or import again to restore it.'
+        )
     if root is not None and verify_cases:
         _check_cases(root, split, path)
     return split
@@ -196,6 +214,7 @@ def load_split(root: str | Path | None, name_or_path: str | Path,
 
 def _check_cases(root, split: Split, path: Path) -> None:
     from medssl_mm.datasets.store import open_store
+
     store = open_store(root)
     known = set(store.case_ids)
     for name, cases in split.subsets.items():
@@ -204,7 +223,8 @@ def _check_cases(root, split: Split, path: Path) -> None:
             raise UserError(
                 f'{path}: subset {name!r} names {len(missing)} case(s) that '
                 f'{store.root} does not have, e.g. {missing[0]!r}; import '
-                'them, or make the splits anew with tools/prepare_data.py')
+                'them, or make the splits anew with tools/prepare_data.py'
+            )
     check_no_leak(split, store.patient_of)
 
 
@@ -223,9 +243,9 @@ def _shuffled(patients: Iterable[str], seed: int) -> list[str]:
     return [patients[i] for i in order]
 
 
-def rarest_classes(groups: Mapping[str, Iterable[str]],
-                   classes_of: Callable[[str], Iterable[int]]
-                   ) -> dict[str, int | None]:
+def rarest_classes(
+    groups: Mapping[str, Iterable[str]], classes_of: Callable[[str], Iterable[int]]
+) -> dict[str, int | None]:
     """Name the stratum of every patient: the rarest class among its cases.
 
     Rare means: found in few patients; of equally rare classes the first. A
@@ -237,15 +257,18 @@ def rarest_classes(groups: Mapping[str, Iterable[str]],
     """
     present = {
         patient: {c for case_id in cases for c in classes_of(case_id)}
-        for patient, cases in groups.items()}
+        for patient, cases in groups.items()
+    }
     count = Counter(c for classes in present.values() for c in classes)
     return {
         patient: min(classes, key=lambda c: (count[c], c), default=None)
-        for patient, classes in present.items()}
+        for patient, classes in present.items()
+    }
 
 
-def _strata(groups: Mapping[str, Iterable[str]], seed: int,
-            classes_of: Callable | None) -> list[list[str]]:
+def _strata(
+    groups: Mapping[str, Iterable[str]], seed: int, classes_of: Callable | None
+) -> list[list[str]]:
     """Shuffle the patients and part them by their rarest class.
 
     Without ``classes_of`` all patients are one stratum.
@@ -257,8 +280,7 @@ def _strata(groups: Mapping[str, Iterable[str]], seed: int,
     strata: dict[int, list[str]] = {}
     for patient in order:  # -1: no class at all
         stratum = rarest[patient]
-        strata.setdefault(-1 if stratum is None else stratum, []).append(
-            patient)
+        strata.setdefault(-1 if stratum is None else stratum, []).append(patient)
     return [strata[key] for key in sorted(strata)]
 
 
@@ -271,8 +293,10 @@ def _spread(strata: list[list[str]], seed: int) -> list[str]:
     placed = []
     for stratum in strata:
         start = rng.random() if len(strata) > 1 else 0.0
-        placed += [((number + start) / len(stratum), patient)
-                   for number, patient in enumerate(stratum)]
+        placed += [
+            ((number + start) / len(stratum), patient)
+            for number, patient in enumerate(stratum)
+        ]
     return [patient for _, patient in sorted(placed, key=lambda p: p[0])]
 
 
@@ -291,13 +315,15 @@ def _seats(sizes: list[int], room: list[int], total: int) -> list[int]:
     while sum(seats) < total:
         number = max(
             (n for n in largest if seats[n] < room[n]),
-            key=lambda n: share * sizes[n] - seats[n])
+            key=lambda n: share * sizes[n] - seats[n],
+        )
         seats[number] += 1
     return seats
 
 
-def _divide(strata: list[list[str]], num_test: int,
-            num_val: int) -> dict[str, list[str]]:
+def _divide(
+    strata: list[list[str]], num_test: int, num_val: int
+) -> dict[str, list[str]]:
     """Cut every stratum into test, val and train.
 
     Test goes first, then validation; each stratum keeps a patient to train
@@ -314,18 +340,19 @@ def _divide(strata: list[list[str]], num_test: int,
     parts: dict[str, list[str]] = dict(test=[], val=[], train=[])
     for stratum, test, val in zip(strata, tests, vals):
         parts['test'] += stratum[:test]
-        parts['val'] += stratum[test:test + val]
-        parts['train'] += stratum[test + val:]
+        parts['val'] += stratum[test : test + val]
+        parts['train'] += stratum[test + val :]
     return parts
 
 
-def take_fraction(split: Split,
-                  subset: str,
-                  fraction: float,
-                  seed: int,
-                  patient_of: Mapping[str, str] | Callable,
-                  classes_of: Callable[[str], Iterable[int]] | None = None
-                  ) -> tuple[str, ...]:
+def take_fraction(
+    split: Split,
+    subset: str,
+    fraction: float,
+    seed: int,
+    patient_of: Mapping[str, str] | Callable,
+    classes_of: Callable[[str], Iterable[int]] | None = None,
+) -> tuple[str, ...]:
     """Take a share of the patients of a subset; smaller ones are nested.
 
     With one seed, the 10 % are part of the 20 %, which are part of the
@@ -348,8 +375,7 @@ def take_fraction(split: Split,
         UserError: Fraction out of range, or unknown subset.
     """
     if not 0 < fraction <= 1:
-        raise UserError(
-            f'fraction must be above 0 and at most 1, got {fraction}')
+        raise UserError(f'fraction must be above 0 and at most 1, got {fraction}')
     cases = split[subset]
     if fraction == 1:
         return cases
@@ -362,22 +388,21 @@ def take_fraction(split: Split,
 
 def _pretrain(groups, all_cases, patient_of, test_patients) -> list[str]:
     """Everything that is no test patient, the unlabelled cases included."""
-    everyone = groups if all_cases is None else _patients(
-        all_cases, patient_of)
-    return [c for p, cases in everyone.items() if p not in test_patients
-            for c in cases]
+    everyone = groups if all_cases is None else _patients(all_cases, patient_of)
+    return [c for p, cases in everyone.items() if p not in test_patients for c in cases]
 
 
-def make_holdout(case_ids: Iterable[str],
-                 patient_of: Mapping[str, str] | Callable,
-                 dataset: str,
-                 test: float = 0.2,
-                 val: float = 0.0,
-                 seed: int = 0,
-                 pretrain_ids: Iterable[str] | None = None,
-                 protocol: str | None = None,
-                 classes_of: Callable[[str], Iterable[int]] | None = None
-                 ) -> Split:
+def make_holdout(
+    case_ids: Iterable[str],
+    patient_of: Mapping[str, str] | Callable,
+    dataset: str,
+    test: float = 0.2,
+    val: float = 0.0,
+    seed: int = 0,
+    pretrain_ids: Iterable[str] | None = None,
+    protocol: str | None = None,
+    classes_of: Callable[[str], Iterable[int]] | None = None,
+) -> Split:
     """Draw a patient-wise hold-out split.
 
     Args:
@@ -403,7 +428,8 @@ def make_holdout(case_ids: Iterable[str],
     if not (0 < test < 1 and 0 <= val < 1 and test + val < 1):
         raise UserError(
             'the held-out shares must lie between 0 and 1 and leave training '
-            f'patients, got test={test} and val={val}')
+            f'patients, got test={test} and val={val}'
+        )
     groups = _patients(case_ids, patient_of)
     count = len(groups)
     num_test = max(1, round(test * count))
@@ -411,43 +437,52 @@ def make_holdout(case_ids: Iterable[str],
     if num_test + num_val >= count:
         raise UserError(
             f'cannot hold out {num_test} test and {num_val} val of {count} '
-            f'patient(s) of {dataset!r}: none is left for training')
+            f'patient(s) of {dataset!r}: none is left for training'
+        )
     strata = _strata(groups, seed, classes_of)
     if classes_of is None:
         order = strata[0]
         parts = dict(
             test=order[:num_test],
-            val=order[num_test:num_test + num_val],
-            train=order[num_test + num_val:])
+            val=order[num_test : num_test + num_val],
+            train=order[num_test + num_val :],
+        )
     else:
         parts = _divide(strata, num_test, num_val)
     subsets = {
         name: [c for p in parts[name] for c in groups[p]]
-        for name in ('train', 'val', 'test') if parts[name]}
+        for name in ('train', 'val', 'test')
+        if parts[name]
+    }
     subsets['pretrain'] = _pretrain(
-        groups, pretrain_ids, patient_of, set(parts['test']))
+        groups, pretrain_ids, patient_of, set(parts['test'])
+    )
     if protocol is None:
         protocol = f'holdout-{round(100 * test)}-seed{seed}'
         if val:
-            protocol = (f'holdout-{round(100 * test)}-val-'
-                        f'{round(100 * val)}-seed{seed}')
+            protocol = f'holdout-{round(100 * test)}-val-{round(100 * val)}-seed{seed}'
         protocol += '-stratified' if classes_of else ''
     kind = 'Stratified patient-wise' if classes_of else 'Patient-wise'
     return Split(
-        protocol, dataset, subsets, seed,
+        protocol,
+        dataset,
+        subsets,
+        seed,
         f'{kind} hold-out: {num_test} of {count} patients for test, '
-        f'{num_val} for validation; pretraining on all but the test patients.')
+        f'{num_val} for validation; pretraining on all but the test patients.',
+    )
 
 
-def make_kfold(case_ids: Iterable[str],
-               patient_of: Mapping[str, str] | Callable,
-               dataset: str,
-               folds: int = 5,
-               seed: int = 0,
-               pretrain_ids: Iterable[str] | None = None,
-               protocol: str | None = None,
-               classes_of: Callable[[str], Iterable[int]] | None = None
-               ) -> list[Split]:
+def make_kfold(
+    case_ids: Iterable[str],
+    patient_of: Mapping[str, str] | Callable,
+    dataset: str,
+    folds: int = 5,
+    seed: int = 0,
+    pretrain_ids: Iterable[str] | None = None,
+    protocol: str | None = None,
+    classes_of: Callable[[str], Iterable[int]] | None = None,
+) -> list[Split]:
     """Draw patient-wise folds; each patient is tested exactly once.
 
     Args:
@@ -468,21 +503,29 @@ def make_kfold(case_ids: Iterable[str],
     if folds < 2 or folds > len(groups):
         raise UserError(
             f'folds must be between 2 and the number of patients '
-            f'({len(groups)} in {dataset!r}), got {folds}')
+            f'({len(groups)} in {dataset!r}), got {folds}'
+        )
     # Dealt stratum by stratum: each fold gets its share of each.
     order = [p for part in _strata(groups, seed, classes_of) for p in part]
     prefix = protocol or f'kfold-{folds}-seed{seed}' + (
-        '-stratified' if classes_of else '')
+        '-stratified' if classes_of else ''
+    )
     splits = []
     for fold in range(folds):
         held_out = set(order[fold::folds])
         subsets = dict(
             pretrain=_pretrain(groups, pretrain_ids, patient_of, held_out),
-            train=[c for p in groups if p not in held_out
-                   for c in groups[p]],
-            test=[c for p in groups if p in held_out for c in groups[p]])
-        splits.append(Split(
-            f'{prefix}-fold{fold}', dataset, subsets, seed,
-            f'Fold {fold} of {folds}, patient-wise: {len(held_out)} of '
-            f'{len(groups)} patients for test.'))
+            train=[c for p in groups if p not in held_out for c in groups[p]],
+            test=[c for p in groups if p in held_out for c in groups[p]],
+        )
+        splits.append(
+            Split(
+                f'{prefix}-fold{fold}',
+                dataset,
+                subsets,
+                seed,
+                f'Fold {fold} of {folds}, patient-wise: {len(held_out)} of '
+                f'{len(groups)} patients for test.',
+            )
+        )
     return splits

@@ -4,6 +4,7 @@ A store is a folder with ``dataset.json``, ``cases/<case_id>/{image,label}
 .b2nd`` and ``case.json``, and ``splits/``. Volumes are ``(Z, H, W)``. One
 blosc2 chunk holds one slice, so a slice is read without touching the others.
 """
+
 from __future__ import annotations
 
 import os
@@ -30,8 +31,7 @@ from medssl_mm.datasets.store_header import (
 from medssl_mm.datasets.store_writer import StoreWriter
 from medssl_mm.errors import UserError
 
-__all__ = [
-    'CaseInfo', 'SliceStore', 'StoreWriter', 'open_store', 'to_source_grid']
+__all__ = ['CaseInfo', 'SliceStore', 'StoreWriter', 'open_store', 'to_source_grid']
 
 MAX_INFOS = 256  # case descriptions kept per process
 
@@ -83,8 +83,10 @@ class SliceStore:
         self._reset()
 
     def __repr__(self):
-        return (f"{type(self).__name__}('{self.root}', name={self.name!r}, "
-                f'cases={len(self.case_ids)})')
+        return (
+            f"{type(self).__name__}('{self.root}', name={self.name!r}, "
+            f'cases={len(self.case_ids)})'
+        )
 
     @property
     def case_ids(self) -> tuple[str, ...]:
@@ -121,7 +123,8 @@ class SliceStore:
             UserError: When the store has no such case.
         """
         return self._cached(
-            '_infos', case_id, lambda: self._read_case(case_id), MAX_INFOS)
+            '_infos', case_id, lambda: self._read_case(case_id), MAX_INFOS
+        )
 
     def _read_case(self, case_id: str) -> CaseInfo:
         path = self.root / 'cases' / case_id / CASE_FILE
@@ -129,13 +132,17 @@ class SliceStore:
             shown = ', '.join(self.case_ids[:3])
             raise UserError(
                 f'data set {self.root} has no case {case_id!r}; it has '
-                f'{len(self.case_ids)} cases: {shown}, ...')
+                f'{len(self.case_ids)} cases: {shown}, ...'
+            )
         return CaseInfo.from_dict(load_json(path))
 
     def _reader(self, case_id: str, kind: str) -> SliceReader:
         return self._cached(
-            '_readers', (case_id, kind),
-            lambda: self._open(case_id, kind), self.max_open)
+            '_readers',
+            (case_id, kind),
+            lambda: self._open(case_id, kind),
+            self.max_open,
+        )
 
     def _open(self, case_id: str, kind: str) -> SliceReader:
         path = self.root / 'cases' / case_id / f'{kind}.b2nd'
@@ -144,7 +151,8 @@ class SliceStore:
             if kind == 'label' and not info.labelled:
                 raise UserError(
                     f'case {case_id!r} of {self.root} has no label; use '
-                    'only labelled cases here')
+                    'only labelled cases here'
+                )
         return SliceReader(path)
 
     def read_slice(self, case_id: str, index: int) -> np.ndarray:
@@ -199,6 +207,7 @@ def _reader_of(root: Path):
     path = root / DATASET_FILE
     if path.is_file() and kind_of(load_json(path)) == IMAGES:
         from medssl_mm.datasets.image_store import ImageStore
+
         return ImageStore
     return SliceStore
 
@@ -209,10 +218,12 @@ def to_source_grid(volume_zyx: np.ndarray, case: CaseInfo) -> np.ndarray:
     Without geometry (PNG, HDF5) the volume is returned as it is.
     """
     from medssl_mm.datasets.orientation import to_source_axes
+
     if tuple(volume_zyx.shape) != case.shape:
         raise ValueError(
             f'case {case.case_id!r} has shape {case.shape} (Z, H, W), got a '
-            f'volume of {tuple(volume_zyx.shape)}')
+            f'volume of {tuple(volume_zyx.shape)}'
+        )
     if case.source_affine is None:
         return volume_zyx
     return to_source_axes(volume_zyx, case.source_affine)

@@ -1,4 +1,5 @@
 """The header ``dataset.json``: what makes a folder a store of ours."""
+
 from __future__ import annotations
 
 import shutil
@@ -15,8 +16,7 @@ SLICES, IMAGES = 'slices', 'classification'
 # What to use for a folder of the other kind.
 _READERS = {
     SLICES: 'a store of slices; use medssl_mm.SliceDataset',
-    IMAGES: 'a set of images to classify; use '
-    'medssl_mm.ClassificationImages',
+    IMAGES: 'a set of images to classify; use medssl_mm.ClassificationImages',
 }
 
 
@@ -32,12 +32,14 @@ def load_header(root: Path, kind: str) -> dict:
     """
     path = root / DATASET_FILE
     if not path.is_file():
-        remedy = ('make it with `python tools/prepare_data.py NAME --src '
-                  f'DIR --out {root}`')
+        remedy = (
+            f'make it with `python tools/prepare_data.py NAME --src DIR --out {root}`'
+        )
         if (root / STAGING).is_dir():
             raise UserError(
                 f'the import into {root} was interrupted; finish it '
-                'by running the same tools/prepare_data.py command again')
+                'by running the same tools/prepare_data.py command again'
+            )
         if not root.is_dir():
             raise UserError(f'data set {root} does not exist; {remedy}')
         what = 'slice store' if kind == SLICES else 'image set'
@@ -49,7 +51,8 @@ def load_header(root: Path, kind: str) -> dict:
     if header.get('version') != FORMAT_VERSION:
         raise UserError(
             f'{path} has format version {header.get("version")}, this '
-            f'package reads {FORMAT_VERSION}; import the data set again')
+            f'package reads {FORMAT_VERSION}; import the data set again'
+        )
     return header
 
 
@@ -58,8 +61,7 @@ def kind_of(header: dict) -> str:
     return header.get('kind', SLICES)
 
 
-def start_staging(root: Path, header: dict, folder: str,
-                  overwrite: bool) -> None:
+def start_staging(root: Path, header: dict, folder: str, overwrite: bool) -> None:
     """Make the staging folder of an import, or find that of an earlier one.
 
     Args:
@@ -85,7 +87,8 @@ def start_staging(root: Path, header: dict, folder: str,
         if others:
             raise UserError(
                 f'{root} is not empty and no store (it has '
-                f'{sorted(others)[:3]}); give a new folder')
+                f'{sorted(others)[:3]}); give a new folder'
+            )
     try:
         (staging / folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -95,14 +98,25 @@ def start_staging(root: Path, header: dict, folder: str,
 
 def _check_same(path: Path, found: dict, wanted: dict) -> None:
     kinds = {'kind': SLICES}
-    for key in ('version', 'kind', 'name', 'modality', 'units', 'task',
-                'classes', 'channels', 'size', 'import_options'):
+    for key in (
+        'version',
+        'kind',
+        'name',
+        'modality',
+        'units',
+        'task',
+        'classes',
+        'channels',
+        'size',
+        'import_options',
+    ):
         default = kinds.get(key)
         if found.get(key, default) != wanted.get(key, default):
             raise UserError(
                 f'{path} was made with {key}={_short(found.get(key))}, now it '
                 f'is {_short(wanted.get(key))}; give another --out, or import '
-                'anew with --overwrite')
+                'anew with --overwrite'
+            )
 
 
 def _short(value, limit: int = 120) -> str:

@@ -1,4 +1,5 @@
 """Writes a slice store, atomically."""
+
 from __future__ import annotations
 
 import os
@@ -49,15 +50,17 @@ class StoreWriter:
         self.overwrite = overwrite
 
     @classmethod
-    def create(cls,
-               root: str | Path,
-               name: str,
-               modality: str,
-               units: str,
-               classes,
-               palette=None,
-               import_options: dict | None = None,
-               overwrite: bool = False) -> StoreWriter:
+    def create(
+        cls,
+        root: str | Path,
+        name: str,
+        modality: str,
+        units: str,
+        classes,
+        palette=None,
+        import_options: dict | None = None,
+        overwrite: bool = False,
+    ) -> StoreWriter:
         """Start or continue writing a store.
 
         Args:
@@ -77,21 +80,25 @@ class StoreWriter:
             UserError: The folder holds another data set or cannot be made.
         """
         from medssl_mm.datasets.importers.base import default_palette
+
         if modality not in MODALITIES:
-            raise ValueError(
-                f'modality must be one of {MODALITIES}, got {modality!r}')
+            raise ValueError(f'modality must be one of {MODALITIES}, got {modality!r}')
         if units not in UNITS:
             raise ValueError(f'units must be one of {UNITS}, got {units!r}')
         palette = palette or default_palette(len(classes))
         if len(palette) != len(classes):
             raise ValueError(
-                f'palette has {len(palette)} colours for {len(classes)} '
-                'classes')
+                f'palette has {len(palette)} colours for {len(classes)} classes'
+            )
         header = dict(
-            name=name, modality=modality, units=units,
+            name=name,
+            modality=modality,
+            units=units,
             classes=list(classes),
             palette=[[int(v) for v in colour] for colour in palette],
-            version=FORMAT_VERSION, import_options=import_options or {})
+            version=FORMAT_VERSION,
+            import_options=import_options or {},
+        )
         root = Path(root)
         start_staging(root, header, 'cases', overwrite)
         return cls(root, header, overwrite)
@@ -114,6 +121,7 @@ class StoreWriter:
     def open(self):
         """Open the finished store."""
         from medssl_mm.datasets.store import SliceStore
+
         return SliceStore(self.root)
 
     def read_case(self, case_id: str) -> CaseInfo | None:
@@ -137,23 +145,25 @@ class StoreWriter:
         """Drop a case that waits for :meth:`finish`."""
         shutil.rmtree(self.staging / 'cases' / case_id, ignore_errors=True)
 
-    def add_case(self,
-                 case_id: str,
-                 image: np.ndarray,
-                 label: np.ndarray | None = None,
-                 patient_id: str | None = None,
-                 labelled_slices=None,
-                 spacing=None,
-                 affine=None,
-                 source_affine=None,
-                 source_shape=None,
-                 source_orientation: str | None = None,
-                 source_file: str = '',
-                 label_source_file: str | None = None,
-                 source_sha256: str = '',
-                 label_sha256: str | None = None,
-                 source_stat=(),
-                 warnings=()) -> CaseInfo:
+    def add_case(
+        self,
+        case_id: str,
+        image: np.ndarray,
+        label: np.ndarray | None = None,
+        patient_id: str | None = None,
+        labelled_slices=None,
+        spacing=None,
+        affine=None,
+        source_affine=None,
+        source_shape=None,
+        source_orientation: str | None = None,
+        source_file: str = '',
+        label_source_file: str | None = None,
+        source_sha256: str = '',
+        label_sha256: str | None = None,
+        source_stat=(),
+        warnings=(),
+    ) -> CaseInfo:
         """Write one case; it exists once its ``case.json`` is in place.
 
         Args:
@@ -187,13 +197,18 @@ class StoreWriter:
         if image.ndim != 3 or 0 in image.shape:
             raise ValueError(
                 f'case {case_id!r}: image must be (Z, H, W) and not empty, '
-                f'got shape {image.shape}')
+                f'got shape {image.shape}'
+            )
         if image.dtype.name not in IMAGE_DTYPES:
             raise ValueError(
                 f'case {case_id!r}: image type must be one of '
-                f'{IMAGE_DTYPES}, got {image.dtype}')
-        if case_id in ('', '.', '..') or Path(case_id).name != case_id \
-                or case_id.startswith('.'):
+                f'{IMAGE_DTYPES}, got {image.dtype}'
+            )
+        if (
+            case_id in ('', '.', '..')
+            or Path(case_id).name != case_id
+            or case_id.startswith('.')
+        ):
             raise ValueError(f'case id {case_id!r} is no plain folder name')
         intensity, foreground = describe(image, self.header['units'])
         class_slices, class_voxels = {}, {}
@@ -202,42 +217,47 @@ class StoreWriter:
             if label.shape != image.shape or label.dtype != np.uint8:
                 raise ValueError(
                     f'case {case_id!r}: label must be uint8 of shape '
-                    f'{image.shape}, got {label.dtype} of {label.shape}')
+                    f'{image.shape}, got {label.dtype} of {label.shape}'
+                )
             class_slices, class_voxels = count_classes(label)
             unknown = [
-                v for v in map(int, class_voxels)
-                if v >= len(self.header['classes'])]
+                v for v in map(int, class_voxels) if v >= len(self.header['classes'])
+            ]
             if unknown:
                 raise ValueError(
                     f'case {case_id!r}: label values {unknown} have no class '
-                    f'(there are {len(self.header["classes"])} classes)')
+                    f'(there are {len(self.header["classes"])} classes)'
+                )
         info = CaseInfo(
             case_id=case_id,
             patient_id=patient_id or case_id,
             shape=tuple(int(n) for n in image.shape),
             dtype=image.dtype.name,
             labelled=label is not None,
-            labelled_slices=None if labelled_slices is None else tuple(
-                int(i) for i in labelled_slices),
-            spacing=None if spacing is None else tuple(
-                float(s) for s in spacing),
+            labelled_slices=None
+            if labelled_slices is None
+            else tuple(int(i) for i in labelled_slices),
+            spacing=None if spacing is None else tuple(float(s) for s in spacing),
             affine=_matrix(affine),
             source_affine=_matrix(source_affine),
-            source_shape=None if source_shape is None else tuple(
-                int(n) for n in source_shape),
+            source_shape=None
+            if source_shape is None
+            else tuple(int(n) for n in source_shape),
             source_orientation=source_orientation,
             intensity=intensity,
             slice_foreground=foreground,
             class_slices=class_slices,
             source_file=str(source_file),
-            label_source_file=None if label_source_file is None else str(
-                label_source_file),
+            label_source_file=None
+            if label_source_file is None
+            else str(label_source_file),
             source_sha256=source_sha256,
             label_sha256=label_sha256,
             source_stat=tuple(source_stat),
             content_sha256=content_digest(image),
             class_voxels=class_voxels,
-            warnings=tuple(warnings))
+            warnings=tuple(warnings),
+        )
         self._write(info, image, label)
         return info
 
@@ -255,7 +275,8 @@ class StoreWriter:
         except (OSError, RuntimeError) as error:
             raise UserError(
                 f'cannot write case {info.case_id!r} under {cases}: {error}. '
-                'Is the disk full?') from None
+                'Is the disk full?'
+            ) from None
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -270,6 +291,7 @@ class StoreWriter:
             SliceStore: The store, opened.
         """
         from medssl_mm.datasets.store import SliceStore
+
         cases = self.root / 'cases'
         if self.overwrite:
             remove = set(complete_cases(cases)) - set(self.staged)
@@ -279,8 +301,9 @@ class StoreWriter:
         for case_id in remove:
             shutil.rmtree(self.root / 'cases' / case_id, ignore_errors=True)
         for case_id in self.staged:
-            _replace_folder(self.staging / 'cases' / case_id,
-                            self.root / 'cases' / case_id)
+            _replace_folder(
+                self.staging / 'cases' / case_id, self.root / 'cases' / case_id
+            )
         write_json(self.root / DATASET_FILE, self.header)
         shutil.rmtree(self.staging, ignore_errors=True)
         return SliceStore(self.root)

@@ -1,4 +1,5 @@
 """Where the result files of a test go."""
+
 from pathlib import Path
 
 from mmengine.hooks import Hook

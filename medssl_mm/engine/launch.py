@@ -54,9 +54,7 @@ def load_config(path, options=()):
     path = Path(path)
     if not path.is_file():
         folder = path.parent
-        names = (
-            [p.name for p in folder.glob('*.py')] if folder.is_dir() else []
-        )
+        names = [p.name for p in folder.glob('*.py')] if folder.is_dir() else []
         raise UserError(
             f'config {path} does not exist (looked from {Path.cwd()})'
             + _suggestion(path.name, names)
@@ -73,9 +71,7 @@ def load_config(path, options=()):
     except (OSError, SyntaxError, KeyError, NameError, TypeError) as error:
         raise UserError(f'config {path} cannot be read: {error}') from error
     except ImportError as error:
-        raise UserError(
-            f'config {path} imports what is not there: {error}'
-        ) from error
+        raise UserError(f'config {path} imports what is not there: {error}') from error
     apply_options(config, parse_options(options))
     if config.get('work_dir') is None:
         config.work_dir = str(Path('work_dirs', path.stem))
@@ -256,8 +252,7 @@ def _check_key(config, key):
         return
     if not isinstance(place, dict):
         raise UserError(
-            f'--cfg-options {key}: {".".join(walked)} is {place!r} and has '
-            'no keys'
+            f'--cfg-options {key}: {".".join(walked)} is {place!r} and has no keys'
         )
     if last in place or 'type' in place:
         return
@@ -272,8 +267,7 @@ def _check_key(config, key):
         names = [*place, *arguments, *_FURTHER_KEYS]
     where = f'{".".join(walked)} of the config' if walked else 'the config'
     raise UserError(
-        f'--cfg-options {key}: {where} has no key {last!r}'
-        + _suggestion(last, names)
+        f'--cfg-options {key}: {where} has no key {last!r}' + _suggestion(last, names)
     )
 
 
@@ -294,8 +288,7 @@ def _step_into(place, part, walked, key):
         return ConfigDict() if value is None else value
     names = list(place) if isinstance(place, dict) else []
     raise UserError(
-        f'--cfg-options {key}: {where} has no key {part!r}'
-        + _suggestion(part, names)
+        f'--cfg-options {key}: {where} has no key {part!r}' + _suggestion(part, names)
     )
 
 

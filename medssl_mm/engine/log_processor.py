@@ -31,8 +31,7 @@ class ShortLogProcessor(LogProcessor):
                 scalar.max_length = min(scalar.max_length, self.history)
         tag, _ = super().get_log_after_iter(runner, batch_idx, mode)
         values = {
-            self._remove_prefix(name, f'{mode}/'): value
-            for name, value in tag.items()
+            self._remove_prefix(name, f'{mode}/'): value for name, value in tag.items()
         }
         parts = [self._position(runner, batch_idx, mode)]
         eta = runner.message_hub.runtime_info.get('eta')
@@ -48,12 +47,10 @@ class ShortLogProcessor(LogProcessor):
             parts += self._items(values, mode)
         return tag, '  '.join(parts)
 
-    def _collect_scalars(self, custom_cfg, runner, mode,
-                         reserve_prefix=False):
+    def _collect_scalars(self, custom_cfg, runner, mode, reserve_prefix=False):
         # Upstream shows a loss of a validation as the mean over the last
         # validations.
-        tag = super()._collect_scalars(
-            custom_cfg, runner, mode, reserve_prefix)
+        tag = super()._collect_scalars(custom_cfg, runner, mode, reserve_prefix)
         if mode != 'train':
             scalars = runner.message_hub.log_scalars
             for name in tag:

@@ -1,4 +1,5 @@
 """Pretrained backbone weights: find them, fit them, report, refuse."""
+
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,9 +19,9 @@ from medssl_mm.registry import HOOKS, WEIGHT_INITIALIZERS
 # Where the tensors of a checkpoint are, by who wrote it: mmengine, MoCo and
 # torchvision scripts; DINO-like; VISSL.
 CONTAINERS = (
-    ('state_dict', ),
-    ('model_state_dict', ),
-    ('model', ),
+    ('state_dict',),
+    ('model_state_dict',),
+    ('model',),
     ('classy_state_dict', 'base_model', 'model', 'trunk'),
 )
 # What stands before the backbone's own names. On a tie the first one wins,
@@ -89,10 +90,12 @@ class LoadReport:
             f'{len(self.loaded) + len(self.missing) + len(self.mismatched)}'
             ' tensors',
         ]
-        for title, names in (('adapted', self.adapted),
-                             ('missing', self.missing),
-                             ('misfit', self.mismatched),
-                             ('not in model', self.unexpected)):
+        for title, names in (
+            ('adapted', self.adapted),
+            ('missing', self.missing),
+            ('misfit', self.mismatched),
+            ('not in model', self.unexpected),
+        ):
             if names:
                 lines.append(f'  {title:<10} {len(names)}: {_first(names)}')
         if self.ignored:
@@ -122,7 +125,8 @@ def read_checkpoint(path: str | Path) -> object:
     path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(
-            f'checkpoint {path} does not exist; give the path of a .pth file')
+            f'checkpoint {path} does not exist; give the path of a .pth file'
+        )
     return compat.load_checkpoint(path, map_location='cpu')
 
 
@@ -139,22 +143,27 @@ def find_state_dict(checkpoint: object, source: str) -> dict[str, Tensor]:
     Raises:
         UserError: If there is none.
     """
-    for container in ((), ) + CONTAINERS:
+    for container in ((),) + CONTAINERS:
         inner = checkpoint
         for key in container:
             inner = inner.get(key) if isinstance(inner, Mapping) else None
         if isinstance(inner, Mapping):
             tensors = {
                 name: value
-                for name, value in inner.items() if isinstance(value, Tensor)
+                for name, value in inner.items()
+                if isinstance(value, Tensor)
             }
             if tensors:
                 return tensors
-    found = (', '.join(map(str, list(checkpoint)[:6])) if isinstance(
-        checkpoint, Mapping) else type(checkpoint).__name__)
+    found = (
+        ', '.join(map(str, list(checkpoint)[:6]))
+        if isinstance(checkpoint, Mapping)
+        else type(checkpoint).__name__
+    )
     raise UserError(
         f'{source} holds no weights: expected named tensors at the top or '
-        f'under "state_dict" or "model", found {found}')
+        f'under "state_dict" or "model", found {found}'
+    )
 
 
 def describe_resnet(names: Mapping[str, object] | set[str]) -> str:
@@ -170,8 +179,8 @@ def describe_resnet(names: Mapping[str, object] | set[str]) -> str:
     for stage in range(1, 5):
         indices = {
             int(name.split('.')[1])
-            for name in names if name.startswith(f'layer{stage}.')
-            and name.split('.')[1].isdigit()
+            for name in names
+            if name.startswith(f'layer{stage}.') and name.split('.')[1].isdigit()
         }
         blocks.append(max(indices) + 1 if indices else 0)
     if not any(blocks):
@@ -179,8 +188,11 @@ def describe_resnet(names: Mapping[str, object] | set[str]) -> str:
     bottleneck = 'layer1.0.conv3.weight' in names
     depth = RESNET_DEPTHS.get((tuple(blocks), bottleneck))
     kind = 'bottleneck' if bottleneck else 'basic'
-    text = (f'ResNet-{depth}' if depth else
-            f'a ResNet of {"+".join(map(str, blocks))} {kind} blocks')
+    text = (
+        f'ResNet-{depth}'
+        if depth
+        else f'a ResNet of {"+".join(map(str, blocks))} {kind} blocks'
+    )
     if 'stem.0.weight' in names:
         text += ' with a deep stem (ResNetV1c)'
     return text
@@ -190,8 +202,7 @@ def _counts(name: str) -> bool:
     return not name.endswith('num_batches_tracked')
 
 
-def _fit(name: str, value: Tensor,
-         target: Tensor) -> tuple[Tensor | None, str]:
+def _fit(name: str, value: Tensor, target: Tensor) -> tuple[Tensor | None, str]:
     """Return the tensor to load and what was changed, or None and why."""
     if value.shape == target.shape:
         return value, ''
@@ -199,16 +210,18 @@ def _fit(name: str, value: Tensor,
     if value.ndim == 4 and old[:1] + old[2:] == new[:1] + new[2:]:
         if (old[1], new[1]) == (3, 1):
             return value.sum(1, keepdim=True), (
-                f'{name}: 3 -> 1 input channel (summed)')
+                f'{name}: 3 -> 1 input channel (summed)'
+            )
         if (old[1], new[1]) == (1, 3):
             return value.expand(target.shape) / 3, (
-                f'{name}: 1 -> 3 input channels (divided by 3)')
+                f'{name}: 1 -> 3 input channels (divided by 3)'
+            )
     return None, f'{name}: {old} in the checkpoint, {new} in the model'
 
 
 def match_backbone(
-        state_dict: Mapping[str, Tensor], target: Mapping[str, Tensor],
-        source: str) -> tuple[dict[str, Tensor], LoadReport]:
+    state_dict: Mapping[str, Tensor], target: Mapping[str, Tensor], source: str
+) -> tuple[dict[str, Tensor], LoadReport]:
     """Fit the tensors of a checkpoint to the names of a backbone.
 
     A three-channel stem becomes a one-channel one by summing over its input
@@ -225,11 +238,11 @@ def match_backbone(
         backbone's names, and what became of the others.
     """
     wanted = {name for name in target if _counts(name)}
-    prefix = max(
-        PREFIXES, key=lambda p: sum(p + name in state_dict for name in wanted))
+    prefix = max(PREFIXES, key=lambda p: sum(p + name in state_dict for name in wanted))
     own = {
-        name[len(prefix):]: value
-        for name, value in state_dict.items() if name.startswith(prefix)
+        name[len(prefix) :]: value
+        for name, value in state_dict.items()
+        if name.startswith(prefix)
     }
     found, loaded, missing, mismatched, adapted = {}, [], [], [], []
     for name, tensor in target.items():
@@ -259,15 +272,18 @@ def match_backbone(
     advice = ''
     theirs, ours = describe_resnet(set(own)), describe_resnet(wanted)
     if not own or len(missing) == len(wanted):
-        advice = ('no name of the backbone was recognised (the file starts '
-                  f'with {_first(tuple(state_dict), 3)})')
+        advice = (
+            'no name of the backbone was recognised (the file starts '
+            f'with {_first(tuple(state_dict), 3)})'
+        )
     if theirs != ours and theirs and ours:
         advice = f'checkpoint looks like {theirs}, model is {ours}'
     whitening = [name for name in unexpected if name.endswith('.running_wm')]
     if whitening:
         advice = (
             f'{whitening[0].rpartition(".")[0]} is iterative normalisation; '
-            'python tools/convert_checkpoint.py makes it a plain one')
+            'python tools/convert_checkpoint.py makes it a plain one'
+        )
     return found, LoadReport(
         source=source,
         prefix=prefix,
@@ -277,12 +293,13 @@ def match_backbone(
         mismatched=tuple(mismatched),
         adapted=tuple(adapted),
         ignored=tuple(sorted(ignored.items())),
-        advice=advice)
+        advice=advice,
+    )
 
 
 def load_pretrained_backbone(
-        module: nn.Module,
-        checkpoint: str | Path | Mapping[str, Tensor]) -> LoadReport:
+    module: nn.Module, checkpoint: str | Path | Mapping[str, Tensor]
+) -> LoadReport:
     """Load pretrained weights into a backbone, all of them or none.
 
     Reads checkpoints of this package's pretraining, of mmselfsup and
@@ -305,8 +322,10 @@ def load_pretrained_backbone(
     if isinstance(checkpoint, Mapping):
         source, state_dict = 'the given state dict', checkpoint
     else:
-        source, state_dict = str(checkpoint), find_state_dict(
-            read_checkpoint(checkpoint), str(checkpoint))
+        source, state_dict = (
+            str(checkpoint),
+            find_state_dict(read_checkpoint(checkpoint), str(checkpoint)),
+        )
     found, report = match_backbone(state_dict, module.state_dict(), source)
     _require_complete(report)
     module.load_state_dict(found, strict=False)
@@ -325,16 +344,17 @@ def _require_complete(report: LoadReport) -> None:
     if report.advice:
         problems.append(report.advice)
     if report.missing:
-        problems.append(
-            f'{len(report.missing)} missing: {_first(report.missing)}')
+        problems.append(f'{len(report.missing)} missing: {_first(report.missing)}')
     if report.mismatched:
-        problems.append(f'{len(report.mismatched)} of another shape: '
-                        f'{_first(report.mismatched)}')
+        problems.append(
+            f'{len(report.mismatched)} of another shape: {_first(report.mismatched)}'
+        )
     raise UserError(
         f'{report.source} does not fill the backbone, which would stay partly '
         f'random ({len(report.loaded)} tensors fit); '
         f'{"; ".join(problems)}. Use a checkpoint of the same architecture or '
-        'change model.backbone.')
+        'change model.backbone.'
+    )
 
 
 def _init_random(module: nn.Module) -> None:
@@ -342,12 +362,13 @@ def _init_random(module: nn.Module) -> None:
     module.random_weights = True
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(
-                layer.weight, mode='fan_out', nonlinearity='relu')
+            nn.init.kaiming_normal_(layer.weight, mode='fan_out', nonlinearity='relu')
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-        elif isinstance(layer, (nn.modules.batchnorm._BatchNorm,
-                                nn.GroupNorm)) and layer.affine:
+        elif (
+            isinstance(layer, (nn.modules.batchnorm._BatchNorm, nn.GroupNorm))
+            and layer.affine
+        ):
             nn.init.ones_(layer.weight)
             nn.init.zeros_(layer.bias)
     if getattr(module, 'zero_init_residual', False):
@@ -381,7 +402,8 @@ class PretrainedBackbone:
             print_log(
                 'Backbone: RANDOM initialisation (init_cfg.checkpoint is '
                 'None; weights given by load_from are loaded after this)',
-                logger='current')
+                logger='current',
+            )
             return
         report = load_pretrained_backbone(module, self.checkpoint)
         print_log(str(report), logger='current')
@@ -430,47 +452,55 @@ class LoadReportHook(Hook):
         model = runner.model
         if is_model_wrapper(model):
             model = model.module
-        kind = next((kind for kind, part in _HEADS.items()
-                     if hasattr(getattr(model, part, None), 'predict')), None)
+        kind = next(
+            (
+                kind
+                for kind, part in _HEADS.items()
+                if hasattr(getattr(model, part, None), 'predict')
+            ),
+            None,
+        )
         if kind is None or not hasattr(model, 'backbone'):
             return
         part = _HEADS[kind]
         source = str(getattr(runner, '_load_from', None) or 'the checkpoint')
         state_dict = find_state_dict(checkpoint, source)
         bare = {
-            name.removeprefix('module.'): value
-            for name, value in state_dict.items()
+            name.removeprefix('module.'): value for name, value in state_dict.items()
         }
-        if any(name.startswith(f'{part}.') and name in bare
-               for name in model.state_dict()):
+        if any(
+            name.startswith(f'{part}.') and name in bare for name in model.state_dict()
+        ):
             require_equal(bare, model.state_dict(), source, kind)
             print_log(
                 f'{kind.capitalize()} model from {source}: all {len(bare)} '
                 'tensors loaded',
-                logger='current')
+                logger='current',
+            )
             return
         if not isinstance(runner._train_loop, BaseLoop):
             raise UserError(
                 f'{source} holds no {part.replace("_", " ")}, so there is '
                 'nothing to test; train one on it first (tools/train.py '
-                f'CONFIG --cfg-options load_from={source})')
-        found, report = match_backbone(state_dict,
-                                       model.backbone.state_dict(), source)
+                f'CONFIG --cfg-options load_from={source})'
+            )
+        found, report = match_backbone(state_dict, model.backbone.state_dict(), source)
         _require_complete(report)
         print_log(str(report), logger='current')
         # The rest keeps its own values, so that the loader that follows finds
         # nothing missing.
         merged = dict(model.state_dict())
-        merged.update(
-            {f'backbone.{name}': value for name, value in found.items()})
+        merged.update({f'backbone.{name}': value for name, value in found.items()})
         checkpoint['state_dict'] = merged
         model.backbone.random_weights = False
 
 
-def require_equal(state_dict: Mapping[str, Tensor],
-                  target: Mapping[str, Tensor],
-                  source: str,
-                  kind: str = 'segmentation') -> None:
+def require_equal(
+    state_dict: Mapping[str, Tensor],
+    target: Mapping[str, Tensor],
+    source: str,
+    kind: str = 'segmentation',
+) -> None:
     """Raise unless the checkpoint of a trained model fits the whole model.
 
     Args:
@@ -483,17 +513,19 @@ def require_equal(state_dict: Mapping[str, Tensor],
         UserError: Names missing, additional and misfitting tensors.
     """
     problems = []
-    missing = tuple(
-        name for name in target if name not in state_dict and _counts(name))
-    extra = tuple(
-        name for name in state_dict if name not in target and _counts(name))
+    missing = tuple(name for name in target if name not in state_dict and _counts(name))
+    extra = tuple(name for name in state_dict if name not in target and _counts(name))
     shapes = tuple(
         f'{name}: {tuple(value.shape)} in the checkpoint, '
         f'{tuple(target[name].shape)} in the model'
         for name, value in state_dict.items()
-        if name in target and value.shape != target[name].shape)
-    for title, names in (('missing', missing), ('not in the model', extra),
-                         ('of another shape', shapes)):
+        if name in target and value.shape != target[name].shape
+    )
+    for title, names in (
+        ('missing', missing),
+        ('not in the model', extra),
+        ('of another shape', shapes),
+    ):
         if names:
             problems.append(f'{len(names)} {title}: {_first(names)}')
     if problems:
@@ -501,4 +533,5 @@ def require_equal(state_dict: Mapping[str, Tensor],
             f'{source} is a {kind} checkpoint of another model; '
             f'{"; ".join(problems)}. Use the configuration it was trained '
             'with, or its backbone alone by '
-            f'model.backbone.init_cfg.checkpoint={source}')
+            f'model.backbone.init_cfg.checkpoint={source}'
+        )

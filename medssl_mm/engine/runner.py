@@ -74,18 +74,14 @@ class Runner(BaseRunner):
         To be called on every rank: the random states are gathered.
         """
         self._unify_buffers()
-        self._random_states = distributed.gather_objects(
-            checkpoints.random_state()
-        )
+        self._random_states = distributed.gather_objects(checkpoints.random_state())
         local = isinstance(get_file_backend(str(out_dir)), LocalBackend)
         if not local:
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
             return
         temporary = Path(out_dir, f'.{filename}.tmp')
         try:
-            super().save_checkpoint(
-                str(out_dir), temporary.name, *args, **kwargs
-            )
+            super().save_checkpoint(str(out_dir), temporary.name, *args, **kwargs)
             if distributed.is_main_process():
                 with open(temporary, 'rb+') as file:
                     os.fsync(file.fileno())
@@ -179,9 +175,7 @@ class Runner(BaseRunner):
             return MMDistributedDataParallel(
                 module=model,
                 broadcast_buffers=False,
-                find_unused_parameters=self.cfg.get(
-                    'find_unused_parameters', False
-                ),
+                find_unused_parameters=self.cfg.get('find_unused_parameters', False),
             )
         return super().wrap_model(model_wrapper_cfg, model)
 

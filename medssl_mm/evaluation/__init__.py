@@ -1,4 +1,5 @@
 """Evaluation: predictions to scores with patient-level intervals."""
+
 from .classification_metric import ClassificationMetric
 from .volume_metric import VolumeMetric
 

@@ -1,4 +1,5 @@
 """Patient-level bootstrap intervals and paired comparisons."""
+
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +23,10 @@ def few_patients(count: int, what: str = 'patient') -> list[str]:
     """
     if count >= FEW_PATIENTS:
         return []
-    return [f'only {count} {what}{"s" * (count != 1)}: the intervals are too '
-            'narrow; look at the single cases']
+    return [
+        f'only {count} {what}{"s" * (count != 1)}: the intervals are too '
+        'narrow; look at the single cases'
+    ]
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,9 @@ class Interval:
     count: int
 
 
-def draw_patients(patients: Sequence[str], samples: int,
-                  seed: int) -> tuple[np.ndarray, np.ndarray]:
+def draw_patients(
+    patients: Sequence[str], samples: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw how often each patient is taken when patients are resampled.
 
     Args:
@@ -57,12 +61,12 @@ def draw_patients(patients: Sequence[str], samples: int,
     """
     names, index = np.unique(np.asarray(patients), return_inverse=True)
     draws = np.random.default_rng(seed).multinomial(
-        len(names), np.full(len(names), 1 / len(names)), size=samples)
+        len(names), np.full(len(names), 1 / len(names)), size=samples
+    )
     return draws, index
 
 
-def patient_weights(patients: Sequence[str], samples: int,
-                    seed: int) -> np.ndarray:
+def patient_weights(patients: Sequence[str], samples: int, seed: int) -> np.ndarray:
     """Draw how often each case is taken when patients are resampled.
 
     All cases of a patient are taken together.
@@ -87,8 +91,7 @@ def class_means(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     counted = ~np.isnan(values)
     total = weights @ np.where(counted, values, 0.0)
     number = weights @ counted.astype(float)
-    return np.divide(
-        total, number, out=np.full(total.shape, np.nan), where=number > 0)
+    return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
 
 
 def mean_of_classes(means: np.ndarray) -> np.ndarray:
@@ -96,14 +99,12 @@ def mean_of_classes(means: np.ndarray) -> np.ndarray:
     counted = ~np.isnan(means)
     number = counted.sum(-1)
     total = np.where(counted, means, 0.0).sum(-1)
-    return np.divide(
-        total, number, out=np.full(total.shape, np.nan), where=number > 0)
+    return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
 
 
-def bootstrap_means(values: np.ndarray,
-                    patients: Sequence[str],
-                    samples: int = 2000,
-                    seed: int = 0) -> tuple[list[Interval], Interval]:
+def bootstrap_means(
+    values: np.ndarray, patients: Sequence[str], samples: int = 2000, seed: int = 0
+) -> tuple[list[Interval], Interval]:
     """Means per class and over classes with 95 % patient-level intervals.
 
     Args:
@@ -121,7 +122,8 @@ def bootstrap_means(values: np.ndarray,
     if values.ndim != 2 or len(values) != len(patients):
         raise ValueError(
             'values must be (cases, classes) with one patient per case, got '
-            f'{values.shape} and {len(patients)} patients')
+            f'{values.shape} and {len(patients)} patients'
+        )
     means = class_means(values, np.ones((1, len(values))))[0]
     low = high = np.full(values.shape[1] + 1, np.nan)
     if samples and len(values):
@@ -134,8 +136,11 @@ def bootstrap_means(values: np.ndarray,
         for i, mean in enumerate(means)
     ]
     overall = Interval(
-        float(mean_of_classes(means)), float(low[-1]), float(high[-1]),
-        int((~np.isnan(values)).any(1).sum()))
+        float(mean_of_classes(means)),
+        float(low[-1]),
+        float(high[-1]),
+        int((~np.isnan(values)).any(1).sum()),
+    )
     return per_class, overall
 
 
@@ -176,8 +181,8 @@ class Difference:
 
 
 def read_scores(
-        path: str | Path,
-        column: str = 'dice') -> tuple[dict[tuple[str, str], float], dict]:
+    path: str | Path, column: str = 'dice'
+) -> tuple[dict[tuple[str, str], float], dict]:
     """Read one column of a per-case table.
 
     Args:
@@ -193,8 +198,10 @@ def read_scores(
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f'score table {path} does not exist; write it with '
-                        'tools/test.py and out_dir set')
+        raise UserError(
+            f'score table {path} does not exist; write it with '
+            'tools/test.py and out_dir set'
+        )
     scores, patients = {}, {}
     with path.open(newline='') as file:
         reader = csv.DictReader(file)
@@ -203,7 +210,8 @@ def read_scores(
         if absent:
             raise UserError(
                 f'score table {path} lacks the columns {sorted(absent)}; it '
-                f'has {reader.fieldnames}')
+                f'has {reader.fieldnames}'
+            )
         for row in reader:
             value = float(row[column]) if row[column] else np.nan
             scores[row['case_id'], row['class']] = value
@@ -232,11 +240,13 @@ class Resampled:
     patients: int
 
 
-def resample_cases(path: str | Path,
-                   column: str = 'dice',
-                   class_name: str | None = None,
-                   samples: int = 2000,
-                   seed: int = 0) -> Resampled:
+def resample_cases(
+    path: str | Path,
+    column: str = 'dice',
+    class_name: str | None = None,
+    samples: int = 2000,
+    seed: int = 0,
+) -> Resampled:
     """Mean over cases, then classes, of a score, with resamples.
 
     Args:
@@ -253,27 +263,31 @@ def resample_cases(path: str | Path,
     scores, patients = read_scores(path, column)
     cases = sorted({case for case, _ in scores})
     names = sorted({name for _, name in scores})
-    content = dict(cases=cases, classes=names,
-                   patients=[patients[case] for case in cases])
+    content = dict(
+        cases=cases, classes=names, patients=[patients[case] for case in cases]
+    )
     if class_name is not None:
         if class_name not in names:
-            raise UserError(
-                f'no class {class_name!r} in {path}; it has {names}')
+            raise UserError(f'no class {class_name!r} in {path}; it has {names}')
         names = [class_name]
-    values = np.array([[scores[case, name] for name in names]
-                       for case in cases], dtype=float)
-    weights = np.concatenate([
-        np.ones((1, len(cases)), dtype=int),
-        patient_weights(content['patients'], samples, seed)
-    ])
+    values = np.array(
+        [[scores[case, name] for name in names] for case in cases], dtype=float
+    )
+    weights = np.concatenate(
+        [
+            np.ones((1, len(cases)), dtype=int),
+            patient_weights(content['patients'], samples, seed),
+        ]
+    )
     return Resampled(
         source=str(path),
         values=mean_of_classes(class_means(values, weights)),
-        content=content, patients=len(set(content['patients'])))
+        content=content,
+        patients=len(set(content['patients'])),
+    )
 
 
-def require_same_content(evaluations: Sequence[Resampled],
-                         advice: str) -> None:
+def require_same_content(evaluations: Sequence[Resampled], advice: str) -> None:
     """Raise unless all evaluations scored the same cases and classes.
 
     Args:
@@ -286,15 +300,14 @@ def require_same_content(evaluations: Sequence[Resampled],
             found = other.content.get(what)
             if found == expected:
                 continue
-            differing = sorted(set(map(str, found or ())) ^ set(
-                map(str, expected)))[:3]
+            differing = sorted(set(map(str, found or ())) ^ set(map(str, expected)))[:3]
             raise UserError(
                 f'{other.source} and {first.source} are not of the same '
-                f'{what} (differing: {differing or "the order"}); {advice}')
+                f'{what} (differing: {differing or "the order"}); {advice}'
+            )
 
 
-def compare(first: Sequence[Resampled],
-            second: Sequence[Resampled]) -> Difference:
+def compare(first: Sequence[Resampled], second: Sequence[Resampled]) -> Difference:
     """Compare two methods on the same patients by a paired bootstrap.
 
     Both are evaluated on the same resampled patients, so that the variation
@@ -313,12 +326,10 @@ def compare(first: Sequence[Resampled],
         UserError: If they are not of the same cases and classes.
     """
     require_same_content([*first, *second], 'compare runs of one protocol')
-    curves = [np.mean([part.values for part in arm], axis=0)
-              for arm in (first, second)]
+    curves = [np.mean([part.values for part in arm], axis=0) for arm in (first, second)]
     change = curves[1] - curves[0]
     drawn = change[1:][~np.isnan(change[1:])]
-    low, high = (np.percentile(drawn, [2.5, 97.5]) if len(drawn) else
-                 (np.nan, np.nan))
+    low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (np.nan, np.nan)
     return Difference(
         first=float(curves[0][0]),
         second=float(curves[1][0]),
@@ -326,15 +337,18 @@ def compare(first: Sequence[Resampled],
         low=float(low),
         high=float(high),
         share_above_zero=float((drawn > 0).mean()) if len(drawn) else np.nan,
-        patients=first[0].patients)
+        patients=first[0].patients,
+    )
 
 
-def paired_difference(first: Sequence[str | Path] | str | Path,
-                      second: Sequence[str | Path] | str | Path,
-                      column: str = 'dice',
-                      class_name: str | None = None,
-                      samples: int = 10000,
-                      seed: int = 0) -> Difference:
+def paired_difference(
+    first: Sequence[str | Path] | str | Path,
+    second: Sequence[str | Path] | str | Path,
+    column: str = 'dice',
+    class_name: str | None = None,
+    samples: int = 10000,
+    seed: int = 0,
+) -> Difference:
     """Compare two methods by their tables of cases; see :func:`compare`.
 
     Args:
@@ -353,8 +367,12 @@ def paired_difference(first: Sequence[str | Path] | str | Path,
     Raises:
         UserError: If the tables are not of the same cases and classes.
     """
-    arms = [[arm] if isinstance(arm, (str, Path)) else list(arm)
-            for arm in (first, second)]
-    return compare(*(
-        [resample_cases(path, column, class_name, samples, seed)
-         for path in arm] for arm in arms))
+    arms = [
+        [arm] if isinstance(arm, (str, Path)) else list(arm) for arm in (first, second)
+    ]
+    return compare(
+        *(
+            [resample_cases(path, column, class_name, samples, seed) for path in arm]
+            for arm in arms
+        )
+    )

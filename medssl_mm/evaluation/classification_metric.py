@@ -1,4 +1,5 @@
 """Predicted class probabilities to scores with patient intervals."""
+
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,27 +84,32 @@ class ClassificationMetric(GatheredMetric):
 
     default_prefix = 'classification'
 
-    def __init__(self,
-                 task: str | None = None,
-                 threshold: float = 0.5,
-                 min_positive_patients: int = 0,
-                 bootstrap_samples: int = 2000,
-                 bootstrap_seed: int = 0,
-                 out_dir: str | None = None,
-                 classes: Sequence[str] | None = None,
-                 collect_device: str = 'cpu',
-                 prefix: str | None = None) -> None:
-        super().__init__(bootstrap_samples, bootstrap_seed, out_dir, classes,
-                         collect_device, prefix)
+    def __init__(
+        self,
+        task: str | None = None,
+        threshold: float = 0.5,
+        min_positive_patients: int = 0,
+        bootstrap_samples: int = 2000,
+        bootstrap_seed: int = 0,
+        out_dir: str | None = None,
+        classes: Sequence[str] | None = None,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(
+            bootstrap_samples, bootstrap_seed, out_dir, classes, collect_device, prefix
+        )
         if task is not None and task not in TASKS:
-            raise ValueError(f'task={task!r} must be one of {TASKS}, or None '
-                             'for that of the data set')
-        if not 0 < threshold < 1:
             raise ValueError(
-                f'threshold={threshold} must be between 0 and 1')
+                f'task={task!r} must be one of {TASKS}, or None '
+                'for that of the data set'
+            )
+        if not 0 < threshold < 1:
+            raise ValueError(f'threshold={threshold} must be between 0 and 1')
         if min_positive_patients < 0:
-            raise ValueError(f'min_positive_patients={min_positive_patients} '
-                             'must not be negative')
+            raise ValueError(
+                f'min_positive_patients={min_positive_patients} must not be negative'
+            )
         self.task = task
         self.threshold = threshold
         self.min_positive_patients = min_positive_patients
@@ -112,18 +118,21 @@ class ClassificationMetric(GatheredMetric):
         """Keep the probabilities and labels of a batch."""
         for sample in data_samples:
             self.require_keys(
-                sample, ('image_id', 'pred_score', 'gt_label'),
-                'serve a labelled data set of this package, packed with its '
-                'meta keys')
-            self.results.append(ImageResult(
-                image_id=str(sample['image_id']),
-                patient_id=str(
-                    sample.get('patient_id', sample['image_id'])),
-                labels=tuple(sample['gt_label'].tolist()),
-                probabilities=sample['pred_score'].float().cpu().numpy(),
-                data_root=_root_of(sample.get('img_path')),
-                protocol=sample.get('protocol'),
-                split_hash=sample.get('split_hash')))
+                sample,
+                ('image_id', 'pred_score', 'gt_label'),
+                'serve a labelled data set of this package, packed with its meta keys',
+            )
+            self.results.append(
+                ImageResult(
+                    image_id=str(sample['image_id']),
+                    patient_id=str(sample.get('patient_id', sample['image_id'])),
+                    labels=tuple(sample['gt_label'].tolist()),
+                    probabilities=sample['pred_score'].float().cpu().numpy(),
+                    data_root=_root_of(sample.get('img_path')),
+                    protocol=sample.get('protocol'),
+                    split_hash=sample.get('split_hash'),
+                )
+            )
 
     def compute_metrics(self, results: list[ImageResult]) -> dict:
         """Score all images, show the table, write the files.
@@ -142,18 +151,17 @@ class ClassificationMetric(GatheredMetric):
             data_root=common_value(images, 'data_root'),
             threshold=self.threshold,
             bootstrap_samples=self.bootstrap_samples,
-            bootstrap_seed=self.bootstrap_seed)
+            bootstrap_seed=self.bootstrap_seed,
+        )
         _require_any(evaluation)
         if self.bootstrap_samples:
-            print_log('\n' + format_classification(evaluation),
-                      logger='current')
+            print_log('\n' + format_classification(evaluation), logger='current')
         else:
             for note in evaluation.notes():
                 print_log(note, logger='current', level=logging.WARNING)
         if self.out_dir is not None:
             paths = write_classification(evaluation, Path(self.out_dir))
-            print_log(
-                'Written: ' + ', '.join(map(str, paths)), logger='current')
+            print_log('Written: ' + ', '.join(map(str, paths)), logger='current')
         return evaluation.log_values()
 
     def _unique(self, results: list[ImageResult]) -> list[ImageResult]:
@@ -164,32 +172,43 @@ class ClassificationMetric(GatheredMetric):
             if known is result:
                 continue
             if (known.labels, known.patient_id) != (
-                    result.labels, result.patient_id) or not np.allclose(
-                        known.probabilities, result.probabilities, rtol=0,
-                        atol=_SAME, equal_nan=True):
+                result.labels,
+                result.patient_id,
+            ) or not np.allclose(
+                known.probabilities,
+                result.probabilities,
+                rtol=0,
+                atol=_SAME,
+                equal_nan=True,
+            ):
                 raise UserError(
                     f'image {result.image_id} was predicted twice with '
                     'different results; remove random transforms from the '
-                    'test pipeline and give each image a name of its own')
+                    'test pipeline and give each image a name of its own'
+                )
         if self.dataset_size is not None and len(found) < self.dataset_size:
             raise UserError(
                 f'{len(found)} different images of {self.dataset_size} were '
                 'predicted; evaluate all of them: set drop_last=False in the '
-                'data loader, and give each image a name of its own')
+                'data loader, and give each image a name of its own'
+            )
         return [found[name] for name in sorted(found)]
 
     def _predictions(self, images: list[ImageResult]) -> Predictions:
         meta = self.dataset_meta or {}
         classes = self.classes or meta.get('classes')
         if not classes:
-            raise UserError('ClassificationMetric needs the class names; set '
-                            'METAINFO of the data set or classes=')
+            raise UserError(
+                'ClassificationMetric needs the class names; set '
+                'METAINFO of the data set or classes='
+            )
         task = self.task or meta.get('task')
         if task not in TASKS:
             raise UserError(
                 f'ClassificationMetric needs to know the task, one of '
                 f'{TASKS}, found {task!r}; set task= of the metric or the '
-                'metainfo of the data set')
+                'metainfo of the data set'
+            )
         multi_label = task == TASKS[0]
         targets = np.zeros((len(images), len(classes)), dtype=bool)
         for row, image in zip(targets, images):
@@ -201,9 +220,11 @@ class ClassificationMetric(GatheredMetric):
             image_ids=tuple(image.image_id for image in images),
             patients=tuple(image.patient_id for image in images),
             targets=targets,
-            probabilities=np.stack(
-                [image.probabilities for image in images]).astype(float),
-            min_positive_patients=self.min_positive_patients)
+            probabilities=np.stack([image.probabilities for image in images]).astype(
+                float
+            ),
+            min_positive_patients=self.min_positive_patients,
+        )
 
 
 def _root_of(img_path: str | None) -> str | None:
@@ -212,32 +233,34 @@ def _root_of(img_path: str | None) -> str | None:
     return str(Path(file).parent) if place else None
 
 
-def _check(image: ImageResult, classes: Sequence[str],
-           multi_label: bool) -> None:
+def _check(image: ImageResult, classes: Sequence[str], multi_label: bool) -> None:
     """Raise unless labels and probabilities fit the classes."""
     shape = image.probabilities.shape
-    if shape != (len(classes), ):
+    if shape != (len(classes),):
         raise UserError(
             f'image {image.image_id}: the model gives probabilities of shape '
             f'{shape}, the data set has {len(classes)} classes; set '
-            f'model.head.num_classes={len(classes)}')
+            f'model.head.num_classes={len(classes)}'
+        )
     if not ((image.probabilities >= 0) & (image.probabilities <= 1)).all():
         raise UserError(
             f'image {image.image_id}: the probabilities '
             f'{image.probabilities.tolist()} are not all between 0 and 1; '
-            'training may have diverged: lower the learning rate')
-    wrong = [label for label in image.labels
-             if not 0 <= label < len(classes)]
+            'training may have diverged: lower the learning rate'
+        )
+    wrong = [label for label in image.labels if not 0 <= label < len(classes)]
     if wrong:
         raise UserError(
             f'image {image.image_id} has the label {wrong[0]}, expected 0 to '
             f'{len(classes) - 1}; only images with known labels can be '
-            'evaluated (-1 is unknown): choose a labelled subset')
+            'evaluated (-1 is unknown): choose a labelled subset'
+        )
     if not multi_label and len(image.labels) != 1:
         raise UserError(
             f'image {image.image_id} has {len(image.labels)} labels, a '
             'single-label set has one per image; set task="multi-label" of '
-            'the metric')
+            'the metric'
+        )
 
 
 def _require_any(evaluation: ClassificationEvaluation) -> None:
@@ -247,13 +270,16 @@ def _require_any(evaluation: ClassificationEvaluation) -> None:
     if has_score[predictions.counted].any():
         return
     if has_score.any():
-        found = ', '.join(f'{name} {count}' for name, count in zip(
-            predictions.classes, predictions.positive_patients))
+        found = ', '.join(
+            f'{name} {count}'
+            for name, count in zip(predictions.classes, predictions.positive_patients)
+        )
         raise UserError(
             f'no class is found in {predictions.min_positive_patients} '
             f'patients and absent in as many, so no mean can be given '
             f'(patients with: {found}); lower min_positive_patients or use a '
-            'larger subset')
+            'larger subset'
+        )
     reasons = evaluation.undefined['auroc']
     name, reason = next(iter(reasons.items()))
     raise UserError(
@@ -262,4 +288,5 @@ def _require_any(evaluation: ClassificationEvaluation) -> None:
         f'{evaluation.protocol or "the data set"} ({name}: {reason}), so no '
         'score can be given; use a split whose val and test subsets hold '
         'images with and without a class: make them larger or stratified '
-        'when preparing the data')
+        'when preparing the data'
+    )

@@ -1,4 +1,5 @@
 """Scores of predicted class probabilities, also of resampled images."""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,8 @@ POLICY = (
     'the second. Decisions: probability of at least the threshold '
     '(multi-label), the most probable class (single-label). Accuracy is the '
     'share of right decisions: of image and class (multi-label), of images '
-    '(single-label).')
+    '(single-label).'
+)
 # Weights of images in a block of resamples: 8 MB, which a cache holds.
 _BLOCK = 1_000_000
 
@@ -35,8 +37,7 @@ def count_patients(patients: Sequence[str], has: np.ndarray) -> np.ndarray:
     return np.array([len(set(patients[one])) for one in has.T])
 
 
-def enough_patients(patients: Sequence[str], has: np.ndarray,
-                    least: int) -> np.ndarray:
+def enough_patients(patients: Sequence[str], has: np.ndarray, least: int) -> np.ndarray:
     """Tell which classes are found, and absent, in enough patients.
 
     Args:
@@ -47,8 +48,10 @@ def enough_patients(patients: Sequence[str], has: np.ndarray,
 
     Shape: has ``(images, classes)``. Returns ``(classes,)``, bool.
     """
-    return np.minimum(count_patients(patients, has),
-                      count_patients(patients, ~has)) >= least
+    return (
+        np.minimum(count_patients(patients, has), count_patients(patients, ~has))
+        >= least
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +90,7 @@ class Predictions:
     @cached_property
     def counted(self) -> np.ndarray:
         """Whether a class counts in means. Shape: ``(classes,)``."""
-        return enough_patients(
-            self.patients, self.targets, self.min_positive_patients)
+        return enough_patients(self.patients, self.targets, self.min_positive_patients)
 
     @property
     def exclusive_pair(self) -> bool:
@@ -146,6 +148,7 @@ def score(predictions: Predictions, threshold: float = 0.5) -> Scores:
     """
     import torch
     from torchmetrics.functional import classification
+
     targets = torch.from_numpy(predictions.targets.astype(np.int64))
     probabilities = torch.from_numpy(predictions.probabilities)
     decided = predictions.decisions(threshold)
@@ -156,23 +159,29 @@ def score(predictions: Predictions, threshold: float = 0.5) -> Scores:
     for index in range(count):
         if 0 < predictions.targets[:, index].sum() < len(targets):
             column = 1 if predictions.exclusive_pair else index
-            auroc[index] = float(classification.binary_auroc(
-                probabilities[:, column], targets[:, column]))
+            auroc[index] = float(
+                classification.binary_auroc(
+                    probabilities[:, column], targets[:, column]
+                )
+            )
         if decided[:, index].any() or predictions.targets[:, index].any():
-            f1[index] = float(classification.binary_f1_score(
-                decisions[:, index], targets[:, index]))
+            f1[index] = float(
+                classification.binary_f1_score(decisions[:, index], targets[:, index])
+            )
     if predictions.multi_label:
         accuracy = classification.binary_accuracy(
-            decisions.flatten(), targets.flatten())
+            decisions.flatten(), targets.flatten()
+        )
     else:
         accuracy = classification.multiclass_accuracy(
-            decisions.argmax(1), targets.argmax(1), num_classes=count,
-            average='micro')
+            decisions.argmax(1), targets.argmax(1), num_classes=count, average='micro'
+        )
     return Scores(auroc, f1, np.float64(accuracy), predictions.counted)
 
 
-def resampled_scores(predictions: Predictions, samples: int, seed: int,
-                     threshold: float = 0.5) -> Scores:
+def resampled_scores(
+    predictions: Predictions, samples: int, seed: int, threshold: float = 0.5
+) -> Scores:
     """Score resamples of the patients.
 
     Args:
@@ -188,16 +197,21 @@ def resampled_scores(predictions: Predictions, samples: int, seed: int,
     # Weights of all images at once may need more memory than there is.
     step = max(1, _BLOCK // len(index))
     parts = [
-        weighted_scores(predictions, draws[first:first + step][:, index],
-                        threshold) for first in range(0, samples, step)]
-    return Scores(*(
-        np.concatenate([getattr(part, name) for part in parts])
-        for name in ('auroc', 'f1', 'accuracy')),
-        predictions.counted)
+        weighted_scores(predictions, draws[first : first + step][:, index], threshold)
+        for first in range(0, samples, step)
+    ]
+    return Scores(
+        *(
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ('auroc', 'f1', 'accuracy')
+        ),
+        predictions.counted,
+    )
 
 
-def weighted_scores(predictions: Predictions, weights: np.ndarray,
-                    threshold: float = 0.5) -> Scores:
+def weighted_scores(
+    predictions: Predictions, weights: np.ndarray, threshold: float = 0.5
+) -> Scores:
     """Score images that count several times, or not at all.
 
     Equal to scoring each image as often as its weight says.
@@ -216,21 +230,24 @@ def weighted_scores(predictions: Predictions, weights: np.ndarray,
     pair = predictions.exclusive_pair
     for index in range(1 if pair else 0, auroc.shape[1]):
         auroc[:, index] = weighted_auroc(
-            predictions.probabilities[:, index], targets[:, index], weights)
+            predictions.probabilities[:, index], targets[:, index], weights
+        )
     if pair:
         auroc[:, 0] = auroc[:, 1]
     both = weights @ (targets & decisions)
     either = weights @ targets + weights @ decisions
-    f1 = np.divide(2 * both, either, out=np.full(both.shape, np.nan),
-                   where=either > 0)
-    right = (targets == decisions).mean(1) if predictions.multi_label else (
-        targets == decisions).all(1)
-    return Scores(auroc, f1, weights @ right / weights.sum(1),
-                  predictions.counted)
+    f1 = np.divide(2 * both, either, out=np.full(both.shape, np.nan), where=either > 0)
+    right = (
+        (targets == decisions).mean(1)
+        if predictions.multi_label
+        else (targets == decisions).all(1)
+    )
+    return Scores(auroc, f1, weights @ right / weights.sum(1), predictions.counted)
 
 
-def weighted_auroc(scores: np.ndarray, positive: np.ndarray,
-                   weights: np.ndarray) -> np.ndarray:
+def weighted_auroc(
+    scores: np.ndarray, positive: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
     r"""Area under the ROC curve of weighted samples, ties counting half.
 
     .. math:: \frac{\sum_{i \in P, j \in N} w_i w_j ([s_i > s_j]
@@ -256,5 +273,5 @@ def weighted_auroc(scores: np.ndarray, positive: np.ndarray,
     below = np.cumsum(false, axis=1) - false / 2
     pairs = true.sum(1) * false.sum(1)
     return np.divide(
-        (true * below).sum(1), pairs, out=np.full(len(ordered), np.nan),
-        where=pairs > 0)
+        (true * below).sum(1), pairs, out=np.full(len(ordered), np.nan), where=pairs > 0
+    )

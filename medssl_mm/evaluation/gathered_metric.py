@@ -1,4 +1,5 @@
 """What the metrics of this package share: one evaluation for all processes."""
+
 from collections.abc import Sequence
 
 from mmengine.evaluator import BaseMetric
@@ -34,36 +35,38 @@ class GatheredMetric(BaseMetric):
 
     dataset_size = None
 
-    def __init__(self,
-                 bootstrap_samples: int = 2000,
-                 bootstrap_seed: int = 0,
-                 out_dir: str | None = None,
-                 classes: Sequence[str] | None = None,
-                 collect_device: str = 'cpu',
-                 prefix: str | None = None) -> None:
+    def __init__(
+        self,
+        bootstrap_samples: int = 2000,
+        bootstrap_seed: int = 0,
+        out_dir: str | None = None,
+        classes: Sequence[str] | None = None,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+    ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         if bootstrap_samples < 0:
-            raise ValueError(f'bootstrap_samples={bootstrap_samples} must be '
-                             '0 (no intervals) or more')
+            raise ValueError(
+                f'bootstrap_samples={bootstrap_samples} must be '
+                '0 (no intervals) or more'
+            )
         self.bootstrap_samples = bootstrap_samples
         self.bootstrap_seed = bootstrap_seed
         self.out_dir = out_dir
         self.classes = classes
 
-    def require_keys(self, sample: dict, keys: Sequence[str],
-                     remedy: str) -> None:
+    def require_keys(self, sample: dict, keys: Sequence[str], remedy: str) -> None:
         """Raise a ValueError when a data sample lacks one of the keys."""
         for key in keys:
             if key not in sample:
                 raise ValueError(
                     f'{type(self).__name__} needs {key!r} in every data '
-                    f'sample, found {sorted(sample)}; {remedy}')
+                    f'sample, found {sorted(sample)}; {remedy}'
+                )
 
     def evaluate(self, size: int) -> dict:
         """Gather the results of all processes and score them on the first."""
-        results = [
-            item for part in gather_objects(self.results) for item in part
-        ]
+        results = [item for part in gather_objects(self.results) for item in part]
         self.results.clear()
         self.dataset_size = size
         content = None
@@ -76,14 +79,16 @@ class GatheredMetric(BaseMetric):
         content = gather_objects(content)[0]
         if isinstance(content, UserError):
             raise content
-        return {
-            f'{self.prefix}/{key}': value
-            for key, value in content.items()
-        }
+        return {f'{self.prefix}/{key}': value for key, value in content.items()}
 
 
 def common_value(results: Sequence, name: str) -> str | None:
     """Value of an attribute shared by all results; all values if several."""
-    values = sorted({str(getattr(result, name)) for result in results
-                     if getattr(result, name) is not None})
+    values = sorted(
+        {
+            str(getattr(result, name))
+            for result in results
+            if getattr(result, name) is not None
+        }
+    )
     return ', '.join(values) or None

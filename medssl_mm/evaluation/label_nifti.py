@@ -1,4 +1,5 @@
 """Label volumes as files, NIfTI on the grid of the source image."""
+
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,9 @@ from medssl_mm.errors import UserError
 from medssl_mm.files import whole_file
 
 
-def write_label_nifti(volume: np.ndarray,
-                      case: CaseInfo,
-                      path: str | Path,
-                      header=None) -> None:
+def write_label_nifti(
+    volume: np.ndarray, case: CaseInfo, path: str | Path, header=None
+) -> None:
     """Write labels on the source grid with the source affine.
 
     Args:
@@ -28,17 +28,18 @@ def write_label_nifti(volume: np.ndarray,
             or the file cannot be written.
     """
     import nibabel as nib
+
     path = Path(path)
     if case.source_affine is None:
         raise UserError(
             f'case {case.case_id} has no affine (it was imported from images '
-            'without geometry), so it cannot be written as NIfTI')
+            'without geometry), so it cannot be written as NIfTI'
+        )
     suffix = '.nii.gz' if path.name.endswith('.nii.gz') else '.nii'
     if not path.name.endswith(suffix):
         raise UserError(f'{path} must end with .nii or .nii.gz')
     affine = np.asarray(case.source_affine, dtype=float)
-    labels = np.ascontiguousarray(to_source_grid(volume, case)).astype(
-        np.uint8)
+    labels = np.ascontiguousarray(to_source_grid(volume, case)).astype(np.uint8)
     image = nib.Nifti1Image(labels, affine)
     image.header.set_xyzt_units('mm')
     if header is None:

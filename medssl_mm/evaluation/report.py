@@ -1,4 +1,5 @@
 """Tables and files of one evaluation."""
+
 import csv
 import io
 import json
@@ -16,8 +17,15 @@ from medssl_mm.files import write_whole
 from .bootstrap import Interval, bootstrap_means, few_patients
 from .scoring import POLICY, ClassScore
 
-LIBRARIES = ('monai', 'scipy', 'numpy', 'torch', 'onedl-mmengine',
-             'onedl-mmsegmentation', 'medssl_mm')
+LIBRARIES = (
+    'monai',
+    'scipy',
+    'numpy',
+    'torch',
+    'onedl-mmengine',
+    'onedl-mmsegmentation',
+    'medssl_mm',
+)
 SCORES = ('dice', 'hd95', 'nsd', 'volume_error', 'relative_volume_error')
 
 
@@ -75,8 +83,10 @@ class Evaluation:
 
     def values(self, score: str) -> np.ndarray:
         """One score of all cases. Shape: returns ``(cases, classes - 1)``."""
-        return np.array([[getattr(item, score) for item in case.scores]
-                         for case in self.cases], dtype=float)
+        return np.array(
+            [[getattr(item, score) for item in case.scores] for case in self.cases],
+            dtype=float,
+        )
 
     @cached_property
     def intervals(self) -> dict[str, tuple[list[Interval], Interval]]:
@@ -84,8 +94,11 @@ class Evaluation:
         patients = [case.patient_id for case in self.cases]
         return {
             score: bootstrap_means(
-                self.values(score), patients, self.bootstrap_samples,
-                self.bootstrap_seed)
+                self.values(score),
+                patients,
+                self.bootstrap_samples,
+                self.bootstrap_seed,
+            )
             for score in SCORES
         }
 
@@ -97,16 +110,20 @@ class Evaluation:
         """What a reader of the numbers has to know."""
         notes = []
         for reason, number in sorted(
-                Counter(case.distances for case in self.cases
-                        if case.distances != 'yes').items()):
-            notes.append(f'distances not measured in {number} of '
-                         f'{len(self.cases)} cases: {reason}')
-        partial = [
-            case for case in self.cases if case.slices < case.total_slices
-        ]
+            Counter(
+                case.distances for case in self.cases if case.distances != 'yes'
+            ).items()
+        ):
+            notes.append(
+                f'distances not measured in {number} of '
+                f'{len(self.cases)} cases: {reason}'
+            )
+        partial = [case for case in self.cases if case.slices < case.total_slices]
         if partial:
-            notes.append(f'{len(partial)} cases are labelled on some slices '
-                         'only and were scored on those')
+            notes.append(
+                f'{len(partial)} cases are labelled on some slices '
+                'only and were scored on those'
+            )
         if self.bootstrap_samples:
             notes += few_patients(self.num_patients)
         return notes
@@ -146,11 +163,14 @@ def format_table(evaluation: Evaluation) -> str:
     """
     from rich.console import Console
     from rich.table import Table
-    title = (f'{evaluation.protocol or "no protocol"} '
-             f'({evaluation.split_hash or "no split"}): '
-             f'{len(evaluation.cases)} cases, '
-             f'{evaluation.num_patients} patients; mean [95 % interval over '
-             'patients]')
+
+    title = (
+        f'{evaluation.protocol or "no protocol"} '
+        f'({evaluation.split_hash or "no split"}): '
+        f'{len(evaluation.cases)} cases, '
+        f'{evaluation.num_patients} patients; mean [95 % interval over '
+        'patients]'
+    )
     table = Table(title=title, title_justify='left')
     units = {case.volume_unit for case in evaluation.cases}
     table.add_column('class')
@@ -162,10 +182,7 @@ def format_table(evaluation: Evaluation) -> str:
         ('relative_volume_error', 'relative', 2),
     ]
     # A column of dashes only makes the table wide; a note says why.
-    columns = [
-        column for column in columns
-        if evaluation.intervals[column[0]][1].count
-    ]
+    columns = [column for column in columns if evaluation.intervals[column[0]][1].count]
     for _, header, _ in columns:
         table.add_column(header, justify='right')
     for header in ('n', 'absent', 'missed', 'invented'):
@@ -177,13 +194,23 @@ def format_table(evaluation: Evaluation) -> str:
         ]
         status = evaluation.statuses(index)
         table.add_row(
-            name, *cells, str(evaluation.intervals['dice'][0][index].count),
-            *(str(status[key]) for key in ('absent', 'missed', 'invented')))
+            name,
+            *cells,
+            str(evaluation.intervals['dice'][0][index].count),
+            *(str(status[key]) for key in ('absent', 'missed', 'invented')),
+        )
     table.add_section()
     table.add_row(
-        'mean', *(interval_cell(evaluation.intervals[score][1], places)
-                  for score, _, places in columns),
-        str(evaluation.intervals['dice'][1].count), '', '', '')
+        'mean',
+        *(
+            interval_cell(evaluation.intervals[score][1], places)
+            for score, _, places in columns
+        ),
+        str(evaluation.intervals['dice'][1].count),
+        '',
+        '',
+        '',
+    )
     buffer = io.StringIO()
     console = Console(file=buffer, width=150, color_system=None)
     console.print(table)
@@ -214,7 +241,8 @@ def interval_entry(item: Interval) -> dict:
         mean=number_or_none(item.mean),
         low=number_or_none(item.low),
         high=number_or_none(item.high),
-        count=item.count)
+        count=item.count,
+    )
 
 
 def summary(evaluation: Evaluation) -> dict:
@@ -227,8 +255,7 @@ def summary(evaluation: Evaluation) -> dict:
         }
         status = evaluation.statuses(index)
         per_class[name]['counts'] = {
-            key: status[key]
-            for key in ('counted', 'absent', 'missed', 'invented')
+            key: status[key] for key in ('counted', 'absent', 'missed', 'invented')
         }
     return dict(
         protocol=evaluation.protocol,
@@ -238,8 +265,7 @@ def summary(evaluation: Evaluation) -> dict:
         patients=evaluation.num_patients,
         classes=list(evaluation.classes),
         mean={
-            score: interval_entry(evaluation.intervals[score][1])
-            for score in SCORES
+            score: interval_entry(evaluation.intervals[score][1]) for score in SCORES
         },
         per_class=per_class,
         tolerance_mm=evaluation.tolerance_mm,
@@ -249,9 +275,11 @@ def summary(evaluation: Evaluation) -> dict:
             kind='95 % percentile bootstrap',
             resampled='patients, with all their cases',
             samples=evaluation.bootstrap_samples,
-            seed=evaluation.bootstrap_seed),
+            seed=evaluation.bootstrap_seed,
+        ),
         notes=evaluation.notes(),
-        versions=library_versions())
+        versions=library_versions(),
+    )
 
 
 def write_evaluation(evaluation: Evaluation, out_dir: Path) -> list[Path]:
@@ -265,8 +293,15 @@ def write_evaluation(evaluation: Evaluation, out_dir: Path) -> list[Path]:
         list[Path]: The two files.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
-    columns = ['case_id', 'patient_id', 'class', 'slices', 'distances',
-               'volume_unit', *ClassScore.__dataclass_fields__]
+    columns = [
+        'case_id',
+        'patient_id',
+        'class',
+        'slices',
+        'distances',
+        'volume_unit',
+        *ClassScore.__dataclass_fields__,
+    ]
 
     table = io.StringIO(newline='')
     writer = csv.DictWriter(table, columns)
@@ -274,8 +309,7 @@ def write_evaluation(evaluation: Evaluation, out_dir: Path) -> list[Path]:
     for case in evaluation.cases:
         for name, item in zip(evaluation.classes[1:], case.scores):
             row = {
-                key: '' if isinstance(value, float) and np.isnan(value)
-                else value
+                key: '' if isinstance(value, float) and np.isnan(value) else value
                 for key, value in asdict(item).items()
             }
             row.update(
@@ -283,13 +317,12 @@ def write_evaluation(evaluation: Evaluation, out_dir: Path) -> list[Path]:
                 patient_id=case.patient_id,
                 slices=case.slices,
                 distances=case.distances,
-                volume_unit=case.volume_unit)
+                volume_unit=case.volume_unit,
+            )
             row['class'] = name
             writer.writerow(row)
 
     paths = [out_dir / 'cases.csv', out_dir / 'metrics.json']
     write_whole(paths[0], table.getvalue())
-    write_whole(
-        paths[1],
-        json.dumps(summary(evaluation), indent=1, allow_nan=False))
+    write_whole(paths[1], json.dumps(summary(evaluation), indent=1, allow_nan=False))
     return paths

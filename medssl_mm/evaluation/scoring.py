@@ -1,4 +1,5 @@
 """Scores of one segmented volume, class by class."""
+
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ POLICY = (
     'diagonal of the case in mm; counted. Surfaces are the voxels that a '
     'binary erosion removes; HD95 is the larger of the two directed 95th '
     'percentiles; NSD is the share of surface voxels of both within the '
-    'tolerance. Without a known spacing distances are not available.')
+    'tolerance. Without a known spacing distances are not available.'
+)
 
 COUNTED, ABSENT, MISSED, INVENTED = 'counted', 'absent', 'missed', 'invented'
 
@@ -43,8 +45,9 @@ class ClassScore:
     relative_volume_error: float
 
 
-def empty_class_policy(reference: int, predicted: int,
-                       diagonal: float) -> tuple[str, dict[str, float] | None]:
+def empty_class_policy(
+    reference: int, predicted: int, diagonal: float
+) -> tuple[str, dict[str, float] | None]:
     """Decide what happens when a class is empty on one or both sides.
 
     The only place where this is decided; see :data:`POLICY`.
@@ -69,8 +72,8 @@ def empty_class_policy(reference: int, predicted: int,
 
 
 def surface_distances(
-        prediction: np.ndarray, reference: np.ndarray,
-        spacing: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
     """Distances between two surfaces, in both directions, by MONAI.
 
     Args:
@@ -83,6 +86,7 @@ def surface_distances(
     """
     import torch
     from monai.metrics.utils import get_edge_surface_distance
+
     if prediction.shape[0] == 1:
         prediction, reference = prediction[0], reference[0]
         spacing = spacing[1:]
@@ -93,7 +97,8 @@ def surface_distances(
             torch.from_numpy(np.ascontiguousarray(prediction)),
             torch.from_numpy(np.ascontiguousarray(reference)),
             spacing=tuple(float(size) for size in spacing),
-            symmetric=True)
+            symmetric=True,
+        )
     return forward.numpy(), backward.numpy()
 
 
@@ -101,18 +106,22 @@ def _union_box(masks_boxes: Sequence[tuple | None]) -> tuple[slice, ...]:
     boxes = [box for box in masks_boxes if box is not None]
     return tuple(
         slice(
-            min(box[axis].start for box in boxes),
-            max(box[axis].stop for box in boxes)) for axis in range(3))
+            min(box[axis].start for box in boxes), max(box[axis].stop for box in boxes)
+        )
+        for axis in range(3)
+    )
 
 
-def score_case(prediction: np.ndarray,
-               reference: np.ndarray,
-               num_classes: int,
-               spacing: Sequence[float] | None = None,
-               tolerance_mm: float = 2.0,
-               surface: bool = True,
-               diagonal: float | None = None,
-               ignore_label: int = 255) -> list[ClassScore]:
+def score_case(
+    prediction: np.ndarray,
+    reference: np.ndarray,
+    num_classes: int,
+    spacing: Sequence[float] | None = None,
+    tolerance_mm: float = 2.0,
+    surface: bool = True,
+    diagonal: float | None = None,
+    ignore_label: int = 255,
+) -> list[ClassScore]:
     """Score a label volume against its reference.
 
     Args:
@@ -135,33 +144,36 @@ def score_case(prediction: np.ndarray,
         ValueError: If the shapes differ or a label is out of range.
     """
     from scipy.ndimage import find_objects
+
     if prediction.shape != reference.shape or prediction.ndim != 3:
         raise ValueError(
             'prediction and reference must be volumes on one grid, got '
-            f'{prediction.shape} and {reference.shape}')
+            f'{prediction.shape} and {reference.shape}'
+        )
     ignored = reference == ignore_label
     if ignored.any():
         prediction = np.where(ignored, 0, prediction)
         reference = np.where(ignored, 0, reference)
     table = np.bincount(
-        (reference.astype(np.uint16) * 256 + prediction).ravel(),
-        minlength=65536).reshape(256, 256)
-    for name, sizes in (('reference', table.sum(1)),
-                        ('prediction', table.sum(0))):
+        (reference.astype(np.uint16) * 256 + prediction).ravel(), minlength=65536
+    ).reshape(256, 256)
+    for name, sizes in (('reference', table.sum(1)), ('prediction', table.sum(0))):
         if sizes[num_classes:].any():
             label = int(np.flatnonzero(sizes)[-1])
             raise ValueError(
-                f'the {name} holds label {label}, expected 0 to '
-                f'{num_classes - 1}')
+                f'the {name} holds label {label}, expected 0 to {num_classes - 1}'
+            )
     surface = surface and spacing is not None
     millilitres = np.prod(spacing) / 1000 if spacing is not None else 1.0
     if not surface:
         diagonal = np.nan
     elif diagonal is None:
-        diagonal = float(
-            np.linalg.norm(np.multiply(prediction.shape, spacing)))
-    boxes = [find_objects(volume, num_classes - 1)
-             for volume in (prediction, reference)] if surface else None
+        diagonal = float(np.linalg.norm(np.multiply(prediction.shape, spacing)))
+    boxes = (
+        [find_objects(volume, num_classes - 1) for volume in (prediction, reference)]
+        if surface
+        else None
+    )
     scores = []
     for index in range(1, num_classes):
         n_ref = int(table[index].sum())
@@ -172,20 +184,21 @@ def score_case(prediction: np.ndarray,
             values = dict(
                 dice=2 * int(table[index, index]) / (n_ref + n_pred),
                 hd95=np.nan,
-                nsd=np.nan)
+                nsd=np.nan,
+            )
             if surface:
                 # Only the box of the organ: the rest of the volume has no
                 # surface voxel of it.
                 box = _union_box([side[index - 1] for side in boxes])
                 forward, backward = surface_distances(
-                    prediction[box] == index, reference[box] == index,
-                    spacing)
+                    prediction[box] == index, reference[box] == index, spacing
+                )
                 values['hd95'] = float(
-                    max(
-                        np.percentile(forward, 95),
-                        np.percentile(backward, 95)))
+                    max(np.percentile(forward, 95), np.percentile(backward, 95))
+                )
                 within = (forward <= tolerance_mm).sum() + (
-                    backward <= tolerance_mm).sum()
+                    backward <= tolerance_mm
+                ).sum()
                 values['nsd'] = float(within / (len(forward) + len(backward)))
         scores.append(
             ClassScore(
@@ -193,8 +206,10 @@ def score_case(prediction: np.ndarray,
                 reference_volume=n_ref * millilitres,
                 predicted_volume=n_pred * millilitres,
                 volume_error=abs(n_pred - n_ref) * millilitres
-                if status != ABSENT else np.nan,
-                relative_volume_error=(n_pred - n_ref) / n_ref
-                if n_ref else np.nan,
-                **values))
+                if status != ABSENT
+                else np.nan,
+                relative_volume_error=(n_pred - n_ref) / n_ref if n_ref else np.nan,
+                **values,
+            )
+        )
     return scores

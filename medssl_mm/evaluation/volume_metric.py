@@ -1,4 +1,5 @@
 """Slices back to volumes, volumes to scores."""
+
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,8 +48,7 @@ class SliceResult:
 
     def labels(self, content: bytes) -> np.ndarray:
         """Decompress labels. Shape: returns ``(H, W)``, uint8."""
-        return np.frombuffer(
-            zlib.decompress(content), np.uint8).reshape(self.shape)
+        return np.frombuffer(zlib.decompress(content), np.uint8).reshape(self.shape)
 
 
 def _pack(mask) -> tuple[tuple[int, int], bytes]:
@@ -59,8 +59,7 @@ def _pack(mask) -> tuple[tuple[int, int], bytes]:
     return mask.shape, zlib.compress(mask, 1)
 
 
-def group_slices(
-        results: Sequence[SliceResult]) -> dict[str, list[SliceResult]]:
+def group_slices(results: Sequence[SliceResult]) -> dict[str, list[SliceResult]]:
     """Sort slices into cases and drop identical duplicates.
 
     Samplers repeat slices to give every process the same number of batches;
@@ -85,15 +84,17 @@ def group_slices(
                 f'case {result.case_id}: slice {result.index} was predicted '
                 'twice with different results or from different stores; '
                 'remove random transforms from the test pipeline and give '
-                'each case a name of its own')
+                'each case a name of its own'
+            )
     return {
         case: [slices[index] for index in sorted(slices)]
         for case, slices in sorted(cases.items())
     }
 
 
-def _require_all(case_id: str, expected: Sequence[int],
-                 slices: Sequence[SliceResult]) -> None:
+def _require_all(
+    case_id: str, expected: Sequence[int], slices: Sequence[SliceResult]
+) -> None:
     found = [result.index for result in slices]
     missing = sorted(set(expected) - set(found))
     if missing:
@@ -101,17 +102,18 @@ def _require_all(case_id: str, expected: Sequence[int],
             f'case {case_id}: {len(missing)} of {len(expected)} slices were '
             f'not predicted (first: {missing[0]}); a volume is scored only '
             'when complete: serve every slice in the test dataset '
-            '(min_foreground=0, skip_blank=False, drop_last=False)')
+            '(min_foreground=0, skip_blank=False, drop_last=False)'
+        )
     extra = sorted(set(found) - set(expected))
     if extra:
         raise UserError(
             f'case {case_id}: slice {extra[0]} was predicted but has no '
             f'label ({len(expected)} slices have one); use labelled=True in '
-            'the test dataset')
+            'the test dataset'
+        )
 
 
-def map_labels(labels: np.ndarray,
-               label_map: Mapping[int, int] | None) -> np.ndarray:
+def map_labels(labels: np.ndarray, label_map: Mapping[int, int] | None) -> np.ndarray:
     """Rename labels by a table; labels it does not name stay.
 
     Shape: labels ``(...)``, uint8; returns the same.
@@ -125,8 +127,7 @@ def map_labels(labels: np.ndarray,
 
 
 def rebuild_case(
-    slices: Sequence[SliceResult],
-    classes: Sequence[str]
+    slices: Sequence[SliceResult], classes: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray, CaseInfo | None]:
     """Stack the slices of one case and fetch their ground truth.
 
@@ -144,13 +145,12 @@ def rebuild_case(
         raise UserError(
             f'case {first.case_id}: predicted slices differ in size '
             f'({sorted({result.shape for result in slices})}); predictions '
-            'must be at native size')
-    prediction = np.stack(
-        [result.labels(result.prediction) for result in slices])
+            'must be at native size'
+        )
+    prediction = np.stack([result.labels(result.prediction) for result in slices])
     if first.store_root is None:
         _require_all(first.case_id, range(slices[-1].index + 1), slices)
-        reference = np.stack(
-            [result.labels(result.reference) for result in slices])
+        reference = np.stack([result.labels(result.reference) for result in slices])
         return prediction, reference, None
     store = open_store(first.store_root)
     info = store.case(first.case_id)
@@ -163,16 +163,18 @@ def rebuild_case(
             f'case {first.case_id}: predictions are {first.shape} and the '
             f'stored slices {info.shape[1:]}; the test pipeline must keep '
             'ori_shape and img_padding_size, so that predictions return to '
-            'native size')
-    reference = np.stack([
-        store.read_label_slice(first.case_id, index) for index in expected
-    ])
+            'native size'
+        )
+    reference = np.stack(
+        [store.read_label_slice(first.case_id, index) for index in expected]
+    )
     label_map = label_map_of(classes, store.classes)
     return prediction, map_labels(reference, label_map), info
 
 
-def label_map_of(classes: Sequence[str],
-                 stored: Sequence[str]) -> dict[int, int] | None:
+def label_map_of(
+    classes: Sequence[str], stored: Sequence[str]
+) -> dict[int, int] | None:
     """Map the labels of a store to a selection of its classes, by name.
 
     Args:
@@ -195,10 +197,12 @@ def _contiguous(indices: Sequence[int]) -> bool:
     return indices[-1] - indices[0] + 1 == len(indices)
 
 
-def evaluate_case(slices: Sequence[SliceResult],
-                  classes: Sequence[str],
-                  tolerance_mm: float = 2.0,
-                  surface: bool = True) -> CaseResult:
+def evaluate_case(
+    slices: Sequence[SliceResult],
+    classes: Sequence[str],
+    tolerance_mm: float = 2.0,
+    surface: bool = True,
+) -> CaseResult:
     """Rebuild and score one case.
 
     Store volumes are axis permutations and flips of the source grid, never
@@ -233,11 +237,13 @@ def evaluate_case(slices: Sequence[SliceResult],
             spacing,
             tolerance_mm,
             surface=measure,
-            diagonal=diagonal)
+            diagonal=diagonal,
+        )
     except ValueError as error:
         raise UserError(
             f'case {first.case_id}: {error}; check the classes of the data '
-            'set and num_classes of the decode head') from error
+            'set and num_classes of the decode head'
+        ) from error
     return CaseResult(
         case_id=first.case_id,
         patient_id=first.patient_id,
@@ -245,7 +251,8 @@ def evaluate_case(slices: Sequence[SliceResult],
         total_slices=info.shape[0] if info is not None else len(slices),
         distances='yes' if measure else note or 'not asked for',
         volume_unit='ml' if spacing is not None else 'voxels',
-        scores=tuple(scores))
+        scores=tuple(scores),
+    )
 
 
 @METRICS.register_module()
@@ -285,22 +292,24 @@ class VolumeMetric(GatheredMetric):
 
     default_prefix = 'volume'
 
-    def __init__(self,
-                 tolerance_mm: float = 2.0,
-                 surface_metrics: bool = True,
-                 bootstrap_samples: int = 2000,
-                 bootstrap_seed: int = 0,
-                 out_dir: str | None = None,
-                 save_predictions: bool = False,
-                 classes: Sequence[str] | None = None,
-                 num_jobs: int = 1,
-                 collect_device: str = 'cpu',
-                 prefix: str | None = None) -> None:
-        super().__init__(bootstrap_samples, bootstrap_seed, out_dir, classes,
-                         collect_device, prefix)
+    def __init__(
+        self,
+        tolerance_mm: float = 2.0,
+        surface_metrics: bool = True,
+        bootstrap_samples: int = 2000,
+        bootstrap_seed: int = 0,
+        out_dir: str | None = None,
+        save_predictions: bool = False,
+        classes: Sequence[str] | None = None,
+        num_jobs: int = 1,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(
+            bootstrap_samples, bootstrap_seed, out_dir, classes, collect_device, prefix
+        )
         if not tolerance_mm >= 0:
-            raise ValueError(
-                f'tolerance_mm={tolerance_mm} must be 0 or more (mm)')
+            raise ValueError(f'tolerance_mm={tolerance_mm} must be 0 or more (mm)')
         if num_jobs < 1:
             raise ValueError(f'num_jobs={num_jobs} must be at least 1')
         self.tolerance_mm = tolerance_mm
@@ -312,8 +321,10 @@ class VolumeMetric(GatheredMetric):
         """Keep the predicted slices of a batch, compressed."""
         for sample in data_samples:
             self.require_keys(
-                sample, ('case_id', 'slice_index', 'pred_sem_seg'),
-                'pack with medssl_mm.PackSlice')
+                sample,
+                ('case_id', 'slice_index', 'pred_sem_seg'),
+                'pack with medssl_mm.PackSlice',
+            )
             shape, prediction = _pack(sample['pred_sem_seg'])
             root = sample.get('store_root')
             reference = None
@@ -321,13 +332,15 @@ class VolumeMetric(GatheredMetric):
                 if 'gt_sem_seg' not in sample:
                     raise ValueError(
                         f'case {sample["case_id"]} comes with neither '
-                        'store_root nor gt_sem_seg, so it has no ground truth')
+                        'store_root nor gt_sem_seg, so it has no ground truth'
+                    )
                 true_shape, reference = _pack(sample['gt_sem_seg'])
                 if true_shape != shape:
                     raise ValueError(
                         f'case {sample["case_id"]}: prediction {shape} and '
                         f'label {true_shape} differ in size; load the label '
-                        'after resizing in the test pipeline')
+                        'after resizing in the test pipeline'
+                    )
             spacing = sample.get('spacing')
             self.results.append(
                 SliceResult(
@@ -337,12 +350,14 @@ class VolumeMetric(GatheredMetric):
                     prediction=prediction,
                     reference=reference,
                     store_root=None if root is None else str(root),
-                    patient_id=str(
-                        sample.get('patient_id', sample['case_id'])),
-                    spacing=None if spacing is None else tuple(
-                        float(size) for size in spacing),
+                    patient_id=str(sample.get('patient_id', sample['case_id'])),
+                    spacing=None
+                    if spacing is None
+                    else tuple(float(size) for size in spacing),
                     protocol=sample.get('protocol'),
-                    split_hash=sample.get('split_hash')))
+                    split_hash=sample.get('split_hash'),
+                )
+            )
 
     def compute_metrics(self, results: list[SliceResult]) -> dict:
         """Score all cases, show the table, write the files.
@@ -352,14 +367,14 @@ class VolumeMetric(GatheredMetric):
             measured, ``mHD95`` (mm) and ``mNSD``.
         """
         if not results:
-            raise UserError(
-                'nothing was predicted: the test dataset is empty')
+            raise UserError('nothing was predicted: the test dataset is empty')
         meta = self.dataset_meta or {}
         classes = self.classes or meta.get('classes')
         if not classes or len(classes) < 2:
             raise UserError(
                 f'VolumeMetric needs the class names, background first, got '
-                f'{classes}; set METAINFO of the data set or classes=')
+                f'{classes}; set METAINFO of the data set or classes='
+            )
         cases = group_slices(results)
         scored = self._score(cases, classes)
         evaluation = Evaluation(
@@ -370,37 +385,42 @@ class VolumeMetric(GatheredMetric):
             data_root=common_value(results, 'store_root'),
             tolerance_mm=self.tolerance_mm,
             bootstrap_samples=self.bootstrap_samples,
-            bootstrap_seed=self.bootstrap_seed)
+            bootstrap_seed=self.bootstrap_seed,
+        )
         if self.bootstrap_samples:
             print_log('\n' + format_table(evaluation), logger='current')
         if self.out_dir is not None:
             paths = write_evaluation(evaluation, Path(self.out_dir))
             if self.save_predictions:
                 paths.append(self._save(cases))
-            print_log(
-                'Written: ' + ', '.join(map(str, paths)), logger='current')
+            print_log('Written: ' + ', '.join(map(str, paths)), logger='current')
         return evaluation.log_values()
 
-    def _score(self, cases: dict[str, list[SliceResult]],
-               classes: Sequence[str]) -> list[CaseResult]:
+    def _score(
+        self, cases: dict[str, list[SliceResult]], classes: Sequence[str]
+    ) -> list[CaseResult]:
         settings = (tuple(classes), self.tolerance_mm, self.surface_metrics)
         if self.num_jobs == 1:
             return [evaluate_case(part, *settings) for part in cases.values()]
         from joblib import Parallel, delayed
+
         # Threads: the search trees work outside the interpreter lock, and
         # processes would spend longer importing than scoring.
         return Parallel(n_jobs=self.num_jobs, prefer='threads')(
-            delayed(evaluate_case)(part, *settings) for part in cases.values())
+            delayed(evaluate_case)(part, *settings) for part in cases.values()
+        )
 
     def _save(self, cases: dict[str, list[SliceResult]]) -> Path:
         from .label_nifti import write_label_array, write_label_nifti
+
         folder = Path(self.out_dir) / 'predictions'
         folder.mkdir(parents=True, exist_ok=True)
         for case_id, slices in cases.items():
             if slices[0].store_root is None:
                 raise UserError(
                     f'case {case_id} has no slice store and so no source '
-                    'grid; set save_predictions=False')
+                    'grid; set save_predictions=False'
+                )
             info = open_store(slices[0].store_root).case(case_id)
             volume = np.zeros(info.shape, np.uint8)
             for result in slices:

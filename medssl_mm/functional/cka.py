@@ -149,9 +149,7 @@ class StreamingCKA:
     ) -> None:
         num_layers_y = num_layers_y or num_layers_x
         if pairs not in ('all', 'matched'):
-            raise ValueError(
-                f"pairs must be 'all' or 'matched', got {pairs!r}."
-            )
+            raise ValueError(f"pairs must be 'all' or 'matched', got {pairs!r}.")
         if pairs == 'matched' and num_layers_x != num_layers_y:
             raise ValueError(
                 "pairs='matched' takes as many layers of one model as of the "
@@ -170,9 +168,7 @@ class StreamingCKA:
         self._moments: dict[tuple, _CrossMoments] = {}
 
     @torch.no_grad()
-    def update(
-        self, layers_x: Sequence[Tensor], layers_y: Sequence[Tensor]
-    ) -> None:
+    def update(self, layers_x: Sequence[Tensor], layers_y: Sequence[Tensor]) -> None:
         """Add a batch.
 
         Args:
@@ -217,9 +213,7 @@ class StreamingCKA:
         """
         _check_samples(self.num_samples, unbiased)
         result = torch.full(self.num_layers, float('nan'), dtype=torch.float64)
-        hsic = {
-            key: value.hsic(unbiased) for key, value in self._moments.items()
-        }
+        hsic = {key: value.hsic(unbiased) for key, value in self._moments.items()}
         for i, j in self._pairs:
             result[i, j] = _ratio(
                 hsic['cross', i, j],
@@ -242,8 +236,7 @@ class StreamingCKA:
         numbers = tuple(len(side) for side in layers)
         if numbers != self.num_layers:
             raise ValueError(
-                f'expected {self.num_layers} layers of the two models, got '
-                f'{numbers}.'
+                f'expected {self.num_layers} layers of the two models, got {numbers}.'
             )
         shapes = [tuple(x.shape) for side in layers for x in side]
         if any(len(shape) != 2 for shape in shapes) or (
@@ -329,9 +322,7 @@ def _hsic_of_tiles(
             products[index] -= product[:, :height].sum(dtype=torch.float64)
         for index, tile in enumerate((tile_x, tile_y)):
             row_sums[index, start:stop] += tile.sum(1, dtype=torch.float64)
-            row_sums[index, stop:] += tile[:, height:].sum(
-                0, dtype=torch.float64
-            )
+            row_sums[index, stop:] += tile[:, height:].sum(0, dtype=torch.float64)
     pairs = ((0, 1), (0, 0), (1, 1))
     totals = row_sums.sum(1)
     if unbiased:
@@ -354,9 +345,7 @@ def _hsic_of_tiles(
     )
 
 
-def _song(
-    n: int, trace: Tensor, sum_k: Tensor, sum_l: Tensor, rows: Tensor
-) -> Tensor:
+def _song(n: int, trace: Tensor, sum_k: Tensor, sum_l: Tensor, rows: Tensor) -> Tensor:
     """Unbiased HSIC from sums over kernels without their diagonals."""
     total = trace + sum_k * sum_l / ((n - 1) * (n - 2)) - 2 / (n - 2) * rows
     return total / (n * (n - 3))
@@ -446,9 +435,7 @@ def _prepare(x: Tensor, y: Tensor, unbiased: bool) -> tuple[Tensor, Tensor]:
     _check_samples(len(x), unbiased)
     result = []
     for name, features in (('x', x), ('y', y)):
-        features = features.to(
-            torch.promote_types(features.dtype, torch.float32)
-        )
+        features = features.to(torch.promote_types(features.dtype, torch.float32))
         mean = features.mean(0)
         noise = 16 * torch.finfo(features.dtype).eps * mean.abs().max()
         features = features - mean

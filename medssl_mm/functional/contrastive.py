@@ -18,8 +18,9 @@ class _QueueCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, query: Tensor, key: Tensor, queue: Tensor,
-                temperature: float) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx, query: Tensor, key: Tensor, queue: Tensor, temperature: float
+    ) -> tuple[Tensor, Tensor]:
         positive = (query * key).sum(dim=1, keepdim=True) / temperature
         negative = (query @ queue.T).div_(temperature)  # (N, K)
         hardest = negative.amax(dim=1, keepdim=True)
@@ -33,12 +34,12 @@ class _QueueCrossEntropy(torch.autograd.Function):
         factor = 1 / (temperature * len(query))
         residual = positive_share / total - 1
         if ctx.needs_input_grad[0]:
-            grad_query = torch.addmm(
-                residual * key, negative.div_(total), queue).mul_(factor)
+            grad_query = torch.addmm(residual * key, negative.div_(total), queue).mul_(
+                factor
+            )
         else:
             grad_query = None
-        grad_key = residual * query * factor \
-            if ctx.needs_input_grad[1] else None
+        grad_key = residual * query * factor if ctx.needs_input_grad[1] else None
         ctx.save_for_backward(grad_query, grad_key)
         ctx.mark_non_differentiable(top1)
         return loss, top1
@@ -46,13 +47,15 @@ class _QueueCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_loss: Tensor, _) -> tuple[Tensor | None, ...]:
-        grads = (None if grad is None else grad * grad_loss
-                 for grad in ctx.saved_tensors)
+        grads = (
+            None if grad is None else grad * grad_loss for grad in ctx.saved_tensors
+        )
         return (*grads, None, None)
 
 
-def _in_batch_cross_entropy(query: Tensor, key: Tensor,
-                            temperature: float) -> tuple[Tensor, Tensor]:
+def _in_batch_cross_entropy(
+    query: Tensor, key: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
     """Mean cross-entropy of the rows of ``query @ key.T``, target = own."""
     logits = query @ key.T / temperature  # (N, N)
     target = torch.arange(len(query), device=query.device)
@@ -113,12 +116,13 @@ def info_nce(
     if query.ndim != 2 or query.shape != key.shape:
         raise ValueError(
             'query and key must both be (N, D), got '
-            f'{tuple(query.shape)} and {tuple(key.shape)}')
-    if queue is not None and (queue.ndim != 2
-                              or queue.shape[1] != query.shape[1]):
+            f'{tuple(query.shape)} and {tuple(key.shape)}'
+        )
+    if queue is not None and (queue.ndim != 2 or queue.shape[1] != query.shape[1]):
         raise ValueError(
             f'queue must be (K, {query.shape[1]}) rows like the queries, got '
-            f'{tuple(queue.shape)}')
+            f'{tuple(queue.shape)}'
+        )
     if not temperature > 0:
         raise ValueError(f'temperature must be positive, got {temperature}')
     with torch.autocast(query.device.type, enabled=False):
@@ -128,7 +132,8 @@ def info_nce(
             loss, top1 = _in_batch_cross_entropy(query, key, temperature)
         else:
             loss, top1 = _QueueCrossEntropy.apply(
-                query, key, queue.detach().to(dtype), temperature)
+                query, key, queue.detach().to(dtype), temperature
+            )
     return (loss, top1) if return_top1 else loss
 
 
@@ -204,8 +209,7 @@ def local_info_nce(
             offset = rank() * number * regions
         logits = query @ key.mT / temperature  # (N, R, R), (1, N R, all)
         own = torch.arange(query.shape[1], device=query.device)
-        target = torch.zeros(logits.shape[1:], dtype=torch.bool,
-                             device=query.device)
+        target = torch.zeros(logits.shape[1:], dtype=torch.bool, device=query.device)
         target[own, own + offset] = True
         candidates = column[:, None] | target
         positive = logits[:, own, own + offset]
@@ -224,35 +228,44 @@ def local_info_nce(
             logs = dict(
                 chance_level=mean(choices.to(loss.dtype).log()),
                 top1=mean((positive >= logits.amax(dim=-1)).to(loss.dtype)),
-                valid_share=counts.to(loss.dtype).mean())
+                valid_share=counts.to(loss.dtype).mean(),
+            )
     return loss, logs
 
 
-def _check_regions(query: Tensor, key: Tensor, temperature: float,
-                   valid: Tensor | None, negatives: str,
-                   queue: Tensor | None) -> None:
+def _check_regions(
+    query: Tensor,
+    key: Tensor,
+    temperature: float,
+    valid: Tensor | None,
+    negatives: str,
+    queue: Tensor | None,
+) -> None:
     if query.ndim != 3 or query.shape != key.shape:
         raise ValueError(
             'query and key must both be (N, R, D), got '
-            f'{tuple(query.shape)} and {tuple(key.shape)}')
-    if valid is not None and (valid.shape != query.shape[:2]
-                              or valid.dtype != torch.bool):
+            f'{tuple(query.shape)} and {tuple(key.shape)}'
+        )
+    if valid is not None and (
+        valid.shape != query.shape[:2] or valid.dtype != torch.bool
+    ):
         raise ValueError(
             f'valid must be {tuple(query.shape[:2])} of bool like the '
-            f'regions, got {tuple(valid.shape)} of {valid.dtype}')
-    if queue is not None and (queue.ndim != 2
-                              or queue.shape[1] != query.shape[2]):
+            f'regions, got {tuple(valid.shape)} of {valid.dtype}'
+        )
+    if queue is not None and (queue.ndim != 2 or queue.shape[1] != query.shape[2]):
         raise ValueError(
             f'queue must be (K, {query.shape[2]}) rows like the regions, got '
-            f'{tuple(queue.shape)}')
+            f'{tuple(queue.shape)}'
+        )
     if negatives not in ('image', 'batch'):
-        raise ValueError(
-            f"negatives must be 'image' or 'batch', got {negatives!r}")
+        raise ValueError(f"negatives must be 'image' or 'batch', got {negatives!r}")
     if negatives == 'image' and queue is None and query.shape[1] < 2:
         raise ValueError(
             'one region per image has no other one as a negative, got '
             f"{tuple(query.shape)}; use more regions, negatives='batch' or a "
-            'queue')
+            'queue'
+        )
     if not temperature > 0:
         raise ValueError(f'temperature must be positive, got {temperature}')
 
@@ -275,9 +288,9 @@ class _MeanOfRows:
 
 
 @torch.no_grad()
-def release_local_term(view_a: Tensor, view_b: Tensor,
-                       temperature: float = 0.2,
-                       num_regions: int = 20) -> Tensor:
+def release_local_term(
+    view_a: Tensor, view_b: Tensor, temperature: float = 0.2, num_regions: int = 20
+) -> Tensor:
     """Local term of the method's released code; it trains nothing.
 
     It is computed from the input images alone, so it is constant in the
@@ -302,12 +315,13 @@ def release_local_term(view_a: Tensor, view_b: Tensor,
     if view_a.ndim != 4 or view_a.shape != view_b.shape or not side:
         raise ValueError(
             f'views must be (N, C, H, W) of at least {2 * num_regions} '
-            f'pixels, got {tuple(view_a.shape)} and {tuple(view_b.shape)}')
+            f'pixels, got {tuple(view_a.shape)} and {tuple(view_b.shape)}'
+        )
     regions = []
     for view in (view_a, view_b):
         pooled = F.max_pool2d(view.float(), 3, stride=2, padding=1)
         level = F.normalize(pooled.flatten(2), dim=2).view_as(pooled).mean(1)
-        squares = level[:, :num_regions * side, :side]
+        squares = level[:, : num_regions * side, :side]
         regions.append(squares.reshape(len(view), num_regions, -1))
     with torch.autocast(view_a.device.type, enabled=False):
         logits = regions[0] @ regions[1].mT / temperature  # (N, R, R)

@@ -1,14 +1,17 @@
 """Soft Dice loss over the classes that a batch contains."""
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def soft_dice_loss(logits: Tensor,
-                   target: Tensor,
-                   ignore_index: int = 255,
-                   include_background: bool = False,
-                   eps: float = 1e-5) -> Tensor:
+def soft_dice_loss(
+    logits: Tensor,
+    target: Tensor,
+    ignore_index: int = 255,
+    include_background: bool = False,
+    eps: float = 1e-5,
+) -> Tensor:
     r"""One minus the mean soft Dice of the classes present in the batch.
 
     .. math:: L = 1 - \frac{1}{|C|} \sum_{c \in C}
@@ -36,18 +39,23 @@ def soft_dice_loss(logits: Tensor,
     Raises:
         ValueError: If the shapes do not fit or a label is out of range.
     """
-    if (logits.ndim < 3 or logits.shape[1] < 2
-            or target.shape != logits.shape[:1] + logits.shape[2:]):
+    if (
+        logits.ndim < 3
+        or logits.shape[1] < 2
+        or target.shape != logits.shape[:1] + logits.shape[2:]
+    ):
         raise ValueError(
             'logits must be (N, C, *) with at least two classes and target '
-            f'(N, *), got {tuple(logits.shape)} and {tuple(target.shape)}')
+            f'(N, *), got {tuple(logits.shape)} and {tuple(target.shape)}'
+        )
     num_classes = logits.shape[1]
     counted = target != ignore_index
     labels = target.masked_fill(~counted, 0)
     if labels.numel() and not 0 <= labels.min() <= labels.max() < num_classes:
         raise ValueError(
             f'target holds labels {int(labels.min())} to {int(labels.max())},'
-            f' expected 0 to {num_classes - 1} or ignore_index={ignore_index}')
+            f' expected 0 to {num_classes - 1} or ignore_index={ignore_index}'
+        )
     # Sums over many pixels lose small organs in half precision.
     with torch.autocast(logits.device.type, enabled=False):
         prob = logits.float().softmax(1) * counted.unsqueeze(1)
@@ -56,8 +64,7 @@ def soft_dice_loss(logits: Tensor,
         prob = prob.transpose(0, 1).flatten(1)  # (C, pixels)
         one_hot = one_hot.transpose(0, 1).flatten(1).to(prob.dtype)
         size = one_hot.sum(1)
-        dice = (2 * (prob * one_hot).sum(1) + eps) / (
-            prob.sum(1) + size + eps)
+        dice = (2 * (prob * one_hot).sum(1) + eps) / (prob.sum(1) + size + eps)
         present = size > 0
         if not include_background:
             present[0] = False

@@ -112,13 +112,13 @@ def exchange(local, order):
     if ranks == 1:
         return local[wanted[0].to(local.device)]
     owner = wanted // size
-    leaving = [row[of == here] - here * size
-               for row, of in zip(wanted, owner, strict=True)]
+    leaving = [
+        row[of == here] - here * size for row, of in zip(wanted, owner, strict=True)
+    ]
     arriving = owner[here].bincount(minlength=ranks).tolist()
     sent = local[torch.cat(leaving).to(local.device)].contiguous()
     received = torch.empty_like(sent)
-    dist.all_to_all_single(
-        received, sent, arriving, [len(rows) for rows in leaving])
+    dist.all_to_all_single(received, sent, arriving, [len(rows) for rows in leaving])
     # They arrive by rank, and of one rank in the order that was asked for.
     place = owner[here].argsort(stable=True).argsort()
     return received[place.to(local.device)]

@@ -1,4 +1,5 @@
 """Distance of two feature maps on a grid of cells."""
+
 from collections.abc import Sequence
 
 import torch
@@ -50,13 +51,17 @@ def feature_mse(
     if query.ndim != 4 or key.ndim != 4 or query.shape[:2] != key.shape[:2]:
         raise ValueError(
             'query and key must be maps (N, C, H, W) of the same N and C, '
-            f'got {tuple(query.shape)} and {tuple(key.shape)}')
-    cells = [min(sides) for sides in zip(cells_per_side(grid),
-                                         query.shape[2:], key.shape[2:])]
+            f'got {tuple(query.shape)} and {tuple(key.shape)}'
+        )
+    cells = [
+        min(sides)
+        for sides in zip(cells_per_side(grid), query.shape[2:], key.shape[2:])
+    ]
     with torch.autocast(query.device.type, enabled=False):
         query, key = (
             _at_least_float32(_GridMean.apply(maps, cells))
-            for maps in (query, key.detach()))
+            for maps in (query, key.detach())
+        )
         loss = F.mse_loss(query, key)
         if not return_logs:
             return loss
@@ -73,10 +78,11 @@ def cells_per_side(grid: int | Sequence[int]) -> tuple[int, int]:
         ValueError: When it is neither, or has no cell.
     """
     cells = tuple(grid) if isinstance(grid, Sequence) else (grid, grid)
-    if len(cells) != 2 or not all(
-            isinstance(side, int) and side > 0 for side in cells):
-        raise ValueError('grid must be a positive number of cells per side '
-                         f'or two of them, got {grid!r}')
+    if len(cells) != 2 or not all(isinstance(side, int) and side > 0 for side in cells):
+        raise ValueError(
+            'grid must be a positive number of cells per side '
+            f'or two of them, got {grid!r}'
+        )
     return cells
 
 
@@ -91,8 +97,7 @@ class _GridMean(torch.autograd.Function):
     def forward(ctx, maps: Tensor, cells: Sequence[int]) -> Tensor:
         ctx.sides = maps.shape[2:]
         ctx.dtype = maps.dtype
-        ctx.channels_last = maps.is_contiguous(
-            memory_format=torch.channels_last)
+        ctx.channels_last = maps.is_contiguous(memory_format=torch.channels_last)
         return F.adaptive_avg_pool2d(maps, cells)
 
     @staticmethod
@@ -100,11 +105,11 @@ class _GridMean(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         rows, columns = (
             _positions_of_cells(side, number, grad.device)
-            for side, number in zip(ctx.sides, grad.shape[2:]))
+            for side, number in zip(ctx.sides, grad.shape[2:])
+        )
         grad = grad / (rows.sum(1)[:, None] * columns.sum(1))
         # 0 and 1 are exact in any precision.
-        grad, rows, columns = (
-            part.to(ctx.dtype) for part in (grad, rows, columns))
+        grad, rows, columns = (part.to(ctx.dtype) for part in (grad, rows, columns))
         if not ctx.channels_last:
             return rows.T @ grad @ columns, None
         height, width = ctx.sides
@@ -115,8 +120,7 @@ class _GridMean(torch.autograd.Function):
         return grad.permute(0, 3, 1, 2), None
 
 
-def _positions_of_cells(size: int, number: int,
-                        device: torch.device) -> Tensor:
+def _positions_of_cells(size: int, number: int, device: torch.device) -> Tensor:
     """Which positions belong to which cell, ``(number, size)``, 0 and 1.
 
     Neighbouring cells share a position if ``number`` does not divide
@@ -137,8 +141,8 @@ def _log_values(loss: Tensor, query: Tensor, key: Tensor) -> dict[str, Tensor]:
     return dict(
         norm=torch.linalg.vector_norm(query, dim=1).mean(),
         relative=loss / key.square().mean().clamp_min(tiny),
-        spread=((square - common).clamp_min(0) / square.clamp_min(tiny)
-                ).sqrt())
+        spread=((square - common).clamp_min(0) / square.clamp_min(tiny)).sqrt(),
+    )
 
 
 def _at_least_float32(maps: Tensor) -> Tensor:

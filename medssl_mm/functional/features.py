@@ -53,8 +53,7 @@ def captured(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
         return hook
 
     handles = [
-        module.register_forward_hook(keep(name))
-        for name, module in modules.items()
+        module.register_forward_hook(keep(name)) for name, module in modules.items()
     ]
     try:
         yield outputs
@@ -89,8 +88,7 @@ def encoder_features(
     layers = {
         f'stage{number}': layer
         for number in range(1, 5)
-        if isinstance(layer := getattr(backbone, f'layer{number}', None),
-                      nn.Module)
+        if isinstance(layer := getattr(backbone, f'layer{number}', None), nn.Module)
     }
     with captured(layers) as features:
         maps = backbone(images)
@@ -126,8 +124,7 @@ def grid_rows(features: Tensor, per_side: int = 7) -> Tensor:
     if features.ndim == 2:
         return features
     rows, columns = (
-        ((torch.arange(count, device=features.device) + 0.5) * size / count)
-        .long()
+        ((torch.arange(count, device=features.device) + 0.5) * size / count).long()
         for size in features.shape[2:]
         for count in [min(per_side, size)]
     )
@@ -171,9 +168,7 @@ def spectrum_figures(rows: Tensor) -> tuple[Tensor, dict[str, float]]:
         alpha_req(values),
         std_of_l2_normalized(rows),
     )
-    return values, {
-        name: float(number) for name, number in zip(FIGURES, numbers)
-    }
+    return values, {name: float(number) for name, number in zip(FIGURES, numbers)}
 
 
 def collapse_of(

@@ -17,10 +17,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def crop_matrix(box: Sequence[float],
-                view_shape: tuple[int, int],
-                flip: bool = False,
-                rotation: float = 0.0) -> np.ndarray:
+def crop_matrix(
+    box: Sequence[float],
+    view_shape: tuple[int, int],
+    flip: bool = False,
+    rotation: float = 0.0,
+) -> np.ndarray:
     """Matrix from view pixel centres to source pixel centres.
 
     The view shows the window ``box``, turned by ``rotation`` about its own
@@ -46,12 +48,15 @@ def crop_matrix(box: Sequence[float],
     linear_yx, linear_yy = -sin * step_x, cos * step_y
     # The window's centre maps to the view's centre; both sit half a pixel
     # away from the index grid.
-    offset_x = ((x0 + x1) / 2 - 0.5 - linear_xx * (width - 1) / 2 -
-                linear_xy * (height - 1) / 2)
-    offset_y = ((y0 + y1) / 2 - 0.5 - linear_yx * (width - 1) / 2 -
-                linear_yy * (height - 1) / 2)
-    return np.array([[linear_xx, linear_xy, offset_x],
-                     [linear_yx, linear_yy, offset_y]])
+    offset_x = (
+        (x0 + x1) / 2 - 0.5 - linear_xx * (width - 1) / 2 - linear_xy * (height - 1) / 2
+    )
+    offset_y = (
+        (y0 + y1) / 2 - 0.5 - linear_yx * (width - 1) / 2 - linear_yy * (height - 1) / 2
+    )
+    return np.array(
+        [[linear_xx, linear_xy, offset_x], [linear_yx, linear_yy, offset_y]]
+    )
 
 
 def apply_affine(matrix: Tensor, points: Tensor) -> Tensor:
@@ -86,9 +91,11 @@ def view_to_view(matrix_from: Tensor, matrix_to: Tensor) -> Tensor:
     return torch.cat([linear, offset], dim=-1)
 
 
-def cell_centres(view_shape: tuple[int, int],
-                 map_shape: tuple[int, int],
-                 dtype: torch.dtype = torch.float64) -> Tensor:
+def cell_centres(
+    view_shape: tuple[int, int],
+    map_shape: tuple[int, int],
+    dtype: torch.dtype = torch.float64,
+) -> Tensor:
     """Centres of a feature map's cells in pixels of its view.
 
     Args:
@@ -98,10 +105,12 @@ def cell_centres(view_shape: tuple[int, int],
 
     Shape: returns ``(map height * map width, 2)`` as (x, y), row by row.
     """
-    rows = (torch.arange(map_shape[0], dtype=dtype) +
-            0.5) * (view_shape[0] / map_shape[0]) - 0.5
-    columns = (torch.arange(map_shape[1], dtype=dtype) +
-               0.5) * (view_shape[1] / map_shape[1]) - 0.5
+    rows = (torch.arange(map_shape[0], dtype=dtype) + 0.5) * (
+        view_shape[0] / map_shape[0]
+    ) - 0.5
+    columns = (torch.arange(map_shape[1], dtype=dtype) + 0.5) * (
+        view_shape[1] / map_shape[1]
+    ) - 0.5
     grid_y, grid_x = torch.meshgrid(rows, columns, indexing='ij')
     return torch.stack([grid_x, grid_y], dim=-1).reshape(-1, 2)
 
@@ -128,8 +137,11 @@ def inside_view(points: Tensor, view_shape: tuple[int, int]) -> Tensor:
     return (to_unit_range(points, view_shape).abs() <= 1).all(dim=-1)
 
 
-def view_box(matrix: Tensor, view_shape: tuple[int, int],
-             margin: tuple[float, float] = (0.0, 0.0)) -> Tensor:
+def view_box(
+    matrix: Tensor,
+    view_shape: tuple[int, int],
+    margin: tuple[float, float] = (0.0, 0.0),
+) -> Tensor:
     """Upright box around a view, in edge coordinates of its source.
 
     Args:
@@ -141,8 +153,10 @@ def view_box(matrix: Tensor, view_shape: tuple[int, int],
     """
     top, left = margin
     bottom, right = view_shape[0] - top, view_shape[1] - left
-    corners = matrix.new_tensor([[left, top], [right, top], [left, bottom],
-                                 [right, bottom]]) - 0.5
+    corners = (
+        matrix.new_tensor([[left, top], [right, top], [left, bottom], [right, bottom]])
+        - 0.5
+    )
     reached = apply_affine(matrix, corners) + 0.5
     return torch.cat([reached.amin(dim=-2), reached.amax(dim=-2)], dim=-1)
 
@@ -151,7 +165,7 @@ def overlap_points(
     matrices: tuple[Tensor, Tensor],
     view_shapes: tuple[tuple[int, int], tuple[int, int]],
     positions: Tensor,
-    margins: Sequence[tuple[float, float]] = ((0.0, 0.0), (0.0, 0.0))
+    margins: Sequence[tuple[float, float]] = ((0.0, 0.0), (0.0, 0.0)),
 ) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:
     """Points of the box that two views of one source have in common.
 
@@ -170,9 +184,7 @@ def overlap_points(
         common area over that of the smaller view, ``(N,)``, 0-1. With turned
         views the area is estimated from the share of points in both.
     """
-    boxes = [
-        view_box(*view) for view in zip(matrices, view_shapes, margins)
-    ]
+    boxes = [view_box(*view) for view in zip(matrices, view_shapes, margins)]
     low = torch.maximum(boxes[0][:, :2], boxes[1][:, :2])
     size = torch.minimum(boxes[0][:, 2:], boxes[1][:, 2:]) - low
     size = size.clamp(min=0)
@@ -189,8 +201,8 @@ def overlap_points(
         inside = inside & near.all(dim=-1)
         points.append(found)
         areas.append(
-            torch.linalg.det(matrix[:, :, :2]).abs() *
-            (lengths - 2 * border).prod())
+            torch.linalg.det(matrix[:, :, :2]).abs() * (lengths - 2 * border).prod()
+        )
     common = size.prod(dim=-1) * inside.to(size.dtype).mean(dim=-1)
     share = common / torch.minimum(*areas).clamp(min=1e-12)
     share = share.clamp(max=1)  # an estimate
@@ -209,8 +221,7 @@ def mutual_nearest(distance: Tensor) -> tuple[Tensor, Tensor]:
     return column, back == rows
 
 
-def sample_map(level: Tensor, points: Tensor,
-               view_shape: tuple[int, int]) -> Tensor:
+def sample_map(level: Tensor, points: Tensor, view_shape: tuple[int, int]) -> Tensor:
     """Interpolate a feature map bilinearly at points of its view.
 
     Within half a cell of the edge, where there is nothing to interpolate
@@ -228,8 +239,8 @@ def sample_map(level: Tensor, points: Tensor,
         level = level.to(torch.promote_types(level.dtype, torch.float32))
         grid = to_unit_range(points, view_shape).to(level.dtype)
         return F.grid_sample(
-            level, grid[:, :, None], padding_mode='border',
-            align_corners=False).squeeze(3)
+            level, grid[:, :, None], padding_mode='border', align_corners=False
+        ).squeeze(3)
 
 
 def patch_std(images: Tensor, map_shape: tuple[int, int]) -> Tensor:

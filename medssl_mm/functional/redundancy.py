@@ -56,9 +56,7 @@ def barlow_twins(
         return on_diagonal + off_diagonal_weight * off_diagonal
 
 
-def cross_correlation(
-    view_a: Tensor, view_b: Tensor, eps: float = 1e-5
-) -> Tensor:
+def cross_correlation(view_a: Tensor, view_b: Tensor, eps: float = 1e-5) -> Tensor:
     """Correlate the channels of two views over all processes.
 
     Args:

@@ -103,9 +103,7 @@ def rankme(
 
 
 @torch.no_grad()
-def alpha_req(
-    features: Tensor, fit_range: tuple[int, int] = (3, 100)
-) -> Tensor:
+def alpha_req(features: Tensor, fit_range: tuple[int, int] = (3, 100)) -> Tensor:
     """Slope of the power law that the covariance spectrum follows.
 
     ``alpha`` of ``eigenvalue_i ~ i^(-alpha)``, `alpha-ReQ
@@ -126,17 +124,14 @@ def alpha_req(
     first, last = fit_range
     if not 1 <= first < last:
         raise ValueError(
-            'fit_range must be (first, last) with 1 <= first < last, got '
-            f'{fit_range}.'
+            f'fit_range must be (first, last) with 1 <= first < last, got {fit_range}.'
         )
     values = _eigenvalues(features)
     floor = values.amax() * len(values) * torch.finfo(values.dtype).eps
     last = min(last, int((values > floor).sum()))
     if last <= first:
         return values.new_tensor(math.nan)
-    index = torch.arange(
-        first, last + 1, dtype=values.dtype, device=values.device
-    )
+    index = torch.arange(first, last + 1, dtype=values.dtype, device=values.device)
     weight = 1 / index / (1 / index).sum()
     x, y = index.log(), values[first - 1 : last].log()
     x = x - (weight * x).sum()
@@ -196,8 +191,7 @@ def _squared_singular_values(rows: Tensor) -> Tensor:
 def _rows(features: Tensor, dtype: torch.dtype) -> Tensor:
     if features.ndim not in (2, 4):
         raise ValueError(
-            'features must be (N, D) or (N, D, H, W), got '
-            f'{tuple(features.shape)}.'
+            f'features must be (N, D) or (N, D, H, W), got {tuple(features.shape)}.'
         )
     if features.ndim == 4:
         features = features.permute(0, 2, 3, 1).flatten(0, 2)

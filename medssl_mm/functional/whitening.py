@@ -85,9 +85,7 @@ def whiten(
         ValueError: Unknown method, or channels not divisible by groups, or
             an ``eps`` too small for 'cholesky'.
     """
-    return whiten_with_moments(
-        x, method, num_groups, eps, iterations, channel_order
-    )[0]
+    return whiten_with_moments(x, method, num_groups, eps, iterations, channel_order)[0]
 
 
 def whiten_with_moments(
@@ -180,9 +178,7 @@ def whitening_matrix(
     with _full_precision(covariance):
         covariance = covariance.to(_at_least_float32(covariance.dtype))
         size = covariance.shape[-1]
-        identity = torch.eye(
-            size, dtype=covariance.dtype, device=covariance.device
-        )
+        identity = torch.eye(size, dtype=covariance.dtype, device=covariance.device)
         # Unit mean eigenvalue: eps becomes relative and neither tiny nor
         # huge features can under- or overflow.
         scale = _trace(covariance) / size
@@ -227,9 +223,7 @@ def apply_whitening(
     with _full_precision(x):
         rows = _to_groups(x, len(mean), channel_order)
         centred = _centre(rows, mean.to(rows.dtype))
-        return _from_groups(
-            centred @ matrix.to(rows.dtype).mT, x, channel_order
-        )
+        return _from_groups(centred @ matrix.to(rows.dtype).mT, x, channel_order)
 
 
 def dense_transform(
@@ -289,9 +283,7 @@ def newton_schulz_iterations(
     return len(_step_lengths(num_channels, eps, dtype))
 
 
-def whitening_residual(
-    covariance: Tensor, matrix: Tensor, eps: float = 1e-3
-) -> Tensor:
+def whitening_residual(covariance: Tensor, matrix: Tensor, eps: float = 1e-3) -> Tensor:
     """How far the matrices are from whitening: largest ``|W S W^T - I|``.
 
     Tells whether an iteration converged: about 1e-5 in float32 for the exact
@@ -306,9 +298,7 @@ def whitening_residual(
     """
     with _full_precision(covariance):
         size = covariance.shape[-1]
-        identity = torch.eye(
-            size, dtype=covariance.dtype, device=covariance.device
-        )
+        identity = torch.eye(size, dtype=covariance.dtype, device=covariance.device)
         eps = max(eps, size * torch.finfo(covariance.dtype).eps)
         scale = _trace(covariance) / size
         ridged = covariance + eps * scale * identity
@@ -403,9 +393,7 @@ class _NewtonSchulzInverseRoot(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx, matrix: Tensor, eps: float, iterations: int | None
-    ) -> Tensor:
+    def forward(ctx, matrix: Tensor, eps: float, iterations: int | None) -> Tensor:
         size = matrix.shape[-1]
         steps = _step_lengths(size, eps, matrix.dtype)
         if iterations is not None and iterations < len(steps):
@@ -441,9 +429,7 @@ class _NewtonSchulzInverseRoot(torch.autograd.Function):
             # whose condition is only the square root of that of A.
             scale = _spectral_bound(matrix).sqrt()
             root = _symmetric(matrix @ inverse_root) / scale
-            solution = _solve_lyapunov(
-                root, _symmetric(grad) / scale, ctx.steps
-            )
+            solution = _solve_lyapunov(root, _symmetric(grad) / scale, ctx.steps)
             return -inverse_root @ solution @ inverse_root, None, None
 
 
@@ -471,9 +457,7 @@ def _newton_factor(square: Tensor, step: float) -> Tensor:
     return factor
 
 
-def _step_lengths(
-    size: int, eps: float, dtype: torch.dtype
-) -> tuple[float, ...]:
+def _step_lengths(size: int, eps: float, dtype: torch.dtype) -> tuple[float, ...]:
     """Scale factors of the Newton-Schulz steps down to rounding error.
 
     The square roots of the eigenvalues start in ``[lowest, 1]``; a step maps
@@ -488,8 +472,7 @@ def _step_lengths(
         step = math.sqrt(squared)
         steps.append(step)
         lowest = min(
-            step * value * (3 - squared * value**2) / 2
-            for value in (lowest, 1.0)
+            step * value * (3 - squared * value**2) / 2 for value in (lowest, 1.0)
         )
     return tuple(steps) or (1.0,)
 
@@ -538,9 +521,7 @@ def _centre(rows: Tensor, mean: Tensor) -> Tensor:
     return rows + (-mean).unsqueeze(1)
 
 
-def _to_groups(
-    x: Tensor, num_groups: int, channel_order: Tensor | None
-) -> Tensor:
+def _to_groups(x: Tensor, num_groups: int, channel_order: Tensor | None) -> Tensor:
     """``(N, C[, H, W])`` -> ``(G, samples, C/G)`` in float32 at least."""
     if x.ndim not in (2, 4):
         raise ValueError(
@@ -554,9 +535,7 @@ def _to_groups(
         )
     rows = x.permute(0, 2, 3, 1).flatten(0, 2) if x.ndim == 4 else x
     if not len(rows):
-        raise ValueError(
-            f'there is nothing to whiten in features of {tuple(x.shape)}.'
-        )
+        raise ValueError(f'there is nothing to whiten in features of {tuple(x.shape)}.')
     rows = rows.to(_at_least_float32(x.dtype))
     if channel_order is not None:
         if channel_order.shape != (channels,):
@@ -568,9 +547,7 @@ def _to_groups(
     return rows.unflatten(1, (num_groups, -1)).transpose(0, 1)
 
 
-def _from_groups(
-    rows: Tensor, like: Tensor, channel_order: Tensor | None
-) -> Tensor:
+def _from_groups(rows: Tensor, like: Tensor, channel_order: Tensor | None) -> Tensor:
     """Undo ``_to_groups``, in the memory layout of ``like``."""
     x = rows.transpose(0, 1).flatten(1)
     if channel_order is not None:
@@ -587,8 +564,7 @@ def _from_groups(
 def _check_settings(method: str, eps: float, iterations: int | None) -> None:
     if method not in METHODS:
         raise ValueError(
-            f'unknown whitening method {method!r}; choose one of '
-            f'{", ".join(METHODS)}.'
+            f'unknown whitening method {method!r}; choose one of {", ".join(METHODS)}.'
         )
     if not eps >= 0:
         raise ValueError(f'eps must not be negative, got {eps}.')

@@ -1,4 +1,5 @@
 """Results of runs as tables, figures and a page; reads files only."""
+
 from .figures import (
     COLOURS,
     choose_cases,

@@ -12,25 +12,33 @@ from medssl_mm.errors import UserError
 from .results import Run, TableRow, measure_of, read_metrics
 
 # Distinguishable with the common colour-vision deficiencies.
-COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9',
-           '#000000')
+COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000')
 STYLE = {
-    'font.size': 9, 'axes.spines.top': False, 'axes.spines.right': False,
-    'axes.grid': True, 'grid.alpha': 0.3, 'axes.axisbelow': True,
-    'legend.frameon': False, 'figure.dpi': 130, 'savefig.bbox': 'tight',
+    'font.size': 9,
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.grid': True,
+    'grid.alpha': 0.3,
+    'axes.axisbelow': True,
+    'legend.frameon': False,
+    'figure.dpi': 130,
+    'savefig.bbox': 'tight',
 }
 
 
 def _figure(*args, **kwargs):
     import matplotlib
+
     matplotlib.use('Agg')
     from matplotlib import pyplot
+
     with pyplot.rc_context(STYLE):
         return pyplot.subplots(*args, **kwargs)
 
 
 def _png(figure) -> bytes:
     from matplotlib import pyplot
+
     buffer = io.BytesIO()
     with pyplot.rc_context(STYLE):
         figure.savefig(buffer, format='png')
@@ -40,8 +48,7 @@ def _png(figure) -> bytes:
 
 def _colours(labels: Sequence[str]) -> dict[str, str]:
     unique = list(dict.fromkeys(labels))
-    return {label: COLOURS[index % len(COLOURS)]
-            for index, label in enumerate(unique)}
+    return {label: COLOURS[index % len(COLOURS)] for index, label in enumerate(unique)}
 
 
 def plot_intervals(rows: Sequence[TableRow], title: str = '') -> bytes:
@@ -61,21 +68,27 @@ def plot_intervals(rows: Sequence[TableRow], title: str = '') -> bytes:
         mean, low, high = (100 * value for value in row.score)
         colour = colours[row.run.label]
         if not math.isnan(low):
-            axes.plot([low, high], [height] * 2, color=colour, lw=2.2,
-                      solid_capstyle='round')
+            axes.plot(
+                [low, high], [height] * 2, color=colour, lw=2.2, solid_capstyle='round'
+            )
         axes.plot(mean, height, 'o', color=colour, ms=7)
-        axes.annotate(f'{mean:.1f}', (mean, height), (0, 6),
-                      textcoords='offset points', ha='center', fontsize=8)
-        share = ('' if row.run.fraction == 1
-                 else f', {100 * row.run.fraction:g} % labels')
+        axes.annotate(
+            f'{mean:.1f}',
+            (mean, height),
+            (0, 6),
+            textcoords='offset points',
+            ha='center',
+            fontsize=8,
+        )
+        share = (
+            '' if row.run.fraction == 1 else f', {100 * row.run.fraction:g} % labels'
+        )
         ticks.append((height, f'{row.run.group}{share}\n{row.run.label}'))
         height += 1
-    axes.set_yticks([place for place, _ in ticks],
-                    [text for _, text in ticks])
+    axes.set_yticks([place for place, _ in ticks], [text for _, text in ticks])
     axes.set_ylim(height - 0.3, -0.8)
     axes.grid(axis='y', visible=False)
-    axes.set_xlabel(f'{rows[0].measure.axis} (points), '
-                    '95 % interval over patients')
+    axes.set_xlabel(f'{rows[0].measure.axis} (points), 95 % interval over patients')
     axes.set_title(title, loc='left', fontsize=10, fontweight='bold')
     return _png(figure)
 
@@ -86,29 +99,35 @@ def plot_classes(runs: Sequence[Run]) -> bytes:
     Returns:
         bytes: PNG.
     """
-    metrics = [[read_metrics(folder) for folder in run.folders]
-               for run in runs]
+    metrics = [[read_metrics(folder) for folder in run.folders] for run in runs]
     classes = list(metrics[0][0]['per_class'])
     score = measure_of(metrics[0][0]).name
     grid = np.full((len(runs), len(classes)), np.nan)
     for i, seeds in enumerate(metrics):
         for j, name in enumerate(classes):
-            values = [m['per_class'][name][score]['mean'] for m in seeds
-                      if name in m['per_class']]
+            values = [
+                m['per_class'][name][score]['mean']
+                for m in seeds
+                if name in m['per_class']
+            ]
             values = [value for value in values if value is not None]
             if values:
                 grid[i, j] = 100 * np.mean(values)
-    figure, axes = _figure(
-        figsize=(2.6 + 0.55 * len(classes), 1.6 + 0.32 * len(runs)))
+    figure, axes = _figure(figsize=(2.6 + 0.55 * len(classes), 1.6 + 0.32 * len(runs)))
     axes.imshow(grid, cmap='viridis', vmin=0, vmax=100, aspect='auto')
     axes.set_xticks(range(len(classes)), classes, rotation=40, ha='right')
-    axes.set_yticks(range(len(runs)),
-                    [f'{run.group}, {run.label}' for run in runs])
+    axes.set_yticks(range(len(runs)), [f'{run.group}, {run.label}' for run in runs])
     axes.grid(visible=False)
     for (i, j), value in np.ndenumerate(grid):
-        axes.text(j, i, '–' if np.isnan(value) else f'{value:.0f}',
-                  ha='center', va='center', fontsize=8,
-                  color='black' if value > 60 else 'white')
+        axes.text(
+            j,
+            i,
+            '–' if np.isnan(value) else f'{value:.0f}',
+            ha='center',
+            va='center',
+            fontsize=8,
+            color='black' if value > 60 else 'white',
+        )
     return _png(figure)
 
 
@@ -121,37 +140,52 @@ def plot_curves(curves: dict[str, dict[str, np.ndarray]]) -> bytes:
     Returns:
         bytes: PNG.
     """
+
     def losses(name):
         return name.split('/')[-1] == 'loss'
 
     def scores(name):
-        return name.split('/')[-1] in (
-            'mDice', 'macro_AUROC', 'contrastive_top1')
+        return name.split('/')[-1] in ('mDice', 'macro_AUROC', 'contrastive_top1')
 
     colours = _colours(list(curves))
-    panels = [(title, [
-        (label, name, values[name]) for label, values in curves.items()
-        for name in sorted(values) if wanted(name)
-    ]) for title, wanted in (('training loss', losses), ('score', scores))]
+    panels = [
+        (
+            title,
+            [
+                (label, name, values[name])
+                for label, values in curves.items()
+                for name in sorted(values)
+                if wanted(name)
+            ],
+        )
+        for title, wanted in (('training loss', losses), ('score', scores))
+    ]
     panels = [panel for panel in panels if panel[1]]
     if not panels:
         raise UserError('the logs hold neither a loss nor a score')
     figure, all_axes = _figure(
-        1, len(panels), figsize=(4.2 * len(panels), 3), squeeze=False)
+        1, len(panels), figsize=(4.2 * len(panels), 3), squeeze=False
+    )
     for axes, (title, lines) in zip(all_axes[0], panels):
         for label, name, points in lines:
-            suffix = '' if title == 'training loss' else (
-                f' ({name.split("/")[-1]})')
+            suffix = '' if title == 'training loss' else (f' ({name.split("/")[-1]})')
             # A smoothed line over the pale logged one.
             window = max(1, len(points) // 25)
             kernel = np.ones(window) / window
             smooth = np.convolve(
-                np.pad(points[:, 1], (window // 2, (window - 1) // 2),
-                       mode='edge'), kernel, mode='valid')
+                np.pad(points[:, 1], (window // 2, (window - 1) // 2), mode='edge'),
+                kernel,
+                mode='valid',
+            )
             axes.plot(*points.T, color=colours[label], alpha=0.25, lw=0.8)
-            axes.plot(points[:, 0], smooth, color=colours[label],
-                      label=label + suffix,
-                      marker='o' if len(points) < 12 else None, ms=3)
+            axes.plot(
+                points[:, 0],
+                smooth,
+                color=colours[label],
+                label=label + suffix,
+                marker='o' if len(points) < 12 else None,
+                ms=3,
+            )
         if title == 'training loss':
             _draw_chance(axes, curves)
         axes.set_xlabel('step')
@@ -161,15 +195,20 @@ def plot_curves(curves: dict[str, dict[str, np.ndarray]]) -> bytes:
 
 
 def _draw_chance(axes, curves) -> None:
-    levels = {float(values['chance_level'][-1, 1])
-              for values in curves.values() if 'chance_level' in values}
+    levels = {
+        float(values['chance_level'][-1, 1])
+        for values in curves.values()
+        if 'chance_level' in values
+    }
     for level in levels:
-        axes.axhline(level, color='grey', ls='--', lw=1,
-                     label=f'chance, log(K+1) = {level:.2f}')
+        axes.axhline(
+            level, color='grey', ls='--', lw=1, label=f'chance, log(K+1) = {level:.2f}'
+        )
 
 
-def display_image(image: np.ndarray, units: str,
-                  window: tuple[float, float] = (40.0, 400.0)) -> np.ndarray:
+def display_image(
+    image: np.ndarray, units: str, window: tuple[float, float] = (40.0, 400.0)
+) -> np.ndarray:
     """Map a stored slice to grey values between 0 and 1.
 
     Args:
@@ -190,8 +229,9 @@ def display_image(image: np.ndarray, units: str,
     return np.clip((image - low) / width, 0, 1)
 
 
-def paint_labels(grey: np.ndarray, labels: np.ndarray, palette,
-                 opacity: float = 0.5) -> np.ndarray:
+def paint_labels(
+    grey: np.ndarray, labels: np.ndarray, palette, opacity: float = 0.5
+) -> np.ndarray:
     """Lay labels over a grey picture; background stays clear.
 
     Args:
@@ -204,11 +244,10 @@ def paint_labels(grey: np.ndarray, labels: np.ndarray, palette,
     """
     table = np.zeros((256, 3), np.float32)
     colours = np.asarray(palette, np.float32)[:256, :3] / 255
-    table[:len(colours)] = colours
+    table[: len(colours)] = colours
     picture = np.repeat(grey[..., None], 3, axis=2)
     shown = (labels > 0) & (labels < len(colours))
-    picture[shown] = ((1 - opacity) * picture[shown]
-                      + opacity * table[labels[shown]])
+    picture[shown] = (1 - opacity) * picture[shown] + opacity * table[labels[shown]]
     return picture
 
 
@@ -227,9 +266,11 @@ def read_prediction(folder: str | Path, case) -> np.ndarray | None:
         import nibabel as nib
 
         from medssl_mm.datasets.orientation import canonicalize
+
         image = nib.load(path)
-        volume = canonicalize(
-            np.asanyarray(image.dataobj), image.affine)[0].astype(np.uint8)
+        volume = canonicalize(np.asanyarray(image.dataobj), image.affine)[0].astype(
+            np.uint8
+        )
     else:
         path = path.with_name(f'{case.case_id}.npz')
         if not path.exists():
@@ -239,7 +280,8 @@ def read_prediction(folder: str | Path, case) -> np.ndarray | None:
     if volume.shape != tuple(case.shape):
         raise UserError(
             f'{path} has shape {volume.shape}, the stored case '
-            f'{tuple(case.shape)}; it belongs to another data set')
+            f'{tuple(case.shape)}; it belongs to another data set'
+        )
     return volume
 
 
@@ -249,13 +291,13 @@ def choose_cases(cases_csv: str | Path, number: int = 3) -> list[str]:
     The choice is by rank, never by eye: best, middle and worst for 3.
     """
     from medssl_mm.evaluation.bootstrap import read_scores
+
     scores, _ = read_scores(cases_csv, 'dice')
     per_case = {}
     for (case, _), value in scores.items():
         if not math.isnan(value):
             per_case.setdefault(case, []).append(value)
-    ranked = sorted(per_case, key=lambda case: (-np.mean(per_case[case]),
-                                                case))
+    ranked = sorted(per_case, key=lambda case: (-np.mean(per_case[case]), case))
     places = np.linspace(0, len(ranked) - 1, min(number, len(ranked)))
     return [ranked[int(round(place))] for place in places]
 
@@ -281,26 +323,31 @@ def plot_overlays(runs: Sequence[Run], store, case_ids: Sequence[str]):
         if all(volume is None for volume in predictions):
             continue
         label = store.read_label_volume(case_id)
-        index = max(range(len(label)), key=lambda z: (
-            len(np.unique(label[z])), int((label[z] > 0).sum())))
+        index = max(
+            range(len(label)),
+            key=lambda z: (len(np.unique(label[z])), int((label[z] > 0).sum())),
+        )
         rows.append((case, index, label[index], predictions))
     if not rows:
         return None
     columns = 2 + len(runs)
     figure, axes = _figure(
-        len(rows), columns, figsize=(1.9 * columns, 1.6 * len(rows) + 0.7),
-        squeeze=False, layout='constrained')
+        len(rows),
+        columns,
+        figsize=(1.9 * columns, 1.6 * len(rows) + 0.7),
+        squeeze=False,
+        layout='constrained',
+    )
     shown = set()
     for number, (case, index, label, predictions) in enumerate(rows):
         line = axes[number]
-        grey = display_image(
-            store.read_slice(case.case_id, index), store.units)
+        grey = display_image(store.read_slice(case.case_id, index), store.units)
         part = _bounding_box(grey)
         aspect = (case.spacing[1] / case.spacing[2]) if case.spacing else 1
         pictures = [(grey, 'image'), (label, 'ground truth')] + [
-            (None if volume is None else volume[index],
-             f'{run.group}\n{run.label}')
-            for run, volume in zip(runs, predictions)]
+            (None if volume is None else volume[index], f'{run.group}\n{run.label}')
+            for run, volume in zip(runs, predictions)
+        ]
         for place, (axis, (content, title)) in enumerate(zip(line, pictures)):
             axis.axis('off')
             if content is None:
@@ -308,13 +355,19 @@ def plot_overlays(runs: Sequence[Run], store, case_ids: Sequence[str]):
             if place:
                 shown |= set(np.unique(content).tolist())
                 content = paint_labels(grey, content, store.palette)
-            axis.imshow(content[part], cmap='gray', vmin=0, vmax=1,
-                        aspect=aspect)
+            axis.imshow(content[part], cmap='gray', vmin=0, vmax=1, aspect=aspect)
             if number == 0:
                 axis.set_title(title, fontsize=8)
-        line[0].text(-0.03, 0.5, f'{case.case_id}\nslice {index}',
-                     transform=line[0].transAxes, rotation=90, fontsize=7,
-                     ha='right', va='center')
+        line[0].text(
+            -0.03,
+            0.5,
+            f'{case.case_id}\nslice {index}',
+            transform=line[0].transAxes,
+            rotation=90,
+            fontsize=7,
+            ha='right',
+            va='center',
+        )
     _draw_legend(figure, store, sorted(shown - {0}))
     return _png(figure)
 
@@ -332,10 +385,19 @@ def _bounding_box(grey: np.ndarray) -> tuple[slice, slice]:
 
 def _draw_legend(figure, store, indices) -> None:
     from matplotlib.patches import Patch
+
     handles = [
-        Patch(color=[value / 255 for value in store.palette[index][:3]],
-              label=store.classes[index])
-        for index in indices if index < len(store.classes)]
+        Patch(
+            color=[value / 255 for value in store.palette[index][:3]],
+            label=store.classes[index],
+        )
+        for index in indices
+        if index < len(store.classes)
+    ]
     if handles:
-        figure.legend(handles=handles, loc='outside lower center',
-                      fontsize=7, ncols=min(7, len(handles)))
+        figure.legend(
+            handles=handles,
+            loc='outside lower center',
+            fontsize=7,
+            ncols=min(7, len(handles)),
+        )

@@ -84,15 +84,18 @@ def html_table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
         previous = line[0]
         columns = ''.join(f'<td>{html.escape(cell)}</td>' for cell in line)
         body.append(f'<tr{" class=first" if parted else ""}>{columns}</tr>')
-    return (f'<div class="scroll"><table class="rows"><thead><tr>{head}</tr>'
-            f'</thead><tbody>{"".join(body)}</tbody></table></div>')
+    return (
+        f'<div class="scroll"><table class="rows"><thead><tr>{head}</tr>'
+        f'</thead><tbody>{"".join(body)}</tbody></table></div>'
+    )
 
 
 def html_facts(facts: dict[str, str]) -> str:
     """Format names and values as a two-column table."""
     lines = ''.join(
         f'<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>'
-        for name, value in facts.items())
+        for name, value in facts.items()
+    )
     return f'<table class="facts"><tbody>{lines}</tbody></table>'
 
 
@@ -100,8 +103,10 @@ def html_figure(png: bytes, caption: str) -> str:
     """Embed a picture; the page needs no other file."""
     data = base64.b64encode(png).decode()
     text = html.escape(caption)
-    return (f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
-            f'<figcaption>{text}</figcaption></figure>')
+    return (
+        f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
+        f'<figcaption>{text}</figcaption></figure>'
+    )
 
 
 def render_page(title: str, lead: str, sections: Sequence[Section]) -> str:
@@ -109,21 +114,26 @@ def render_page(title: str, lead: str, sections: Sequence[Section]) -> str:
     parts = []
     for section in sections:
         text = f'<p>{html.escape(section.text)}</p>' if section.text else ''
-        parts.append(f'<section><h2>{html.escape(section.title)}</h2>{text}'
-                     f'{"".join(section.body)}</section>')
-    return _PAGE.format(title=html.escape(title), lead=html.escape(lead),
-                        sections='\n'.join(parts))
+        parts.append(
+            f'<section><h2>{html.escape(section.title)}</h2>{text}'
+            f'{"".join(section.body)}</section>'
+        )
+    return _PAGE.format(
+        title=html.escape(title), lead=html.escape(lead), sections='\n'.join(parts)
+    )
 
 
-def build_report(path: str | Path,
-                 runs: Sequence[Run],
-                 *,
-                 title: str,
-                 lead: str = '',
-                 baseline: str | None = None,
-                 curves: dict[str, str | Path] | None = None,
-                 commands: Sequence[str] = (),
-                 num_cases: int = 3) -> list[TableRow]:
+def build_report(
+    path: str | Path,
+    runs: Sequence[Run],
+    *,
+    title: str,
+    lead: str = '',
+    baseline: str | None = None,
+    curves: dict[str, str | Path] | None = None,
+    commands: Sequence[str] = (),
+    num_cases: int = 3,
+) -> list[TableRow]:
     """Write the HTML report of a comparison.
 
     Args:
@@ -148,16 +158,29 @@ def build_report(path: str | Path,
     metrics = read_metrics(runs[0].folders[0])
     measure = rows[0].measure
     sections = [
-        Section('Result', caption_of(rows), [
-            html_table(*table_cells(rows)),
-            html_figure(plot_intervals(rows),
-                        f'{measure.title} of every run with its interval.')]),
-        Section('Classes',
-                f'{measure.title} per class in points, {measure.classes}.',
-                [html_figure(plot_classes(runs), 'Small and thin organs are '
-                             'the hard ones at low resolution.'
-                             if measure is DICE else
-                             'A dash: the test set has one value only.')]),
+        Section(
+            'Result',
+            caption_of(rows),
+            [
+                html_table(*table_cells(rows)),
+                html_figure(
+                    plot_intervals(rows),
+                    f'{measure.title} of every run with its interval.',
+                ),
+            ],
+        ),
+        Section(
+            'Classes',
+            f'{measure.title} per class in points, {measure.classes}.',
+            [
+                html_figure(
+                    plot_classes(runs),
+                    'Small and thin organs are the hard ones at low resolution.'
+                    if measure is DICE
+                    else 'A dash: the test set has one value only.',
+                )
+            ],
+        ),
     ]
     overlays = measure is DICE and _overlay_section(runs, metrics, num_cases)
     if overlays:
@@ -174,6 +197,7 @@ def _overlay_section(runs, metrics, num_cases):
     if not root or not Path(root).is_dir():
         return None
     from medssl_mm.datasets.store import open_store
+
     chosen = choose_cases(Path(runs[-1].folders[0]) / 'cases.csv', num_cases)
     png = plot_overlays(runs, open_store(root), chosen)
     if png is None:
@@ -184,27 +208,35 @@ def _overlay_section(runs, metrics, num_cases):
         f'"{runs[-1].group}, {runs[-1].label}", evenly spaced by rank. Shown '
         'is the slice with most classes, at its native resolution; first '
         'seed.',
-        [html_figure(png, 'Image, ground truth and predictions.')])
+        [html_figure(png, 'Image, ground truth and predictions.')],
+    )
 
 
 def _curve_section(curves):
     by_kind = {'pretraining': {}, 'labels': {}}
     for label, folder in curves.items():
         values = read_scalars(folder)
-        kind = ('pretraining' if any('contrastive' in name for name in values)
-                else 'labels')
+        kind = (
+            'pretraining' if any('contrastive' in name for name in values) else 'labels'
+        )
         by_kind[kind][label] = values
     body = []
     if by_kind['pretraining']:
-        body.append(html_figure(
-            plot_curves(by_kind['pretraining']),
-            'Pretraining. A contrastive loss below the dashed chance line '
-            'means that views of one slice are told from other slices; the '
-            'loss rises while the queue fills.'))
+        body.append(
+            html_figure(
+                plot_curves(by_kind['pretraining']),
+                'Pretraining. A contrastive loss below the dashed chance line '
+                'means that views of one slice are told from other slices; the '
+                'loss rises while the queue fills.',
+            )
+        )
     if by_kind['labels']:
-        body.append(html_figure(
-            plot_curves(by_kind['labels']),
-            'Training with labels; pale: as logged, strong: smoothed.'))
+        body.append(
+            html_figure(
+                plot_curves(by_kind['labels']),
+                'Training with labels; pale: as logged, strong: smoothed.',
+            )
+        )
     return Section('Training curves', '', body)
 
 
@@ -214,21 +246,21 @@ def _facts_section(metrics, rows, commands):
         'Data': str(metrics.get('data_root')),
         'Protocol': str(metrics.get('protocol')),
         'Split hash': str(metrics.get('split_hash')),
-        'Test cases / patients':
-        f'{metrics.get("cases") or metrics.get("images")} / '
+        'Test cases / patients': f'{metrics.get("cases") or metrics.get("images")} / '
         f'{metrics.get("patients")}',
-        'Training runs per row':
-        '/'.join(sorted({str(len(row.run.folders)) for row in rows})),
+        'Training runs per row': '/'.join(
+            sorted({str(len(row.run.folders)) for row in rows})
+        ),
         'Intervals': f'{interval.get("kind", "bootstrap")}, resampled: '
         f'{interval.get("resampled", "patients")}',
         'Empty classes': str(metrics.get('policy', '')),
         'Notes': '; '.join(metrics.get('notes') or ['none']),
         'Versions': ', '.join(
-            f'{name} {version}' for name, version in
-            (metrics.get('versions') or {}).items()),
+            f'{name} {version}'
+            for name, version in (metrics.get('versions') or {}).items()
+        ),
     }
     body = [html_facts(facts)]
     if commands:
-        body.append('<p></p><pre>' + html.escape('\n'.join(commands))
-                    + '</pre>')
+        body.append('<p></p><pre>' + html.escape('\n'.join(commands)) + '</pre>')
     return Section('How this was made', '', body)

@@ -44,14 +44,21 @@ class Measure:
 
 
 DICE = Measure(
-    'dice', 'Dice', 'cases.csv',
+    'dice',
+    'Dice',
+    'cases.csv',
     'Dice per volume, averaged over cases, then over classes',
     'Dice per volume, mean over classes',
-    'mean over cases that contain the class or for which it was predicted')
+    'mean over cases that contain the class or for which it was predicted',
+)
 AUROC = Measure(
-    'auroc', 'AUROC', 'predictions.csv',
-    'Area under the ROC curve of every class against the rest, averaged over '
-    'classes', 'AUROC, mean over classes', 'against the rest')
+    'auroc',
+    'AUROC',
+    'predictions.csv',
+    'Area under the ROC curve of every class against the rest, averaged over classes',
+    'AUROC, mean over classes',
+    'against the rest',
+)
 
 
 @dataclass(frozen=True)
@@ -120,7 +127,8 @@ def read_metrics(folder: str | Path) -> dict:
     except FileNotFoundError as error:
         raise UserError(
             f'{path} does not exist; evaluate the run with tools/test.py and '
-            'out_dir of its metric set to that folder') from error
+            'out_dir of its metric set to that folder'
+        ) from error
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise UserError(
             f'{path} is not a result of medssl_mm.VolumeMetric or '
@@ -134,8 +142,9 @@ def measure_of(metrics: dict) -> Measure:
     return AUROC if AUROC.name in metrics['mean'] else DICE
 
 
-def pool_results(folders: Sequence[str | Path], out: str | Path,
-                 samples: int = 2000, seed: int = 0) -> None:
+def pool_results(
+    folders: Sequence[str | Path], out: str | Path, samples: int = 2000, seed: int = 0
+) -> None:
     """Join the test results of the splits of a cross-validation.
 
     ``cases.csv`` and ``metrics.json`` are written to ``out`` as if one
@@ -155,6 +164,7 @@ def pool_results(folders: Sequence[str | Path], out: str | Path,
     """
     from medssl_mm.evaluation import bootstrap
     from medssl_mm.evaluation.report import interval_entry
+
     folders = [Path(folder) for folder in folders]
     metrics = [read_metrics(folder) for folder in folders]
     first = metrics[0]
@@ -162,19 +172,21 @@ def pool_results(folders: Sequence[str | Path], out: str | Path,
         raise UserError(
             f'{folders[0]}: the test images of several splits are not pooled '
             'for classification, as the probabilities of different models '
-            'have no common order; make a table of one split')
+            'have no common order; make a table of one split'
+        )
     for folder, other in zip(folders, metrics):
         for what, found, expected in (
-                ('data', other.get('data_root'), first.get('data_root')),
-                ('classes', list(other['per_class']),
-                 list(first['per_class'])),
-                ('scores', list(other['mean']), list(first['mean'])),
-                ('policy', other.get('policy'), first.get('policy'))):
+            ('data', other.get('data_root'), first.get('data_root')),
+            ('classes', list(other['per_class']), list(first['per_class'])),
+            ('scores', list(other['mean']), list(first['mean'])),
+            ('policy', other.get('policy'), first.get('policy')),
+        ):
             if found != expected:
                 raise UserError(
                     f'the splits {folder} and {folders[0]} cannot be pooled: '
                     f'{what} {found} and {expected}; evaluate all splits in '
-                    'the same way')
+                    'the same way'
+                )
     table = _pool_cases([folder / 'cases.csv' for folder in folders])
     out = Path(out)
     write_whole(out / 'cases.csv', table)
@@ -183,10 +195,12 @@ def pool_results(folders: Sequence[str | Path], out: str | Path,
     for score in first['mean']:
         scores, owners = bootstrap.read_scores(out / 'cases.csv', score)
         cases = sorted({case for case, _ in scores})
-        values = np.array([[scores.get((case, name), math.nan)
-                            for name in names] for case in cases])
+        values = np.array(
+            [[scores.get((case, name), math.nan) for name in names] for case in cases]
+        )
         single, overall = bootstrap.bootstrap_means(
-            values, [owners[case] for case in cases], samples, seed)
+            values, [owners[case] for case in cases], samples, seed
+        )
         mean[score] = interval_entry(overall)
         for name, interval in zip(names, single):
             per_class.setdefault(name, {})[score] = interval_entry(interval)
@@ -194,29 +208,45 @@ def pool_results(folders: Sequence[str | Path], out: str | Path,
         counts = [m['per_class'][name].get('counts') for m in metrics]
         if None not in counts:
             per_class[name]['counts'] = {
-                key: sum(count[key] for count in counts) for key in counts[0]}
-    splits = [dict(protocol=m.get('protocol'), split_hash=m.get('split_hash'),
-                   folder=str(folder))
-              for folder, m in zip(folders, metrics)]
+                key: sum(count[key] for count in counts) for key in counts[0]
+            }
+    splits = [
+        dict(
+            protocol=m.get('protocol'),
+            split_hash=m.get('split_hash'),
+            folder=str(folder),
+        )
+        for folder, m in zip(folders, metrics)
+    ]
     hashes = sorted(str(split['split_hash']) for split in splits)
-    write_json(out / 'metrics.json', dict(
-        first,
-        protocol=_pooled_protocol([str(s['protocol']) for s in splits]),
-        split_hash=hashlib.sha256('\n'.join(hashes).encode()).hexdigest()[:12],
-        splits=splits, cases=len(cases),
-        patients=len({owners[case] for case in cases}),
-        mean=mean, per_class=per_class,
-        interval=dict(first.get('interval') or {}, samples=samples, seed=seed),
-        volume_units=sorted({unit for m in metrics
-                             for unit in m.get('volume_units') or ()}),
-        notes=[f'{m.get("protocol")}: {note}'
-               for m in metrics for note in m.get('notes') or ()],
-    ))
+    write_json(
+        out / 'metrics.json',
+        dict(
+            first,
+            protocol=_pooled_protocol([str(s['protocol']) for s in splits]),
+            split_hash=hashlib.sha256('\n'.join(hashes).encode()).hexdigest()[:12],
+            splits=splits,
+            cases=len(cases),
+            patients=len({owners[case] for case in cases}),
+            mean=mean,
+            per_class=per_class,
+            interval=dict(first.get('interval') or {}, samples=samples, seed=seed),
+            volume_units=sorted(
+                {unit for m in metrics for unit in m.get('volume_units') or ()}
+            ),
+            notes=[
+                f'{m.get("protocol")}: {note}'
+                for m in metrics
+                for note in m.get('notes') or ()
+            ],
+        ),
+    )
 
 
 def _pool_cases(paths: Sequence[Path]) -> str:
     """Join per-case tables; a case or patient may be in one of them only."""
     from medssl_mm.evaluation.bootstrap import read_scores
+
     header, lines, seen = None, [], {'case': {}, 'patient': {}}
     for path in paths:
         _, owners = read_scores(path)
@@ -227,13 +257,16 @@ def _pool_cases(paths: Sequence[Path]) -> str:
                     raise UserError(
                         f'{kind} {name} is in {other} and in {path}; the '
                         'test subsets of the splits of a cross-validation '
-                        'must not overlap')
+                        'must not overlap'
+                    )
         with path.open(newline='', encoding='utf-8') as file:
             names, *entries = csv.reader(file)
         header = header or names
         if names != header:
-            raise UserError(f'{path} has the columns {names}, {paths[0]} '
-                            f'{header}; evaluate both with one version')
+            raise UserError(
+                f'{path} has the columns {names}, {paths[0]} '
+                f'{header}; evaluate both with one version'
+            )
         lines += entries
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator='\n').writerows([header, *lines])
@@ -266,7 +299,8 @@ def read_scalars(work_dir: str | Path) -> dict[str, np.ndarray]:
     if not files:
         raise UserError(
             f'{work_dir} holds no */vis_data/scalars.json; give the work '
-            'directory of a training run')
+            'directory of a training run'
+        )
     points = {}
     for path in files:
         for line in path.read_text(encoding='utf-8').splitlines():
@@ -276,8 +310,11 @@ def read_scalars(work_dir: str | Path) -> dict[str, np.ndarray]:
                 continue  # the last line of a killed run
             step = entry.get('step', entry.get('iter'))
             for name, value in entry.items():
-                if (step is not None and name not in ('step', 'iter')
-                        and isinstance(value, (int, float))):
+                if (
+                    step is not None
+                    and name not in ('step', 'iter')
+                    and isinstance(value, (int, float))
+                ):
                     points.setdefault(name, {})[step] = value
     return {
         name: np.array(sorted(values.items()), dtype=float)
@@ -285,8 +322,9 @@ def read_scalars(work_dir: str | Path) -> dict[str, np.ndarray]:
     }
 
 
-def seed_mean(paths: Sequence[Path], column: str = 'dice',
-              samples: int = 2000, seed: int = 0):
+def seed_mean(
+    paths: Sequence[Path], column: str = 'dice', samples: int = 2000, seed: int = 0
+):
     """Mean over cases, classes and seeds with its 95 % patient interval.
 
     Every resample of patients is evaluated for all seeds and averaged, so the
@@ -304,28 +342,34 @@ def seed_mean(paths: Sequence[Path], column: str = 'dice',
         patients. NaN where the score was not measured.
     """
     from medssl_mm.evaluation import bootstrap
+
     parts = [_resample(path, column, samples, seed) for path in paths]
     bootstrap.require_same_content(
-        parts, 'seeds of one run must be evaluated on one split')
+        parts, 'seeds of one run must be evaluated on one split'
+    )
     curve = np.mean([part.values for part in parts], axis=0)
     drawn = curve[1:][~np.isnan(curve[1:])]
-    low, high = (np.percentile(drawn, [2.5, 97.5])
-                 if len(drawn) else (math.nan, math.nan))
-    return ((float(curve[0]), float(low), float(high)),
-            [float(part.values[0]) for part in parts], parts[0].patients)
+    low, high = (
+        np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (math.nan, math.nan)
+    )
+    return (
+        (float(curve[0]), float(low), float(high)),
+        [float(part.values[0]) for part in parts],
+        parts[0].patients,
+    )
 
 
 def _resample(path: Path, column: str, samples: int, seed: int = 0):
     from medssl_mm.evaluation import bootstrap, classification_report
+
     if Path(path).name == AUROC.file:
-        return classification_report.resample_predictions(
-            path, samples, seed)
+        return classification_report.resample_predictions(path, samples, seed)
     return bootstrap.resample_cases(path, column, None, samples, seed)
 
 
-def summarize(runs: Sequence[Run],
-              baseline: str | None = None,
-              samples: int = 2000) -> list[TableRow]:
+def summarize(
+    runs: Sequence[Run], baseline: str | None = None, samples: int = 2000
+) -> list[TableRow]:
     """Turn runs into table rows.
 
     Args:
@@ -343,56 +387,83 @@ def summarize(runs: Sequence[Run],
             the runs.
     """
     from medssl_mm.evaluation import bootstrap
+
     if baseline is not None and all(run.label != baseline for run in runs):
         raise UserError(
             f'no run is labelled {baseline!r} (the baseline); there are '
-            f'{sorted({run.label for run in runs})}')
-    measures = {measure_of(read_metrics(folder)): folder for run in runs
-                for folder in run.folders}
+            f'{sorted({run.label for run in runs})}'
+        )
+    measures = {
+        measure_of(read_metrics(folder)): folder
+        for run in runs
+        for folder in run.folders
+    }
     if len(measures) > 1:
         raise UserError(
-            'a table compares one kind of score, got ' + ' and '.join(
-                f'{measure.title} ({folder})'
-                for measure, folder in measures.items())
-            + '; make two tables')
-    measure, = measures
-    tables = {id(run): [Path(folder) / measure.file for folder in run.folders]
-              for run in runs}
+            'a table compares one kind of score, got '
+            + ' and '.join(
+                f'{measure.title} ({folder})' for measure, folder in measures.items()
+            )
+            + '; make two tables'
+        )
+    (measure,) = measures
+    tables = {
+        id(run): [Path(folder) / measure.file for folder in run.folders] for run in runs
+    }
     rows = []
     seen = {}
     for run in runs:
         metrics = [read_metrics(folder) for folder in run.folders]
-        hashes = {(str(m.get('protocol')), str(m.get('split_hash')))
-                  for m in metrics}
+        hashes = {(str(m.get('protocol')), str(m.get('split_hash'))) for m in metrics}
         # A label fraction is a split of its own, with the same test set.
         known = seen.setdefault((run.group, run.fraction), (hashes, run))
         if len(hashes) > 1 or known[0] != hashes:
             raise UserError(
                 f'{run.folders[0]} ({sorted(hashes)}) and '
                 f'{known[1].folders[0]} ({sorted(known[0])}) were evaluated '
-                'on different splits; compare runs of one split only')
+                'on different splits; compare runs of one split only'
+            )
         paths = tables[id(run)]
         score, per_seed, patients = seed_mean(paths, 'dice', samples)
         hd95 = (math.nan,) * 3
         if measure is DICE:
             hd95, _, _ = seed_mean(paths, 'hd95', samples)
         difference = None
-        other = next((r for r in runs if r.label == baseline
-                      and (r.group, r.fraction) == (run.group, run.fraction)),
-                     None)
+        other = next(
+            (
+                r
+                for r in runs
+                if r.label == baseline
+                and (r.group, r.fraction) == (run.group, run.fraction)
+            ),
+            None,
+        )
         if other is not None and other is not run:
-            change = bootstrap.compare(*(
-                [_resample(path, 'dice', samples) for path in arm]
-                for arm in (tables[id(other)], paths)))
+            change = bootstrap.compare(
+                *(
+                    [_resample(path, 'dice', samples) for path in arm]
+                    for arm in (tables[id(other)], paths)
+                )
+            )
             difference = (change.difference, change.low, change.high)
-        (protocol, split_hash), = hashes
-        rows.append(TableRow(
-            run=run, measure=measure, score=score, hd95=hd95,
-            spread=float(np.std(per_seed, ddof=1))
-            if len(per_seed) > 1 else math.nan,
-            difference=difference, patients=patients,
-            protocol=protocol, split_hash=split_hash,
-            splits=len(metrics[0].get('splits') or [None]),
-            undefined=tuple((metrics[0].get('undefined') or {}).get(
-                measure.name, ()))))
+        ((protocol, split_hash),) = hashes
+        rows.append(
+            TableRow(
+                run=run,
+                measure=measure,
+                score=score,
+                hd95=hd95,
+                spread=float(np.std(per_seed, ddof=1))
+                if len(per_seed) > 1
+                else math.nan,
+                difference=difference,
+                patients=patients,
+                protocol=protocol,
+                split_hash=split_hash,
+                splits=len(metrics[0].get('splits') or [None]),
+                undefined=tuple(
+                    (metrics[0].get('undefined') or {}).get(measure.name, ())
+                ),
+            )
+        )
     return rows

@@ -24,13 +24,13 @@ def batches(sizes=(2, 3), channels=4):
     for size in sizes:
         yield dict(
             stage1=torch.rand(size, channels, generator=generator),
-            stage2=torch.rand(size, 2 * channels, generator=generator))
+            stage2=torch.rand(size, 2 * channels, generator=generator),
+        )
 
 
 def test_round_trip(tmp_path):
     assert find_features(tmp_path / 'cache', DESCRIPTION) is None
-    written = write_features(
-        tmp_path / 'cache', DESCRIPTION, IDS, batches())
+    written = write_features(tmp_path / 'cache', DESCRIPTION, IDS, batches())
     found = find_features(tmp_path / 'cache', DESCRIPTION)
     assert found == written
     assert found.image_ids == tuple(IDS)
@@ -103,11 +103,9 @@ def test_what_another_process_wrote_meanwhile_is_kept(tmp_path):
         yield from batches()
         mine.folder.rename(final)
 
-    found = write_features(
-        tmp_path / 'cache', DESCRIPTION, IDS, other_is_faster())
+    found = write_features(tmp_path / 'cache', DESCRIPTION, IDS, other_is_faster())
     assert found.read('stage1').shape == (5, 4)
-    assert [path.name for path in (tmp_path / 'cache').iterdir()] == [
-        final.name]
+    assert [path.name for path in (tmp_path / 'cache').iterdir()] == [final.name]
 
 
 def test_features_that_are_not_finite(tmp_path):
@@ -124,8 +122,8 @@ class Net(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(1, 3, 1)
         self.layer1 = nn.Sequential(
-            nn.Conv2d(3, 4, 1), nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(
-                inplace=True)))
+            nn.Conv2d(3, 4, 1), nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(inplace=True))
+        )
         self.layer2 = nn.Sequential(nn.Conv2d(4, 5, 3))
 
     def forward(self, x):
@@ -139,16 +137,20 @@ def test_pooled_features_are_means_over_positions():
     first = net.layer1[0](stem)
     second = net.layer1[1](first.clone())
     expected = {
-        'stem': stem, 'stage1': second, 'stage2': net.layer2(second),
-        'stage1.0': first, 'stage1.1': second, 'stage2.0': net.layer2(second)}
+        'stem': stem,
+        'stage1': second,
+        'stage2': net.layer2(second),
+        'stage1.0': first,
+        'stage1.1': second,
+        'stage2.0': net.layer2(second),
+    }
     assert list(stage_places(net)) == ['stem', 'stage1', 'stage2']
     assert list(block_places(net)) == ['stage1.0', 'stage1.1', 'stage2.0']
     for places in (stage_places(net), block_places(net)):
         found = pooled_features(net, images, places)
         assert list(found) == list(places)
         for name, values in found.items():
-            torch.testing.assert_close(
-                values, expected[name].mean((2, 3)).detach())
+            torch.testing.assert_close(values, expected[name].mean((2, 3)).detach())
             assert not values.requires_grad
     assert not net.layer1._forward_hooks and not net.layer1._forward_pre_hooks
 
@@ -165,8 +167,7 @@ def test_half_precision_maps_are_pooled_in_single():
     images = torch.rand(2, 1, 40, 40).bfloat16()
     found = pooled_features(net, images, stage_places(net))['stage1']
     assert found.dtype == torch.float32
-    torch.testing.assert_close(
-        found, net.layer1(net.conv(images)).float().mean((2, 3)))
+    torch.testing.assert_close(found, net.layer1(net.conv(images)).float().mean((2, 3)))
 
 
 def test_other_networks_are_refused():

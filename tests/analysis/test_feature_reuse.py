@@ -29,8 +29,9 @@ def made(images=120, seed=0, common_seed=0, channels=None):
     common = np.random.default_rng(common_seed).normal(size=(images, 5))
     rng = np.random.default_rng((seed, 1))
     return {
-        place: (common @ rng.normal(size=(5, size))
-                + rng.normal(size=(images, size)) + 2).astype(np.float32)
+        place: (
+            common @ rng.normal(size=(5, size)) + rng.normal(size=(images, size)) + 2
+        ).astype(np.float32)
         for place, size in (channels or CHANNELS).items()
     }
 
@@ -39,14 +40,17 @@ def tensors(features):
     return {n: torch.from_numpy(v) for n, v in features.items()}
 
 
-@pytest.mark.parametrize('kernel', [
-    Kernel(), Kernel(2.0, False), Kernel(0.5, unbiased=True)])
+@pytest.mark.parametrize(
+    'kernel', [Kernel(), Kernel(2.0, False), Kernel(0.5, unbiased=True)]
+)
 def test_values_are_those_of_the_functions(kernel):
     before, after = made(seed=0), made(seed=1)
     subsets = random_subsets(120, 50, 4, seed=3)
     results = feature_reuse('moco', before, after, kernel, subsets)
     assert [(r.method, r.place, r.images) for r in results] == [
-        ('moco', 'stage1', 120), ('moco', 'stage2', 120)]
+        ('moco', 'stage1', 120),
+        ('moco', 'stage2', 120),
+    ]
     for result in results:
         x, y = (tensors(side)[result.place] for side in (before, after))
 
@@ -54,8 +58,7 @@ def test_values_are_those_of_the_functions(kernel):
             unbiased = name.endswith('unbiased')
             if name.startswith('linear'):
                 return float(linear_cka(x, y, unbiased))
-            return float(rbf_cka(
-                x, y, kernel.bandwidth, kernel.relative, unbiased))
+            return float(rbf_cka(x, y, kernel.bandwidth, kernel.relative, unbiased))
 
         assert set(result.values) == set(kernel.estimates)
         for name, value in result.values.items():
@@ -63,49 +66,53 @@ def test_values_are_those_of_the_functions(kernel):
             expected = [slow(name, x[rows], y[rows]) for rows in subsets]
             assert result.subsets[name] == pytest.approx(expected, abs=1e-6)
             assert result.spread(name) == pytest.approx(
-                (np.mean(expected), np.std(expected, ddof=1)))
+                (np.mean(expected), np.std(expected, ddof=1))
+            )
         typical = [median_distance(side) for side in (x, y)]
         assert result.median_distances == pytest.approx(typical)
         assert result.bandwidth_ratios == pytest.approx(
-            [kernel.bandwidth] * 2 if kernel.relative
-            else [kernel.bandwidth / d for d in typical])
+            [kernel.bandwidth] * 2
+            if kernel.relative
+            else [kernel.bandwidth / d for d in typical]
+        )
 
 
 def test_more_images_than_a_batch():
     images = BATCH + 300
     before, after = made(images, 0), made(images, 1)
-    result, _ = feature_reuse(
-        'x', before, after, Kernel(unbiased=True))
+    result, _ = feature_reuse('x', before, after, Kernel(unbiased=True))
     x, y = (tensors(side)['stage1'] for side in (before, after))
     for name in ('linear', 'linear_unbiased'):
         assert result.values[name] == pytest.approx(
-            float(linear_cka(x, y, name != 'linear')), abs=1e-6)
+            float(linear_cka(x, y, name != 'linear')), abs=1e-6
+        )
 
 
 def test_identity_and_rotation():
     before = made()
     for result in feature_reuse(
-            'x', before, before, Kernel(unbiased=True),
-            random_subsets(120, 40, 2, 0)):
-        assert result.values == pytest.approx(
-            dict.fromkeys(result.values, 1.0))
+        'x', before, before, Kernel(unbiased=True), random_subsets(120, 40, 2, 0)
+    ):
+        assert result.values == pytest.approx(dict.fromkeys(result.values, 1.0))
         for values in result.subsets.values():
             assert values == pytest.approx([1, 1])
     rotated = {
-        place: 3 * values @ np.linalg.qr(np.random.default_rng(0).normal(
-            size=(values.shape[1],) * 2))[0].astype(np.float32)
-        for place, values in before.items()}
+        place: 3
+        * values
+        @ np.linalg.qr(np.random.default_rng(0).normal(size=(values.shape[1],) * 2))[
+            0
+        ].astype(np.float32)
+        for place, values in before.items()
+    }
     for result in feature_reuse('x', before, rotated, Kernel()):
-        assert result.values == pytest.approx(
-            dict(linear=1.0, rbf=1.0), abs=1e-4)
+        assert result.values == pytest.approx(dict(linear=1.0, rbf=1.0), abs=1e-4)
 
 
 def test_other_order_of_images_is_no_similarity():
     before = made(400)
     order = np.random.default_rng(1).permutation(400)
     permuted = {place: values[order] for place, values in before.items()}
-    for result in feature_reuse(
-            'x', before, permuted, Kernel(unbiased=True)):
+    for result in feature_reuse('x', before, permuted, Kernel(unbiased=True)):
         for name, value in result.values.items():
             if 'unbiased' in name:
                 assert abs(value) < 0.05
@@ -136,20 +143,22 @@ def test_absolute_bandwidth_is_judged_by_the_typical_distance():
     kernel = Kernel(0.8, relative=False)
     wide = feature_reuse('near', near, near, kernel)
     notes = bandwidth_notes(wide, kernel)
-    assert 'above 4 the Gaussian kernel tends to the linear one: near ' in (
-        notes[1])
+    assert 'above 4 the Gaussian kernel tends to the linear one: near ' in (notes[1])
     # No two samples are neighbours: unrelated features look the same.
     narrow = feature_reuse('far', far, far_other, kernel)
     assert narrow[0].values['rbf'] > 0.99
-    assert 'tends to 1 for any two networks: far stage1, far stage2' in (
-        bandwidth_notes(narrow, kernel)[1])
+    assert (
+        'tends to 1 for any two networks: far stage1, far stage2'
+        in (bandwidth_notes(narrow, kernel)[1])
+    )
     relative = feature_reuse('far', far, far_other, Kernel())
     assert relative[0].values['rbf'] < 0.6
     assert bandwidth_notes(relative, Kernel()) == []
 
 
-@pytest.mark.parametrize('estimate', [
-    'linear', 'linear_unbiased', 'rbf', 'rbf_unbiased'])
+@pytest.mark.parametrize(
+    'estimate', ['linear', 'linear_unbiased', 'rbf', 'rbf_unbiased']
+)
 @pytest.mark.parametrize('images', [10, 60])
 def test_layers(estimate, images):
     """More images than channels and fewer."""
@@ -157,11 +166,11 @@ def test_layers(estimate, images):
     first = made(images, 0, channels=channels)
     second = made(images, 1, channels=dict(d=5, e=20))
     kernel, steps = Kernel(), []
-    matrix = layer_similarity(
-        first, second, estimate, kernel, progress=steps.append)
-    expected = [[kernel.value(estimate, x, y)
-                 for y in tensors(second).values()]
-                for x in tensors(first).values()]
+    matrix = layer_similarity(first, second, estimate, kernel, progress=steps.append)
+    expected = [
+        [kernel.value(estimate, x, y) for y in tensors(second).values()]
+        for x in tensors(first).values()
+    ]
     np.testing.assert_allclose(matrix, expected, atol=1e-5)
     assert sum(steps) == 6
     own = layer_similarity(first, first, estimate, kernel)
@@ -172,11 +181,15 @@ def test_layers(estimate, images):
 def test_features_that_do_not_vary_are_named():
     before = made()
     dead = {**before, 'stage2': np.ones_like(before['stage2'])}
-    with pytest.raises(UserError, match='moco .*stage1, stage2.*layer 1 of '
-                       'the second do not vary'):
+    with pytest.raises(
+        UserError, match='moco .*stage1, stage2.*layer 1 of the second do not vary'
+    ):
         feature_reuse('moco', before, dead, Kernel())
-    with pytest.raises(UserError, match='layers stage1 and stage2.*constant|'
-                       'layers stage1 and stage2.*do not vary'):
+    with pytest.raises(
+        UserError,
+        match='layers stage1 and stage2.*constant|'
+        'layers stage1 and stage2.*do not vary',
+    ):
         layer_similarity(before, dead, 'rbf', Kernel())
 
 
@@ -188,10 +201,13 @@ def test_too_few_images():
 
 def results():
     subsets = random_subsets(120, 60, 3, 0)
-    return [result for seed, method in enumerate(('moco', 'mse'))
-            for result in feature_reuse(
-                method, made(seed=seed), made(seed=seed + 5), Kernel(),
-                subsets)]
+    return [
+        result
+        for seed, method in enumerate(('moco', 'mse'))
+        for result in feature_reuse(
+            method, made(seed=seed), made(seed=seed + 5), Kernel(), subsets
+        )
+    ]
 
 
 def test_figure_and_files(tmp_path):
@@ -202,26 +218,30 @@ def test_figure_and_files(tmp_path):
         lines = [line for line in axes.lines if line.get_marker() == 'o']
         assert [list(line.get_ydata()) for line in lines] == [
             [r.values[name] for r in found if r.method == method]
-            for method in ('moco', 'mse')]
+            for method in ('moco', 'mse')
+        ]
         low, high = axes.get_ylim()
         assert all(low < r.values[name] < high for r in found)
     paths = write_similarity(
-        tmp_path, 'reuse',
-        dict(value=math.nan, stages=reuse_content(found)), figure)
+        tmp_path, 'reuse', dict(value=math.nan, stages=reuse_content(found)), figure
+    )
     assert sorted(paths) == sorted(tmp_path.iterdir())
     content = json.loads((tmp_path / 'reuse.json').read_text())
     assert content['value'] is None
     stage = content['stages'][0]
     assert stage['values'] == found[0].values
     assert stage['subsets']['rbf'] == dict(
-        mean=found[0].spread('rbf')[0], sd=found[0].spread('rbf')[1],
-        values=found[0].subsets['rbf'])
+        mean=found[0].spread('rbf')[0],
+        sd=found[0].spread('rbf')[1],
+        values=found[0].subsets['rbf'],
+    )
 
 
 def test_heat_map():
     matrix = np.array([[1.0, 0.5, 0.1], [0.4, 0.9, 0.2]])
     figure = draw_layers(
-        matrix, (['a', 'b'], ['c', 'd', 'e']), ('one', 'two'), 'rbf_unbiased')
+        matrix, (['a', 'b'], ['c', 'd', 'e']), ('one', 'two'), 'rbf_unbiased'
+    )
     axes = figure.axes[0]
     assert np.array_equal(axes.images[0].get_array(), matrix)
     assert [t.get_text() for t in axes.get_yticklabels()] == ['a', 'b']
@@ -232,6 +252,7 @@ def test_heat_map():
 
 def test_table(capsys):
     from rich.console import Console
+
     found = results()
     print_reuse(found, Kernel(), Console(width=80))
     out = capsys.readouterr().out

@@ -17,11 +17,12 @@ def test_equals_a_loop_over_thresholds_and_scipy():
     found = ks_distances(first, second)
     for column in range(3):
         one, two = first[:, column], second[:, column]
-        largest = max(abs((one <= x).mean() - (two <= x).mean())
-                      for x in np.concatenate([one, two]))
+        largest = max(
+            abs((one <= x).mean() - (two <= x).mean())
+            for x in np.concatenate([one, two])
+        )
         assert found[column] == pytest.approx(largest)
-        assert found[column] == pytest.approx(
-            stats.ks_2samp(one, two).statistic)
+        assert found[column] == pytest.approx(stats.ks_2samp(one, two).statistic)
 
 
 def test_identical_disjoint_and_reordered():
@@ -32,7 +33,8 @@ def test_identical_disjoint_and_reordered():
     # Only the order of the values counts.
     other = outputs(1)
     np.testing.assert_array_equal(
-        ks_distances(values, other), ks_distances(values ** 3, other ** 3))
+        ks_distances(values, other), ks_distances(values**3, other**3)
+    )
 
 
 def test_unfit_outputs():
@@ -52,15 +54,15 @@ def test_summary_is_over_seeds(tmp_path, capsys):
     ]
     classes = ('a', 'b', 'c')
     output_distributions.write_comparisons(
-        comparisons, classes, tmp_path, few='10 %', many='100 %', images=50)
+        comparisons, classes, tmp_path, few='10 %', many='100 %', images=50
+    )
     content = json.loads((tmp_path / 'output_distributions.json').read_text())
     assert (content['few'], content['images']) == ('10 %', 50)
     values = np.stack([ks_distances(f, m) for f, m in zip(few, many)])
     found = content['methods']['moco']
     assert found['per_class']['b']['seeds'] == values[:, 1].tolist()
     assert found['mean']['mean'] == pytest.approx(values.mean())
-    assert found['mean']['sd_over_seeds'] == pytest.approx(
-        values.mean(1).std(ddof=1))
+    assert found['mean']['sd_over_seeds'] == pytest.approx(values.mean(1).std(ddof=1))
     same = content['methods']['random']['mean']
     assert same == dict(mean=0.0, sd_over_seeds=None, seeds=[0.0])
     png = (tmp_path / 'output_distributions.png').read_bytes()

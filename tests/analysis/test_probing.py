@@ -40,12 +40,13 @@ def made(multi_label=True, classes=3, seed=0, channels=6):
         if multi_label:
             targets[name] = rng.random((size, classes)) < 0.4
         else:
-            targets[name] = np.eye(classes, dtype=bool)[
-                rng.integers(0, classes, size)]
+            targets[name] = np.eye(classes, dtype=bool)[rng.integers(0, classes, size)]
         # Channels of very different scales.
-        features[name] = ((0.7 * targets[name] @ directions + noise)
-                          * 10.0 ** np.arange(-2, channels - 2) + 5
-                          ).astype(np.float32)
+        features[name] = (
+            (0.7 * targets[name] @ directions + noise)
+            * 10.0 ** np.arange(-2, channels - 2)
+            + 5
+        ).astype(np.float32)
     patients = np.array([f'p{n // 2}' for n in range(SIZES['test'])])
     names = tuple(f'class {n}' for n in range(classes))
     return features, ProbeData(names, multi_label, targets, patients)
@@ -58,8 +59,12 @@ def reference(features, data, strength, subset):
     targets = data.targets['train']
     columns = targets.T if data.multi_label else [targets.argmax(1)]
     for target in columns:
-        model = make_pipeline(StandardScaler(), LogisticRegression(
-            C=1 / (strength * len(train)), tol=1e-8, max_iter=100000))
+        model = make_pipeline(
+            StandardScaler(),
+            LogisticRegression(
+                C=1 / (strength * len(train)), tol=1e-8, max_iter=100000
+            ),
+        )
         model.fit(train, target)
         found = model.predict_proba(np.asarray(features[subset], float))
         parts.append(found[:, 1:] if data.multi_label else found)
@@ -70,20 +75,20 @@ def aurocs(probabilities, targets):
     return [roc_auc_score(t, p) for t, p in zip(targets.T, probabilities.T)]
 
 
-@pytest.mark.parametrize('multi_label, classes', [
-    (True, 3), (False, 3), (False, 2)])
+@pytest.mark.parametrize('multi_label, classes', [(True, 3), (False, 3), (False, 2)])
 def test_equals_separate_fits(multi_label, classes):
     features, data = made(multi_label, classes)
     by_val = {
-        strength: np.mean(aurocs(
-            reference(features, data, strength, 'val'), data.targets['val']))
-        for strength in STRENGTHS}
+        strength: np.mean(
+            aurocs(reference(features, data, strength, 'val'), data.targets['val'])
+        )
+        for strength in STRENGTHS
+    }
     best = max(sorted(STRENGTHS, reverse=True), key=by_val.get)
     probabilities = reference(features, data, best, 'test')
     truth = data.targets['test']
 
-    probe = run_probe(
-        features, data, 'moco', 'stage2', strengths=STRENGTHS, samples=30)
+    probe = run_probe(features, data, 'moco', 'stage2', strengths=STRENGTHS, samples=30)
     assert (probe.checkpoint, probe.place) == ('moco', 'stage2')
     assert probe.strength == best and probe.train_images == 80
     assert probe.val_auroc == pytest.approx(by_val[best], abs=1e-4)
@@ -97,10 +102,12 @@ def test_equals_separate_fits(multi_label, classes):
     drawn = []
     for row in weights:
         chosen = np.repeat(np.arange(60), row)
-        drawn.append((
-            np.mean(aurocs(probabilities[chosen], truth[chosen])),
-            f1_score(truth[chosen].argmax(1), decided[chosen],
-                     average='macro')))
+        drawn.append(
+            (
+                np.mean(aurocs(probabilities[chosen], truth[chosen])),
+                f1_score(truth[chosen].argmax(1), decided[chosen], average='macro'),
+            )
+        )
     low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
     assert probe.auroc.low == pytest.approx(low[0], abs=1e-3)
     assert probe.auroc.high == pytest.approx(high[0], abs=1e-3)
@@ -108,7 +115,8 @@ def test_equals_separate_fits(multi_label, classes):
         assert probe.f1 is None
     else:
         assert probe.f1.value == pytest.approx(
-            f1_score(truth.argmax(1), decided, average='macro'))
+            f1_score(truth.argmax(1), decided, average='macro')
+        )
         assert probe.f1.low == pytest.approx(low[1])
         assert probe.f1.high == pytest.approx(high[1])
     assert not probe.left_out and not probe.notes
@@ -119,12 +127,10 @@ def test_equals_separate_fits(multi_label, classes):
 
 def test_path_from_strong_to_weak():
     features, data = made()
-    train = StandardScaler().fit_transform(
-        features['train'].astype(float))
+    train = StandardScaler().fit_transform(features['train'].astype(float))
     targets = data.targets['train']
     lengths = []
-    for strength, predict, failed in fit_path(
-            train, targets, True, (1e-3, 1e1, 1e-1)):
+    for strength, predict, failed in fit_path(train, targets, True, (1e-3, 1e1, 1e-1)):
         lengths.append(strength)
         assert not failed
         # At the minimum, the gradient of the mean loss is that of the
@@ -137,22 +143,25 @@ def test_path_from_strong_to_weak():
 
 def test_scale_and_offset_of_the_features_do_not_matter():
     features, data = made()
-    other = {name: 1000 * values.astype(float) - 30
-             for name, values in features.items()}
-    one, two = (run_probe(f, data, strengths=STRENGTHS, samples=0)
-                for f in (features, other))
+    other = {
+        name: 1000 * values.astype(float) - 30 for name, values in features.items()
+    }
+    one, two = (
+        run_probe(f, data, strengths=STRENGTHS, samples=0) for f in (features, other)
+    )
     assert one.auroc.value == pytest.approx(two.auroc.value, abs=1e-4)
     assert math.isnan(one.auroc.low)
 
 
 def test_separable_and_meaningless_features():
     features, data = made()
-    telling = {name: data.targets[name].astype(np.float32)
-               for name in SIZES}
+    telling = {name: data.targets[name].astype(np.float32) for name in SIZES}
     assert run_probe(telling, data, samples=10).auroc.value == 1
     rng = np.random.default_rng(0)
-    noise = {name: rng.normal(size=(size, 4)).astype(np.float32)
-             for name, size in SIZES.items()}
+    noise = {
+        name: rng.normal(size=(size, 4)).astype(np.float32)
+        for name, size in SIZES.items()
+    }
     probe = run_probe(noise, data, samples=300)
     assert probe.auroc.low < 0.5 < probe.auroc.high
 
@@ -160,10 +169,17 @@ def test_separable_and_meaningless_features():
 def test_more_channels_than_images_and_constant_channels():
     features, data = made(channels=12)
     rng = np.random.default_rng(0)
-    wide = {name: np.concatenate([
-        values, rng.normal(size=(len(values), 200)),
-        np.full((len(values), 3), 7.0)], axis=1)
-        for name, values in features.items()}
+    wide = {
+        name: np.concatenate(
+            [
+                values,
+                rng.normal(size=(len(values), 200)),
+                np.full((len(values), 3), 7.0),
+            ],
+            axis=1,
+        )
+        for name, values in features.items()
+    }
     probe = run_probe(wide, data, samples=0)
     assert probe.auroc.value > 0.6 and not probe.notes
 
@@ -181,16 +197,19 @@ def test_classes_with_one_value_are_named_and_left_out():
     probe = run_probe(features, part, strengths=[0.1], samples=20)
     assert probe.left_out == {
         'class 0': '0 of 80 training images',
-        'class 2': '60 of 60 test images'}
+        'class 2': '60 of 60 test images',
+    }
     assert list(probe.per_class) == ['class 1', 'class 3']
     for name, score in probe.per_class.items():
         assert score == whole.per_class[name]
     assert probe.auroc.value == pytest.approx(
-        np.mean([s.value for s in probe.per_class.values()]))
+        np.mean([s.value for s in probe.per_class.values()])
+    )
     assert probe_notes([probe])[0] == (
         '100 % of the labels: left out class 2 (60 of 60 test images), '
         'class 0 (0 of 80 training images); means are over the other 2 of 4 '
-        'classes')
+        'classes'
+    )
 
 
 def test_classes_of_few_test_patients_are_left_out_on_request():
@@ -198,16 +217,22 @@ def test_classes_of_few_test_patients_are_left_out_on_request():
     rare = changed(data, 'test', 1, False)
     rare.targets['test'][:4, 1] = True  # the patients p0 and p1
     probe = run_probe(
-        features, dataclasses.replace(rare, min_positive_patients=3),
-        strengths=[0.1], samples=20)
-    assert probe.left_out == {
-        'class 1': '2 test patients with it, 3 are asked for'}
+        features,
+        dataclasses.replace(rare, min_positive_patients=3),
+        strengths=[0.1],
+        samples=20,
+    )
+    assert probe.left_out == {'class 1': '2 test patients with it, 3 are asked for'}
     whole = run_probe(
-        features, dataclasses.replace(rare, min_positive_patients=2),
-        strengths=[0.1], samples=20)
+        features,
+        dataclasses.replace(rare, min_positive_patients=2),
+        strengths=[0.1],
+        samples=20,
+    )
     assert not whole.left_out
     assert probe.per_class == {
-        name: whole.per_class[name] for name in ('class 0', 'class 2')}
+        name: whole.per_class[name] for name in ('class 0', 'class 2')
+    }
 
 
 def test_single_label_class_without_training_images():
@@ -215,24 +240,32 @@ def test_single_label_class_without_training_images():
     train = data.targets['train']
     rows = np.flatnonzero(~train[:, 2])
     features = {**features, 'train': features['train'][rows]}
-    data = ProbeData(data.classes, False,
-                     {**data.targets, 'train': train[rows]}, data.patients)
+    data = ProbeData(
+        data.classes, False, {**data.targets, 'train': train[rows]}, data.patients
+    )
     probe = run_probe(features, data, strengths=[0.1], samples=20)
     assert list(probe.left_out) == ['class 2']
     probabilities = reference(
-        features, ProbeData(data.classes[:2], False, {
-            'train': train[rows][:, :2]}, ()), 0.1, 'test')
+        features,
+        ProbeData(data.classes[:2], False, {'train': train[rows][:, :2]}, ()),
+        0.1,
+        'test',
+    )
     # Its test images still count as not of the others.
     expected = aurocs(probabilities, data.targets['test'][:, :2])
     assert [s.value for s in probe.per_class.values()] == pytest.approx(
-        expected, abs=1e-4)
+        expected, abs=1e-4
+    )
 
 
 def test_nothing_left_to_score():
     features, data = made(multi_label=False, classes=2)
     empty = changed(changed(data, 'test', 0, True), 'test', 1, False)
-    with pytest.raises(UserError, match=r'moco stage1: no class.*class 0 '
-                       r'\(60 of 60 test images\), class 1 \(0 of 60'):
+    with pytest.raises(
+        UserError,
+        match=r'moco stage1: no class.*class 0 '
+        r'\(60 of 60 test images\), class 1 \(0 of 60',
+    ):
         run_probe(features, empty, 'moco', 'stage1')
 
 
@@ -241,9 +274,12 @@ def test_single_class_validation_set():
     undefined = data
     for column in range(3):
         undefined = changed(undefined, 'val', column, column == 1)
-    with pytest.raises(UserError, match=r'AUROC is undefined on the '
-                       r'validation images \(class 0 \(0 of 50.*class 1 '
-                       r'\(50 of 50.*one --strengths'):
+    with pytest.raises(
+        UserError,
+        match=r'AUROC is undefined on the '
+        r'validation images \(class 0 \(0 of 50.*class 1 '
+        r'\(50 of 50.*one --strengths',
+    ):
         run_probe(features, undefined)
     probe = run_probe(features, undefined, strengths=[0.1], samples=0)
     assert math.isnan(probe.val_auroc) and not probe.data_notes
@@ -251,34 +287,36 @@ def test_single_class_validation_set():
     part = changed(data, 'val', 0, False)
     probe = run_probe(features, part, strengths=STRENGTHS, samples=0)
     assert probe.data_notes == [
-        'strength chosen without class 0 (0 of 50 validation images)']
+        'strength chosen without class 0 (0 of 50 validation images)'
+    ]
 
 
 def test_fits_that_do_not_converge_are_told():
     features, data = made()
     probe = run_probe(
-        features, data, 'moco', 'stage3', strengths=(1e-4, 10.0), max_iter=1,
-        samples=0)
+        features, data, 'moco', 'stage3', strengths=(1e-4, 10.0), max_iter=1, samples=0
+    )
     assert len(probe.notes) == 1
     assert 'not converged after 1 iterations' in probe.notes[0]
     assert 'strength 0.0001 (class 0, class 1, class 2)' in probe.notes[0]
     assert probe_notes([probe])[0].startswith('moco stage3: not converged')
     features, data = made(multi_label=False)
-    probe = run_probe(
-        features, data, strengths=(1e-4, 1.0), max_iter=1, samples=0)
+    probe = run_probe(features, data, strengths=(1e-4, 1.0), max_iter=1, samples=0)
     assert 'strength 0.0001' in probe.notes[0]
 
 
 def test_few_patients_and_rare_classes_are_told():
     features, data = made()
     rare = changed(changed(data, 'test', 0, False), 'test', 0, True, [3])
-    few = ProbeData(rare.classes, True, rare.targets,
-                    np.array([f'p{n // 10}' for n in range(60)]))
+    few = ProbeData(
+        rare.classes, True, rare.targets, np.array([f'p{n // 10}' for n in range(60)])
+    )
     probe = run_probe(features, few, strengths=[0.1], samples=400)
     rare_note, few_note = probe.data_notes
     # (1 - 1/6)^6 of the resamples lack the patient.
-    assert float(rare_note.split('class 0 ')[1].split(' %')[0]
-                 ) == pytest.approx(33.5, abs=6)
+    assert float(rare_note.split('class 0 ')[1].split(' %')[0]) == pytest.approx(
+        33.5, abs=6
+    )
     assert few_note.startswith('only 6 test patients')
     assert not math.isnan(probe.per_class['class 0'].low)
 
@@ -290,11 +328,21 @@ def probes():
         for place in ('stage1', 'stage2'):
             for fraction, seed in ((0.1, 0), (0.1, 1), (1.0, None)):
                 noisy = {
-                    n: v + len(result) * np.random.default_rng(0).normal(
-                        size=v.shape) for n, v in features.items()}
-                result.append(run_probe(
-                    noisy, data, name, place, fraction, seed,
-                    strengths=(0.1, 1.0), samples=20))
+                    n: v + len(result) * np.random.default_rng(0).normal(size=v.shape)
+                    for n, v in features.items()
+                }
+                result.append(
+                    run_probe(
+                        noisy,
+                        data,
+                        name,
+                        place,
+                        fraction,
+                        seed,
+                        strengths=(0.1, 1.0),
+                        samples=20,
+                    )
+                )
     return result
 
 
@@ -302,33 +350,52 @@ def test_figure():
     result = probes()
     figure = draw_probes(result)
     assert [axes.get_title() for axes in figure.axes] == [
-        '10 % of the labels', '100 % of the labels'] * 2
+        '10 % of the labels',
+        '100 % of the labels',
+    ] * 2
     assert 'dots: single seeds and draws' in figure.get_supxlabel()
     assert [axes.get_ylabel() for axes in figure.axes] == [
-        'macro AUROC', '', 'macro F1', '']
-    assert [t.get_text() for t in figure.legends[0].get_texts()] == [
-        'moco', 'mse']
+        'macro AUROC',
+        '',
+        'macro F1',
+        '',
+    ]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ['moco', 'mse']
     full = [p for p in result if p.fraction == 1 and p.checkpoint == 'mse']
     line = figure.axes[1].containers[1].lines[0]
     assert list(line.get_ydata()) == [p.auroc.value for p in full]
     # Several draws: their mean.
     part = [p for p in result if p.fraction == 0.1 and p.checkpoint == 'mse']
     line = figure.axes[2].containers[1].lines[0]
-    assert list(line.get_ydata()) == pytest.approx([
-        np.mean([p.f1.value for p in part if p.place == place])
-        for place in ('stage1', 'stage2')])
+    assert list(line.get_ydata()) == pytest.approx(
+        [
+            np.mean([p.f1.value for p in part if p.place == place])
+            for place in ('stage1', 'stage2')
+        ]
+    )
 
 
 def test_summary_of_seeds_resamples_their_mean():
     features, data = made()
     noise = np.random.default_rng(1)
-    fits = [run_probe(
-        {n: v + 3 * number * noise.normal(size=v.shape)
-         for n, v in features.items()}, data, 'moco', 'stage1',
-        strengths=(0.1,), samples=200, number=number) for number in range(3)]
-    single, = summarize(fits[:1])
+    fits = [
+        run_probe(
+            {
+                n: v + 3 * number * noise.normal(size=v.shape)
+                for n, v in features.items()
+            },
+            data,
+            'moco',
+            'stage1',
+            strengths=(0.1,),
+            samples=200,
+            number=number,
+        )
+        for number in range(3)
+    ]
+    (single,) = summarize(fits[:1])
     assert single.auroc == fits[0].auroc and math.isnan(single.spread('auroc'))
-    both, = summarize(fits)
+    (both,) = summarize(fits)
     values = [fit.auroc.value for fit in fits]
     assert both.spread('auroc') == pytest.approx(np.std(values, ddof=1))
     assert both.f1 is None and both.probes == tuple(fits)
@@ -339,38 +406,53 @@ def test_summary_of_seeds_resamples_their_mean():
     drawn = []
     for times in weights[:5]:
         index = np.repeat(np.arange(60), times)
-        drawn.append(np.mean([roc_auc_score(
-            data.targets['test'][index, c],
-            probabilities[index, c]) for c in range(3)]))
+        drawn.append(
+            np.mean(
+                [
+                    roc_auc_score(
+                        data.targets['test'][index, c], probabilities[index, c]
+                    )
+                    for c in range(3)
+                ]
+            )
+        )
     assert fits[0].drawn[:5, 0] == pytest.approx(drawn, abs=1e-4)
     low, high = np.percentile(curve, [2.5, 97.5])
-    assert both.auroc == Score(pytest.approx(np.mean(values)),
-                               pytest.approx(low), pytest.approx(high))
+    assert both.auroc == Score(
+        pytest.approx(np.mean(values)), pytest.approx(low), pytest.approx(high)
+    )
 
 
 def test_difference_is_paired_by_patient():
     features, data = made()
     noise = np.random.default_rng(1)
-    noisy = {n: v + 0.3 * noise.normal(size=v.shape)
-             for n, v in features.items()}
-    rows = summarize([
-        run_probe(values, data, name, 'stage1', strengths=(0.1,), samples=300)
-        for name, values in (('moco', features), ('mse', noisy))])
+    noisy = {n: v + 0.3 * noise.normal(size=v.shape) for n, v in features.items()}
+    rows = summarize(
+        [
+            run_probe(values, data, name, 'stage1', strengths=(0.1,), samples=300)
+            for name, values in (('moco', features), ('mse', noisy))
+        ]
+    )
     found = difference(rows[1], rows[0], 'auroc')
     probabilities = [
-        reference(values, data, 0.1, 'test') for values in (noisy, features)]
+        reference(values, data, 0.1, 'test') for values in (noisy, features)
+    ]
     drawn = []
     for times in patient_weights(data.patients, 300, seed=0):
         index = np.repeat(np.arange(60), times)
         truth = data.targets['test'][index]
-        drawn.append(np.subtract(*(np.mean([
-            roc_auc_score(truth[:, c], p[index, c])
-            for c in range(3)]) for p in probabilities)))
+        drawn.append(
+            np.subtract(
+                *(
+                    np.mean([roc_auc_score(truth[:, c], p[index, c]) for c in range(3)])
+                    for p in probabilities
+                )
+            )
+        )
     low, high = np.percentile(drawn, [2.5, 97.5])
     assert found.low == pytest.approx(low, abs=1e-3)
     assert found.high == pytest.approx(high, abs=1e-3)
-    assert found.value == pytest.approx(
-        rows[1].auroc.value - rows[0].auroc.value)
+    assert found.value == pytest.approx(rows[1].auroc.value - rows[0].auroc.value)
     # Narrower than the interval of either alone: the patients are the same.
     assert found.high - found.low < rows[1].auroc.high - rows[1].auroc.low
     assert difference(rows[0], rows[0], 'auroc') == Score(0.0, 0.0, 0.0)
@@ -384,41 +466,54 @@ def test_markdown_compares_with_the_baseline():
     titles = [line for line in text.splitlines() if line.startswith('macro')]
     assert titles == [
         f'macro {kind}, {share} % of the labels'
-        for kind in ('AUROC', 'F1') for share in (10, 100)]
+        for kind in ('AUROC', 'F1')
+        for share in (10, 100)
+    ]
     lines = [line for line in text.splitlines() if line.startswith('| mse')]
     row = rows['mse', 'stage2', 1.0]
     gain = difference(row, rows['moco', 'stage2', 1.0], 'f1')
     assert lines[3].endswith(
         f' {row.f1.value:.3f} [{row.f1.low:.3f}, {row.f1.high:.3f}], '
-        f'{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] |')
+        f'{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] |'
+    )
     assert '+' not in ''.join(
-        line for line in text.splitlines() if line.startswith('| moco'))
+        line for line in text.splitlines() if line.startswith('| moco')
+    )
     assert ', +' not in markdown_table(result) and '| mse |' in text
     assert text.endswith('chose the smallest or the largest strength.\n')
 
 
 def test_files(tmp_path):
     features, data = made()
-    result = [run_probe(features, changed(data, 'test', 0, True), 'a',
-                        'stage1', strengths=(0.1, 1.0), samples=0)]
+    result = [
+        run_probe(
+            features,
+            changed(data, 'test', 0, True),
+            'a',
+            'stage1',
+            strengths=(0.1, 1.0),
+            samples=0,
+        )
+    ]
     paths = write_probes(result, tmp_path / 'out', dict(config='c.py'))
     assert sorted(tmp_path.glob('out/*')) == sorted(paths)
     content = json.loads(paths[0].read_text())
     assert content['config'] == 'c.py' and 'largest macro' in content['policy']
     probe = content['probes'][0]
-    assert probe['auroc'] == dict(
-        value=result[0].auroc.value, low=None, high=None)
+    assert probe['auroc'] == dict(value=result[0].auroc.value, low=None, high=None)
     assert probe['left_out'] == {'class 0': '60 of 60 test images'}
     with paths[1].open(newline='') as file:
         rows = list(csv.DictReader(file))
     assert [(row['score'], row['class']) for row in rows] == [
-        ('auroc', 'mean'), ('auroc', 'class 1'), ('auroc', 'class 2')]
-    assert float(rows[0]['value']) == pytest.approx(
-        result[0].auroc.value, abs=1e-6)
+        ('auroc', 'mean'),
+        ('auroc', 'class 1'),
+        ('auroc', 'class 2'),
+    ]
+    assert float(rows[0]['value']) == pytest.approx(result[0].auroc.value, abs=1e-6)
     assert rows[0]['low'] == '' and rows[0]['fraction_seed'] == ''
     assert paths[2].read_bytes()[:4] == b'\x89PNG'
     assert f'| a | {result[0].auroc.value:.3f} |' in paths[3].read_text()
-    mean, = content['means']
+    (mean,) = content['means']
     assert mean['auroc']['value'] == result[0].auroc.value
     assert 'auroc_difference' not in mean
     result.append(dataclasses.replace(result[0], checkpoint='b'))
@@ -430,6 +525,7 @@ def test_files(tmp_path):
 
 def test_table(capsys):
     from rich.console import Console
+
     result = probes()
     print_probes(result, Console(width=150))
     out = capsys.readouterr().out
@@ -438,8 +534,10 @@ def test_table(capsys):
     assert f'{full.value:.3f} [{full.low:.3f}, {full.high:.3f}]' in out
     part = summarize(result)[0]
     assert len(part.probes) == 2
-    assert (f'{part.auroc.value:.3f} [{part.auroc.low:.3f}, '
-            f'{part.auroc.high:.3f}] │ {part.spread("auroc"):.3f}') in out
+    assert (
+        f'{part.auroc.value:.3f} [{part.auroc.low:.3f}, '
+        f'{part.auroc.high:.3f}] │ {part.spread("auroc"):.3f}'
+    ) in out
     print_probes(result, Console(width=190), 'moco')
     out = capsys.readouterr().out
     gain = difference(summarize(result)[4], summarize(result)[0], 'auroc')

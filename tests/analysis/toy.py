@@ -15,8 +15,9 @@ CLASSES = ('bright', 'left', 'rare')
 class ToyFileImages(torch.utils.data.Dataset):
     """Images ``<root>/<subset>-<number>.npy``; two of each patient."""
 
-    def __init__(self, root, subset, fraction=1.0, fraction_seed=0,
-                 pipeline=(), labels='multi'):
+    def __init__(
+        self, root, subset, fraction=1.0, fraction_seed=0, pipeline=(), labels='multi'
+    ):
         self.root = root
         self.subset = subset
         self.pipeline = list(pipeline)
@@ -25,7 +26,7 @@ class ToyFileImages(torch.utils.data.Dataset):
         patients = np.arange(len(targets) // 2)
         if fraction < 1:
             rng = np.random.default_rng(fraction_seed)
-            kept = rng.permutation(patients)[:round(fraction * len(patients))]
+            kept = rng.permutation(patients)[: round(fraction * len(patients))]
             patients = np.sort(kept)
         self.numbers = [2 * p + part for p in patients for part in (0, 1)]
         self.labels = [self._label(targets[n], labels) for n in self.numbers]
@@ -44,8 +45,10 @@ class ToyFileImages(torch.utils.data.Dataset):
     def get_data_info(self, index):
         name = f'{self.subset}-{self.numbers[index]}'
         return dict(
-            image_id=name, gt_label=self.labels[index],
-            patient_id=f'{self.subset}-p{self.numbers[index] // 2}')
+            image_id=name,
+            gt_label=self.labels[index],
+            patient_id=f'{self.subset}-p{self.numbers[index] // 2}',
+        )
 
     def __getitem__(self, index):
         info = self.get_data_info(index)
@@ -53,8 +56,9 @@ class ToyFileImages(torch.utils.data.Dataset):
         if 'noise' in self.pipeline:
             image = image + np.random.rand(*image.shape)
         # As the hosts pack it; features must not depend on labels.
-        return dict(inputs=torch.from_numpy(image).float(),
-                    data_samples=info['gt_label'])
+        return dict(
+            inputs=torch.from_numpy(image).float(), data_samples=info['gt_label']
+        )
 
 
 def write_images(root):
@@ -81,8 +85,12 @@ def delete_images(root):
 
 def backbone(depth=18):
     return dict(
-        type='mmpretrain.ResNet', depth=depth, in_channels=1, base_channels=8,
-        stem_channels=8)
+        type='mmpretrain.ResNet',
+        depth=depth,
+        in_channels=1,
+        base_channels=8,
+        stem_channels=8,
+    )
 
 
 def write_config(path, root, labels='multi', **model):
@@ -90,33 +98,50 @@ def write_config(path, root, labels='multi', **model):
 
     def loader(subset, pipeline):
         return dict(
-            batch_size=8, num_workers=0, dataset=dict(
-                type='ToyFileImages', root=str(root), subset=subset,
-                labels=labels, pipeline=pipeline))
+            batch_size=8,
+            num_workers=0,
+            dataset=dict(
+                type='ToyFileImages',
+                root=str(root),
+                subset=subset,
+                labels=labels,
+                pipeline=pipeline,
+            ),
+        )
 
-    Config(dict(
-        default_scope='mmpretrain',
-        custom_imports=dict(
-            imports=['medssl_mm.registry', 'tests.analysis.toy'],
-            allow_failed_imports=False),
-        model=dict(
-            type='mmpretrain.ImageClassifier',
-            data_preprocessor=dict(
-                type='mmpretrain.ClsDataPreprocessor', mean=[0.3], std=[2.0]),
-            backbone=model.pop('backbone', None) or backbone(),
-            neck=dict(type='mmpretrain.GlobalAveragePooling'),
-            head=dict(type='mmpretrain.MultiLabelLinearClsHead',
-                      num_classes=3, in_channels=64), **model),
-        train_dataloader=loader('train', ['noise']),
-        val_dataloader=loader('val', []),
-        test_dataloader=loader('test', []),
-    )).dump(path)
+    Config(
+        dict(
+            default_scope='mmpretrain',
+            custom_imports=dict(
+                imports=['medssl_mm.registry', 'tests.analysis.toy'],
+                allow_failed_imports=False,
+            ),
+            model=dict(
+                type='mmpretrain.ImageClassifier',
+                data_preprocessor=dict(
+                    type='mmpretrain.ClsDataPreprocessor', mean=[0.3], std=[2.0]
+                ),
+                backbone=model.pop('backbone', None) or backbone(),
+                neck=dict(type='mmpretrain.GlobalAveragePooling'),
+                head=dict(
+                    type='mmpretrain.MultiLabelLinearClsHead',
+                    num_classes=3,
+                    in_channels=64,
+                ),
+                **model,
+            ),
+            train_dataloader=loader('train', ['noise']),
+            val_dataloader=loader('val', []),
+            test_dataloader=loader('test', []),
+        )
+    ).dump(path)
     return Config.fromfile(path)
 
 
 def make_backbone(seed, depth=18):
     """Build a backbone whose running statistics are not the initial ones."""
     from medssl_mm.registry import MODELS
+
     torch.manual_seed(seed)
     model = MODELS.build(backbone(depth))
     model.train()
@@ -131,8 +156,8 @@ def write_checkpoint(path, seed=0, depth=18, kind='classification'):
     others = dict(
         classification=['head.fc.weight', 'head.fc.bias'],
         segmentation=['decode_head.conv_seg.weight'],
-        pretraining=['neck.mlp.0.weight', 'queue',
-                     'encoder_k.module.0.conv1.weight'])[kind]
+        pretraining=['neck.mlp.0.weight', 'queue', 'encoder_k.module.0.conv1.weight'],
+    )[kind]
     model = make_backbone(seed, depth)
     state = {f'backbone.{n}': v for n, v in model.state_dict().items()}
     state.update({name: torch.zeros(2) for name in others})

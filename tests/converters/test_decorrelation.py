@@ -28,8 +28,12 @@ from tests.models.algorithms.toy import (
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = dict(
-    type='medssl_mm.DecorrelationHead', num_channels=64, num_groups=4,
-    eps=1e-2, shuffle_seed=0)
+    type='medssl_mm.DecorrelationHead',
+    num_channels=64,
+    num_groups=4,
+    eps=1e-2,
+    shuffle_seed=0,
+)
 
 
 def close(found, expected):
@@ -45,9 +49,15 @@ def head():
     return head.eval()
 
 
-@pytest.mark.parametrize('conv', [
-    nn.Conv2d(6, 5, 1), nn.Conv2d(6, 5, 1, bias=False),
-    nn.Conv2d(6, 5, 2, stride=2), nn.Conv2d(6, 5, 1, padding='same')])
+@pytest.mark.parametrize(
+    'conv',
+    [
+        nn.Conv2d(6, 5, 1),
+        nn.Conv2d(6, 5, 1, bias=False),
+        nn.Conv2d(6, 5, 2, stride=2),
+        nn.Conv2d(6, 5, 1, padding='same'),
+    ],
+)
 def test_folded_into_what_follows(head, conv):
     x = torch.randn(2, 6, 6, 6) + 2
     folded = fold_into_following(conv, *head.dense_transform())
@@ -55,8 +65,9 @@ def test_folded_into_what_follows(head, conv):
     assert folded.weight.shape == conv.weight.shape
 
 
-@pytest.mark.parametrize('conv', [
-    nn.Conv2d(3, 6, 1), nn.Conv2d(3, 6, 3, padding=1, bias=False)])
+@pytest.mark.parametrize(
+    'conv', [nn.Conv2d(3, 6, 1), nn.Conv2d(3, 6, 3, padding=1, bias=False)]
+)
 def test_folded_into_what_precedes(head, conv):
     x = torch.randn(2, 3, 6, 6)
     folded = fold_into_preceding(conv, *head.dense_transform())
@@ -97,21 +108,32 @@ def trained():
 def downstream(file, folded):
     """Encoder and neck of mmseg with the exported weights."""
     from mmseg.registry import MODELS as MMSEG
+
     settings = dict(
-        type='ResNet', depth=18, in_channels=1, base_channels=8,
-        stem_channels=8, init_cfg=dict(
-            type='medssl_mm.PretrainedBackbone', checkpoint=str(file)))
+        type='ResNet',
+        depth=18,
+        in_channels=1,
+        base_channels=8,
+        stem_channels=8,
+        init_cfg=dict(type='medssl_mm.PretrainedBackbone', checkpoint=str(file)),
+    )
     with DefaultScope.overwrite_default_scope('mmseg'):
         encoder = MMSEG.build(settings)
         encoder.init_weights()
         encoder.eval()
         if not folded:
             return encoder
-        conv = MMSEG.build(dict(
-            type='medssl_mm.DecorrelationConv', num_channels=64,
-            init_cfg=dict(
-                type='Pretrained', checkpoint=str(file),
-                prefix='decorrelation_conv.')))
+        conv = MMSEG.build(
+            dict(
+                type='medssl_mm.DecorrelationConv',
+                num_channels=64,
+                init_cfg=dict(
+                    type='Pretrained',
+                    checkpoint=str(file),
+                    prefix='decorrelation_conv.',
+                ),
+            )
+        )
         conv.init_weights()
     return lambda images: conv(encoder(images))
 
@@ -120,12 +142,19 @@ def downstream(file, folded):
 def test_exported_network_equals_the_trained_one(trained, tmp_path, choice):
     checkpoint, out = tmp_path / 'epoch_1.pth', tmp_path / 'out.pth'
     text = Config(dict(model=dict(decorrelation=HEAD))).pretty_text
-    torch.save(
-        dict(state_dict=trained.state_dict(), meta=dict(cfg=text)), checkpoint)
-    command = [sys.executable, str(ROOT / 'tools/convert_checkpoint.py'),
-               str(checkpoint), '--out', str(out), '--decorrelation', choice]
+    torch.save(dict(state_dict=trained.state_dict(), meta=dict(cfg=text)), checkpoint)
+    command = [
+        sys.executable,
+        str(ROOT / 'tools/convert_checkpoint.py'),
+        str(checkpoint),
+        '--out',
+        str(out),
+        '--decorrelation',
+        choice,
+    ]
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, check=False)
+        command, capture_output=True, text=True, cwd=ROOT, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert f'decorrelation: {choice[:4]}' in done.stdout
     images = torch.rand(2, 1, 64, 64)
@@ -135,7 +164,8 @@ def test_exported_network_equals_the_trained_one(trained, tmp_path, choice):
     found = downstream(out, choice == 'fold')(images)[-1]
     close(found, expected)
     again = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, check=False)
+        command, capture_output=True, text=True, cwd=ROOT, check=False
+    )
     assert again.returncode == 2
     assert 'exists; choose another --out' in again.stderr
 
@@ -144,15 +174,19 @@ def test_exported_network_equals_the_trained_one(trained, tmp_path, choice):
 def test_legacy_becomes_an_ordinary_resnet(choice):
     settings = {**backbone(), 'depth': 50, 'base_channels': 2}
     model = build_ours(
-        backbone=settings, neck={**neck(), 'in_channels': 64},
+        backbone=settings,
+        neck={**neck(), 'in_channels': 64},
         decorrelation=dict(
-            type='medssl_mm.DecorrelationHead', num_channels=64,
-            legacy='bn3'))
+            type='medssl_mm.DecorrelationHead', num_channels=64, legacy='bn3'
+        ),
+    )
     train(model, batches(steps=2))
     model.eval()
     plain = MODELS.build(settings)
-    with pytest.raises(UserError, match='layer4.2.bn3 is iterative .*convert_'
-                                        'checkpoint.py makes it a plain one'):
+    with pytest.raises(
+        UserError,
+        match='layer4.2.bn3 is iterative .*convert_checkpoint.py makes it a plain one',
+    ):
         load_pretrained_backbone(plain, model.state_dict())
     tensors, notes = export_backbone(model.state_dict(), choice)
     report = load_pretrained_backbone(plain, tensors)
@@ -160,7 +194,8 @@ def test_legacy_becomes_an_ordinary_resnet(choice):
     plain.eval()
     images = torch.rand(2, 1, 64, 64)
     same = torch.allclose(
-        plain(images)[-1], model.backbone(images)[-1], rtol=1e-3, atol=1e-4)
+        plain(images)[-1], model.backbone(images)[-1], rtol=1e-3, atol=1e-4
+    )
     assert same == (choice == 'fold')
     words = {'drop': 'estimated anew', 'fold': 'layer4.2.conv3.weight'}
     assert words[choice] in notes[-1]

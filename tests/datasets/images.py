@@ -1,4 +1,5 @@
 """Small image sets and image files for the tests."""
+
 import numpy as np
 
 from medssl_mm.datasets.image_store_writer import ImageStoreWriter
@@ -18,6 +19,7 @@ def make_picture(seed, side=16, channels=3):
 def write_picture(path, pixels):
     """Write a picture (RGB order) in the format of its suffix."""
     import cv2
+
     path.parent.mkdir(parents=True, exist_ok=True)
     if pixels.ndim == 3:
         pixels = pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]]
@@ -25,8 +27,16 @@ def write_picture(path, pixels):
     return path
 
 
-def write_image_set(root, patients=6, each=2, classes=('no', 'yes'),
-                    task='single-label', channels=1, side=16, label=None):
+def write_image_set(
+    root,
+    patients=6,
+    each=2,
+    classes=('no', 'yes'),
+    task='single-label',
+    channels=1,
+    side=16,
+    label=None,
+):
     """Write an image set with the split 'made'.
 
     Image 'p0-1' is the second of patient 'p0'. By default patients take
@@ -37,7 +47,8 @@ def write_image_set(root, patients=6, each=2, classes=('no', 'yes'),
         label (callable, optional): (patient number, image number) to label.
     """
     writer = ImageStoreWriter.create(
-        root, 'made', task, classes, channels, (side, side))
+        root, 'made', task, classes, channels, (side, side)
+    )
 
     def default(patient, number):
         index = patient % len(classes)
@@ -52,10 +63,13 @@ def write_image_set(root, patients=6, each=2, classes=('no', 'yes'),
             image_id = f'p{patient}-{number}'
             patient_of[image_id] = f'p{patient}'
             writer.add_case(
-                image_id, make_picture(100 * patient + number, side, channels),
-                label(patient, number), patient_id=f'p{patient}',
+                image_id,
+                make_picture(100 * patient + number, side, channels),
+                label(patient, number),
+                patient_id=f'p{patient}',
                 source_file=f'{image_id}.png',
-                source_stat=[(f'{image_id}.png', 1, 2)])
+                source_stat=[(f'{image_id}.png', 1, 2)],
+            )
     store = writer.finish()
     part = {'p0': 'test', 'p1': 'val'}
     subsets = {'train': [], 'val': [], 'test': [], 'pretrain': []}

@@ -31,8 +31,12 @@ def single(tmp_path_factory):
 def several(tmp_path_factory):
     root = tmp_path_factory.mktemp('sets') / 'several'
     write_image_set(
-        root, patients=8, task='multi-label', classes=('a', 'b', 'c'),
-        label=lambda p, n: (p % 2, n, int(p == 3 and n == 0)))
+        root,
+        patients=8,
+        task='multi-label',
+        classes=('a', 'b', 'c'),
+        label=lambda p, n: (p % 2, n, int(p == 3 and n == 0)),
+    )
     return str(root)
 
 
@@ -60,9 +64,12 @@ def test_sample_of_several_labels(several):
 
 def test_subsets_part_the_patients(single):
     ids = {
-        name: {i['patient_id'] for i in ClassificationImages(
-            single, 'made', name).load_data_list()}
-        for name in ('train', 'val', 'test', 'pretrain')}
+        name: {
+            i['patient_id']
+            for i in ClassificationImages(single, 'made', name).load_data_list()
+        }
+        for name in ('train', 'val', 'test', 'pretrain')
+    }
     assert ids['val'] == {'p1'} and ids['test'] == {'p0'}
     assert ids['pretrain'] == ids['train'] | ids['val']
     both = ClassificationImages(single, 'made', ('train', 'val'))
@@ -74,8 +81,13 @@ def test_subsets_part_the_patients(single):
 def test_fractions_are_nested_and_by_patient(single, stratified):
     def patients(fraction, seed=0):
         data = ClassificationImages(
-            single, 'made', 'train', fraction=fraction, fraction_seed=seed,
-            stratified=stratified)
+            single,
+            'made',
+            'train',
+            fraction=fraction,
+            fraction_seed=seed,
+            stratified=stratified,
+        )
         found = [i['patient_id'] for i in data.load_data_list()]
         assert all(found.count(p) == 2 for p in found)  # whole patients
         return set(found)
@@ -102,15 +114,24 @@ def test_random_numbers_depend_on_seed_epoch_and_sample(single):
 
 def test_any_number_of_workers_gives_the_same(single):
     pipeline = [
-        dict(type='medssl_mm.ImageViews', transforms=[
-            dict(type='medssl_mm.TorchvisionSteps', steps=[
-                dict(type='RandomResizedCrop', size=8),
-                dict(type='ColorJitter', brightness=0.5, hue=0.2)])]),
-        dict(type='medssl_mm.PackViews')]
+        dict(
+            type='medssl_mm.ImageViews',
+            transforms=[
+                dict(
+                    type='medssl_mm.TorchvisionSteps',
+                    steps=[
+                        dict(type='RandomResizedCrop', size=8),
+                        dict(type='ColorJitter', brightness=0.5, hue=0.2),
+                    ],
+                )
+            ],
+        ),
+        dict(type='medssl_mm.PackViews'),
+    ]
     data = ClassificationImages(single, 'made', pipeline=pipeline)
     alone, two = (
-        list(DataLoader(data, batch_size=None, num_workers=n))
-        for n in (0, 2))
+        list(DataLoader(data, batch_size=None, num_workers=n)) for n in (0, 2)
+    )
     assert len(alone) == 20
     for one, other in zip(alone, two):
         for view, same in zip(one['inputs'], other['inputs']):
@@ -119,8 +140,7 @@ def test_any_number_of_workers_gives_the_same(single):
 
 
 def test_unlabelled_images(tmp_path):
-    write_image_set(
-        tmp_path / 'set', label=lambda p, n: -1 if p == 3 else p % 2)
+    write_image_set(tmp_path / 'set', label=lambda p, n: -1 if p == 3 else p % 2)
     everything = ClassificationImages(tmp_path / 'set', 'made')
     labelled = ClassificationImages(tmp_path / 'set', 'made', labelled=True)
     assert len(everything) == 8 and len(labelled) == 6
@@ -135,24 +155,25 @@ def test_unlabelled_images(tmp_path):
 
 def test_one_class_is_nothing_to_learn(tmp_path):
     write_image_set(tmp_path / 'set', label=lambda p, n: int(p == 1))
-    with pytest.raises(UserError, match='all 8 images are of one class; yes '
-                       'has none.*stratified=True'):
+    with pytest.raises(
+        UserError, match='all 8 images are of one class; yes has none.*stratified=True'
+    ):
         ClassificationImages(tmp_path / 'set', 'made', labelled=True)
     with pytest.raises(UserError, match='another fraction_seed, or another'):
-        ClassificationImages(
-            tmp_path / 'set', 'made', labelled=True, stratified=True)
+        ClassificationImages(tmp_path / 'set', 'made', labelled=True, stratified=True)
     # At test it is the metric's word, at pretraining nobody's.
-    ClassificationImages(tmp_path / 'set', 'made', 'test', labelled=True,
-                         test_mode=True)
+    ClassificationImages(
+        tmp_path / 'set', 'made', 'test', labelled=True, test_mode=True
+    )
     ClassificationImages(tmp_path / 'set', 'made', 'pretrain')
 
 
 def test_empty_classes_are_told(several, tmp_path, capsys):
     ClassificationImages(several, 'made', 'val', labelled=True)
-    assert 'no image of c and no image without a among 2' in (
-        capsys.readouterr().out)
-    write_image_set(tmp_path / 'set', classes=('a', 'b', 'c', 'd'),
-                    label=lambda p, n: p % 3)
+    assert 'no image of c and no image without a among 2' in (capsys.readouterr().out)
+    write_image_set(
+        tmp_path / 'set', classes=('a', 'b', 'c', 'd'), label=lambda p, n: p % 3
+    )
     ClassificationImages(tmp_path / 'set', 'made', labelled=True)
     assert 'no image of d among 8' in capsys.readouterr().out
 
@@ -164,13 +185,14 @@ def test_class_counts(several, single):
 
 def test_patients_can_be_kept_apart_in_batches(single):
     from medssl_mm.datasets.sampler import SliceSampler
+
     data = ClassificationImages(single, 'made')
     patients, places = data.sample_locations()
     assert len(set(patients.tolist())) == 10 and not places.any()
     sampler = SliceSampler(data, seed=0, neighbour_distance=1, batch_size=5)
     order = [int(i) for i in sampler]
     for start in range(0, 20, 5):
-        assert len(set(patients[order[start:start + 5]])) == 5
+        assert len(set(patients[order[start : start + 5]])) == 5
 
 
 def test_parts_and_copies(single):
@@ -184,12 +206,15 @@ def test_parts_and_copies(single):
     assert len(ClassificationImages(single, 'made', lazy_init=True)) == 20
 
 
-@pytest.mark.parametrize('settings, error, message', [
-    (dict(fraction=0.0), ValueError, 'fraction must be above 0'),
-    (dict(fraction=0.5), ValueError, 'name a split as well'),
-    (dict(split='none'), UserError, 'none.json does not exist'),
-    (dict(split='made', subset='dev'), UserError, "no subset 'dev'"),
-])
+@pytest.mark.parametrize(
+    'settings, error, message',
+    [
+        (dict(fraction=0.0), ValueError, 'fraction must be above 0'),
+        (dict(fraction=0.5), ValueError, 'name a split as well'),
+        (dict(split='none'), UserError, 'none.json does not exist'),
+        (dict(split='made', subset='dev'), UserError, "no subset 'dev'"),
+    ],
+)
 def test_wrong_settings(single, settings, error, message):
     with pytest.raises(error, match=message):
         ClassificationImages(single, **settings)
@@ -208,8 +233,9 @@ def test_other_classes_are_refused(single):
 def test_classes_are_those_of_the_importers():
     assert NIHChestXray14.METAINFO['classes'] == FINDINGS
     for data, importer in (
-            (BreastHistopathologyIDC, IDCImporter),
-            (DiabeticRetinopathy, DiabeticRetinopathyImporter)):
+        (BreastHistopathologyIDC, IDCImporter),
+        (DiabeticRetinopathy, DiabeticRetinopathyImporter),
+    ):
         assert data.METAINFO['classes'] == importer.classes
 
 
@@ -217,9 +243,12 @@ def test_classes_are_those_of_the_importers():
 def graded(tmp_path):
     """Patients p2 to p6 have the grades 0 to 4, p7 none."""
     write_image_set(
-        tmp_path / 'set', patients=8, each=1,
+        tmp_path / 'set',
+        patients=8,
+        each=1,
         classes=DiabeticRetinopathy.METAINFO['classes'],
-        label=lambda p, n: p - 2 if 1 < p < 7 else -1)
+        label=lambda p, n: p - 2 if 1 < p < 7 else -1,
+    )
     return str(tmp_path / 'set')
 
 
@@ -240,10 +269,12 @@ def test_referable_retinopathy(graded):
 
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
-BASES = [path for path in CONFIGS.glob('*/_base_/datasets/*.py')
-         if 'data/' in path.read_text() and any(
-             name in path.stem for name in (
-                 'nih', 'idc', 'retinopathy', 'breakhis'))]
+BASES = [
+    path
+    for path in CONFIGS.glob('*/_base_/datasets/*.py')
+    if 'data/' in path.read_text()
+    and any(name in path.stem for name in ('nih', 'idc', 'retinopathy', 'breakhis'))
+]
 CHANNELS = dict(nih=1, idc=3, dia=3, bre=3)
 SIDES = dict(nih_=512, nih1=64, idc=50, dia=299, bre=224)
 
@@ -255,34 +286,40 @@ def test_config_bases_serve_their_hosts(path, tmp_path):
     from mmengine.config import Config
     from mmengine.registry import DefaultScope
     from mmengine.runner import Runner
+
     config = Config.fromfile(path)
     single = 'breakhis' in path.stem
     name = config.train_dataloader.dataset.type.removeprefix('medssl_mm.')
-    classes = ('benign', 'malignant') if single else getattr(
-        classification, name).METAINFO['classes']
+    classes = (
+        ('benign', 'malignant')
+        if single
+        else getattr(classification, name).METAINFO['classes']
+    )
     side = next(v for k, v in SIDES.items() if path.stem.startswith(k))
     channels = CHANNELS[path.stem[:3]]
     write_image_set(
-        tmp_path / 'set', classes=classes, each=1, side=side,
-        channels=channels, task='multi-label' if channels == 1 else
-        'single-label')
+        tmp_path / 'set',
+        classes=classes,
+        each=1,
+        side=side,
+        channels=channels,
+        task='multi-label' if channels == 1 else 'single-label',
+    )
     pretraining = 'selfsup' in path.parts
     shape = (channels, 255, 255) if side == 50 else (channels, side, side)
     loaders = ['train'] if pretraining else ['train', 'val', 'test']
     with DefaultScope.overwrite_default_scope(
-            'mmselfsup' if pretraining else 'mmpretrain'):
+        'mmselfsup' if pretraining else 'mmpretrain'
+    ):
         for subset in loaders:
             loader = config[f'{subset}_dataloader']
-            loader.update(num_workers=0, persistent_workers=False,
-                          batch_size=2)
-            loader.dataset.update(data_root=str(tmp_path / 'set'),
-                                  split='made')
+            loader.update(num_workers=0, persistent_workers=False, batch_size=2)
+            loader.dataset.update(data_root=str(tmp_path / 'set'), split='made')
             built = Runner.build_dataloader(loader, seed=0)
             batch = next(iter(built))
             assert not (subset != 'train' and built.drop_last)
             if pretraining:
-                assert [v.shape for v in batch['inputs']] == [
-                    (2, *shape)] * 2
+                assert [v.shape for v in batch['inputs']] == [(2, *shape)] * 2
                 assert (batch['inputs'][0] != batch['inputs'][1]).any()
             else:
                 sample = batch['data_samples'][0]

@@ -32,8 +32,7 @@ def test_lines_become_samples(folder):
     assert sample['gt_label'] == 1
     stored = cv2.imread(sample['img_path'], cv2.IMREAD_UNCHANGED)
     assert stored.dtype == np.uint16
-    np.testing.assert_array_equal(sample['img'],
-                                  stored.astype(np.float32) - 1024)
+    np.testing.assert_array_equal(sample['img'], stored.astype(np.float32) - 1024)
     patients, places = dataset.sample_locations()
     assert patients.tolist() == [0, 0, 0, 1, 1, 1]
     assert places.tolist() == [0, 1, 2, 0, 1, 2]
@@ -56,22 +55,29 @@ def test_generator_follows_the_epoch(folder):
 
 def test_two_views_of_a_list(folder):
     dataset = SliceImageList(
-        folder, 'train.txt', pipeline=[
+        folder,
+        'train.txt',
+        pipeline=[
             LOAD,
             dict(type='medssl_mm.CTWindow', level=40, width=400),
             dict(
                 type='medssl_mm.SliceViews',
-                crop=dict(type='medssl_mm.RandomSliceCrop', size=8)),
-            dict(type='medssl_mm.PackViews')
-        ])
+                crop=dict(type='medssl_mm.RandomSliceCrop', size=8),
+            ),
+            dict(type='medssl_mm.PackViews'),
+        ],
+    )
     assert [view.shape for view in dataset[0]['inputs']] == [(1, 8, 8)] * 2
 
 
-@pytest.mark.parametrize('content, message', [
-    ('', 'names no image'),
-    ('p2/slice_000.png 0\nslice 7x', 'line 2: expected'),
-    ('p9/slice_000.png 0', 'p9/slice_000.png, does not exist'),
-])
+@pytest.mark.parametrize(
+    'content, message',
+    [
+        ('', 'names no image'),
+        ('p2/slice_000.png 0\nslice 7x', 'line 2: expected'),
+        ('p9/slice_000.png 0', 'p9/slice_000.png, does not exist'),
+    ],
+)
 def test_bad_lists_are_explained(folder, content, message):
     (folder / 'bad.txt').write_text(content)
     with pytest.raises(UserError, match=message):
@@ -91,7 +97,9 @@ def test_unreadable_images_are_named(folder):
     broken.write_bytes(b'no image')
     with pytest.raises(UserError, match='slice_000.png cannot be decoded'):
         dataset[3]
-    cv2.imwrite(str(broken), np.random.default_rng(0).integers(
-        0, 255, (9, 9, 3)).astype(np.uint8))
+    cv2.imwrite(
+        str(broken),
+        np.random.default_rng(0).integers(0, 255, (9, 9, 3)).astype(np.uint8),
+    )
     with pytest.raises(UserError, match='coloured'):
         dataset[3]

@@ -26,14 +26,15 @@ def test_images_come_back(tmp_path, channels):
             index = store.index_of(f'p{patient}-{number}')
             image = store.read(index)
             np.testing.assert_array_equal(
-                image,
-                make_picture(100 * patient + number, 16, channels))
+                image, make_picture(100 * patient + number, 16, channels)
+            )
             assert store.patient_ids[index] == f'p{patient}'
             assert store.labels[index] == patient % 2
 
 
 def test_any_blosc2_reads_the_file(tmp_path):
     import blosc2
+
     store = write_image_set(tmp_path / 'set', channels=3)
     array = blosc2.open(str(tmp_path / 'set' / 'images.b2nd'), mode='r')
     assert array.shape == (12, 16, 16, 3) and array.chunks == (1, 16, 16, 3)
@@ -42,19 +43,27 @@ def test_any_blosc2_reads_the_file(tmp_path):
 
 def test_several_and_unknown_labels(tmp_path):
     store = write_image_set(
-        tmp_path / 'set', task='multi-label', classes=('a', 'b', 'c'),
-        patients=3, each=1,
-        label=lambda p, n: [(1, 0, 1), (0, 0, 0), (-1, -1, -1)][p])
-    np.testing.assert_array_equal(
-        store.labels, [(1, 0, 1), (0, 0, 0), (-1, -1, -1)])
+        tmp_path / 'set',
+        task='multi-label',
+        classes=('a', 'b', 'c'),
+        patients=3,
+        each=1,
+        label=lambda p, n: [(1, 0, 1), (0, 0, 0), (-1, -1, -1)][p],
+    )
+    np.testing.assert_array_equal(store.labels, [(1, 0, 1), (0, 0, 0), (-1, -1, -1)])
     assert store.labelled.tolist() == [True, True, False]
     assert [store.classes_of(f'p{n}-0') for n in range(3)] == [(0, 2), (), ()]
-    assert classes_of_label(4) == (4, ) and classes_of_label(-1) == ()
+    assert classes_of_label(4) == (4,) and classes_of_label(-1) == ()
 
 
 def test_table_has_the_columns_of_the_classes(tmp_path):
-    write_image_set(tmp_path / 'set', task='multi-label',
-                    classes=('Mass', 'Nodule'), patients=3, each=1)
+    write_image_set(
+        tmp_path / 'set',
+        task='multi-label',
+        classes=('Mass', 'Nodule'),
+        patients=3,
+        each=1,
+    )
     lines = (tmp_path / 'set' / 'images.csv').read_text().splitlines()
     assert lines[0].endswith(',warnings,Mass,Nodule')
     assert lines[1].startswith('p0-0,p0,p0-0.png')
@@ -102,11 +111,14 @@ def test_damage_is_noticed(tmp_path):
             store.read(index)
 
 
-@pytest.mark.parametrize('change, message', [
-    (('p0-0,p0', 'p0-0,p1'), 'images.csv does not belong'),
-    (('p0-0,p0', 'p0-0,p0,x'), 'line 2 is damaged'),
-    (('image_id', 'image'), 'has the columns'),
-])
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (('p0-0,p0', 'p0-0,p1'), 'images.csv does not belong'),
+        (('p0-0,p0', 'p0-0,p0,x'), 'line 2 is damaged'),
+        (('image_id', 'image'), 'has the columns'),
+    ],
+)
 def test_a_changed_table_is_refused(tmp_path, change, message):
     write_image_set(tmp_path / 'set')
     path = tmp_path / 'set' / 'images.csv'
@@ -118,8 +130,7 @@ def test_a_changed_table_is_refused(tmp_path, change, message):
 def test_files_of_two_imports_are_refused(tmp_path):
     write_image_set(tmp_path / 'one')
     write_image_set(tmp_path / 'two', each=3)
-    (tmp_path / 'two' / 'images.b2nd').replace(
-        tmp_path / 'one' / 'images.b2nd')
+    (tmp_path / 'two' / 'images.b2nd').replace(tmp_path / 'one' / 'images.b2nd')
     with pytest.raises(UserError, match='images.b2nd does not belong'):
         ImageStore(tmp_path / 'one').read(0)
 
@@ -130,15 +141,25 @@ def test_info_knows_whether_it_is_labelled():
     assert not ImageInfo('a', 'p', (-1, -1), 'f').labelled
 
 
-@pytest.mark.parametrize('module', [
-    'image_store', 'image_store_writer', 'importers.chest_xray',
-    'importers.histology', 'importers.retina'])
+@pytest.mark.parametrize(
+    'module',
+    [
+        'image_store',
+        'image_store_writer',
+        'importers.chest_xray',
+        'importers.histology',
+        'importers.retina',
+    ],
+)
 def test_imports_stay_light(module):
     """The import tool must not wait for torch, nor need it."""
-    code = (f'import sys, medssl_mm.datasets.{module}\n'
-            'heavy = {"torch", "mmengine", "mmcv", "cv2", "blosc2", "pandas"}'
-            ' & set(sys.modules)\n'
-            'sys.exit(f"{heavy}" if heavy else 0)')
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True,
-                          text=True, check=False)
+    code = (
+        f'import sys, medssl_mm.datasets.{module}\n'
+        'heavy = {"torch", "mmengine", "mmcv", "cv2", "blosc2", "pandas"}'
+        ' & set(sys.modules)\n'
+        'sys.exit(f"{heavy}" if heavy else 0)'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr

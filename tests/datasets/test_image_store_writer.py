@@ -8,8 +8,13 @@ from tests.datasets.images import make_picture, write_image_set
 
 
 def writer_at(root, **settings):
-    given = dict(name='made', task='single-label', classes=('no', 'yes'),
-                 channels=1, size=(16, 16))
+    given = dict(
+        name='made',
+        task='single-label',
+        classes=('no', 'yes'),
+        channels=1,
+        size=(16, 16),
+    )
     return ImageStoreWriter.create(root, **dict(given, **settings))
 
 
@@ -63,8 +68,7 @@ def test_a_new_description_keeps_the_pixels(tmp_path):
     write_image_set(tmp_path / 'set', patients=2)
     writer = writer_at(tmp_path / 'set')
     info = writer.read_case('p1-0')
-    writer.refresh_case(info.moved('elsewhere.png', None,
-                                   (('elsewhere.png', 5, 6), )))
+    writer.refresh_case(info.moved('elsewhere.png', None, (('elsewhere.png', 5, 6),)))
     store = writer.finish()
     assert [i.source_file for i in store.infos()][2] == 'elsewhere.png'
     np.testing.assert_array_equal(store.read(2), make_picture(100, 16, 1))
@@ -76,8 +80,7 @@ def test_dropped_and_staged_again(tmp_path):
     writer.drop_staged('a')
     assert writer.staged == []
     writer.add_case('a', make_picture(5, 16, 1), 0)
-    np.testing.assert_array_equal(
-        writer.finish().read(0), make_picture(5, 16, 1))
+    np.testing.assert_array_equal(writer.finish().read(0), make_picture(5, 16, 1))
 
 
 @pytest.mark.parametrize('value', [0, 255])
@@ -92,7 +95,13 @@ def test_constant_images_keep_their_place(tmp_path, value):
     for number, picture in enumerate(pictures):
         np.testing.assert_array_equal(store.read(number), picture)
     assert [bool(i.content_sha256) for i in store.infos()] == [
-        False, True, False, False, True, False]
+        False,
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
     # Once more, from the published file.
     writer = writer_at(tmp_path / 'set', channels=3)
     writer.add_case('9', make_picture(9), 1)
@@ -104,16 +113,18 @@ def test_constant_images_keep_their_place(tmp_path, value):
 def test_a_half_published_set_is_imported_anew(tmp_path):
     write_image_set(tmp_path / 'set', patients=2)
     write_image_set(tmp_path / 'other', patients=2, each=1)
-    (tmp_path / 'other' / 'images.b2nd').replace(
-        tmp_path / 'set' / 'images.b2nd')
+    (tmp_path / 'other' / 'images.b2nd').replace(tmp_path / 'set' / 'images.b2nd')
     assert writer_at(tmp_path / 'set').published == []
 
 
-@pytest.mark.parametrize('image, label, message', [
-    (np.zeros((8, 16), np.uint8), 0, r'expected uint8 of shape \(16, 16\)'),
-    (np.zeros((16, 16), np.float32), 0, 'got float32'),
-    (make_picture(0, 16, 1), 2, 'between 0 and 1'),
-])
+@pytest.mark.parametrize(
+    'image, label, message',
+    [
+        (np.zeros((8, 16), np.uint8), 0, r'expected uint8 of shape \(16, 16\)'),
+        (np.zeros((16, 16), np.float32), 0, 'got float32'),
+        (make_picture(0, 16, 1), 2, 'between 0 and 1'),
+    ],
+)
 def test_wrong_images_and_labels(tmp_path, image, label, message):
     with pytest.raises(ValueError, match=message):
         writer_at(tmp_path / 'set').add_case('a', image, label)
@@ -126,18 +137,27 @@ def test_wrong_number_of_labels(tmp_path):
             writer.add_case('a', make_picture(0, 16, 1), label)
 
 
-@pytest.mark.parametrize('settings, message', [
-    (dict(task='both'), "must be 'multi-label' or 'single-label'"),
-    (dict(channels=2), 'channels must be 1 or 3'),
-])
+@pytest.mark.parametrize(
+    'settings, message',
+    [
+        (dict(task='both'), "must be 'multi-label' or 'single-label'"),
+        (dict(channels=2), 'channels must be 1 or 3'),
+    ],
+)
 def test_wrong_settings(tmp_path, settings, message):
     with pytest.raises(ValueError, match=message):
         writer_at(tmp_path / 'set', **settings)
 
 
-@pytest.mark.parametrize('change', [
-    dict(classes=('yes', 'no')), dict(channels=3), dict(size=(8, 8)),
-    dict(task='multi-label')])
+@pytest.mark.parametrize(
+    'change',
+    [
+        dict(classes=('yes', 'no')),
+        dict(channels=3),
+        dict(size=(8, 8)),
+        dict(task='multi-label'),
+    ],
+)
 def test_another_set_needs_overwrite(tmp_path, change):
     write_image_set(tmp_path / 'set')
     with pytest.raises(UserError, match='was made with .*--overwrite'):

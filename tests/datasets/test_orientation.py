@@ -1,4 +1,5 @@
 """Axis permutations and flips, there and back."""
+
 import itertools
 
 import numpy as np
@@ -35,11 +36,9 @@ def tilt(degrees=17):
     return about_z @ about_x
 
 
-@pytest.mark.parametrize('rotation', [np.eye(4), tilt()],
-                         ids=['straight', 'oblique'])
+@pytest.mark.parametrize('rotation', [np.eye(4), tilt()], ids=['straight', 'oblique'])
 def test_round_trip_is_exact_for_all_48_orientations(rotation):
-    array = np.random.default_rng(0).integers(
-        -1000, 1000, (4, 5, 6)).astype(np.int16)
+    array = np.random.default_rng(0).integers(-1000, 1000, (4, 5, 6)).astype(np.int16)
     seen = set()
     for affine in all_affines():
         volume, _, info = canonicalize(array, rotation @ affine)
@@ -51,8 +50,7 @@ def test_round_trip_is_exact_for_all_48_orientations(rotation):
         assert len(seen) == 48
 
 
-@pytest.mark.parametrize('rotation', [np.eye(4), tilt()],
-                         ids=['straight', 'oblique'])
+@pytest.mark.parametrize('rotation', [np.eye(4), tilt()], ids=['straight', 'oblique'])
 def test_every_voxel_keeps_its_place_in_the_world(rotation):
     array = np.arange(4 * 5 * 6).reshape(4, 5, 6)
     for affine in all_affines():
@@ -62,8 +60,8 @@ def test_every_voxel_keeps_its_place_in_the_world(rotation):
             source = np.argwhere(array == value)[0]
             z, y, x = np.argwhere(volume == value)[0]
             np.testing.assert_allclose(
-                (canonical @ [x, y, z, 1])[:3],
-                (affine @ [*source, 1])[:3], atol=1e-9)
+                (canonical @ [x, y, z, 1])[:3], (affine @ [*source, 1])[:3], atol=1e-9
+            )
 
 
 def test_canonical_is_left_posterior_superior():
@@ -71,7 +69,7 @@ def test_canonical_is_left_posterior_superior():
     for affine in all_affines():
         volume, canonical, info = canonicalize(array, affine)
         assert axis_codes(canonical) == 'LPS'
-        spacing = np.sqrt((canonical[:3, :3]**2).sum(0))[::-1]
+        spacing = np.sqrt((canonical[:3, :3] ** 2).sum(0))[::-1]
         np.testing.assert_allclose(info['spacing'], spacing)
 
 

@@ -42,14 +42,18 @@ def test_case_depends_on_seed_and_index_only():
 def test_files_do_not_depend_on_jobs(tmp_path):
     write_phantom(tmp_path / 'one', 2, seed=5, size=32, jobs=1)
     write_phantom(tmp_path / 'two', 2, seed=5, size=32, jobs=2)
-    files = sorted(p.relative_to(tmp_path / 'one')
-                   for p in (tmp_path / 'one').rglob('*.nii.gz'))
+    files = sorted(
+        p.relative_to(tmp_path / 'one') for p in (tmp_path / 'one').rglob('*.nii.gz')
+    )
     assert [str(p) for p in files] == [
-        f'{kind}/{kind}{number:04d}.nii.gz' for kind in ('img', 'label')
-        for number in (1, 2)]
+        f'{kind}/{kind}{number:04d}.nii.gz'
+        for kind in ('img', 'label')
+        for number in (1, 2)
+    ]
     for name in files:
         assert (tmp_path / 'one' / name).read_bytes() == (
-            tmp_path / 'two' / name).read_bytes()
+            tmp_path / 'two' / name
+        ).read_bytes()
 
 
 def test_an_interrupted_run_goes_on(tmp_path):
@@ -87,14 +91,15 @@ def test_files_are_nifti_in_hounsfield_units(tmp_path):
 def test_left_and_right_are_right_in_world_coordinates(cases):
     # World x grows to the right, y to anterior, z to superior.
     for _, label, affine in cases:
+
         def centre(name, label=label, affine=affine):
             return world_centre(label, affine, name)
+
         assert centre('liver')[0] > centre('spleen')[0] + 80
         assert centre('right kidney')[0] > centre('left kidney')[0] + 80
         assert centre('inferior vena cava')[0] > centre('aorta')[0] + 15
         assert centre('liver')[0] > centre('stomach')[0]
-        assert centre('right adrenal gland')[0] > \
-            centre('left adrenal gland')[0]
+        assert centre('right adrenal gland')[0] > centre('left adrenal gland')[0]
         assert centre('pancreas')[1] > centre('left kidney')[1]
         assert centre('esophagus')[2] > centre('left kidney')[2]
 
@@ -110,7 +115,7 @@ def test_canonical_view_is_radiological(cases):
         # Bone away from the wall is the spine: below the aorta.
         _, aorta_rows, aorta_columns = np.nonzero(mask == INDEX['aorta'])
         near = int(aorta_columns.mean())
-        bone = volume[:, :, near - 5:near + 6] > 400
+        bone = volume[:, :, near - 5 : near + 6] > 400
         assert np.nonzero(bone)[1].mean() > aorta_rows.mean()
 
 
@@ -119,17 +124,29 @@ def test_files_come_in_several_orientations_and_one_is_oblique():
     assert len({axis_codes(affine) for affine in affines}) > 1
     oblique = [
         np.abs(np.sort(np.abs(affine[:3, :3]), axis=0)[:2]).max() > 0.1
-        for affine in affines]
+        for affine in affines
+    ]
     assert oblique == [False, False, False, False, True, False]
 
 
-@pytest.mark.parametrize('name, low, high', [
-    ('spleen', 55, 165), ('liver', 20, 135), ('aorta', 100, 300),
-    ('gallbladder', -30, 50), ('pancreas', 30, 130), ('right kidney', 90, 220),
-    ('inferior vena cava', 70, 170)])
+@pytest.mark.parametrize(
+    'name, low, high',
+    [
+        ('spleen', 55, 165),
+        ('liver', 20, 135),
+        ('aorta', 100, 300),
+        ('gallbladder', -30, 50),
+        ('pancreas', 30, 130),
+        ('right kidney', 90, 220),
+        ('inferior vena cava', 70, 170),
+    ],
+)
 def test_organs_have_realistic_values(cases, name, low, high):
-    medians = [np.median(image[label == INDEX[name]])
-               for image, label, _ in cases if (label == INDEX[name]).any()]
+    medians = [
+        np.median(image[label == INDEX[name]])
+        for image, label, _ in cases
+        if (label == INDEX[name]).any()
+    ]
     assert len(medians) >= 4
     assert low < min(medians) and max(medians) < high
 
@@ -144,16 +161,15 @@ def test_air_fat_lung_and_bone_are_there(cases):
 
 
 def test_patients_differ_in_every_respect(cases):
-    spacings = {nibabel.affines.voxel_sizes(a).round(3).tobytes()
-                for _, _, a in cases}
+    spacings = {nibabel.affines.voxel_sizes(a).round(3).tobytes() for _, _, a in cases}
     assert len(spacings) == len(cases)
-    volumes = [(label == INDEX['liver']).sum() *
-               abs(np.linalg.det(affine[:3, :3])) / 1000
-               for _, label, affine in cases]
+    volumes = [
+        (label == INDEX['liver']).sum() * abs(np.linalg.det(affine[:3, :3])) / 1000
+        for _, label, affine in cases
+    ]
     assert 500 < min(volumes) and max(volumes) < 2600
     assert max(volumes) > 1.15 * min(volumes)
-    levels = [np.median(image[label == INDEX['liver']])
-              for image, label, _ in cases]
+    levels = [np.median(image[label == INDEX['liver']]) for image, label, _ in cases]
     assert np.ptp(levels) > 15
     noise = [image[label == INDEX['liver']].std() for image, label, _ in cases]
     assert max(noise) > 1.2 * min(noise)
@@ -193,30 +209,27 @@ def points():
 def test_sphere_distance_is_exact():
     x, y, z = points()
     found = ellipsoid((3, -2, 1), (10, 10, 10)).distance(x, y, z)
-    wanted = np.sqrt((x - 3)**2 + (y + 2)**2 + (z - 1)**2) - 10
+    wanted = np.sqrt((x - 3) ** 2 + (y + 2) ** 2 + (z - 1) ** 2) - 10
     np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
 def test_tube_distance_equals_dense_sampling():
     x, y, z = points()
-    ends = np.array([[-20., 0, 0], [5, 10, 0], [20, 10, 15]])
+    ends = np.array([[-20.0, 0, 0], [5, 10, 0], [20, 10, 15]])
     found = tube(ends, 3.0, smooth=False).distance(x, y, z)
     share = np.linspace(0, 1, 400)[:, None]
-    line = np.concatenate([a + share * (b - a)
-                           for a, b in zip(ends[:-1], ends[1:], strict=True)])
-    wanted = np.linalg.norm(
-        np.stack([x, y, z], 1)[:, None] - line, axis=2).min(1) - 3
+    line = np.concatenate(
+        [a + share * (b - a) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    )
+    wanted = np.linalg.norm(np.stack([x, y, z], 1)[:, None] - line, axis=2).min(1) - 3
     np.testing.assert_allclose(found, wanted, atol=0.01)
 
 
 def test_union_and_difference_are_the_set_operations():
     x, y, z = points()
-    one, two = ellipsoid((0, 0, 0), (15, 9, 12)), ellipsoid((8, 0, 0),
-                                                           (9, 14, 9), 30)
+    one, two = ellipsoid((0, 0, 0), (15, 9, 12)), ellipsoid((8, 0, 0), (9, 14, 9), 30)
     in_one = one.distance(x, y, z) < 0
     in_two = two.distance(x, y, z) < 0
     assert in_one.any() and in_two.any() and (in_one & in_two).any()
-    assert ((union(one, two).distance(x, y, z) < 0) ==
-            (in_one | in_two)).all()
-    assert ((without(one, two).distance(x, y, z) < 0) ==
-            (in_one & ~in_two)).all()
+    assert ((union(one, two).distance(x, y, z) < 0) == (in_one | in_two)).all()
+    assert ((without(one, two).distance(x, y, z) < 0) == (in_one & ~in_two)).all()

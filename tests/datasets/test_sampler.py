@@ -48,8 +48,7 @@ def test_wrapped_indices_keep_epoch_and_origin():
 def test_generator_is_a_function_of_seed_epoch_and_sample():
     draw = lambda *args: sample_rng(EpochIndex(*args)).random()  # noqa: E731
     assert draw(3, 1, 2) == draw(3, 1, 2)
-    assert len({draw(3, 1, 2), draw(4, 1, 2), draw(3, 2, 2), draw(3, 1, 1)
-                }) == 4
+    assert len({draw(3, 1, 2), draw(4, 1, 2), draw(3, 2, 2), draw(3, 1, 1)}) == 4
     assert sample_rng(3, seed=9).random() == draw(3, 0, 9)
 
 
@@ -58,7 +57,6 @@ def test_mmengine_wrappers_hand_the_epoch_on(wrapper):
     from mmengine.dataset import BaseDataset
 
     class Numbers(BaseDataset):
-
         def full_init(self):
             self._fully_initialized = True
 
@@ -69,9 +67,11 @@ def test_mmengine_wrappers_hand_the_epoch_on(wrapper):
             return int(index), index.epoch, sample_rng(index).random()
 
     numbers = Numbers(lazy_init=True)
-    wrapped = RepeatDataset(
-        numbers, 2) if wrapper == 'repeat' else ConcatDataset(
-            [numbers, Numbers(lazy_init=True)])
+    wrapped = (
+        RepeatDataset(numbers, 2)
+        if wrapper == 'repeat'
+        else ConcatDataset([numbers, Numbers(lazy_init=True)])
+    )
     one, two = wrapped[EpochIndex(1, 6, 0)], wrapped[EpochIndex(5, 6, 0)]
     assert one[:2] == two[:2] == (1, 6)
     assert one[2] != two[2]
@@ -91,8 +91,7 @@ def test_epochs_are_permutations_and_differ():
 
 
 def test_without_shuffle_the_order_is_kept():
-    assert list(SliceSampler(Slices(), seed=0, shuffle=False)) == list(
-        range(60))
+    assert list(SliceSampler(Slices(), seed=0, shuffle=False)) == list(range(60))
 
 
 @pytest.mark.parametrize('infinite', [False, True])
@@ -100,7 +99,8 @@ def test_without_shuffle_the_order_is_kept():
 @pytest.mark.parametrize('skipped', [0, 1, 17, 40, 59])
 def test_skip_is_exact(infinite, distance, skipped):
     arguments = dict(
-        seed=4, infinite=infinite, neighbour_distance=distance, batch_size=8)
+        seed=4, infinite=infinite, neighbour_distance=distance, batch_size=8
+    )
     length = 200 if infinite else 60
     straight = list(islice(SliceSampler(Slices(), **arguments), length))
     resumed = SliceSampler(Slices(), **arguments)
@@ -137,12 +137,15 @@ def _order_of_rank(length, arguments):
     return (list(islice(sampler, length)), len(sampler))
 
 
-@pytest.mark.parametrize('arguments', [
-    dict(seed=2),
-    dict(seed=2, round_up=False),
-    dict(seed=2, infinite=True),
-    dict(seed=2, infinite=True, neighbour_distance=2, batch_size=4)
-])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        dict(seed=2),
+        dict(seed=2, round_up=False),
+        dict(seed=2, infinite=True),
+        dict(seed=2, infinite=True, neighbour_distance=2, batch_size=4),
+    ],
+)
 def test_two_processes_share_the_order_of_one(arguments):
     single = dict(arguments)
     if 'batch_size' in single:
@@ -162,23 +165,23 @@ def test_two_processes_share_the_order_of_one(arguments):
 def worst_distance(order, dataset, batch):
     worst = 10**6
     for start in range(0, len(order), batch):
-        chunk = order[start:start + batch]
+        chunk = order[start : start + batch]
         for place, one in enumerate(chunk):
             for two in chunk[:place]:
                 if dataset.patients[one] == dataset.patients[two]:
-                    worst = min(
-                        worst,
-                        abs(dataset.slices[one] - dataset.slices[two]))
+                    worst = min(worst, abs(dataset.slices[one] - dataset.slices[two]))
     return worst
 
 
-@pytest.mark.parametrize('patients, slices, batch, distance', [
-    (5, 12, 8, 3), (2, 40, 16, 2), (30, 9, 32, 4), (1, 20, 2, 4),
-    (3, 25, 12, 2)])
+@pytest.mark.parametrize(
+    'patients, slices, batch, distance',
+    [(5, 12, 8, 3), (2, 40, 16, 2), (30, 9, 32, 4), (1, 20, 2, 4), (3, 25, 12, 2)],
+)
 def test_neighbours_never_share_a_batch(patients, slices, batch, distance):
     dataset = Slices(patients, slices)
     sampler = SliceSampler(
-        dataset, seed=0, neighbour_distance=distance, batch_size=batch)
+        dataset, seed=0, neighbour_distance=distance, batch_size=batch
+    )
     for epoch in range(4):
         sampler.set_epoch(epoch)
         order = list(sampler)
@@ -197,7 +200,8 @@ def test_separation_keeps_a_good_order():
 def test_impossible_separation_says_why():
     data = Slices(patients=1, slices=10)
     order, reason = separate_neighbours(
-        np.arange(10), data.patients, data.slices, 10, 3)
+        np.arange(10), data.patients, data.slices, 10, 3
+    )
     assert sorted(order) == list(range(10))
     assert 'only 1 batches' in reason
     sampler = SliceSampler(data, seed=0, neighbour_distance=3, batch_size=10)
@@ -216,15 +220,22 @@ def test_impossible_separation_says_why():
     assert 'only 1 batches' in messages[0] and 'slice_step' in messages[0]
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (dict(seed=-1), 'seed must be an int of at least 0'),
-    (dict(seed=0, neighbour_distance=-2), 'neighbour_distance must be'),
-    (dict(seed=0, neighbour_distance=2), 'set batch_size'),
-    (dict(seed=0, neighbour_distance=2, batch_size=4, shuffle=False),
-     'needs shuffle=True'),
-    (dict(seed=0, neighbour_distance=2, batch_size=64, infinite=True),
-     'do not fill one global batch'),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (dict(seed=-1), 'seed must be an int of at least 0'),
+        (dict(seed=0, neighbour_distance=-2), 'neighbour_distance must be'),
+        (dict(seed=0, neighbour_distance=2), 'set batch_size'),
+        (
+            dict(seed=0, neighbour_distance=2, batch_size=4, shuffle=False),
+            'needs shuffle=True',
+        ),
+        (
+            dict(seed=0, neighbour_distance=2, batch_size=64, infinite=True),
+            'do not fill one global batch',
+        ),
+    ],
+)
 def test_wrong_settings_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         SliceSampler(Slices(), **arguments)

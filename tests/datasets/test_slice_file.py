@@ -1,4 +1,5 @@
 """One file of slices: exact, verified, one chunk at a time."""
+
 import numpy as np
 import pytest
 
@@ -22,10 +23,8 @@ def test_slices_come_back_bit_for_bit(tmp_path, dtype):
     writer.add_case('a', image, label)
     store = writer.finish()
     for index in (4, 2, 0, 2, -1):
-        np.testing.assert_array_equal(
-            store.read_slice('a', index), image[index])
-        np.testing.assert_array_equal(
-            store.read_label_slice('a', index), label[index])
+        np.testing.assert_array_equal(store.read_slice('a', index), image[index])
+        np.testing.assert_array_equal(store.read_label_slice('a', index), label[index])
     np.testing.assert_array_equal(store.read_volume('a'), image)
     np.testing.assert_array_equal(store.read_label_volume('a'), label)
     assert store.read_slice('a', 0).dtype == dtype
@@ -44,14 +43,13 @@ def test_reading_touches_one_chunk(make_store, tmp_path):
     whole = store.read_volume('p0-0')
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
-    content[middle:middle + 40] = bytes(40)
+    content[middle : middle + 40] = bytes(40)
     path.write_bytes(content)
     fresh = SliceStore(store.root)
     bad = []
     for index in range(6):
         try:
-            np.testing.assert_array_equal(
-                fresh.read_slice('p0-0', index), whole[index])
+            np.testing.assert_array_equal(fresh.read_slice('p0-0', index), whole[index])
         except UserError as error:
             assert str(path) in str(error)
             assert 'checksum' in str(error)
@@ -72,14 +70,14 @@ def chunked(path, images, tag=''):
     def chunks():
         for image in images:
             constant = (image == image.flat[0]).all()
-            yield compress_image(image), (
-                int(image.flat[0]) if constant else None)
+            yield compress_image(image), (int(image.flat[0]) if constant else None)
+
     write_chunks(path, images.shape, chunks(), tag)
     return SliceReader(path)
 
 
 @pytest.mark.parametrize('shape', [(9, 12, 14), (9, 12, 14, 3)])
-@pytest.mark.parametrize('constant', [(), (0, ), (0, 1, 8), (3, 4)])
+@pytest.mark.parametrize('constant', [(), (0,), (0, 1, 8), (3, 4)])
 def test_chunks_written_one_by_one(tmp_path, shape, constant):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, shape).astype(np.uint8)
@@ -90,8 +88,7 @@ def test_chunks_written_one_by_one(tmp_path, shape, constant):
     for index in (8, 0, 3, 4, 1):
         np.testing.assert_array_equal(reader.read(index), images[index])
     # Through a second file, without being compressed again.
-    write_chunks(tmp_path / 'b.b2nd', shape,
-                 (reader.read_chunk(n) for n in range(9)))
+    write_chunks(tmp_path / 'b.b2nd', shape, (reader.read_chunk(n) for n in range(9)))
     again = SliceReader(tmp_path / 'b.b2nd')
     np.testing.assert_array_equal(again.read_all(), images)
     assert again.tag == ''

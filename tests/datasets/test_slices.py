@@ -27,7 +27,8 @@ TWO_VIEWS = [
             dict(type='medssl_mm.IntensityJitter'),
             dict(type='medssl_mm.BlurJitter'),
             dict(type='medssl_mm.NoiseJitter', prob=0.9),
-        ]),
+        ],
+    ),
     dict(type='medssl_mm.PackViews'),
 ]
 
@@ -37,8 +38,9 @@ def root(tmp_path_factory):
     """Six cases of five patients, 5 slices each; e1 has no label."""
     folder = tmp_path_factory.mktemp('data') / 'tiny'
     rng = np.random.default_rng(0)
-    writer = StoreWriter.create(folder, 'tiny', 'CT', 'HU',
-                                ['background', 'liver', 'spleen'])
+    writer = StoreWriter.create(
+        folder, 'tiny', 'CT', 'HU', ['background', 'liver', 'spleen']
+    )
     for number, case_id in enumerate(CASES):
         image = rng.integers(-200, 300, (5, 20, 24)).astype(np.int16)
         image[:, -1] = -1000  # 5 % air
@@ -53,19 +55,21 @@ def root(tmp_path_factory):
             None if case_id == 'e1' else label,
             patient_id=case_id[0],
             labelled_slices=(1, 2, 3) if case_id == 'd1' else None,
-            spacing=(5.0, 1.0, 0.5 + number))
+            spacing=(5.0, 1.0, 0.5 + number),
+        )
     writer.finish()
     save_split(
         folder,
-        Split('tiny-1', 'tiny', dict(train=['a1', 'a2', 'b1', 'c1'],
-                                     test=['d1'])))
+        Split('tiny-1', 'tiny', dict(train=['a1', 'a2', 'b1', 'c1'], test=['d1'])),
+    )
     return str(folder)
 
 
 def locations(dataset):
-    return [(dataset.get_data_info(n)['case_id'],
-             dataset.get_data_info(n)['slice_index'])
-            for n in range(len(dataset))]
+    return [
+        (dataset.get_data_info(n)['case_id'], dataset.get_data_info(n)['slice_index'])
+        for n in range(len(dataset))
+    ]
 
 
 def test_every_slice_of_every_case(root):
@@ -79,19 +83,25 @@ def test_a_sample_tells_where_it_comes_from(root):
     info = SliceDataset(root, split='tiny-1', subset='test').get_data_info(-1)
     rng = info.pop('rng')
     assert isinstance(rng, np.random.Generator)
-    assert set(info.pop('intensity')) == {
-        'min', 'max', 'mean', 'std', 'p00_5', 'p99_5'}
+    assert set(info.pop('intensity')) == {'min', 'max', 'mean', 'std', 'p00_5', 'p99_5'}
     assert info == dict(
-        sample_idx=4, case_id='d1', patient_id='d', slice_index=4,
-        spacing=(5.0, 1.0, 4.5), store_root=root,
-        img_path=f'{root}/cases/d1/image.b2nd#4', protocol='tiny-1',
-        split_hash=load_split(root, 'tiny-1').hash, label_map=None,
-        reduce_zero_label=False, seg_fields=[])
+        sample_idx=4,
+        case_id='d1',
+        patient_id='d',
+        slice_index=4,
+        spacing=(5.0, 1.0, 4.5),
+        store_root=root,
+        img_path=f'{root}/cases/d1/image.b2nd#4',
+        protocol='tiny-1',
+        split_hash=load_split(root, 'tiny-1').hash,
+        label_map=None,
+        reduce_zero_label=False,
+        seg_fields=[],
+    )
 
 
 def test_subsets_can_be_joined_and_thinned(root):
-    dataset = SliceDataset(
-        root, split='tiny-1', subset=['train', 'test'], slice_step=2)
+    dataset = SliceDataset(root, split='tiny-1', subset=['train', 'test'], slice_step=2)
     assert {c for c, _ in locations(dataset)} == set(CASES[:5])
     assert {n for _, n in locations(dataset)} == {0, 2, 4}
 
@@ -99,52 +109,68 @@ def test_subsets_can_be_joined_and_thinned(root):
 def test_fractions_are_nested_and_keep_patients_whole(root):
     chosen = []
     for fraction in (0.3, 0.6, 1.0):
-        dataset = SliceDataset(
-            root, split='tiny-1', fraction=fraction, fraction_seed=1)
+        dataset = SliceDataset(root, split='tiny-1', fraction=fraction, fraction_seed=1)
         chosen.append({c for c, _ in locations(dataset)})
         assert ('a1' in chosen[-1]) == ('a2' in chosen[-1])
     assert chosen[0] < chosen[1] < chosen[2]
 
 
 def test_filters(root):
-    assert {n for _, n in locations(SliceDataset(root, min_foreground=0.1))
-            } == {1, 2, 3, 4}
-    assert {n for _, n in locations(SliceDataset(root, min_foreground=0.5))
-            } == {2, 3, 4}
+    assert {n for _, n in locations(SliceDataset(root, min_foreground=0.1))} == {
+        1,
+        2,
+        3,
+        4,
+    }
+    assert {n for _, n in locations(SliceDataset(root, min_foreground=0.5))} == {
+        2,
+        3,
+        4,
+    }
     labelled = SliceDataset(root, labelled=True)
     assert 'e1' not in {c for c, _ in locations(labelled)}
     assert [n for c, n in locations(labelled) if c == 'd1'] == [1, 2, 3]
-    foreground = SliceDataset(
-        root, labelled=True, only_with_foreground_label=True)
+    foreground = SliceDataset(root, labelled=True, only_with_foreground_label=True)
     assert {n for _, n in locations(foreground)} == {2, 3}
     liver = SliceDataset(
-        root, labelled=True, only_with_foreground_label=True,
-        metainfo=dict(classes=['background', 'spleen']))
+        root,
+        labelled=True,
+        only_with_foreground_label=True,
+        metainfo=dict(classes=['background', 'spleen']),
+    )
     assert {n for _, n in locations(liver)} == {3}
 
 
 def test_selected_classes_are_renumbered(root):
     dataset = SliceDataset(
-        root, labelled=True, metainfo=dict(classes=['background', 'spleen']),
-        pipeline=[dict(type='medssl_mm.LoadSlice'),
-                  dict(type='medssl_mm.LoadSliceLabel')])
+        root,
+        labelled=True,
+        metainfo=dict(classes=['background', 'spleen']),
+        pipeline=[
+            dict(type='medssl_mm.LoadSlice'),
+            dict(type='medssl_mm.LoadSliceLabel'),
+        ],
+    )
     assert dataset.label_map == {0: 0, 1: 0, 2: 1}
     assert len(dataset.metainfo['palette']) == 2
     assert dataset[2]['gt_seg_map'].max() == 0
     assert dataset[3]['gt_seg_map'].sum() == 25
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (dict(split='other'), 'tiny-1'),
-    (dict(split='tiny-1', subset='val'), "'val'.*train"),
-    (dict(min_foreground=1.0), 'no slice is left.*min_foreground=1.0'),
-    (dict(metainfo=dict(classes=['background', 'heart'])), 'spleen'),
-    (dict(fraction=0.0), 'fraction must be above 0'),
-    (dict(fraction=0.5), 'name a split'),
-    (dict(slice_step=0), 'slice_step'),
-    (dict(min_foreground=3), 'min_foreground is a share'),
-    (dict(only_with_foreground_label=True), 'set labelled=True'),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (dict(split='other'), 'tiny-1'),
+        (dict(split='tiny-1', subset='val'), "'val'.*train"),
+        (dict(min_foreground=1.0), 'no slice is left.*min_foreground=1.0'),
+        (dict(metainfo=dict(classes=['background', 'heart'])), 'spleen'),
+        (dict(fraction=0.0), 'fraction must be above 0'),
+        (dict(fraction=0.5), 'name a split'),
+        (dict(slice_step=0), 'slice_step'),
+        (dict(min_foreground=3), 'min_foreground is a share'),
+        (dict(only_with_foreground_label=True), 'set labelled=True'),
+    ],
+)
 def test_wrong_settings_say_what_there_is(root, arguments, message):
     with pytest.raises(ValueError, match=message):
         SliceDataset(root, **arguments)
@@ -164,9 +190,10 @@ def test_a_store_of_other_classes_is_refused(root):
 
 
 def test_class_names_agree_with_the_importers():
-    for dataset, importer in ((slices.BTCVSlices, nifti.BTCVImporter),
-                              (slices.Abdomen1KSlices,
-                               nifti.Abdomen1KImporter)):
+    for dataset, importer in (
+        (slices.BTCVSlices, nifti.BTCVImporter),
+        (slices.Abdomen1KSlices, nifti.Abdomen1KImporter),
+    ):
         assert tuple(dataset.METAINFO['classes']) == tuple(importer.classes)
 
 
@@ -198,9 +225,12 @@ def epochs_of(root, num_workers, **options):
                 sampler=dict(type='medssl_mm.SliceSampler', shuffle=True),
                 collate_fn=dict(type='default_collate'),
                 dataset=dict(
-                    type='medssl_mm.SliceDataset', data_root=root,
-                    pipeline=TWO_VIEWS), **options),
-            seed=3)
+                    type='medssl_mm.SliceDataset', data_root=root, pipeline=TWO_VIEWS
+                ),
+                **options,
+            ),
+            seed=3,
+        )
     for epoch in range(2):
         loader.sampler.set_epoch(epoch)
         yield from loader
@@ -231,8 +261,7 @@ def test_sampler_gets_patients_and_slices(root):
     patients, positions = dataset.sample_locations()
     assert len(set(patients.tolist())) == 5
     assert positions.tolist() == [1, 2, 3, 4] * 6
-    sampler = SliceSampler(
-        dataset, seed=0, neighbour_distance=2, batch_size=6)
+    sampler = SliceSampler(dataset, seed=0, neighbour_distance=2, batch_size=6)
     order = np.array(list(sampler)).reshape(4, 6)
     for batch in order:
         for patient in np.unique(patients[batch]):
@@ -252,13 +281,13 @@ def test_the_index_is_small(root):
 
 def test_no_image_is_read_at_the_start(root, tmp_path):
     import shutil
+
     shutil.copytree(root, tmp_path / 'copy')
     for path in (tmp_path / 'copy').rglob('*.b2nd'):
         path.unlink()
-    dataset = SliceDataset(
-        tmp_path / 'copy', labelled=True, min_foreground=0.1)
+    dataset = SliceDataset(tmp_path / 'copy', labelled=True, min_foreground=0.1)
     assert len(dataset) == 19
-    case = json.loads(
-        (tmp_path / 'copy/cases/a1/case.json').read_text())
+    case = json.loads((tmp_path / 'copy/cases/a1/case.json').read_text())
     assert dataset.get_data_info(0)['intensity']['mean'] == pytest.approx(
-        case['intensity']['mean'])
+        case['intensity']['mean']
+    )

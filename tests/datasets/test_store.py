@@ -1,4 +1,5 @@
 """The slice store: messages, bounded caches, safe in workers."""
+
 import multiprocessing
 import os
 import pickle
@@ -57,8 +58,9 @@ def test_reads_in_forked_processes(tiny_store):
     expected = int(tiny_store.read_slice('p2-0', 3).astype(int).sum())
     context = multiprocessing.get_context('fork')
     results = context.Queue()
-    workers = [context.Process(target=_sum, args=(tiny_store, results))
-               for _ in range(2)]
+    workers = [
+        context.Process(target=_sum, args=(tiny_store, results)) for _ in range(2)
+    ]
     for worker in workers:
         worker.start()
     assert [results.get(timeout=60) for _ in workers] == [expected] * 2
@@ -70,7 +72,8 @@ def test_pickle_holds_no_open_file(tiny_store):
     tiny_store.read_slice('p0-0', 0)
     copy = pickle.loads(pickle.dumps(tiny_store))
     np.testing.assert_array_equal(
-        copy.read_slice('p0-0', 1), tiny_store.read_slice('p0-0', 1))
+        copy.read_slice('p0-0', 1), tiny_store.read_slice('p0-0', 1)
+    )
     assert copy.classes == tiny_store.classes
     assert open_store(copy.root) is open_store(str(copy.root))
 
@@ -78,4 +81,4 @@ def test_pickle_holds_no_open_file(tiny_store):
 def test_unfinished_cases_do_not_exist(tmp_path, make_store):
     store = make_store(tmp_path / 's', patients=2)
     (store.root / 'cases' / 'p1-0' / 'case.json').unlink()
-    assert SliceStore(store.root).case_ids == ('p0-0', )
+    assert SliceStore(store.root).case_ids == ('p0-0',)

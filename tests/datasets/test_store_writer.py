@@ -1,4 +1,5 @@
 """Writing: nothing half-made, nothing mixed up."""
+
 import shutil
 
 import numpy as np
@@ -11,8 +12,7 @@ from tests.conftest import writer_at
 
 def test_writer_refuses_what_readers_could_not_use(tmp_path):
     writer = writer_at(tmp_path / 's')
-    image = np.random.default_rng(0).integers(
-        0, 9, (2, 16, 16)).astype(np.uint8)
+    image = np.random.default_rng(0).integers(0, 9, (2, 16, 16)).astype(np.uint8)
     with pytest.raises(ValueError, match='type must be one of'):
         writer.add_case('a', image.astype(np.int64))
     with pytest.raises(ValueError, match=r'must be \(Z, H, W\)'):
@@ -34,11 +34,16 @@ def test_a_store_keeps_its_kind(tmp_path):
     with pytest.raises(UserError, match='classes=.*--overwrite'):
         writer_at(tmp_path / 's', classes=('background', 'spleen'))
     anew = StoreWriter.create(
-        tmp_path / 's', 'made', 'other', 'arbitrary',
-        ('background', 'spleen'), overwrite=True)
-    assert SliceStore(tmp_path / 's').case_ids == ('a', )  # still usable
+        tmp_path / 's',
+        'made',
+        'other',
+        'arbitrary',
+        ('background', 'spleen'),
+        overwrite=True,
+    )
+    assert SliceStore(tmp_path / 's').case_ids == ('a',)  # still usable
     anew.add_case('b', image)
-    assert anew.finish().case_ids == ('b', )
+    assert anew.finish().case_ids == ('b',)
     shutil.rmtree(tmp_path / 's')
     (tmp_path / 's').mkdir()
     (tmp_path / 's' / 'thesis.tex').write_text('')
@@ -66,4 +71,10 @@ def test_a_published_case_is_replaced_as_a_whole(tmp_path):
     np.testing.assert_array_equal(new.read_volume('a'), second)
     assert not new.case('a').labelled
     assert sorted(p.name for p in (tmp_path / 's').rglob('*')) == [
-        'a', 'case.json', 'cases', 'dataset.json', 'image.b2nd', 'splits']
+        'a',
+        'case.json',
+        'cases',
+        'dataset.json',
+        'image.b2nd',
+        'splits',
+    ]

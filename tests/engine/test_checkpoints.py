@@ -86,9 +86,7 @@ def test_damage_is_found_wherever_it_is(tmp_path):
     assert 'truncated' in checkpoints.damage_of(path)
     middle = content.index(torch.tensor(500.0).numpy().tobytes())
     path.write_bytes(content[:middle] + b'\x00' + content[middle + 1 :])
-    path.write_bytes(
-        content[:middle] + b'\xff\xff\xff\xff' + content[middle + 4 :]
-    )
+    path.write_bytes(content[:middle] + b'\xff\xff\xff\xff' + content[middle + 4 :])
     assert 'checksum' in checkpoints.damage_of(path)
 
 

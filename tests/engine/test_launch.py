@@ -119,9 +119,7 @@ def _make(tmp_path, settings=None, **options):
 
 
 def test_options_of_a_run_reach_the_runner(tmp_path):
-    runner = _make(
-        tmp_path, work_dir=str(tmp_path / 'w'), seed=7, amp='bfloat16'
-    )
+    runner = _make(tmp_path, work_dir=str(tmp_path / 'w'), seed=7, amp='bfloat16')
     assert runner.work_dir == str(tmp_path / 'w')
     assert runner.seed == 7
     wrapper = runner.build_optim_wrapper(runner.optim_wrapper)

@@ -38,16 +38,16 @@ def prefixed(state_dict, prefix):
 
 
 def test_three_channel_stem_equals_grey_given_three_times(torchvision18):
-    net = backbone(out_indices=(3, ))
+    net = backbone(out_indices=(3,))
     report = load_pretrained_backbone(net, torchvision18.state_dict())
     grey = torch.randn(2, 1, 64, 64)
     body = torch.nn.Sequential(*list(torchvision18.children())[:-2])
     with torch.no_grad():
         torch.testing.assert_close(
-            net(grey)[0], body(grey.expand(-1, 3, -1, -1)), rtol=1e-4,
-            atol=1e-5)
+            net(grey)[0], body(grey.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-5
+        )
     assert report.complete and len(report.loaded) == 100
-    assert report.ignored == (('fc', 2), )
+    assert report.ignored == (('fc', 2),)
     assert 'conv1.weight: 3 -> 1 input channel (summed)' in str(report)
 
 
@@ -57,19 +57,22 @@ def test_one_channel_stem_to_three(torchvision18):
     load_pretrained_backbone(net, source.state_dict())
     grey = torch.randn(1, 1, 32, 32)
     torch.testing.assert_close(
-        net(grey.expand(-1, 3, -1, -1))[-1], source(grey)[-1], rtol=1e-4,
-        atol=1e-5)
+        net(grey.expand(-1, 3, -1, -1))[-1], source(grey)[-1], rtol=1e-4, atol=1e-5
+    )
 
 
-@pytest.mark.parametrize('prefix, container', [
-    ('backbone.', 'state_dict'),
-    ('module.backbone.', 'state_dict'),
-    ('module.encoder_q.', 'state_dict'),
-    ('', 'state_dict'),
-    ('', None),
-    ('module.', 'model'),
-    ('_feature_blocks.', 'vissl'),
-])
+@pytest.mark.parametrize(
+    'prefix, container',
+    [
+        ('backbone.', 'state_dict'),
+        ('module.backbone.', 'state_dict'),
+        ('module.encoder_q.', 'state_dict'),
+        ('', 'state_dict'),
+        ('', None),
+        ('module.', 'model'),
+        ('_feature_blocks.', 'vissl'),
+    ],
+)
 def test_known_layouts(tmp_path, torchvision18, prefix, container):
     weights = {
         name: value
@@ -78,13 +81,16 @@ def test_known_layouts(tmp_path, torchvision18, prefix, container):
     }
     content = prefixed(weights, prefix)
     # A momentum encoder must not be taken for the online one.
-    content.update({
-        name: value + 1
-        for name, value in prefixed(weights, 'module.encoder_k.').items()
-    })
+    content.update(
+        {
+            name: value + 1
+            for name, value in prefixed(weights, 'module.encoder_k.').items()
+        }
+    )
     if container == 'vissl':
-        content = dict(classy_state_dict=dict(
-            base_model=dict(model=dict(trunk=content))))
+        content = dict(
+            classy_state_dict=dict(base_model=dict(model=dict(trunk=content)))
+        )
     elif container:
         content = {container: content, 'epoch': 3}
     path = tmp_path / 'weights.pth'
@@ -98,15 +104,16 @@ def test_known_layouts(tmp_path, torchvision18, prefix, container):
 
 def test_parts_of_pretraining_are_listed_not_loaded():
     content = prefixed(backbone().state_dict(), 'backbone.')
-    content.update({
-        'neck.fc.weight': torch.ones(1),
-        'queue': torch.ones(2, 2),
-        'decorrelation.running_moment': torch.ones(2),
-        'encoder_k.module.0.conv1.weight': torch.ones(1),
-    })
+    content.update(
+        {
+            'neck.fc.weight': torch.ones(1),
+            'queue': torch.ones(2, 2),
+            'decorrelation.running_moment': torch.ones(2),
+            'encoder_k.module.0.conv1.weight': torch.ones(1),
+        }
+    )
     report = load_pretrained_backbone(backbone(), content)
-    assert dict(report.ignored) == dict(
-        neck=1, queue=1, decorrelation=1, encoder_k=1)
+    assert dict(report.ignored) == dict(neck=1, queue=1, decorrelation=1, encoder_k=1)
     assert 'queue (1)' in str(report)
 
 
@@ -119,17 +126,27 @@ def test_counter_of_batches_is_not_required():
     assert load_pretrained_backbone(backbone(), content).complete
 
 
-@pytest.mark.parametrize('change, message', [
-    (lambda s: s.pop('backbone.layer3.0.conv1.weight'),
-     '1 missing: layer3.0.conv1.weight'),
-    (lambda s: s.pop('backbone.bn1.running_mean'),
-     '1 missing: bn1.running_mean'),
-    (lambda s: s.update({'backbone.bn1.weight': torch.ones(1, 64, 1)}),
-     r'bn1.weight: \(1, 64, 1\) in the checkpoint, \(64,\) in the model'),
-    (lambda s: [s.pop(name) for name in list(s)] and s.update(
-        {'vit.cls_token': torch.ones(1)}),
-     r'no name of the backbone was recognised \(the file starts with vit'),
-])
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (
+            lambda s: s.pop('backbone.layer3.0.conv1.weight'),
+            '1 missing: layer3.0.conv1.weight',
+        ),
+        (lambda s: s.pop('backbone.bn1.running_mean'), '1 missing: bn1.running_mean'),
+        (
+            lambda s: s.update({'backbone.bn1.weight': torch.ones(1, 64, 1)}),
+            r'bn1.weight: \(1, 64, 1\) in the checkpoint, \(64,\) in the model',
+        ),
+        (
+            lambda s: (
+                [s.pop(name) for name in list(s)]
+                and s.update({'vit.cls_token': torch.ones(1)})
+            ),
+            r'no name of the backbone was recognised \(the file starts with vit',
+        ),
+    ],
+)
 def test_any_weight_left_random_is_an_error(change, message):
     content = prefixed(backbone().state_dict(), 'backbone.')
     change(content)
@@ -143,8 +160,7 @@ def test_any_weight_left_random_is_an_error(change, message):
 
 def test_other_depth_is_named():
     content = prefixed(backbone(50).state_dict(), 'backbone.')
-    with pytest.raises(
-            UserError, match='looks like ResNet-50, model is ResNet-18'):
+    with pytest.raises(UserError, match='looks like ResNet-50, model is ResNet-18'):
         load_pretrained_backbone(backbone(18), content)
     deep_stem = backbone(18, deep_stem=True)
     with pytest.raises(UserError, match=r'ResNet-18 with a deep stem'):
@@ -166,18 +182,16 @@ def test_unusable_files(tmp_path):
             load_pretrained_backbone(net, path)
     empty = tmp_path / 'empty.pth'
     torch.save(dict(epoch=1, meta={}), empty)
-    with pytest.raises(
-            UserError, match='holds no weights: expected .* found epoch'):
+    with pytest.raises(UserError, match='holds no weights: expected .* found epoch'):
         load_pretrained_backbone(net, empty)
 
 
 class Payload:
-
     def __init__(self, path):
         self.path = path
 
     def __reduce__(self):
-        return os.mkdir, (str(self.path), )
+        return os.mkdir, (str(self.path),)
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path):
@@ -191,11 +205,10 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
 def test_initializer_through_init_cfg(tmp_path):
     path = tmp_path / 'pretraining.pth'
     source = backbone()
-    torch.save(
-        dict(state_dict=prefixed(source.state_dict(), 'backbone.')), path)
+    torch.save(dict(state_dict=prefixed(source.state_dict(), 'backbone.')), path)
     net = backbone(
-        init_cfg=dict(
-            type='medssl_mm.PretrainedBackbone', checkpoint=str(path)))
+        init_cfg=dict(type='medssl_mm.PretrainedBackbone', checkpoint=str(path))
+    )
     net.init_weights()
     for name, value in source.state_dict().items():
         assert torch.equal(net.state_dict()[name], value), name
@@ -205,17 +218,26 @@ def test_initializer_through_init_cfg(tmp_path):
 @pytest.mark.parametrize('host', ['mmselfsup', 'mmseg', 'mmpretrain'])
 def test_no_host_zeroes_scales_that_were_loaded(tmp_path, host):
     from mmengine.registry import MODELS, DefaultScope
-    settings = dict(
-        type='ResNet', depth=18, in_channels=1, zero_init_residual=True)
+
+    settings = dict(type='ResNet', depth=18, in_channels=1, zero_init_residual=True)
     with DefaultScope.overwrite_default_scope(host):
         source = MODELS.build(settings)
-        state = {f'backbone.{name}': torch.randn_like(value)
-                 if value.is_floating_point() else value
-                 for name, value in source.state_dict().items()}
+        state = {
+            f'backbone.{name}': torch.randn_like(value)
+            if value.is_floating_point()
+            else value
+            for name, value in source.state_dict().items()
+        }
         torch.save(dict(state_dict=state), tmp_path / 'weights.pth')
-        model = MODELS.build(dict(settings, init_cfg=dict(
-            type='medssl_mm.PretrainedBackbone',
-            checkpoint=str(tmp_path / 'weights.pth'))))
+        model = MODELS.build(
+            dict(
+                settings,
+                init_cfg=dict(
+                    type='medssl_mm.PretrainedBackbone',
+                    checkpoint=str(tmp_path / 'weights.pth'),
+                ),
+            )
+        )
     model.init_weights()
     for name, value in model.state_dict().items():
         assert torch.equal(value, state[f'backbone.{name}']), name
@@ -226,7 +248,7 @@ def test_initializer_without_checkpoint_is_random_in_scale():
     assert isinstance(initializer, PretrainedBackbone)
     net = backbone(50, zero_init_residual=True)
     with torch.no_grad():
-        net.conv1.weight.fill_(7.)
+        net.conv1.weight.fill_(7.0)
     initializer(net)
     std = (2 / (64 * 49)) ** 0.5
     assert net.conv1.weight.std().item() == pytest.approx(std, rel=0.1)
@@ -236,14 +258,16 @@ def test_initializer_without_checkpoint_is_random_in_scale():
 
 def segmentor(num_classes=3):
     from mmseg.registry import MODELS
+
     return MODELS.build(
         dict(
             type='medssl_mm.FrozenEncoderDecoder',
             backbone=dict(type='ResNet', depth=18, in_channels=1),
             decode_head=dict(
-                type='medssl_mm.LinearHead',
-                in_channels=512,
-                num_classes=num_classes)))
+                type='medssl_mm.LinearHead', in_channels=512, num_classes=num_classes
+            ),
+        )
+    )
 
 
 class Run:
@@ -251,10 +275,12 @@ class Run:
 
     def __init__(self, model, training=True):
         from mmengine.runner import IterBasedTrainLoop
+
         self.model = model
         self._load_from = 'given.pth'
-        self._train_loop = IterBasedTrainLoop.__new__(
-            IterBasedTrainLoop) if training else None
+        self._train_loop = (
+            IterBasedTrainLoop.__new__(IterBasedTrainLoop) if training else None
+        )
 
 
 def test_hook_fits_a_pretraining_checkpoint():
@@ -282,11 +308,11 @@ def test_hook_leaves_a_segmentation_checkpoint_and_is_strict():
 
 
 def test_hook_refuses_to_test_without_decode_head():
-    checkpoint = dict(
-        state_dict=prefixed(backbone().state_dict(), 'backbone.'))
+    checkpoint = dict(state_dict=prefixed(backbone().state_dict(), 'backbone.'))
     with pytest.raises(UserError, match='given.pth holds no decode head'):
         LoadReportHook().after_load_checkpoint(
-            Run(segmentor(), training=False), checkpoint)
+            Run(segmentor(), training=False), checkpoint
+        )
 
 
 def test_hook_lets_pretraining_models_alone():
@@ -299,6 +325,7 @@ def test_hook_lets_pretraining_models_alone():
 
 def classifier(num_classes=3):
     from mmengine.registry import MODELS, DefaultScope
+
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         return MODELS.build(
             dict(
@@ -306,9 +333,10 @@ def classifier(num_classes=3):
                 backbone=dict(type='ResNet', depth=18, in_channels=1),
                 neck=dict(type='GlobalAveragePooling'),
                 head=dict(
-                    type='LinearClsHead',
-                    in_channels=512,
-                    num_classes=num_classes)))
+                    type='LinearClsHead', in_channels=512, num_classes=num_classes
+                ),
+            )
+        )
 
 
 def test_hook_serves_classifiers():
@@ -323,19 +351,20 @@ def test_hook_serves_classifiers():
     for name, value in source.state_dict().items():
         assert torch.equal(model.backbone.state_dict()[name], value)
     with pytest.raises(UserError, match='given.pth holds no head, so there'):
-        hook.after_load_checkpoint(
-            Run(model, training=False), dict(state_dict=state))
+        hook.after_load_checkpoint(Run(model, training=False), dict(state_dict=state))
     trained = dict(state_dict=model.state_dict())
     hook.after_load_checkpoint(Run(model, training=False), trained)
     assert trained['state_dict'].keys() == model.state_dict().keys()
-    with pytest.raises(UserError, match='is a classification checkpoint of '
-                                        'another model.*head.fc.weight'):
+    with pytest.raises(
+        UserError,
+        match='is a classification checkpoint of another model.*head.fc.weight',
+    ):
         hook.after_load_checkpoint(
-            Run(model), dict(state_dict=classifier(5).state_dict()))
+            Run(model), dict(state_dict=classifier(5).state_dict())
+        )
 
 
 class Images(torch.utils.data.Dataset):
-
     def __len__(self):
         return 8
 
@@ -345,7 +374,6 @@ class Images(torch.utils.data.Dataset):
 
 
 class Preprocessor(torch.nn.Module):
-
     def forward(self, batch, training):
         return dict(inputs=batch)
 
@@ -356,20 +384,23 @@ def calibration_run(checkpoint):
     model.data_preprocessor = Preprocessor()
     loader = torch.utils.data.DataLoader(Images(), batch_size=4)
     return SimpleNamespace(
-        model=model, iter=0, train_dataloader=loader,
-        logger=MMLogger.get_instance('calibration'))
+        model=model,
+        iter=0,
+        train_dataloader=loader,
+        logger=MMLogger.get_instance('calibration'),
+    )
 
 
 def test_only_a_random_backbone_is_calibrated(tmp_path):
     path = tmp_path / 'pretraining.pth'
-    torch.save(
-        dict(state_dict=prefixed(backbone().state_dict(), 'backbone.')), path)
+    torch.save(dict(state_dict=prefixed(backbone().state_dict(), 'backbone.')), path)
     for checkpoint, changes in ((str(path), False), (None, True)):
         run = calibration_run(checkpoint)
         before = copy.deepcopy(run.model.state_dict())
         CalibrateRandomBackboneHook(num_batches=2).before_train(run)
         after = run.model.state_dict()
-        changed = {name for name in before
-                   if not torch.equal(before[name], after[name])}
+        changed = {
+            name for name in before if not torch.equal(before[name], after[name])
+        }
         assert bool(changed) == changes
         assert all('running' in n or 'tracked' in n for n in changed)

@@ -52,9 +52,7 @@ def _buffers_after_validation(work_dir):
 @pytest.mark.slow
 @pytest.mark.parametrize('by_epoch', [True, False], ids=['epochs', 'iters'])
 @pytest.mark.parametrize('num_workers', [0, 1])
-def test_killed_and_resumed_run_equals_a_straight_one(
-    tmp_path, by_epoch, num_workers
-):
+def test_killed_and_resumed_run_equals_a_straight_one(tmp_path, by_epoch, num_workers):
     last = 'epoch_4.pth' if by_epoch else 'iter_16.pth'
     straight = toy.config(tmp_path / 'straight', by_epoch, num_workers)
     run_alone(toy.train, straight)
@@ -127,20 +125,28 @@ def test_two_processes_resume_exactly_each_with_its_random_state(tmp_path):
 @pytest.fixture
 def stopped_clock(monkeypatch):
     """Runners are named by the second; here all are of the same."""
-    monkeypatch.setattr('mmengine.runner.runner.time', SimpleNamespace(
-        time=lambda: 1e9, strftime=time.strftime, localtime=time.localtime))
+    monkeypatch.setattr(
+        'mmengine.runner.runner.time',
+        SimpleNamespace(
+            time=lambda: 1e9, strftime=time.strftime, localtime=time.localtime
+        ),
+    )
 
 
 def test_runners_made_at_once_have_their_own_logs(tmp_path, stopped_clock):
-    runners = [RUNNERS.build(Config(toy.config(tmp_path / name)))
-               for name in ('first', 'second')]
+    runners = [
+        RUNNERS.build(Config(toy.config(tmp_path / name)))
+        for name in ('first', 'second')
+    ]
     for runner, name in zip(runners, ('first', 'second')):
         runner.logger.info(f'a line of the {name}')
         runner.visualizer.add_scalar('loss', 1.0)
-    for runner, own, other in ((runners[0], 'first', 'second'),
-                               (runners[1], 'second', 'first')):
+    for runner, own, other in (
+        (runners[0], 'first', 'second'),
+        (runners[1], 'second', 'first'),
+    ):
         assert Path(runner.log_dir).parent == tmp_path / own
-        log, = Path(runner.log_dir).glob('*.log')
+        (log,) = Path(runner.log_dir).glob('*.log')
         assert f'a line of the {own}' in log.read_text()
         assert f'a line of the {other}' not in log.read_text()
         scalars = Path(runner.log_dir, 'vis_data/scalars.json').read_text()
@@ -205,14 +211,10 @@ def test_resume_from_another_model_is_an_error(tmp_path):
     checkpoint['state_dict'].pop('backbone.0.weight')
     torch.save(checkpoint, tmp_path / 'other.pth')
     with pytest.raises(UserError, match=r'not of the model(.|\n)*backbone\.0'):
-        toy.train(
-            toy.config(tmp_path / 'new'), resume=str(tmp_path / 'other.pth')
-        )
+        toy.train(toy.config(tmp_path / 'new'), resume=str(tmp_path / 'other.pth'))
 
 
-def test_failed_write_leaves_the_old_checkpoint_and_no_rest(
-    tmp_path, monkeypatch
-):
+def test_failed_write_leaves_the_old_checkpoint_and_no_rest(tmp_path, monkeypatch):
     runner = toy.train(toy.config(tmp_path))
     before = (tmp_path / 'epoch_4.pth').read_bytes()
 

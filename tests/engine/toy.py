@@ -136,9 +136,7 @@ def config(work_dir, by_epoch=True, num_workers=0, **changes):
             finite_loss=dict(type='medssl_mm.FiniteLossHook'),
             data_wait=dict(type='medssl_mm.DataWaitHook'),
         ),
-        log_processor=dict(
-            type='medssl_mm.ShortLogProcessor', by_epoch=by_epoch
-        ),
+        log_processor=dict(type='medssl_mm.ShortLogProcessor', by_epoch=by_epoch),
         randomness=dict(seed=3),
         env_cfg=dict(mp_cfg=dict(mp_start_method='fork')),
     )

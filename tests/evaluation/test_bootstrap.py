@@ -33,11 +33,11 @@ def test_equals_a_loop_over_resamples():
     assert per_class[0].mean == pytest.approx(np.nanmean(values[:, 0]))
     assert per_class[0].count == 6 and per_class[1].count == 7
     np.testing.assert_allclose(
-        [per_class[1].low, per_class[1].high],
-        np.percentile(draws[:, 1], [2.5, 97.5]))
+        [per_class[1].low, per_class[1].high], np.percentile(draws[:, 1], [2.5, 97.5])
+    )
     np.testing.assert_allclose(
-        [overall.low, overall.high],
-        np.percentile(draws.mean(1), [2.5, 97.5]))
+        [overall.low, overall.high], np.percentile(draws.mean(1), [2.5, 97.5])
+    )
 
 
 def test_interval_covers_the_truth():
@@ -73,10 +73,14 @@ def write(path, values, patients=None):
         writer.writerow(['case_id', 'patient_id', 'class', 'dice'])
         for i, row in enumerate(values):
             for j, value in enumerate(row):
-                writer.writerow([
-                    f'c{i}', patients[i] if patients else f'p{i}', f'o{j}',
-                    '' if np.isnan(value) else value
-                ])
+                writer.writerow(
+                    [
+                        f'c{i}',
+                        patients[i] if patients else f'p{i}',
+                        f'o{j}',
+                        '' if np.isnan(value) else value,
+                    ]
+                )
     return path
 
 
@@ -97,7 +101,8 @@ def test_runs_of_one_method_are_averaged(tmp_path):
     base = np.random.default_rng(0).random((6, 1))
     one, two, other = (
         write(tmp_path / f'{n}.csv', base + shift)
-        for n, shift in zip('abc', (0.0, 0.02, 0.05)))
+        for n, shift in zip('abc', (0.0, 0.02, 0.05))
+    )
     result = paired_difference([one, two], other, samples=100)
     assert result.difference == pytest.approx(0.04)
 
@@ -118,5 +123,4 @@ def test_other_cases_are_refused(tmp_path):
 def test_note_on_few_patients():
     assert few_patients(15) == []
     assert few_patients(14)[0].startswith('only 14 patients: ')
-    assert few_patients(1, 'test patient')[0].startswith(
-        'only 1 test patient: ')
+    assert few_patients(1, 'test patient')[0].startswith('only 1 test patient: ')

@@ -13,7 +13,8 @@ from tests.evaluation.test_classification_scores import make
 
 def evaluation(predictions, samples=0):
     return ClassificationEvaluation(
-        predictions, 'toy', 'abc123', 'data/toy', 0.5, samples, 0)
+        predictions, 'toy', 'abc123', 'data/toy', 0.5, samples, 0
+    )
 
 
 @pytest.mark.parametrize('multi_label', [True, False])
@@ -21,8 +22,13 @@ def test_names_with_commas_and_quotes_come_back(multi_label, tmp_path):
     made = make(multi_label)
     names = ('a, b', '"c"', 'target', 'probability_x')
     made = Predictions(
-        names, multi_label, tuple(f'{n}, "x"' for n in made.image_ids),
-        made.patients, made.targets, made.probabilities)
+        names,
+        multi_label,
+        tuple(f'{n}, "x"' for n in made.image_ids),
+        made.patients,
+        made.targets,
+        made.probabilities,
+    )
     write_classification(evaluation(made), tmp_path)
     found = read_predictions(tmp_path / 'predictions.csv')
     for name in ('classes', 'multi_label', 'image_ids', 'patients'):
@@ -39,18 +45,21 @@ def test_table_shows_undefined_classes_and_how_many_count():
     assert last.rstrip('│ ').endswith('60')
     assert 'mean of 3 / 4 classes' in shown
     assert 'note: AUROC undefined for d (no positive image among 60)' in shown
-    assert '[' not in format_classification(
-        evaluation(make(True))).splitlines()[4]
+    assert '[' not in format_classification(evaluation(make(True))).splitlines()[4]
 
 
-@pytest.mark.parametrize('change, message', [
-    (lambda text: text.replace('probability_a', 'chance_a'),
-     'is not a table of medssl_mm.ClassificationMetric: expected the columns'),
-    (lambda text: text.splitlines()[0] + '\n', 'and 0 row'),
-    (lambda text: text[:text.rindex(',')], 'is damaged'),
-    (lambda text: text.replace(',a,', ',e,', 1),
-     'a target is none of the classes'),
-])
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (
+            lambda text: text.replace('probability_a', 'chance_a'),
+            'is not a table of medssl_mm.ClassificationMetric: expected the columns',
+        ),
+        (lambda text: text.splitlines()[0] + '\n', 'and 0 row'),
+        (lambda text: text[: text.rindex(',')], 'is damaged'),
+        (lambda text: text.replace(',a,', ',e,', 1), 'a target is none of the classes'),
+    ],
+)
 def test_damaged_tables_are_named(change, message, tmp_path):
     write_classification(evaluation(make(False)), tmp_path)
     path = tmp_path / 'predictions.csv'

@@ -21,24 +21,29 @@ def make(multi_label, images=60, classes=4, seed=0, digits=1):
         targets = rng.random((images, classes)) < 0.1 + 0.5 * values
         targets[:, -1] = False
     else:
-        targets = np.eye(classes, dtype=bool)[
-            rng.integers(0, classes - 1, images)]
+        targets = np.eye(classes, dtype=bool)[rng.integers(0, classes - 1, images)]
         values /= values.sum(1, keepdims=True)
     return Predictions(
-        classes=tuple('abcdefg'[:classes]), multi_label=multi_label,
+        classes=tuple('abcdefg'[:classes]),
+        multi_label=multi_label,
         image_ids=tuple(f'i{n}' for n in range(images)),
         patients=tuple(f'p{n // 3}' for n in range(images)),
-        targets=targets, probabilities=values.astype(float))
+        targets=targets,
+        probabilities=values.astype(float),
+    )
 
 
 def repeat(predictions, times):
     """The same images, each as often as told."""
     index = np.repeat(np.arange(len(times)), times)
     return Predictions(
-        predictions.classes, predictions.multi_label,
+        predictions.classes,
+        predictions.multi_label,
         tuple(predictions.image_ids[i] for i in index),
         tuple(predictions.patients[i] for i in index),
-        predictions.targets[index], predictions.probabilities[index])
+        predictions.targets[index],
+        predictions.probabilities[index],
+    )
 
 
 @pytest.mark.parametrize('multi_label', [True, False])
@@ -46,8 +51,7 @@ def test_equals_scikit_learn(multi_label):
     predictions = make(multi_label)
     found = score(predictions, threshold=0.6)
     targets, values = predictions.targets, predictions.probabilities
-    auroc = [metrics.roc_auc_score(targets[:, c], values[:, c])
-             for c in range(3)]
+    auroc = [metrics.roc_auc_score(targets[:, c], values[:, c]) for c in range(3)]
     np.testing.assert_allclose(found.auroc[:3], auroc, rtol=1e-6)
     assert np.isnan(found.auroc[3])
     assert found.macro_auroc == pytest.approx(np.mean(auroc))
@@ -73,8 +77,11 @@ def test_resamples_equal_scoring_the_repeated_images(multi_label):
         expected = score(repeat(predictions, times))
         for name in ('auroc', 'f1', 'accuracy', 'macro_auroc', 'macro_f1'):
             np.testing.assert_allclose(
-                getattr(drawn, name)[index], getattr(expected, name),
-                rtol=1e-6, err_msg=name)
+                getattr(drawn, name)[index],
+                getattr(expected, name),
+                rtol=1e-6,
+                err_msg=name,
+            )
 
 
 def test_weighted_auroc_equals_a_loop_over_pairs():
@@ -82,13 +89,15 @@ def test_weighted_auroc_equals_a_loop_over_pairs():
     scores = rng.integers(0, 5, 12).astype(float)
     positive = rng.random(12) < 0.4
     weights = rng.integers(0, 4, (3, 12))
-    for found, weight in zip(weighted_auroc(scores, positive, weights),
-                             weights):
+    for found, weight in zip(weighted_auroc(scores, positive, weights), weights):
         won = total = 0.0
         for i in np.flatnonzero(positive):
             for j in np.flatnonzero(~positive):
-                won += weight[i] * weight[j] * (
-                    (scores[i] > scores[j]) + (scores[i] == scores[j]) / 2)
+                won += (
+                    weight[i]
+                    * weight[j]
+                    * ((scores[i] > scores[j]) + (scores[i] == scores[j]) / 2)
+                )
                 total += weight[i] * weight[j]
         assert found == pytest.approx(won / total)
 
@@ -100,16 +109,18 @@ def test_blocks_do_not_change_the_result(monkeypatch):
     parts = resampled_scores(predictions, 7, seed=0)
     for name in ('auroc', 'f1', 'accuracy'):
         np.testing.assert_allclose(
-            getattr(parts, name), getattr(whole, name), rtol=1e-12)
+            getattr(parts, name), getattr(whole, name), rtol=1e-12
+        )
 
 
 def test_auroc_ignores_monotone_changes_and_one_sided_resamples():
-    scores, positive = np.array([.1, .2, .3, .9]), np.array([0, 1, 0, 1])
+    scores, positive = np.array([0.1, 0.2, 0.3, 0.9]), np.array([0, 1, 0, 1])
     weights = np.array([[1, 1, 1, 1], [1, 0, 1, 0], [0, 2, 0, 0]])
     first = weighted_auroc(scores, positive, weights)
     assert first[0] == 0.75 and np.isnan(first[1:]).all()
     np.testing.assert_array_equal(
-        weighted_auroc(np.exp(scores), positive, weights), first)
+        weighted_auroc(np.exp(scores), positive, weights), first
+    )
 
 
 def test_two_exclusive_classes_have_one_auroc():
@@ -117,11 +128,17 @@ def test_two_exclusive_classes_have_one_auroc():
     tiny = np.array([1e-20, 1e-18, 0.3, 1e-19])
     positive = np.array([0, 1, 1, 0], dtype=bool)
     pair = Predictions(
-        ('no', 'yes'), False, tuple('abcd'), tuple('abcd'),
-        np.stack([~positive, positive], 1), np.stack([1 - tiny, tiny], 1))
+        ('no', 'yes'),
+        False,
+        tuple('abcd'),
+        tuple('abcd'),
+        np.stack([~positive, positive], 1),
+        np.stack([1 - tiny, tiny], 1),
+    )
     np.testing.assert_array_equal(score(pair).auroc, [1, 1])
     np.testing.assert_array_equal(
-        weighted_scores(pair, np.ones((1, 4))).auroc, [[1, 1]])
+        weighted_scores(pair, np.ones((1, 4))).auroc, [[1, 1]]
+    )
 
 
 def test_absent_and_never_predicted_class_has_no_f1():
@@ -129,8 +146,13 @@ def test_absent_and_never_predicted_class_has_no_f1():
     values = predictions.probabilities.copy()
     values[:, 3] = 0
     quiet = Predictions(
-        predictions.classes, True, predictions.image_ids,
-        predictions.patients, predictions.targets, values)
+        predictions.classes,
+        True,
+        predictions.image_ids,
+        predictions.patients,
+        predictions.targets,
+        values,
+    )
     found = score(quiet)
     assert np.isnan(found.f1[3])
     assert found.macro_f1 == pytest.approx(found.f1[:3].mean())

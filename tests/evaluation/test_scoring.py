@@ -32,8 +32,7 @@ def brute_surface(mask):
 
 def brute_distances(mask_a, mask_b, spacing):
     a, b = brute_surface(mask_a), brute_surface(mask_b)
-    return np.array([
-        min(math.dist(p * spacing, q * spacing) for q in b) for p in a])
+    return np.array([min(math.dist(p * spacing, q * spacing) for q in b) for p in a])
 
 
 def two_volumes(seed=0, shape=(5, 9, 8)):
@@ -54,16 +53,17 @@ def test_distances_equal_brute_force(seed):
     scores = score_case(prediction, reference, 3, SPACING, tolerance_mm=1.4)
     for label, score in zip((1, 2), scores):
         forward = brute_distances(
-            prediction == label, reference == label, np.array(SPACING))
+            prediction == label, reference == label, np.array(SPACING)
+        )
         backward = brute_distances(
-            reference == label, prediction == label, np.array(SPACING))
+            reference == label, prediction == label, np.array(SPACING)
+        )
         assert score.status == COUNTED
         assert score.hd95 == pytest.approx(
-            max(np.percentile(forward, 95), np.percentile(backward, 95)),
-            rel=1e-6)
+            max(np.percentile(forward, 95), np.percentile(backward, 95)), rel=1e-6
+        )
         within = (forward <= 1.4).sum() + (backward <= 1.4).sum()
-        assert score.nsd == pytest.approx(
-            within / (len(forward) + len(backward)))
+        assert score.nsd == pytest.approx(within / (len(forward) + len(backward)))
 
 
 def test_equals_monai_on_the_whole_volume():
@@ -72,21 +72,23 @@ def test_equals_monai_on_the_whole_volume():
         compute_hausdorff_distance,
         compute_surface_dice,
     )
+
     prediction, reference = two_volumes(3)
     one_hot = [
-        torch.nn.functional.one_hot(torch.from_numpy(v).long(), 3).movedim(
-            -1, 0)[None] for v in (prediction, reference)
+        torch.nn.functional.one_hot(torch.from_numpy(v).long(), 3).movedim(-1, 0)[None]
+        for v in (prediction, reference)
     ]
     scores = score_case(prediction, reference, 3, SPACING, 1.0)
     for name, values in dict(
-            dice=compute_dice(*one_hot, include_background=False),
-            hd95=compute_hausdorff_distance(
-                *one_hot, percentile=95, spacing=SPACING),
-            nsd=compute_surface_dice(
-                *one_hot, class_thresholds=[1.0, 1.0], spacing=SPACING),
+        dice=compute_dice(*one_hot, include_background=False),
+        hd95=compute_hausdorff_distance(*one_hot, percentile=95, spacing=SPACING),
+        nsd=compute_surface_dice(
+            *one_hot, class_thresholds=[1.0, 1.0], spacing=SPACING
+        ),
     ).items():
         np.testing.assert_allclose(
-            [getattr(score, name) for score in scores], values[0], rtol=1e-6)
+            [getattr(score, name) for score in scores], values[0], rtol=1e-6
+        )
 
 
 def test_known_shift():
@@ -94,7 +96,7 @@ def test_known_shift():
     reference = np.zeros((10, 12, 12), np.uint8)
     reference[3:6, 2:10, 2:10] = 1
     prediction = np.roll(reference, 1, axis=0)
-    score, = score_case(prediction, reference, 2, (4.0, 1.0, 1.0), 3.0)
+    (score,) = score_case(prediction, reference, 2, (4.0, 1.0, 1.0), 3.0)
     assert score.dice == pytest.approx(2 / 3)
     assert score.hd95 == pytest.approx(4.0)
     assert score.volume_error == 0 and score.relative_volume_error == 0
@@ -106,7 +108,7 @@ def test_single_slice_is_measured_in_its_plane():
     reference[0, 4:14, 4:14] = 1
     prediction = np.zeros_like(reference)
     prediction[0, 5:13, 5:13] = 1
-    score, = score_case(prediction, reference, 2, (9.0, 2.0, 2.0), 1.0)
+    (score,) = score_case(prediction, reference, 2, (9.0, 2.0, 2.0), 1.0)
     # Rings of one pixel that lie one pixel apart: without the plane, every
     # pixel of the square would count as surface.
     assert score.nsd == 0
@@ -116,8 +118,10 @@ def test_single_slice_is_measured_in_its_plane():
 def test_invariant_to_axis_order_and_flips():
     prediction, reference = two_volumes(4)
     expected = score_case(prediction, reference, 3, SPACING, 1.0)
-    turned = [np.ascontiguousarray(v.transpose(2, 0, 1)[:, ::-1])
-              for v in (prediction, reference)]
+    turned = [
+        np.ascontiguousarray(v.transpose(2, 0, 1)[:, ::-1])
+        for v in (prediction, reference)
+    ]
     found = score_case(*turned, 3, (SPACING[2], SPACING[0], SPACING[1]), 1.0)
     for a, b in zip(expected, found):
         assert a.dice == b.dice
@@ -132,8 +136,7 @@ def test_policy_of_empty_classes():
     prediction[1, 1, 1] = 2  # invented; 3 is absent
     diagonal = math.dist((0, 0, 0), np.multiply(shape, SPACING))
     missed, invented, absent = score_case(prediction, reference, 4, SPACING)
-    assert [s.status for s in (missed, invented, absent)] == [
-        MISSED, INVENTED, ABSENT]
+    assert [s.status for s in (missed, invented, absent)] == [MISSED, INVENTED, ABSENT]
     for score in (missed, invented):
         assert score.dice == 0 and score.nsd == 0
         assert score.hd95 == pytest.approx(diagonal)

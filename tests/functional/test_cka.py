@@ -85,9 +85,7 @@ def test_relative_bandwidth_is_a_fraction_of_the_median_distance():
     assert median_distance(x) == pytest.approx(float(medians[0]))
     torch.testing.assert_close(
         rbf_cka(x, y, bandwidth=0.5),
-        reference(
-            gaussian(x, 0.5 * medians[0]), gaussian(y, 0.5 * medians[1])
-        ),
+        reference(gaussian(x, 0.5 * medians[0]), gaussian(y, 0.5 * medians[1])),
     )
 
 
@@ -160,9 +158,7 @@ def test_median_of_a_large_set_comes_from_a_selection(monkeypatch):
     assert median_distance(x) == pytest.approx(float(medians[0]))
     torch.testing.assert_close(
         rbf_cka(x, y, bandwidth=0.5),
-        reference(
-            gaussian(x, 0.5 * medians[0]), gaussian(y, 0.5 * medians[1])
-        ),
+        reference(gaussian(x, 0.5 * medians[0]), gaussian(y, 0.5 * medians[1])),
     )
 
 
@@ -174,9 +170,7 @@ def test_streaming_equals_all_samples_at_once(unbiased, pairs, batches):
     after = features(50, 5, 2, 60, seed=1)
     after[0] = after[0] + before[0] @ torch.randn(3, 5, dtype=torch.float64)
     cka = StreamingCKA(num_layers_x=3, pairs=pairs)
-    for parts in zip(
-        *(torch.split(z, batches) for z in before + after), strict=True
-    ):
+    for parts in zip(*(torch.split(z, batches) for z in before + after), strict=True):
         cka.update(parts[:3], parts[3:])
     assert cka.num_samples == 50
     result = cka.compute(unbiased)

@@ -19,12 +19,10 @@ def rows(*shape, seed=0, dtype=torch.float32):
 
 
 def slow_info_nce(query, key, negatives_of, temperature):
-    total = 0.
+    total = 0.0
     for i in range(len(query)):
         own = torch.dot(query[i], key[i]) / temperature
-        others = [
-            torch.dot(query[i], row) / temperature for row in negatives_of(i)
-        ]
+        others = [torch.dot(query[i], row) / temperature for row in negatives_of(i)]
         total = total - own + torch.stack([own, *others]).exp().sum().log()
     return total / len(query)
 
@@ -42,7 +40,8 @@ def test_queue_form_equals_slow_loop(temperature):
     slow = slow_info_nce(query, key, lambda i: queue, temperature)
     torch.testing.assert_close(fast, slow)
     for ours, reference in zip(
-            gradients(fast, query, key), gradients(slow, query, key)):
+        gradients(fast, query, key), gradients(slow, query, key)
+    ):
         torch.testing.assert_close(ours, reference, rtol=1e-4, atol=1e-6)
 
 
@@ -51,10 +50,12 @@ def test_batch_form_equals_slow_loop():
     key = rows(5, 8, seed=2).requires_grad_()
     fast = info_nce(query, key, temperature=0.2)
     slow = slow_info_nce(
-        query, key, lambda i: [key[j] for j in range(5) if j != i], 0.2)
+        query, key, lambda i: [key[j] for j in range(5) if j != i], 0.2
+    )
     torch.testing.assert_close(fast, slow)
     for ours, reference in zip(
-            gradients(fast, query, key), gradients(slow, query, key)):
+        gradients(fast, query, key), gradients(slow, query, key)
+    ):
         torch.testing.assert_close(ours, reference, rtol=1e-4, atol=1e-6)
 
 
@@ -64,7 +65,8 @@ def test_gradcheck(queue_len):
     key = rows(4, 3, seed=2, dtype=torch.float64).requires_grad_()
     queue = rows(queue_len, 3, dtype=torch.float64) if queue_len else None
     assert torch.autograd.gradcheck(
-        lambda q, k: info_nce(q, k, queue, 0.5), (query, key))
+        lambda q, k: info_nce(q, k, queue, 0.5), (query, key)
+    )
 
 
 def test_detached_key_and_queue_get_no_gradient():
@@ -80,17 +82,17 @@ def test_detached_key_and_queue_get_no_gradient():
 def test_queue_may_be_overwritten_before_backward():
     query = rows(4, 8, seed=1).requires_grad_()
     key, queue = rows(4, 8, seed=2), rows(6, 8, seed=3)
-    expected, = gradients(info_nce(query, key, queue.clone()), query)
+    (expected,) = gradients(info_nce(query, key, queue.clone()), query)
     loss = info_nce(query, key, queue)
-    queue.fill_(7.)
+    queue.fill_(7.0)
     torch.testing.assert_close(gradients(loss, query)[0], expected)
 
 
 def test_gradient_scales_with_the_loss():
     query = rows(4, 8, seed=1).requires_grad_()
     key, queue = rows(4, 8, seed=2), rows(6, 8, seed=3)
-    one, = gradients(info_nce(query, key, queue), query)
-    many, = gradients(1024 * info_nce(query, key, queue), query)
+    (one,) = gradients(info_nce(query, key, queue), query)
+    (many,) = gradients(1024 * info_nce(query, key, queue), query)
     torch.testing.assert_close(many, 1024 * one)
 
 
@@ -100,20 +102,17 @@ def test_known_values():
     chance = info_nce(same, same, rows(1, 8).expand(7, 8), 0.2)
     assert chance.item() == pytest.approx(math.log(8))
     axes = torch.eye(8)
-    loss, top1 = info_nce(
-        axes[:3], axes[:3], axes[3:], 0.2, return_top1=True)
-    assert loss.item() == pytest.approx(
-        math.log(1 + 5 * math.exp(-5)), rel=1e-5)
+    loss, top1 = info_nce(axes[:3], axes[:3], axes[3:], 0.2, return_top1=True)
+    assert loss.item() == pytest.approx(math.log(1 + 5 * math.exp(-5)), rel=1e-5)
     assert top1 == 1
 
 
 def test_order_of_queue_and_batch_is_irrelevant():
-    query, key, queue = (rows(6, 8, seed=1), rows(6, 8, seed=2),
-                         rows(9, 8, seed=3))
+    query, key, queue = (rows(6, 8, seed=1), rows(6, 8, seed=2), rows(9, 8, seed=3))
     order = torch.tensor([3, 1, 5, 0, 4, 2])
     torch.testing.assert_close(
-        info_nce(query, key, queue),
-        info_nce(query[order], key[order], queue.flip(0)))
+        info_nce(query, key, queue), info_nce(query[order], key[order], queue.flip(0))
+    )
 
 
 def test_top1_counts_nearest_own_keys():
@@ -150,13 +149,18 @@ def test_unit_rows_are_float32_under_autocast():
     torch.testing.assert_close(found.norm(dim=1), torch.ones(4))
 
 
-@pytest.mark.parametrize('arguments, message', [
-    ((torch.ones(4, 8), torch.ones(4, 7)), r'\(4, 8\) and \(4, 7\)'),
-    ((torch.ones(4, 8, 1), torch.ones(4, 8, 1)), r'must both be \(N, D\)'),
-    ((torch.ones(4, 8), torch.ones(4, 8), torch.ones(8, 6)),
-     r'queue must be \(K, 8\) rows .* got \(8, 6\)'),
-    ((torch.ones(4, 8), torch.ones(4, 8), None, 0.), 'positive, got 0'),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        ((torch.ones(4, 8), torch.ones(4, 7)), r'\(4, 8\) and \(4, 7\)'),
+        ((torch.ones(4, 8, 1), torch.ones(4, 8, 1)), r'must both be \(N, D\)'),
+        (
+            (torch.ones(4, 8), torch.ones(4, 8), torch.ones(8, 6)),
+            r'queue must be \(K, 8\) rows .* got \(8, 6\)',
+        ),
+        ((torch.ones(4, 8), torch.ones(4, 8), None, 0.0), 'positive, got 0'),
+    ],
+)
 def test_wrong_input(arguments, message):
     with pytest.raises(ValueError, match=message):
         info_nce(*arguments)
@@ -164,12 +168,12 @@ def test_wrong_input(arguments, message):
 
 def regions(seed, number=3, count=5, width=8, dtype=torch.float32):
     generator = torch.Generator().manual_seed(seed)
-    return 3 * torch.randn(
-        number, count, width, generator=generator, dtype=dtype)
+    return 3 * torch.randn(number, count, width, generator=generator, dtype=dtype)
 
 
-VALID = torch.tensor([[1, 1, 0, 1, 1], [0, 0, 1, 0, 0], [1, 0, 0, 0, 1]],
-                     dtype=torch.bool)
+VALID = torch.tensor(
+    [[1, 1, 0, 1, 1], [0, 0, 1, 0, 0], [1, 0, 0, 0, 1]], dtype=torch.bool
+)
 
 
 def slow_local(query, key, temperature, valid, negatives, queue):
@@ -180,17 +184,17 @@ def slow_local(query, key, temperature, valid, negatives, queue):
         valid = torch.ones(number, count, dtype=torch.bool)
 
     def logit(first, second):
-        return torch.dot(first / first.norm(), second / second.norm()
-                         ) / temperature
+        return torch.dot(first / first.norm(), second / second.norm()) / temperature
 
     for n in range(number):
         for i in range(count):
             if not valid[n, i]:
                 continue
             others = [
-                key[m, j] for m in range(number) for j in range(count)
-                if valid[m, j] and (m, j) != (n, i) and (
-                    m == n or negatives == 'batch')
+                key[m, j]
+                for m in range(number)
+                for j in range(count)
+                if valid[m, j] and (m, j) != (n, i) and (m == n or negatives == 'batch')
             ]
             others += [] if queue is None else list(queue)
             if not others:
@@ -206,35 +210,36 @@ def slow_local(query, key, temperature, valid, negatives, queue):
 
 @pytest.mark.parametrize('valid', [None, VALID], ids=['all', 'some'])
 @pytest.mark.parametrize('negatives', ['image', 'batch'])
-@pytest.mark.parametrize('queue', [None, rows(7, 8, seed=9) * 4],
-                         ids=['', 'queue'])
+@pytest.mark.parametrize('queue', [None, rows(7, 8, seed=9) * 4], ids=['', 'queue'])
 def test_local_form_equals_slow_loop(valid, negatives, queue):
     query, key = (regions(seed).requires_grad_() for seed in (1, 2))
     fast, logs = local_info_nce(
-        query, key, 0.3, valid, negatives, queue, return_logs=True)
+        query, key, 0.3, valid, negatives, queue, return_logs=True
+    )
     slow, chance, top1 = slow_local(query, key, 0.3, valid, negatives, queue)
     torch.testing.assert_close(fast, slow)
     assert logs['chance_level'].item() == pytest.approx(chance)
     assert logs['top1'].item() == pytest.approx(top1)
     for ours, reference in zip(
-            gradients(fast, query, key), gradients(slow, query, key)):
+        gradients(fast, query, key), gradients(slow, query, key)
+    ):
         torch.testing.assert_close(ours, reference, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize('negatives', ['image', 'batch'])
 def test_local_gradcheck(negatives):
-    query, key = (regions(seed, width=3, dtype=torch.float64).requires_grad_()
-                  for seed in (1, 2))
+    query, key = (
+        regions(seed, width=3, dtype=torch.float64).requires_grad_() for seed in (1, 2)
+    )
     assert torch.autograd.gradcheck(
-        lambda q, k: local_info_nce(q, k, 0.5, VALID, negatives),
-        (query, key))
+        lambda q, k: local_info_nce(q, k, 0.5, VALID, negatives), (query, key)
+    )
 
 
 def test_local_known_values():
     axes = 5 * torch.eye(4).expand(2, 4, 4)
     loss, logs = local_info_nce(axes, axes, 0.2, return_logs=True)
-    assert loss.item() == pytest.approx(
-        math.log(1 + 3 * math.exp(-5)), rel=1e-4)
+    assert loss.item() == pytest.approx(math.log(1 + 3 * math.exp(-5)), rel=1e-4)
     assert logs['top1'] == 1 and logs['valid_share'] == 1
     same = torch.ones(2, 16, 8)
     loss, logs = local_info_nce(same, same, return_logs=True)
@@ -247,8 +252,8 @@ def test_local_ignores_lengths_and_order():
     order = torch.tensor([4, 2, 0, 1, 3])
     torch.testing.assert_close(
         local_info_nce(query, key, valid=VALID),
-        local_info_nce(7 * query[:, order], key[:, order] / 3,
-                       valid=VALID[:, order]))
+        local_info_nce(7 * query[:, order], key[:, order] / 3, valid=VALID[:, order]),
+    )
 
 
 def test_local_gradient_reaches_the_query_side_only():
@@ -260,7 +265,7 @@ def test_local_gradient_reaches_the_query_side_only():
 
 
 @pytest.mark.parametrize('negatives', ['image', 'batch'])
-@pytest.mark.parametrize('fill', [0., float('nan'), float('inf')])
+@pytest.mark.parametrize('fill', [0.0, float('nan'), float('inf')])
 def test_invalid_regions_may_hold_anything(negatives, fill):
     query, key = regions(1), regions(2)
     expected = local_info_nce(query, key, 0.2, VALID, negatives)
@@ -268,18 +273,21 @@ def test_invalid_regions_may_hold_anything(negatives, fill):
     query.requires_grad_()
     found = local_info_nce(query, key, 0.2, VALID, negatives)
     torch.testing.assert_close(found, expected)
-    grad, = gradients(found, query)
+    (grad,) = gradients(found, query)
     assert grad.isfinite().all()
 
 
-@pytest.mark.parametrize('valid', [
-    torch.zeros(3, 5, dtype=torch.bool),
-    torch.eye(3, 5, dtype=torch.bool),  # one per image: nothing to compare
-], ids=['none', 'lonely'])
+@pytest.mark.parametrize(
+    'valid',
+    [
+        torch.zeros(3, 5, dtype=torch.bool),
+        torch.eye(3, 5, dtype=torch.bool),  # one per image: nothing to compare
+    ],
+    ids=['none', 'lonely'],
+)
 def test_no_region_that_counts(valid):
     query = regions(1).requires_grad_()
-    loss, logs = local_info_nce(
-        query, regions(2), valid=valid, return_logs=True)
+    loss, logs = local_info_nce(query, regions(2), valid=valid, return_logs=True)
     assert loss == 0 and logs['valid_share'] == 0
     assert (gradients(loss, query)[0] == 0).all()
 
@@ -299,8 +307,7 @@ def local_part(negatives):
     part = slice(rank() * size, (rank() + 1) * size)
     valid = torch.cat([VALID, torch.zeros(1, 5, dtype=torch.bool)])[part]
     query, key = (regions(seed, 4)[part].requires_grad_() for seed in (1, 2))
-    loss, logs = local_info_nce(
-        query, key, 0.2, valid, negatives, return_logs=True)
+    loss, logs = local_info_nce(query, key, 0.2, valid, negatives, return_logs=True)
     loss.backward()
     # Parameters would average the gradients of the processes.
     grads = [rows.grad / world_size() for rows in (query, key)]
@@ -316,24 +323,42 @@ def test_local_form_on_two_processes_equals_one(negatives):
         torch.testing.assert_close(mean, value)
     for index, grad in enumerate(grads):
         torch.testing.assert_close(
-            torch.cat([found[index] for _, found in parts]), grad)
+            torch.cat([found[index] for _, found in parts]), grad
+        )
 
 
-@pytest.mark.parametrize('arguments, message', [
-    ((torch.ones(2, 4, 8), torch.ones(2, 4, 7)),
-     r'\(2, 4, 8\) and \(2, 4, 7\)'),
-    ((torch.ones(4, 8), torch.ones(4, 8)), r'must both be \(N, R, D\)'),
-    ((torch.ones(2, 4, 8), torch.ones(2, 4, 8), 0.2, torch.ones(2, 3) > 0),
-     r'valid must be \(2, 4\) of bool .* got \(2, 3\)'),
-    ((torch.ones(2, 4, 8), torch.ones(2, 4, 8), 0.2, torch.ones(2, 4)),
-     'torch.float32'),
-    ((torch.ones(2, 4, 8), torch.ones(2, 4, 8), 0.2, None, 'all'),
-     "'image' or 'batch', got 'all'"),
-    ((torch.ones(2, 4, 8), torch.ones(2, 4, 8), 0.2, None, 'image',
-      torch.ones(3, 7)), r'queue must be \(K, 8\) .* got \(3, 7\)'),
-    ((torch.ones(2, 1, 8), torch.ones(2, 1, 8)), 'one region per image'),
-    ((torch.ones(2, 4, 8), torch.ones(2, 4, 8), -1.), 'positive, got -1'),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        ((torch.ones(2, 4, 8), torch.ones(2, 4, 7)), r'\(2, 4, 8\) and \(2, 4, 7\)'),
+        ((torch.ones(4, 8), torch.ones(4, 8)), r'must both be \(N, R, D\)'),
+        (
+            (torch.ones(2, 4, 8), torch.ones(2, 4, 8), 0.2, torch.ones(2, 3) > 0),
+            r'valid must be \(2, 4\) of bool .* got \(2, 3\)',
+        ),
+        (
+            (torch.ones(2, 4, 8), torch.ones(2, 4, 8), 0.2, torch.ones(2, 4)),
+            'torch.float32',
+        ),
+        (
+            (torch.ones(2, 4, 8), torch.ones(2, 4, 8), 0.2, None, 'all'),
+            "'image' or 'batch', got 'all'",
+        ),
+        (
+            (
+                torch.ones(2, 4, 8),
+                torch.ones(2, 4, 8),
+                0.2,
+                None,
+                'image',
+                torch.ones(3, 7),
+            ),
+            r'queue must be \(K, 8\) .* got \(3, 7\)',
+        ),
+        ((torch.ones(2, 1, 8), torch.ones(2, 1, 8)), 'one region per image'),
+        ((torch.ones(2, 4, 8), torch.ones(2, 4, 8), -1.0), 'positive, got -1'),
+    ],
+)
 def test_wrong_regions(arguments, message):
     with pytest.raises(ValueError, match=message):
         local_info_nce(*arguments)
@@ -345,17 +370,26 @@ def test_release_term_equals_a_loop():
     regions_of = []
     for view in (first, second):
         pooled = torch.nn.MaxPool2d(3, 2, 1)(view)
-        level = (pooled / pooled.flatten(2).norm(dim=2)[..., None, None]
-                 ).mean(dim=1)
+        level = (pooled / pooled.flatten(2).norm(dim=2)[..., None, None]).mean(dim=1)
         side = min(level.shape[1:]) // 20
-        regions_of.append(torch.stack([
-            level[:, i * side:(i + 1) * side, :side].flatten(1)
-            for i in range(20)], dim=1))
-    total = 0.
+        regions_of.append(
+            torch.stack(
+                [
+                    level[:, i * side : (i + 1) * side, :side].flatten(1)
+                    for i in range(20)
+                ],
+                dim=1,
+            )
+        )
+    total = 0.0
     for ours, theirs in zip(*regions_of):
         own = [torch.dot(ours[i], theirs[i]) for i in range(20)]
-        other = [torch.dot(ours[i], theirs[j])
-                 for i in range(20) for j in range(20) if i != j]
+        other = [
+            torch.dot(ours[i], theirs[j])
+            for i in range(20)
+            for j in range(20)
+            if i != j
+        ]
         logits = torch.stack([*own, *other]) / 0.2
         assert len(logits) == 400
         total = total + logits.exp().sum().log() - logits[0]

@@ -30,10 +30,9 @@ def test_equals_loop_with_ignored_pixels_and_absent_class():
     target[0, :2] = 255
     loss = soft_dice_loss(logits, target)
     expected = reference(logits, target)
-    torch.testing.assert_close(
-        loss.double(), expected, rtol=1e-5, atol=1e-6)
-    grad, = torch.autograd.grad(loss, logits)
-    wanted, = torch.autograd.grad(expected, logits)
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-6)
+    (grad,) = torch.autograd.grad(loss, logits)
+    (wanted,) = torch.autograd.grad(expected, logits)
     torch.testing.assert_close(grad, wanted, rtol=1e-4, atol=1e-7)
     assert not grad[0, :, :2].any()
 
@@ -43,23 +42,20 @@ def test_every_class_weighs_the_same():
     target = torch.zeros(1, 32, 32, dtype=torch.long)
     target[0, :16] = 1
     target[0, 20:22, 20:22] = 2
-    perfect = 50.0 * torch.nn.functional.one_hot(target, 3).permute(
-        0, 3, 1, 2).float()
+    perfect = 50.0 * torch.nn.functional.one_hot(target, 3).permute(0, 3, 1, 2).float()
     assert soft_dice_loss(perfect, target) < 1e-4
     for organ in (1, 2):
         lost = perfect.clone()
         pixels = (target == organ).unsqueeze(1)
-        lost = torch.where(pixels, torch.tensor([50., 0, 0]).view(1, 3, 1, 1),
-                           lost)
-        assert soft_dice_loss(lost, target).item() == pytest.approx(
-            0.5, abs=1e-3)
+        lost = torch.where(pixels, torch.tensor([50.0, 0, 0]).view(1, 3, 1, 1), lost)
+        assert soft_dice_loss(lost, target).item() == pytest.approx(0.5, abs=1e-3)
 
 
 def test_zero_and_differentiable_without_any_class():
     logits = torch.randn(1, 3, 4, 4, requires_grad=True)
     for value in (0, 255):
         loss = soft_dice_loss(logits, torch.full((1, 4, 4), value))
-        grad, = torch.autograd.grad(loss, logits)
+        (grad,) = torch.autograd.grad(loss, logits)
         assert loss == 0 and not grad.any()
 
 
@@ -67,5 +63,4 @@ def test_wrong_input_is_named():
     with pytest.raises(ValueError, match=r'logits must be \(N, C, \*\)'):
         soft_dice_loss(torch.zeros(1, 3, 4, 4), torch.zeros(1, 5, 4))
     with pytest.raises(ValueError, match='target holds labels 0 to 7'):
-        soft_dice_loss(
-            torch.zeros(1, 3, 1, 2), torch.tensor([[[0, 7]]]))
+        soft_dice_loss(torch.zeros(1, 3, 1, 2), torch.tensor([[[0, 7]]]))

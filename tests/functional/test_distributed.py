@@ -17,9 +17,7 @@ def _model():
 
 def _covariance_loss(features, full_gradient=True):
     """The same on all ranks: uses a mean over the joint batch."""
-    centred = features - distributed.mean_with_grad(
-        features.mean(0), full_gradient
-    )
+    centred = features - distributed.mean_with_grad(features.mean(0), full_gradient)
     moment = centred.T @ centred / len(features)
     covariance = distributed.mean_with_grad(moment, full_gradient)
     return (covariance - torch.eye(3)).square().sum()
@@ -138,9 +136,11 @@ def _exchanged(order, dtype):
 @pytest.mark.parametrize('processes', [2, 3])
 def test_exchange_deals_the_joint_batch_out(processes, dtype):
     torch.manual_seed(5)
-    for order in (torch.randperm(4 * processes),
-                  torch.arange(4 * processes),  # everybody keeps the own rows
-                  torch.arange(4 * processes).roll(4)):  # nobody keeps any
+    for order in (
+        torch.randperm(4 * processes),
+        torch.arange(4 * processes),  # everybody keeps the own rows
+        torch.arange(4 * processes).roll(4),
+    ):  # nobody keeps any
         run_processes(_exchanged, processes, order, dtype)
 
 

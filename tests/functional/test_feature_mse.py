@@ -33,7 +33,8 @@ def slow_feature_mse(query, key, rows, columns):
     for q_maps, k_maps in zip(query, key):
         for q_map, k_map in zip(q_maps, k_maps):
             difference = slow_pool(q_map, rows, columns) - slow_pool(
-                k_map, rows, columns)
+                k_map, rows, columns
+            )
             total = total + difference.square().sum()
             number += rows * columns
     return total / number
@@ -50,7 +51,8 @@ def test_equals_the_formula_with_its_gradient(grid, layout):
     slow = slow_feature_mse(query, key, rows, columns)
     torch.testing.assert_close(loss, slow)
     torch.testing.assert_close(
-        torch.autograd.grad(loss, query), torch.autograd.grad(slow, query))
+        torch.autograd.grad(loss, query), torch.autograd.grad(slow, query)
+    )
 
 
 @pytest.mark.parametrize('layout', LAYOUTS)
@@ -65,7 +67,8 @@ def test_gradient_equals_finite_differences():
     query = maps((2, 2, 5, 4)).requires_grad_()
     key = maps((2, 2, 5, 4), seed=1)
     assert torch.autograd.gradcheck(
-        lambda moved: feature_mse(moved, key, (3, 2)), query)
+        lambda moved: feature_mse(moved, key, (3, 2)), query
+    )
 
 
 def test_key_has_no_gradient():
@@ -80,9 +83,9 @@ def test_map_smaller_than_the_grid_keeps_its_positions():
     own = F.mse_loss(query, key)
     torch.testing.assert_close(feature_mse(query, key, 16), own)
     torch.testing.assert_close(
-        feature_mse(query, key, (2, 16)), feature_mse(query, key, (2, 7)))
-    repeated = F.mse_loss(*(
-        F.adaptive_avg_pool2d(view, 16) for view in (query, key)))
+        feature_mse(query, key, (2, 16)), feature_mse(query, key, (2, 7))
+    )
+    repeated = F.mse_loss(*(F.adaptive_avg_pool2d(view, 16) for view in (query, key)))
     assert (repeated - own).abs() > 1e-3
 
 
@@ -96,34 +99,31 @@ def test_views_may_differ_in_size():
 def test_one_cell_does_not_see_where_things_are():
     query, key = maps(), maps(seed=1)
     turned = query.flip(3).roll(3, dims=2)
-    torch.testing.assert_close(
-        feature_mse(turned, key, 1), feature_mse(query, key, 1))
-    assert (feature_mse(turned, key, 2) - feature_mse(query, key, 2)).abs() > (
-        1e-3)
+    torch.testing.assert_close(feature_mse(turned, key, 1), feature_mse(query, key, 1))
+    assert (feature_mse(turned, key, 2) - feature_mse(query, key, 2)).abs() > (1e-3)
 
 
 def test_log_values_tell_shrinkage_from_agreement():
     query, key = maps(), maps(seed=1)
     loss, logs = feature_mse(query, key, (8, 6), return_logs=True)
-    torch.testing.assert_close(
-        logs['norm'], query.square().sum(1).sqrt().mean())
+    torch.testing.assert_close(logs['norm'], query.square().sum(1).sqrt().mean())
     torch.testing.assert_close(logs['relative'], loss / key.square().mean())
-    small, small_logs = feature_mse(
-        query / 10, key / 10, (8, 6), return_logs=True)
+    small, small_logs = feature_mse(query / 10, key / 10, (8, 6), return_logs=True)
     torch.testing.assert_close(small, loss / 100)
     torch.testing.assert_close(small_logs['relative'], logs['relative'])
     torch.testing.assert_close(small_logs['spread'], logs['spread'])
-    variance = torch.stack([
-        ((cell - cell.mean())**2).mean() for cell in query.flatten(1).T])
+    variance = torch.stack(
+        [((cell - cell.mean()) ** 2).mean() for cell in query.flatten(1).T]
+    )
     torch.testing.assert_close(
-        logs['spread'], (variance.mean() / query.square().mean()).sqrt())
+        logs['spread'], (variance.mean() / query.square().mean()).sqrt()
+    )
     equal = feature_mse(query, query, return_logs=True)
     nothing = feature_mse(0 * query, key, return_logs=True)
     assert equal[1]['relative'] == 0
     alike = feature_mse(query[:1].expand_as(query), key, return_logs=True)
     assert alike[1]['spread'] < 1e-3 < alike[1]['relative']
-    assert feature_mse(
-        100 + query, key, return_logs=True)[1]['spread'] < 0.05
+    assert feature_mse(100 + query, key, return_logs=True)[1]['spread'] < 0.05
     assert nothing[1]['relative'].item() == pytest.approx(1)
     both_nothing = feature_mse(0 * query, 0 * key, return_logs=True)
     assert both_nothing[1]['relative'] == both_nothing[1]['spread'] == 0
@@ -140,11 +140,12 @@ def test_half_precision_stays_close(layout):
         loss = feature_mse(half, key.bfloat16(), (3, 4))
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, expected, rtol=2e-2, atol=0)
-    found, = torch.autograd.grad(loss, half)
-    exact, = torch.autograd.grad(expected, query)
+    (found,) = torch.autograd.grad(loss, half)
+    (exact,) = torch.autograd.grad(expected, query)
     assert found.dtype == torch.bfloat16
     torch.testing.assert_close(
-        found.float(), exact, rtol=2e-2, atol=2e-2 * exact.abs().max().item())
+        found.float(), exact, rtol=2e-2, atol=2e-2 * exact.abs().max().item()
+    )
 
 
 def test_inputs_are_left_as_they_are():

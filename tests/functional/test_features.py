@@ -20,7 +20,7 @@ class Backbone(nn.Module):
         self.layer2 = nn.Conv2d(2, 3, 1, stride=2)
 
     def forward(self, x):
-        return (self.layer2(self.layer1(x)), )
+        return (self.layer2(self.layer1(x)),)
 
 
 class Double(nn.Module):
@@ -41,8 +41,13 @@ def test_places():
     first = backbone.layer1(images)
     last = backbone.layer2(first)
     expected = dict(
-        stage1=first, stage2=last, stage4=last, decorrelated=2 * last,
-        pooled=2 * last.mean((2, 3)), projection=2 * last.sum((2, 3)))
+        stage1=first,
+        stage2=last,
+        stage4=last,
+        decorrelated=2 * last,
+        pooled=2 * last.mean((2, 3)),
+        projection=2 * last.sum((2, 3)),
+    )
     torch.testing.assert_close(found, expected)
     assert not backbone.layer1._forward_hooks
     plain = encoder_features(backbone, Neck(), images)
@@ -61,7 +66,7 @@ def test_modes_return():
 
 
 def test_grid_is_even_and_complete():
-    positions = torch.arange(36.).view(1, 1, 6, 6)
+    positions = torch.arange(36.0).view(1, 1, 6, 6)
     assert grid_rows(positions, 2).flatten().tolist() == [7, 10, 25, 28]
     assert grid_rows(positions, 9).flatten().tolist() == list(range(36))
     rows = torch.rand(3, 4)
@@ -80,12 +85,14 @@ def test_collapse_in_words():
     healthy = torch.randn(500, 20, generator=torch.Generator().manual_seed(0))
     line = healthy[:, :1] * torch.ones(20)
     point = torch.ones(20) + 1e-4 * healthy
-    for rows, word in ((healthy, ''), (line, 'dimensional collapse'),
-                       (point, 'complete collapse')):
+    for rows, word in (
+        (healthy, ''),
+        (line, 'dimensional collapse'),
+        (point, 'complete collapse'),
+    ):
         values, figures = spectrum_figures(rows)
         assert set(figures) == set(FIGURES) and len(values) == 20
         assert collapse_of(figures, *rows.shape).startswith(word)
     assert not collapse_of(spectrum_figures(healthy)[1], *healthy.shape)
-    strict = collapse_of(
-        spectrum_figures(healthy)[1], 500, 20, rank_share=1.0)
+    strict = collapse_of(spectrum_figures(healthy)[1], 500, 20, rank_share=1.0)
     assert 'of 20 possible is below 20.00' in strict

@@ -64,9 +64,7 @@ def test_scale_and_offset_of_channels_do_not_matter(shape):
 
 def test_minimum_is_equal_views_without_correlation():
     basis = torch.linalg.qr(torch.randn(20, 5, dtype=torch.float64))[0]
-    basis = torch.linalg.qr(torch.cat([torch.ones(20, 1).double(), basis], 1))[
-        0
-    ]
+    basis = torch.linalg.qr(torch.cat([torch.ones(20, 1).double(), basis], 1))[0]
     white = (basis[:, 1:] * 20**0.5).requires_grad_()
     loss = barlow_twins(white, white, 1.0, eps=0.0)
     (grad,) = torch.autograd.grad(loss, white)

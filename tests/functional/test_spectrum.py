@@ -22,9 +22,7 @@ def features(samples, channels, seed=0):
 def flat(samples, channels, offset=0.0):
     """Equal variance in all directions, exactly."""
     basis = torch.randn(samples, channels, dtype=torch.float64)
-    basis = torch.linalg.qr(
-        torch.cat([torch.ones(samples, 1).double(), basis], 1)
-    )[0]
+    basis = torch.linalg.qr(torch.cat([torch.ones(samples, 1).double(), basis], 1))[0]
     return basis[:, 1:] * samples**0.5 + offset
 
 
@@ -114,9 +112,7 @@ def test_alpha_of_a_power_law_is_its_slope(slope):
 def test_alpha_weighs_eigenvalues_by_their_inverse_index():
     values = torch.rand(80, dtype=torch.float64).sort(descending=True).values
     index = np.arange(5, 51)
-    slope = np.polyfit(
-        np.log(index), np.log(values[4:50].numpy()), 1, w=index**-0.5
-    )[0]
+    slope = np.polyfit(np.log(index), np.log(values[4:50].numpy()), 1, w=index**-0.5)[0]
     assert float(alpha_req(values, (5, 50))) == pytest.approx(-slope)
 
 

@@ -60,9 +60,7 @@ def test_output_covariance_has_shrunk_unit_eigenvalues(method, shape):
     assert y.shape == x.shape
     axes = [axis for axis in range(y.ndim) if axis != 1]
     torch.testing.assert_close(y.mean(axes), torch.zeros(6).double())
-    torch.testing.assert_close(
-        torch.linalg.eigvalsh(covariance_of(y)), expected
-    )
+    torch.testing.assert_close(torch.linalg.eigvalsh(covariance_of(y)), expected)
 
 
 def test_zca_is_symmetric_and_closest_to_the_input():
@@ -105,9 +103,7 @@ def test_newton_schulz_equals_zca_on_a_hard_spectrum():
     basis = orthogonal(64)
     covariance = ((basis * values) @ basis.T)[None]
     exact = whitening_matrix(covariance, 'zca')
-    torch.testing.assert_close(
-        whitening_matrix(covariance, 'newton_schulz'), exact
-    )
+    torch.testing.assert_close(whitening_matrix(covariance, 'newton_schulz'), exact)
     single = whitening_matrix(covariance.float(), 'newton_schulz')
     assert (single - exact).norm() < 2e-3 * exact.norm()
 
@@ -202,9 +198,7 @@ def test_shuffled_channels_depend_on_the_seed_only():
 
 
 @pytest.mark.parametrize('method', METHODS)
-@pytest.mark.parametrize(
-    'case', ['generic', 'equal', 'deficient', 'groups', 'map']
-)
+@pytest.mark.parametrize('case', ['generic', 'equal', 'deficient', 'groups', 'map'])
 def test_gradient_equals_finite_differences(method, case):
     groups, order = 1, None
     if case == 'equal':
@@ -347,9 +341,7 @@ def test_two_processes_equal_one_also_with_unequal_batches():
     expected = outputs_and_gradients(x, weight, target, slice(None), 20)
     ranks = run_processes(parts_of_this_rank, 2, x, weight, target, cuts)
     for first, second in zip(*ranks, strict=True):
-        for (y, grad), left, right in zip(
-            expected, first, second, strict=True
-        ):
+        for (y, grad), left, right in zip(expected, first, second, strict=True):
             torch.testing.assert_close(torch.cat([left[0], right[0]]), y)
             # As DistributedDataParallel averages.
             torch.testing.assert_close((left[1] + right[1]) / 2, grad)

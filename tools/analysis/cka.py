@@ -41,36 +41,73 @@ from medssl_mm.errors import UserError, run_tool
 def parse_args():
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('config', help='classification config')
-    parser.add_argument('--before', nargs='+', default=[],
-                        metavar='NAME=PATH', help='pretrained checkpoints')
-    parser.add_argument('--after', nargs='+', default=[], metavar='NAME=PATH',
-                        help='the fine-tuned ones, of the same names')
-    parser.add_argument('--layers', nargs=2, default=[], metavar='NAME=PATH',
-                        help='any two checkpoints')
-    parser.add_argument('--kernel', choices=['linear', 'rbf'],
-                        default='linear',
-                        help='of the heat map (default: linear)')
+    parser.add_argument(
+        '--before',
+        nargs='+',
+        default=[],
+        metavar='NAME=PATH',
+        help='pretrained checkpoints',
+    )
+    parser.add_argument(
+        '--after',
+        nargs='+',
+        default=[],
+        metavar='NAME=PATH',
+        help='the fine-tuned ones, of the same names',
+    )
+    parser.add_argument(
+        '--layers', nargs=2, default=[], metavar='NAME=PATH', help='any two checkpoints'
+    )
+    parser.add_argument(
+        '--kernel',
+        choices=['linear', 'rbf'],
+        default='linear',
+        help='of the heat map (default: linear)',
+    )
     width = parser.add_mutually_exclusive_group()
-    width.add_argument('--bandwidth', type=float, default=0.8,
-                       help='in median distances (default: 0.8)')
-    width.add_argument('--absolute-bandwidth', type=float, metavar='SIGMA',
-                       help='in feature units instead')
-    parser.add_argument('--unbiased', action='store_true',
-                        help='also the unbiased estimate (heat map: only it)')
-    parser.add_argument('--subset', default='test',
-                        choices=SUBSETS,
-                        help='images that are compared (default: test)')
-    parser.add_argument('--num-subsets', type=int, default=50,
-                        help='random subsets; 0 for none (default: 50)')
-    parser.add_argument('--subset-size', type=int, default=1000,
-                        help='images of one (default: 1000)')
-    parser.add_argument('--seed', type=int, default=0,
-                        help='of the random subsets (default: 0)')
-    parser.add_argument('--max-images', type=int, help='of the heat map, '
-                        'spread evenly over the subset (default: all)')
+    width.add_argument(
+        '--bandwidth',
+        type=float,
+        default=0.8,
+        help='in median distances (default: 0.8)',
+    )
+    width.add_argument(
+        '--absolute-bandwidth',
+        type=float,
+        metavar='SIGMA',
+        help='in feature units instead',
+    )
+    parser.add_argument(
+        '--unbiased',
+        action='store_true',
+        help='also the unbiased estimate (heat map: only it)',
+    )
+    parser.add_argument(
+        '--subset',
+        default='test',
+        choices=SUBSETS,
+        help='images that are compared (default: test)',
+    )
+    parser.add_argument(
+        '--num-subsets',
+        type=int,
+        default=50,
+        help='random subsets; 0 for none (default: 50)',
+    )
+    parser.add_argument(
+        '--subset-size', type=int, default=1000, help='images of one (default: 1000)'
+    )
+    parser.add_argument(
+        '--seed', type=int, default=0, help='of the random subsets (default: 0)'
+    )
+    parser.add_argument(
+        '--max-images',
+        type=int,
+        help='of the heat map, spread evenly over the subset (default: all)',
+    )
     add_arguments(parser)
     return parser.parse_args()
 
@@ -78,52 +115,74 @@ def parse_args():
 def check(args):
     """Refuse what cannot work before the libraries are loaded."""
     if not args.before and not args.layers:
-        raise UserError('nothing to compare: give --before and --after, or '
-                        '--layers')
-    for name in ('bandwidth', 'absolute_bandwidth', 'subset_size',
-                 'max_images'):
+        raise UserError('nothing to compare: give --before and --after, or --layers')
+    for name in ('bandwidth', 'absolute_bandwidth', 'subset_size', 'max_images'):
         value = getattr(args, name)
         if value is not None and not value > 0:
             raise UserError(f'--{name.replace("_", "-")} must be positive')
     if args.num_subsets < 0:
         raise UserError('--num-subsets must not be negative')
-    check_arguments(args, 'cka', [
-        f'{name}.json' for name, wanted in (
-            ('reuse', args.before), ('layers', args.layers)) if wanted])
+    check_arguments(
+        args,
+        'cka',
+        [
+            f'{name}.json'
+            for name, wanted in (('reuse', args.before), ('layers', args.layers))
+            if wanted
+        ],
+    )
 
 
 def reuse(args, source, kernel, pairs, bar, console):
     """Compare before and after; print and write."""
     from medssl_mm.analysis import feature_reuse
     from medssl_mm.analysis.feature_cache import STEM
+
     images = len(source.subset(args.subset).image_ids)
     subsets = feature_reuse.random_subsets(
-        images, args.subset_size, args.num_subsets, args.seed)
+        images, args.subset_size, args.num_subsets, args.seed
+    )
     if args.num_subsets and not subsets:
-        source.note(f'{images} {args.subset} images: no random subsets of '
-                    f'{args.subset_size}; a smaller --subset-size makes some')
+        source.note(
+            f'{images} {args.subset} images: no random subsets of '
+            f'{args.subset_size}; a smaller --subset-size makes some'
+        )
     results = []
     for before, after in pairs:
         found = [source.features(w, args.subset) for w in (before, after)]
         places = [p for p in found[0].places if p != STEM]
-        task = bar.add_task(f'CKA {before.name}',
-                            total=len(places) * (1 + len(subsets)))
+        task = bar.add_task(
+            f'CKA {before.name}', total=len(places) * (1 + len(subsets))
+        )
         results += feature_reuse.feature_reuse(
-            before.name, *({p: f.read(p) for p in places} for f in found),
-            kernel, subsets, args.device,
-            lambda steps, task=task: bar.advance(task, steps), before.number)
+            before.name,
+            *({p: f.read(p) for p in places} for f in found),
+            kernel,
+            subsets,
+            args.device,
+            lambda steps, task=task: bar.advance(task, steps),
+            before.number,
+        )
     bar.stop()
     feature_reuse.print_reuse(results, kernel, console)
     sources, tuned = (sources_by_name(side) for side in zip(*pairs))
-    return feature_reuse.write_similarity(args.out, 'reuse', dict(
-        **common(args, source, kernel),
-        methods={name: dict(before=own, after=tuned[name])
-                 for name, own in sources.items()},
-        random_subsets=dict(size=args.subset_size, count=len(subsets),
-                            seed=args.seed),
-        notes=feature_reuse.bandwidth_notes(results, kernel),
-        stages=feature_reuse.reuse_content(results),
-    ), feature_reuse.draw_reuse(results))
+    return feature_reuse.write_similarity(
+        args.out,
+        'reuse',
+        dict(
+            **common(args, source, kernel),
+            methods={
+                name: dict(before=own, after=tuned[name])
+                for name, own in sources.items()
+            },
+            random_subsets=dict(
+                size=args.subset_size, count=len(subsets), seed=args.seed
+            ),
+            notes=feature_reuse.bandwidth_notes(results, kernel),
+            stages=feature_reuse.reuse_content(results),
+        ),
+        feature_reuse.draw_reuse(results),
+    )
 
 
 def layers(args, source, kernel, pair, bar):
@@ -131,59 +190,71 @@ def layers(args, source, kernel, pair, bar):
     import numpy as np
 
     from medssl_mm.analysis import feature_reuse
+
     found = [source.features(w, args.subset, 'blocks') for w in pair]
     images = len(found[0].image_ids)
     count = min(images, args.max_images or images)
     rows = np.linspace(0, images - 1, count).round().astype(int)
     sides = [{p: f.read(p)[rows] for p in f.places} for f in found]
     estimate = args.kernel + '_unbiased' * args.unbiased
-    task = bar.add_task('CKA of the layers',
-                        total=len(sides[0]) * len(sides[1]))
+    task = bar.add_task('CKA of the layers', total=len(sides[0]) * len(sides[1]))
     matrix = feature_reuse.layer_similarity(
-        *sides, estimate, kernel, args.device,
-        lambda steps: bar.advance(task, steps))
+        *sides, estimate, kernel, args.device, lambda steps: bar.advance(task, steps)
+    )
     names = tuple(w.name for w in pair)
     places = tuple(list(side) for side in sides)
-    return feature_reuse.write_similarity(args.out, 'layers', dict(
-        **common(args, source, kernel),
-        checkpoints={w.name: w.source for w in pair}, images=count,
-        estimate=estimate, layers=dict(zip(names, places)),
-        matrix=matrix.tolist(),
-    ), feature_reuse.draw_layers(matrix, places, names, estimate))
+    return feature_reuse.write_similarity(
+        args.out,
+        'layers',
+        dict(
+            **common(args, source, kernel),
+            checkpoints={w.name: w.source for w in pair},
+            images=count,
+            estimate=estimate,
+            layers=dict(zip(names, places)),
+            matrix=matrix.tolist(),
+        ),
+        feature_reuse.draw_layers(matrix, places, names, estimate),
+    )
 
 
 def common(args, source, kernel):
     """Describe what both comparisons were made with."""
     subset = source.subset(args.subset)
     return dict(
-        config=args.config, subset=args.subset, protocol=subset.protocol,
-        split_hash=subset.split_hash, bandwidth=kernel.bandwidth,
-        bandwidth_unit='median distance' if kernel.relative else 'features')
+        config=args.config,
+        subset=args.subset,
+        protocol=subset.protocol,
+        split_hash=subset.split_hash,
+        bandwidth=kernel.bandwidth,
+        bandwidth_unit='median distance' if kernel.relative else 'features',
+    )
 
 
 def main():
     """Extract, compare, draw and print."""
     args = parse_args()
     check(args)
-    before, after = (parse_weights(texts, several=True)
-                     for texts in (args.before, args.after))
+    before, after = (
+        parse_weights(texts, several=True) for texts in (args.before, args.after)
+    )
     pair = parse_weights(args.layers)
     tuned = {(weights.name, weights.number): weights for weights in after}
-    pairs = [(weights, tuned.get((weights.name, weights.number)))
-             for weights in before]
+    pairs = [(weights, tuned.get((weights.name, weights.number))) for weights in before]
     if len(before) != len(after) or any(w is None for _, w in pairs):
         raise UserError(
             '--before and --after must have the same names, each as often, '
             f'got {", ".join(w.name for w in before) or "none"} and '
-            f'{", ".join(w.name for w in after) or "none"}')
+            f'{", ".join(w.name for w in after) or "none"}'
+        )
     logging.disable(logging.INFO)  # a line per initialised weight
     from rich.progress import Progress
 
     from medssl_mm.analysis.feature_reuse import Kernel
     from medssl_mm.console import wide_console
+
     absolute = args.absolute_bandwidth
-    kernel = Kernel(absolute or args.bandwidth, absolute is None,
-                    args.unbiased)
+    kernel = Kernel(absolute or args.bandwidth, absolute is None, args.unbiased)
     console, paths = wide_console(), []
     for compare in (reuse, layers):
         if not (before if compare is reuse else pair):

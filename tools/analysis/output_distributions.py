@@ -24,24 +24,37 @@ from medssl_mm.errors import UserError, run_tool
 def parse_args():
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--pair', nargs=3, action='append', required=True,
-                        metavar=('NAME', 'FEW', 'MANY'),
-                        help='method and its two evaluation folders')
-    parser.add_argument('--few', default='few labels',
-                        help='what FEW is called (default: few labels)')
-    parser.add_argument('--many', default='many labels',
-                        help='what MANY is called (default: many labels)')
-    parser.add_argument('--out', type=Path, required=True,
-                        help='folder to write to; must hold no comparison '
-                        'yet')
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--pair',
+        nargs=3,
+        action='append',
+        required=True,
+        metavar=('NAME', 'FEW', 'MANY'),
+        help='method and its two evaluation folders',
+    )
+    parser.add_argument(
+        '--few', default='few labels', help='what FEW is called (default: few labels)'
+    )
+    parser.add_argument(
+        '--many',
+        default='many labels',
+        help='what MANY is called (default: many labels)',
+    )
+    parser.add_argument(
+        '--out',
+        type=Path,
+        required=True,
+        help='folder to write to; must hold no comparison yet',
+    )
     return parser.parse_args()
 
 
 def read_pairs(pairs):
     """Read all predictions and check that they are of the same images."""
     from medssl_mm.evaluation.classification_report import read_predictions
+
     first, methods = None, {}
     for name, *folders in pairs:
         for kind, folder in zip(('few', 'many'), folders):
@@ -52,13 +65,15 @@ def read_pairs(pairs):
                     raise UserError(
                         f'{folder} and {first[0]} are not of the same '
                         f'{what.replace("_", " ")}; compare models on the '
-                        'test images of one split')
+                        'test images of one split'
+                    )
             # Of two exclusive classes the second says everything.
             part = slice(1 if found.exclusive_pair else 0, None)
             methods.setdefault(name, dict(few=[], many=[]))[kind].append(
-                found.probabilities[:, part])
+                found.probabilities[:, part]
+            )
     predictions = first[1]
-    names = predictions.classes[1 if predictions.exclusive_pair else 0:]
+    names = predictions.classes[1 if predictions.exclusive_pair else 0 :]
     return methods, names, predictions
 
 
@@ -66,27 +81,42 @@ def main():
     """Compare, print, draw."""
     args = parse_args()
     if (args.out / 'output_distributions.json').exists():
-        raise UserError(f'{args.out}/output_distributions.json exists; '
-                        'choose another --out')
+        raise UserError(
+            f'{args.out}/output_distributions.json exists; choose another --out'
+        )
     from medssl_mm.analysis import output_distributions
+
     methods, classes, predictions = read_pairs(args.pair)
     comparisons = [
         output_distributions.Comparison(
-            name, tuple(content['few']), tuple(content['many']))
-        for name, content in methods.items()]
-    images, patients = len(predictions.image_ids), len(
-        set(predictions.patients))
+            name, tuple(content['few']), tuple(content['many'])
+        )
+        for name, content in methods.items()
+    ]
+    images, patients = len(predictions.image_ids), len(set(predictions.patients))
     output_distributions.write_comparisons(
-        comparisons, classes, args.out, few=args.few, many=args.many,
-        images=images, patients=patients, pairs=[
+        comparisons,
+        classes,
+        args.out,
+        few=args.few,
+        many=args.many,
+        images=images,
+        patients=patients,
+        pairs=[
             dict(method=name, few=str(few), many=str(many))
-            for name, few, many in args.pair])
+            for name, few, many in args.pair
+        ],
+    )
     output_distributions.print_table(
-        comparisons, classes,
+        comparisons,
+        classes,
         f'Kolmogorov-Smirnov distance of output probabilities, {args.few} '
-        f'against {args.many}; {images} images of {patients} patients')
-    print(f'written: {args.out}/output_distributions.json, '
-          f'{args.out}/output_distributions.png')
+        f'against {args.many}; {images} images of {patients} patients',
+    )
+    print(
+        f'written: {args.out}/output_distributions.json, '
+        f'{args.out}/output_distributions.png'
+    )
 
 
 if __name__ == '__main__':

@@ -41,34 +41,61 @@ from medssl_mm.errors import UserError, run_tool
 def parse_args():
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('config', help='classification config')
-    parser.add_argument('--checkpoints', nargs='+', required=True,
-                        metavar='NAME=PATH', help='pretraining, '
-                        'classification or segmentation checkpoints')
-    parser.add_argument('--baseline', metavar='NAME', help='compare the '
-                        'others with this one')
-    parser.add_argument('--fractions', nargs='+', type=float,
-                        help='shares of the training patients, 0-1 '
-                        '(default: as in the config)')
-    parser.add_argument('--fraction-seeds', nargs='+', type=int,
-                        help='a draw of each fraction below 1 per seed '
-                        '(default: as in the config)')
-    parser.add_argument('--stem', action='store_true',
-                        help='also probe what stage 1 gets')
-    parser.add_argument('--strengths', nargs='+', type=float,
-                        help='of the regularisation, to choose from '
-                        '(default: 1e-4 to 1e3 by factors of 10)')
-    parser.add_argument('--max-iter', type=int, default=2000,
-                        help='iterations of a fit (default: 2000)')
-    parser.add_argument('--min-positive-patients', type=int, default=0,
-                        metavar='N', help='leave out classes found in fewer '
-                        'test patients, or absent in fewer (default: 0)')
-    parser.add_argument('--bootstrap', type=int, default=2000,
-                        help='resamples of patients (default: 2000)')
-    parser.add_argument('--jobs', type=int, default=1,
-                        help='probes fitted at a time (default: 1)')
+    parser.add_argument(
+        '--checkpoints',
+        nargs='+',
+        required=True,
+        metavar='NAME=PATH',
+        help='pretraining, classification or segmentation checkpoints',
+    )
+    parser.add_argument(
+        '--baseline', metavar='NAME', help='compare the others with this one'
+    )
+    parser.add_argument(
+        '--fractions',
+        nargs='+',
+        type=float,
+        help='shares of the training patients, 0-1 (default: as in the config)',
+    )
+    parser.add_argument(
+        '--fraction-seeds',
+        nargs='+',
+        type=int,
+        help='a draw of each fraction below 1 per seed (default: as in the config)',
+    )
+    parser.add_argument(
+        '--stem', action='store_true', help='also probe what stage 1 gets'
+    )
+    parser.add_argument(
+        '--strengths',
+        nargs='+',
+        type=float,
+        help='of the regularisation, to choose from '
+        '(default: 1e-4 to 1e3 by factors of 10)',
+    )
+    parser.add_argument(
+        '--max-iter', type=int, default=2000, help='iterations of a fit (default: 2000)'
+    )
+    parser.add_argument(
+        '--min-positive-patients',
+        type=int,
+        default=0,
+        metavar='N',
+        help='leave out classes found in fewer '
+        'test patients, or absent in fewer (default: 0)',
+    )
+    parser.add_argument(
+        '--bootstrap',
+        type=int,
+        default=2000,
+        help='resamples of patients (default: 2000)',
+    )
+    parser.add_argument(
+        '--jobs', type=int, default=1, help='probes fitted at a time (default: 1)'
+    )
     add_arguments(parser)
     return parser.parse_args()
 
@@ -80,8 +107,9 @@ def check(args):
             if not 0 < value <= (1 if name == 'fractions' else float('inf')):
                 raise UserError(f'--{name}: {value:g} is out of range')
     if args.max_iter < 1 or args.jobs < 1 or args.bootstrap < 0:
-        raise UserError('--max-iter and --jobs must be positive, --bootstrap '
-                        'not negative')
+        raise UserError(
+            '--max-iter and --jobs must be positive, --bootstrap not negative'
+        )
     if args.fraction_seeds and not args.fractions:
         raise UserError('--fraction-seeds draw --fractions; give these, too')
     check_arguments(args, 'probe', ['probe.json'])
@@ -91,14 +119,19 @@ def draws(args, source):
     """List (fraction, seed) as asked for, or as the config has them."""
     if args.fractions is None:
         return [source.fraction_of_config()]
-    return [(fraction, seed) for fraction in dict.fromkeys(args.fractions)
-            for seed in ([None] if fraction == 1 else
-                         dict.fromkeys(args.fraction_seeds or [0]))]
+    return [
+        (fraction, seed)
+        for fraction in dict.fromkeys(args.fractions)
+        for seed in (
+            [None] if fraction == 1 else dict.fromkeys(args.fraction_seeds or [0])
+        )
+    ]
 
 
 def probe_one(features, rows, place, **settings):
     """Read the features of one place and probe them."""
     from medssl_mm.analysis.probing import run_probe
+
     picked = {name: features[name].read(place)[rows[name]] for name in rows}
     return run_probe(picked, place=place, **settings)
 
@@ -111,11 +144,15 @@ def open_data(source):
     for name, subset in subsets.items():
         unknown = len(subset.image_ids) - len(labels[name].known)
         if unknown:
-            source.note(f'{unknown} of {len(subset.image_ids)} {name} images '
-                        'left out: their label is not known')
+            source.note(
+                f'{unknown} of {len(subset.image_ids)} {name} images '
+                'left out: their label is not known'
+            )
     if not subsets['test'].has_patients:
-        source.note('the data set names no patients: intervals are over '
-                    'images, and too narrow if patients have several')
+        source.note(
+            'the data set names no patients: intervals are over '
+            'images, and too narrow if patients have several'
+        )
     return subsets, labels
 
 
@@ -124,18 +161,20 @@ def label_fraction(source, subsets, labels, fraction, seed, least):
     import numpy as np
 
     from medssl_mm.analysis.probing import ProbeData
+
     rows = {name: labels[name].known for name in SUBSETS}
     targets = {name: labels[name].targets for name in SUBSETS}
     used = np.isin(rows['train'], source.rows_of_fraction(fraction, seed))
     if not used.any():
-        raise UserError(f'{100 * fraction:g} % of the training patients have '
-                        'no labelled image')
+        raise UserError(
+            f'{100 * fraction:g} % of the training patients have no labelled image'
+        )
     rows['train'] = rows['train'][used]
     targets['train'] = targets['train'][used]
     patients = np.array(subsets['test'].patients)[rows['test']]
-    return rows, ProbeData(labels['train'].classes,
-                           labels['train'].multi_label, targets, patients,
-                           least)
+    return rows, ProbeData(
+        labels['train'].classes, labels['train'].multi_label, targets, patients, least
+    )
 
 
 def main():
@@ -145,8 +184,10 @@ def main():
     checkpoints = parse_weights(args.checkpoints, several=True)
     names = list(dict.fromkeys(weights.name for weights in checkpoints))
     if args.baseline and args.baseline not in names:
-        raise UserError(f'--baseline {args.baseline} is not one of the '
-                        f'checkpoints {", ".join(names)}')
+        raise UserError(
+            f'--baseline {args.baseline} is not one of the '
+            f'checkpoints {", ".join(names)}'
+        )
     logging.disable(logging.INFO)  # a line per initialised weight
     import joblib
     from rich.progress import Progress
@@ -154,48 +195,65 @@ def main():
     from medssl_mm.analysis import probing
     from medssl_mm.analysis.feature_cache import STEM
     from medssl_mm.console import wide_console
+
     console = wide_console()
     strengths = args.strengths or probing.STRENGTHS
     with Progress(console=console) as bar:
         source = open_source(args, bar, console)
         subsets, labels = open_data(source)
-        parts = {draw: label_fraction(source, subsets, labels, *draw,
-                                      args.min_positive_patients)
-                 for draw in draws(args, source)}
+        parts = {
+            draw: label_fraction(
+                source, subsets, labels, *draw, args.min_positive_patients
+            )
+            for draw in draws(args, source)
+        }
         jobs = []
         for weights in checkpoints:
-            features = {name: source.features(weights, name)
-                        for name in SUBSETS}
+            features = {name: source.features(weights, name) for name in SUBSETS}
             jobs += [
                 joblib.delayed(probe_one)(
-                    features, rows, place, data=data, fraction=fraction,
-                    fraction_seed=seed, checkpoint=weights.name,
+                    features,
+                    rows,
+                    place,
+                    data=data,
+                    fraction=fraction,
+                    fraction_seed=seed,
+                    checkpoint=weights.name,
                     number=weights.number,
-                    strengths=strengths, max_iter=args.max_iter,
-                    samples=args.bootstrap)
+                    strengths=strengths,
+                    max_iter=args.max_iter,
+                    samples=args.bootstrap,
+                )
                 for (fraction, seed), (rows, data) in parts.items()
                 for place in features['train'].places
-                if args.stem or place != STEM]
+                if args.stem or place != STEM
+            ]
         fitting = bar.add_task('probes', total=len(jobs))
         probes = []
         for probe in joblib.Parallel(args.jobs, return_as='generator')(jobs):
             probes.append(probe)
             bar.advance(fitting)
     probing.print_probes(probes, console, args.baseline)
-    paths = probing.write_probes(probes, args.out, dict(
-        config=args.config,
-        checkpoints=sources_by_name(checkpoints),
-        protocol=subsets['test'].protocol,
-        split_hash=subsets['test'].split_hash,
-        classes=list(labels['train'].classes),
-        task='multi-label' if labels['train'].multi_label else 'single-label',
-        images={name: len(labels[name].known) for name in SUBSETS},
-        patients={name: len(set(s.patients)) for name, s in subsets.items()},
-        strengths=list(strengths),
-        max_iter=args.max_iter,
-        min_positive_patients=args.min_positive_patients,
-        baseline=args.baseline,
-        bootstrap=dict(samples=args.bootstrap, seed=0)), args.baseline)
+    paths = probing.write_probes(
+        probes,
+        args.out,
+        dict(
+            config=args.config,
+            checkpoints=sources_by_name(checkpoints),
+            protocol=subsets['test'].protocol,
+            split_hash=subsets['test'].split_hash,
+            classes=list(labels['train'].classes),
+            task='multi-label' if labels['train'].multi_label else 'single-label',
+            images={name: len(labels[name].known) for name in SUBSETS},
+            patients={name: len(set(s.patients)) for name, s in subsets.items()},
+            strengths=list(strengths),
+            max_iter=args.max_iter,
+            min_positive_patients=args.min_positive_patients,
+            baseline=args.baseline,
+            bootstrap=dict(samples=args.bootstrap, seed=0),
+        ),
+        args.baseline,
+    )
     print(f'written: {", ".join(map(str, paths))}')
 
 

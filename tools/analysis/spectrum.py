@@ -18,36 +18,67 @@ from pathlib import Path
 
 from medssl_mm.errors import UserError, run_tool
 
-PLACES = ('stage1', 'stage2', 'stage3', 'stage4', 'decorrelated', 'pooled',
-          'projection')
+PLACES = (
+    'stage1',
+    'stage2',
+    'stage3',
+    'stage4',
+    'decorrelated',
+    'pooled',
+    'projection',
+)
 
 
 def parse_args():
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('checkpoints', nargs='+', metavar='CHECKPOINT',
-                        help='pretraining checkpoint, or "random"')
-    parser.add_argument('--config', required=True,
-                        help='names the images; and the model of "random" '
-                        'and of checkpoints that hold no config')
-    parser.add_argument('--out', type=Path, required=True,
-                        help='folder to write to; must hold no spectrum yet')
-    parser.add_argument('--labels', nargs='+',
-                        help='names of the checkpoints (default: folder/file'
-                        '); seeds of one method share a name')
-    parser.add_argument('--places', nargs='+', metavar='PLACE',
-                        choices=PLACES, help=f'of {", ".join(PLACES)} '
-                        '(default: all that a model has)')
-    parser.add_argument('--subset', default='val',
-                        help='subset of the split of the pretraining data '
-                        '(default: val)')
-    parser.add_argument('--num-samples', type=int, default=256,
-                        help='images (default: 256)')
-    parser.add_argument('--positions', type=int, default=7,
-                        help='side of the grid of positions taken of a map '
-                        '(default: 7)')
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'checkpoints',
+        nargs='+',
+        metavar='CHECKPOINT',
+        help='pretraining checkpoint, or "random"',
+    )
+    parser.add_argument(
+        '--config',
+        required=True,
+        help='names the images; and the model of "random" '
+        'and of checkpoints that hold no config',
+    )
+    parser.add_argument(
+        '--out',
+        type=Path,
+        required=True,
+        help='folder to write to; must hold no spectrum yet',
+    )
+    parser.add_argument(
+        '--labels',
+        nargs='+',
+        help='names of the checkpoints (default: folder/file'
+        '); seeds of one method share a name',
+    )
+    parser.add_argument(
+        '--places',
+        nargs='+',
+        metavar='PLACE',
+        choices=PLACES,
+        help=f'of {", ".join(PLACES)} (default: all that a model has)',
+    )
+    parser.add_argument(
+        '--subset',
+        default='val',
+        help='subset of the split of the pretraining data (default: val)',
+    )
+    parser.add_argument(
+        '--num-samples', type=int, default=256, help='images (default: 256)'
+    )
+    parser.add_argument(
+        '--positions',
+        type=int,
+        default=7,
+        help='side of the grid of positions taken of a map (default: 7)',
+    )
     parser.add_argument('--batch-size', type=int, default=32)
     parser.add_argument('--device', default='cpu', help='default: cpu')
     return parser.parse_args()
@@ -62,6 +93,7 @@ def build_model(name, config):
     from medssl_mm.converters import parse_config_text
     from medssl_mm.engine.pretrained import find_state_dict, read_checkpoint
     from medssl_mm.registry import MODELS
+
     checkpoint = {} if name == 'random' else read_checkpoint(name)
     meta = checkpoint.get('meta') or {}
     if meta.get('cfg'):
@@ -78,23 +110,25 @@ def build_model(name, config):
     try:
         model.load_state_dict(find_state_dict(checkpoint, name))
     except RuntimeError as error:
-        raise UserError(f'{name} is not of the model in its config: '
-                        f'{error}') from error
+        raise UserError(f'{name} is not of the model in its config: {error}') from error
     return model
 
 
 def check(args):
     """Refuse what cannot work before the libraries are loaded."""
     labels = args.labels or [
-        '/'.join(Path(name).with_suffix('').parts[-2:])
-        for name in args.checkpoints]
+        '/'.join(Path(name).with_suffix('').parts[-2:]) for name in args.checkpoints
+    ]
     if len(labels) != len(args.checkpoints):
-        raise UserError(f'{len(args.checkpoints)} checkpoints need as many '
-                        f'--labels, got {len(labels)}: {", ".join(labels)}')
+        raise UserError(
+            f'{len(args.checkpoints)} checkpoints need as many '
+            f'--labels, got {len(labels)}: {", ".join(labels)}'
+        )
     twice = [name for name in set(labels) if labels.count(name) > 1]
     if twice and not args.labels:
-        raise UserError(f'several checkpoints would be called {twice[0]}; '
-                        'name them by --labels')
+        raise UserError(
+            f'several checkpoints would be called {twice[0]}; name them by --labels'
+        )
     for name in args.checkpoints:
         if name != 'random' and not Path(name).is_file():
             raise UserError(f'checkpoint {name} does not exist')
@@ -102,8 +136,7 @@ def check(args):
         if getattr(args, name) < 1:
             raise UserError(f'--{name.replace("_", "-")} must be positive')
     if (args.out / 'spectrum.json').exists():
-        raise UserError(f'{args.out}/spectrum.json exists; choose another '
-                        '--out')
+        raise UserError(f'{args.out}/spectrum.json exists; choose another --out')
     return labels
 
 
@@ -114,10 +147,12 @@ def chosen_places(spectra, places):
     known = dict.fromkeys(s.place for s in spectra)
     absent = [place for place in places if place not in known]
     if absent:
-        raise UserError(f'no model has features at {", ".join(absent)}, but '
-                        f'at {", ".join(known)}')
-    return sorted((s for s in spectra if s.place in places),
-                  key=lambda s: places.index(s.place))
+        raise UserError(
+            f'no model has features at {", ".join(absent)}, but at {", ".join(known)}'
+        )
+    return sorted(
+        (s for s in spectra if s.place in places), key=lambda s: places.index(s.place)
+    )
 
 
 def main():
@@ -134,6 +169,7 @@ def main():
         held_out_dataset,
         model_features,
     )
+
     config = launch.load_config(args.config)
     loader = config.train_dataloader
     with DefaultScope.overwrite_default_scope(config.default_scope):
@@ -145,8 +181,12 @@ def main():
     for name, label in zip(args.checkpoints, labels):
         model = build_model(name, config).to(args.device)
         spectra += analysis.place_spectra(
-            model, lambda batch, model=model: model_features(model, batch),
-            batches, label, args.positions)
+            model,
+            lambda batch, model=model: model_features(model, batch),
+            batches,
+            label,
+            args.positions,
+        )
     spectra = chosen_places(spectra, args.places)
     analysis.write_spectra(spectra, args.out)
     analysis.print_table(spectra)

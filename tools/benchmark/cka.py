@@ -27,9 +27,7 @@ def parse_args():
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        '--samples', type=int, default=1000, help='default: 1000'
-    )
+    parser.add_argument('--samples', type=int, default=1000, help='default: 1000')
     parser.add_argument(
         '--channels',
         type=int,
@@ -44,9 +42,7 @@ def parse_args():
         choices=['linear', 'rbf'],
         help='default: both',
     )
-    parser.add_argument(
-        '--device', default='cpu', help='cpu (default) or cuda'
-    )
+    parser.add_argument('--device', default='cpu', help='cpu (default) or cuda')
     parser.add_argument(
         '--threads', type=int, help='CPU threads (default: as torch has them)'
     )
@@ -115,8 +111,7 @@ def measure(args, channels, kernel):
         device=args.device,
     )
     medians = {
-        name: 1e3 * statistics.median(seconds)
-        for name, seconds in times.items()
+        name: 1e3 * statistics.median(seconds) for name, seconds in times.items()
     }
     value = float(fast())
     return dict(

@@ -9,6 +9,7 @@ rows add the reading of a slice from a store, and time the pipeline that the
 CT data configs use. The contenders take turns within each round; read the
 ratios rather than the rates.
 """
+
 import argparse
 import os
 import statistics
@@ -26,8 +27,9 @@ EXAMPLE = """example:
 """
 STOCK = 'mmselfsup::selfsup/_base_/datasets/imagenet_mocov2.py'
 SHIPPED = (
-    Path(__file__).resolve().parents[2] /
-    'configs/selfsup/_base_/datasets/ct_two_views.py')
+    Path(__file__).resolve().parents[2]
+    / 'configs/selfsup/_base_/datasets/ct_two_views.py'
+)
 SOURCE = 512  # pixels
 VIEW = 224  # pixels
 
@@ -36,21 +38,23 @@ def parse_args():
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
-        '--data-root',
-        help='CT slice store to read from (a small one is made)')
+        '--data-root', help='CT slice store to read from (a small one is made)'
+    )
     parser.add_argument(
         '--config',
         default=str(SHIPPED),
-        help='pretraining data config to time besides (%(default)s)')
-    parser.add_argument(
-        '--repeats', type=int, default=7, help='rounds (7)')
+        help='pretraining data config to time besides (%(default)s)',
+    )
+    parser.add_argument('--repeats', type=int, default=7, help='rounds (7)')
     parser.add_argument(
         '--seconds',
         type=float,
         default=0.5,
-        help='time of one contender per round (0.5)')
+        help='time of one contender per round (0.5)',
+    )
     parser.add_argument('--output', help='JSON file to write')
     args = parser.parse_args()
     if args.repeats < 1 or args.seconds <= 0:
@@ -64,18 +68,17 @@ def make_store(folder):
     import numpy as np
 
     from medssl_mm.datasets.store import StoreWriter
+
     rng = np.random.default_rng(0)
     grid = np.linspace(-1, 1, SOURCE)
-    body = (grid[:, None] / 0.7)**2 + (grid[None] / 0.9)**2 < 1
+    body = (grid[:, None] / 0.7) ** 2 + (grid[None] / 0.9) ** 2 < 1
     volume = np.full((16, SOURCE, SOURCE), -1000, np.int16)
     for index in range(len(volume)):
         coarse = rng.normal(30, 60, (24, 24)).astype(np.float32)
-        tissue = cv2.resize(coarse, (SOURCE, SOURCE),
-                            interpolation=cv2.INTER_CUBIC)
+        tissue = cv2.resize(coarse, (SOURCE, SOURCE), interpolation=cv2.INTER_CUBIC)
         noisy = tissue + rng.normal(0, 12, body.shape)
         volume[index][body] = noisy[body].astype(np.int16)
-    writer = StoreWriter.create(folder, 'benchmark', 'CT', 'HU',
-                                ['background'])
+    writer = StoreWriter.create(folder, 'benchmark', 'CT', 'HU', ['background'])
     writer.add_case('case', volume)
     writer.finish()
 
@@ -102,9 +105,10 @@ def contenders(args, folder):
             crop=dict(type='medssl_mm.RandomSliceCrop', size=VIEW),
             transforms=[
                 dict(type='medssl_mm.IntensityJitter'),
-                dict(type='medssl_mm.BlurJitter')
-            ]),
-        dict(type='medssl_mm.PackViews')
+                dict(type='medssl_mm.BlurJitter'),
+            ],
+        ),
+        dict(type='medssl_mm.PackViews'),
     ]
     load = dict(type='medssl_mm.LoadSlice')
     shipped = Config.fromfile(args.config).train_dataloader.dataset.pipeline
@@ -121,31 +125,38 @@ def contenders(args, folder):
         config = get_config(STOCK)
         stock = Compose(config.train_pipeline[1:])
     colour = [
-        np.repeat(((np.clip(image, -160, 240) + 160) * 0.6375).astype(
-            np.uint8)[..., None], 3, 2) for image in slices
+        np.repeat(
+            ((np.clip(image, -160, 240) + 160) * 0.6375).astype(np.uint8)[..., None],
+            3,
+            2,
+        )
+        for image in slices
     ]
 
     def run_stock(number):
         image = colour[number % len(colour)]
         return stock(
             dict(
-                img=image, img_path='', img_shape=image.shape[:2],
-                ori_shape=image.shape[:2]))
+                img=image,
+                img_path='',
+                img_shape=image.shape[:2],
+                ori_shape=image.shape[:2],
+            )
+        )
 
     def run_ours(number):
-        return ours(
-            dict(img=slices[number % len(slices)], rng=sample_rng(number)))
+        return ours(dict(img=slices[number % len(slices)], rng=sample_rng(number)))
 
     def run_dataset(dataset):
-        return lambda number: dataset[EpochIndex(
-            number % len(dataset), number // len(dataset))]
+        return lambda number: dataset[
+            EpochIndex(number % len(dataset), number // len(dataset))
+        ]
 
     return {
         'mmselfsup, RGB in memory': run_stock,
         'ours, same steps, in memory': run_ours,
         'ours, same steps, from the store': run_dataset(reading),
-        f'ours, {Path(args.config).stem}, from the store':
-        run_dataset(configured),
+        f'ours, {Path(args.config).stem}, from the store': run_dataset(configured),
     }
 
 
@@ -158,6 +169,7 @@ def main():
     from rich.table import Table
 
     import medssl_mm.registry  # noqa: F401
+
     # mmselfsup asks mmcv for a Pillow option that its backend ignores.
     warnings.filterwarnings('ignore', message='Only use .alpha.')
     cv2.setNumThreads(0)
@@ -167,8 +179,7 @@ def main():
         for function in functions.values():
             for number in range(4):
                 function(number)
-        rates = benchmarking.rates_in_turns(
-            functions, args.repeats, args.seconds)
+        rates = benchmarking.rates_in_turns(functions, args.repeats, args.seconds)
     medians = {name: statistics.median(r) for name, r in rates.items()}
     base = next(iter(medians.values()))
     table = Table(title=f'two {VIEW} px views of a {SOURCE} px slice, 1 core')
@@ -177,13 +188,17 @@ def main():
     for name, rate in medians.items():
         table.add_row(name, f'{rate:.0f}', f'{rate / base:.1f}')
     Console().print(table)
-    benchmarking.write_report(args.output, dict(
-        machine=benchmarking.machine()['cpu'],
-        opencv=cv2.__version__,
-        torch=torch.__version__,
-        pairs_per_second=rates,
-        median=medians,
-        ratio={name: rate / base for name, rate in medians.items()}))
+    benchmarking.write_report(
+        args.output,
+        dict(
+            machine=benchmarking.machine()['cpu'],
+            opencv=cv2.__version__,
+            torch=torch.__version__,
+            pairs_per_second=rates,
+            median=medians,
+            ratio={name: rate / base for name, rate in medians.items()},
+        ),
+    )
 
 
 if __name__ == '__main__':

@@ -1,4 +1,5 @@
 """Measure random slice reads: the store against the usual containers."""
+
 import argparse
 import tempfile
 from pathlib import Path
@@ -20,16 +21,27 @@ PNG_OFFSET = 8192  # HU; a PNG has no negative values
 def parse_args():
     """Parse the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--nifti', type=Path, help='real volume; default: a '
-                        'made one of 512 x 512 pixels')
-    parser.add_argument('--slices', type=int, default=64,
-                        help='slices of the made volume (default: 64)')
-    parser.add_argument('--seconds', type=float, default=4.0,
-                        help='time per container (default: 4)')
-    parser.add_argument('--cases', type=int, default=400, help='cases of '
-                        'the store for the memory figure (default: 400)')
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        '--nifti',
+        type=Path,
+        help='real volume; default: a made one of 512 x 512 pixels',
+    )
+    parser.add_argument(
+        '--slices', type=int, default=64, help='slices of the made volume (default: 64)'
+    )
+    parser.add_argument(
+        '--seconds', type=float, default=4.0, help='time per container (default: 4)'
+    )
+    parser.add_argument(
+        '--cases',
+        type=int,
+        default=400,
+        help='cases of the store for the memory figure (default: 400)',
+    )
     parser.add_argument('--out', type=Path, help='JSON file of the result')
     return parser.parse_args()
 
@@ -38,9 +50,10 @@ def make_volume(slices):
     """Make a CT-like volume in HU, ``(Z, 512, 512)`` int16."""
     import numpy as np
     from scipy.ndimage import gaussian_filter
+
     rng = np.random.default_rng(0)
     row, column = np.mgrid[:512, :512] - 256
-    body = (row / 170)**2 + (column / 230)**2 < 1
+    body = (row / 170) ** 2 + (column / 230) ** 2 < 1
     organs = gaussian_filter(rng.normal(size=(512, 512)), 12)
     organs = np.where(organs > 0.02, 110, np.where(organs < -0.03, -90, 40))
     volume = np.empty((slices, 512, 512), np.int16)
@@ -48,7 +61,8 @@ def make_volume(slices):
         noise = gaussian_filter(rng.normal(size=(512, 512)), 0.8) * 35
         air = -1000 + 0.3 * noise
         volume[index] = np.where(
-            body, np.roll(organs, 2 * index, 1) + noise, air).round()
+            body, np.roll(organs, 2 * index, 1) + noise, air
+        ).round()
     return volume
 
 
@@ -58,6 +72,7 @@ def read_volume(path):
 
     from medssl_mm.datasets.importers.nifti import read_nifti
     from medssl_mm.datasets.orientation import canonicalize
+
     array, affine, _ = read_nifti(path)
     return np.rint(canonicalize(array, affine)[0]).astype(np.int16)
 
@@ -65,6 +80,7 @@ def read_volume(path):
 def write_store(root, volume, cases):
     """Write a store of ``cases`` cases with one content."""
     from medssl_mm.datasets.store import StoreWriter
+
     writer = StoreWriter.create(root, 'benchmark', 'CT', 'HU', ['background'])
     for index in range(cases):
         writer.add_case(f'case{index:04d}', volume)
@@ -80,6 +96,7 @@ def readers(folder, volume):
     import cv2
     import nibabel
     import numpy as np
+
     cv2.setNumThreads(1)
     folder = Path(folder)
     nii = folder / 'volume.nii.gz'
@@ -90,8 +107,9 @@ def readers(folder, volume):
         (folder / kind).mkdir()
     for index, image in enumerate(volume):
         np.savez_compressed(folder / 'npz' / f'{index}.npz', image=image)
-        cv2.imwrite(str(folder / 'png' / f'{index}.png'),
-                    (image + PNG_OFFSET).astype(np.uint16))
+        cv2.imwrite(
+            str(folder / 'png' / f'{index}.png'), (image + PNG_OFFSET).astype(np.uint16)
+        )
     memmap = np.load(folder / 'volume.npy', mmap_mode='r')
     store = write_store(folder / 'store', volume, 1)
 
@@ -101,22 +119,30 @@ def readers(folder, volume):
 
     return {
         'nii.gz, slice of dataobj': (
-            lambda i: np.asarray(nibabel.load(nii).dataobj[..., i]).T, nii),
+            lambda i: np.asarray(nibabel.load(nii).dataobj[..., i]).T,
+            nii,
+        ),
         'npz, whole volume': (
             lambda i: np.load(folder / 'volume.npz')['volume'][i],
-            folder / 'volume.npz'),
+            folder / 'volume.npz',
+        ),
         'npz per slice': (
             lambda i: np.load(folder / 'npz' / f'{i}.npz')['image'],
-            folder / 'npz'),
+            folder / 'npz',
+        ),
         'PNG 16 bit per slice': (png, folder / 'png'),
         'npy memory map (not compressed)': (
-            lambda i: np.array(memmap[i]), folder / 'volume.npy'),
+            lambda i: np.array(memmap[i]),
+            folder / 'volume.npy',
+        ),
         'slice store': (
             lambda i: store.read_slice('case0000', i),
-            folder / 'store' / 'cases'),
+            folder / 'store' / 'cases',
+        ),
         'slice store, file opened anew': (
             lambda i: type(store)(store.root).read_slice('case0000', i),
-            folder / 'store' / 'cases'),
+            folder / 'store' / 'cases',
+        ),
     }
 
 
@@ -127,15 +153,22 @@ def measure(containers, volume, seconds, rounds=9):
     hit one of them alone; the median of the rounds counts.
     """
     import numpy as np
+
     order = np.random.default_rng(0).integers(0, len(volume), 4096).tolist()
     for name, (read, _) in containers.items():
         if not np.array_equal(read(order[0]), volume[order[0]]):
-            raise UserError(f'{name} gave back other values than it was '
-                            'given: do not trust this run')
-    rates = benchmarking.rates_in_turns({
-        name: lambda number, read=read: read(order[number % len(order)])
-        for name, (read, _) in containers.items()
-    }, rounds, seconds / rounds)
+            raise UserError(
+                f'{name} gave back other values than it was '
+                'given: do not trust this run'
+            )
+    rates = benchmarking.rates_in_turns(
+        {
+            name: lambda number, read=read: read(order[number % len(order)])
+            for name, (read, _) in containers.items()
+        },
+        rounds,
+        seconds / rounds,
+    )
     return {name: float(np.median(found)) for name, found in rates.items()}
 
 
@@ -143,6 +176,7 @@ def resident_mib():
     """Resident memory of this process, MiB."""
     pages = int(Path('/proc/self/statm').read_text().split()[1])
     import resource
+
     return pages * resource.getpagesize() / 2**20
 
 
@@ -170,10 +204,10 @@ def main():
     args = parse_args()
     from rich.console import Console
     from rich.table import Table
+
     if args.slices < 8 or args.cases < 4:
         raise UserError('--slices must be at least 8 and --cases at least 4')
-    volume = read_volume(args.nifti) if args.nifti else make_volume(
-        args.slices)
+    volume = read_volume(args.nifti) if args.nifti else make_volume(args.slices)
     rows = {}
     with tempfile.TemporaryDirectory() as folder:
         containers = readers(folder, volume)
@@ -181,7 +215,8 @@ def main():
         for name, (_, path) in containers.items():
             rows[name] = dict(
                 slices_per_second=rates[name],
-                share_of_raw=size_of(path) / volume.nbytes)
+                share_of_raw=size_of(path) / volume.nbytes,
+            )
         memory = memory_growth(folder, volume, args.cases)
     png = rows['PNG 16 bit per slice']['slices_per_second']
     table = Table(title=f'volume {volume.shape}, int16')
@@ -190,14 +225,20 @@ def main():
     for name, row in rows.items():
         row['ratio_to_png16'] = row['slices_per_second'] / png
         table.add_row(
-            name, f'{row["slices_per_second"]:.0f}',
-            f'{row["ratio_to_png16"]:.2f} x', f'{row["share_of_raw"]:.0%}')
+            name,
+            f'{row["slices_per_second"]:.0f}',
+            f'{row["ratio_to_png16"]:.2f} x',
+            f'{row["share_of_raw"]:.0%}',
+        )
     console = Console()
     console.print(table)
-    console.print('resident memory while reading: ' + ', '.join(
-        f'{m["cases"]} cases {m["mib"]} MiB' for m in memory))
-    benchmarking.write_report(args.out, dict(
-        shape=volume.shape, containers=rows, memory=memory))
+    console.print(
+        'resident memory while reading: '
+        + ', '.join(f'{m["cases"]} cases {m["mib"]} MiB' for m in memory)
+    )
+    benchmarking.write_report(
+        args.out, dict(shape=volume.shape, containers=rows, memory=memory)
+    )
 
 
 if __name__ == '__main__':

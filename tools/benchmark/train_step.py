@@ -10,6 +10,7 @@ a grid) and +btwins (Barlow Twins with a three-layer projector per stage). The
 contenders take turns within each round, so that whatever else the machine
 does hits all of them alike; read the ratios rather than the milliseconds.
 """
+
 import argparse
 import copy
 import os
@@ -49,39 +50,45 @@ def parse_args():
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument('--arch', choices=WIDTH, default='resnet18')
     parser.add_argument(
-        '--size', type=int, default=96, help='image side in pixels (96)')
+        '--size', type=int, default=96, help='image side in pixels (96)'
+    )
+    parser.add_argument('--batch', type=int, default=16, help='images per step (16)')
     parser.add_argument(
-        '--batch', type=int, default=16, help='images per step (16)')
-    parser.add_argument(
-        '--queue', type=int, default=65536, help='number of keys (65536)')
+        '--queue', type=int, default=65536, help='number of keys (65536)'
+    )
     parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
-    parser.add_argument(
-        '--steps', type=int, default=10, help='measured rounds (10)')
+    parser.add_argument('--steps', type=int, default=10, help='measured rounds (10)')
     parser.add_argument(
         '--burst',
         type=int,
-        help='steps of one contender per round (1 on the CPU, 10 on a GPU)')
+        help='steps of one contender per round (1 on the CPU, 10 on a GPU)',
+    )
     parser.add_argument(
-        '--threads', type=int, help='CPU threads (all that torch finds)')
+        '--threads', type=int, help='CPU threads (all that torch finds)'
+    )
     parser.add_argument(
         '--variants',
         nargs='+',
         choices=VARIANTS,
-        help='arithmetic to compare (all that the device has)')
+        help='arithmetic to compare (all that the device has)',
+    )
     parser.add_argument(
         '--packages',
         nargs='+',
         choices=BUILDERS,
         default=['medssl_mm', 'mmselfsup', 'lightly'],
-        help='contenders (%(default)s)')
+        help='contenders (%(default)s)',
+    )
     parser.add_argument(
         '--projector',
         type=int,
         default=2048,
-        help='width of the projectors of medssl_mm+btwins (2048)')
+        help='width of the projectors of medssl_mm+btwins (2048)',
+    )
     parser.add_argument('--output', help='JSON file to write')
     return parser.parse_args()
 
@@ -90,14 +97,15 @@ def main():
     args = parse_args()
     if args.queue % args.batch:
         raise UserError(
-            f'--queue {args.queue} is not a multiple of --batch {args.batch}')
+            f'--queue {args.queue} is not a multiple of --batch {args.batch}'
+        )
     if args.output and os.path.exists(args.output):
-        raise UserError(
-            f'{args.output} exists; remove it or choose another --output')
+        raise UserError(f'{args.output} exists; remove it or choose another --output')
     if min(args.size, args.steps, args.batch - 1) < 1:
         raise UserError('--size and --steps must be >= 1, --batch >= 2')
     benchmarking.use_device(args.device, args.threads)
     import torch
+
     # As a run of tools/train.py has it.
     torch.backends.cudnn.benchmark = True
     variants = args.variants or [
@@ -106,9 +114,8 @@ def main():
     times = measure(args, variants)
     rows = summarise(times)
     report = dict(
-        settings=vars(args),
-        environment=benchmarking.machine(args.device),
-        results=rows)
+        settings=vars(args), environment=benchmarking.machine(args.device), results=rows
+    )
     print_table(report)
     benchmarking.write_report(args.output, report)
 
@@ -116,42 +123,46 @@ def main():
 def measure(args, variants):
     """Return the seconds per step, {(package, variant): [one per round]}."""
     import torch
+
     steps = {}
     for variant in variants:
         dtype, channels_last = VARIANTS[variant]
         for package in args.packages:
             torch.manual_seed(0)
             model, loss = BUILDERS[package](args, channels_last)
-            steps[package, variant] = make_step(args, model, loss, dtype,
-                                                channels_last)
+            steps[package, variant] = make_step(args, model, loss, dtype, channels_last)
     burst = args.burst or (10 if args.device == 'cuda' else 1)
     return benchmarking.times_in_turns(
-        steps, args.steps, burst, warm_up=3, device=args.device)
+        steps, args.steps, burst, warm_up=3, device=args.device
+    )
 
 
 def make_step(args, model, loss, dtype, channels_last):
     """Return a function that does one training step on fixed images."""
     import torch
+
     views = [
         torch.rand(args.batch, 1, args.size, args.size, device=args.device)
         for _ in range(2)
     ]
     if channels_last:
-        views = [
-            view.contiguous(memory_format=torch.channels_last)
-            for view in views
-        ]
-    optimizer = torch.optim.SGD([p for p in model.parameters()
-                                 if p.requires_grad], lr=0.03, momentum=0.9,
-                                weight_decay=1e-4, fused=True)
+        views = [view.contiguous(memory_format=torch.channels_last) for view in views]
+    optimizer = torch.optim.SGD(
+        [p for p in model.parameters() if p.requires_grad],
+        lr=0.03,
+        momentum=0.9,
+        weight_decay=1e-4,
+        fused=True,
+    )
     half = dtype == 'float16'
     scaler = torch.amp.GradScaler(args.device, enabled=half)
 
     def step():
         with torch.autocast(
-                args.device,
-                dtype=getattr(torch, dtype or 'bfloat16'),
-                enabled=dtype is not None):
+            args.device,
+            dtype=getattr(torch, dtype or 'bfloat16'),
+            enabled=dtype is not None,
+        ):
             value = loss(views)
         optimizer.zero_grad()
         scaler.scale(value).backward()
@@ -161,9 +172,9 @@ def make_step(args, model, loss, dtype, channels_last):
     return step
 
 
-def build_ours(args, channels_last, levels=(), backbone=None,
-               decorrelation=None):
+def build_ours(args, channels_last, levels=(), backbone=None, decorrelation=None):
     from medssl_mm.registry import MODELS
+
     parts = host_parts(args)
     parts['backbone'].update(backbone or {})
     samples = view_samples(args)
@@ -174,9 +185,10 @@ def build_ours(args, channels_last, levels=(), backbone=None,
             decorrelation=decorrelation,
             head=dict(type='medssl_mm.InfoNCELoss', temperature=TEMPERATURE),
             ema_decay=DECAY,
-            multi_level_head=dict(
-                type='medssl_mm.MultiLevelHead', levels=list(levels)),
-            channels_last=channels_last)).to(args.device)
+            multi_level_head=dict(type='medssl_mm.MultiLevelHead', levels=list(levels)),
+            channels_last=channels_last,
+        )
+    ).to(args.device)
 
     def loss(views):
         logs = model(views, samples, mode='loss')
@@ -191,12 +203,14 @@ def view_samples(args):
     from mmengine.structures import BaseDataElement
 
     from medssl_mm.datasets.transforms import RandomSliceCrop
+
     crop = RandomSliceCrop(args.size)
     rng = np.random.default_rng(0)
     shape = (2 * args.size, 2 * args.size)
     return [
-        BaseDataElement(metainfo=dict(
-            view_geometry=[crop.sample(shape, rng) for _ in range(2)]))
+        BaseDataElement(
+            metainfo=dict(view_geometry=[crop.sample(shape, rng) for _ in range(2)])
+        )
         for _ in range(args.batch)
     ]
 
@@ -204,49 +218,66 @@ def view_samples(args):
 def shipped(name, args):
     """Read a part of the pretraining configs."""
     from mmengine.config import Config
+
     return Config.fromfile(LEVELS / f'{name}_{args.arch}.py').to_dict()
 
 
 def build_with_decorrelation(args, channels_last):
     return build_ours(
-        args, channels_last,
-        decorrelation=shipped('decorrelation', args)['decorrelation'])
+        args,
+        channels_last,
+        decorrelation=shipped('decorrelation', args)['decorrelation'],
+    )
 
 
 def build_with_local(args, channels_last, decorrelation=None):
     parts = shipped('local_contrast', args)
-    return build_ours(args, channels_last, parts['local_levels'],
-                      parts['local_backbone'], decorrelation)
+    return build_ours(
+        args,
+        channels_last,
+        parts['local_levels'],
+        parts['local_backbone'],
+        decorrelation,
+    )
 
 
 def build_with_both(args, channels_last):
     return build_with_local(
-        args, channels_last,
-        shipped('decorrelation', args)['decorrelation'])
+        args, channels_last, shipped('decorrelation', args)['decorrelation']
+    )
 
 
 def build_with_mse(args, channels_last):
-    return build_ours(args, channels_last, [
-        dict(
-            stage=stage,
-            loss=dict(type='medssl_mm.FeatureMSELoss'),
-            weight=0.25) for stage in STAGES
-    ])
+    return build_ours(
+        args,
+        channels_last,
+        [
+            dict(stage=stage, loss=dict(type='medssl_mm.FeatureMSELoss'), weight=0.25)
+            for stage in STAGES
+        ],
+    )
 
 
 def build_with_btwins(args, channels_last):
-    return build_ours(args, channels_last, [
-        dict(
-            stage=stage,
-            neck=dict(
-                type='medssl_mm.BarlowTwinsNeck',
-                in_channels=WIDTH[args.arch] >> (STAGES[-1] - stage),
-                hid_channels=args.projector,
-                out_channels=args.projector),
-            key_neck='shared',
-            loss=dict(type='medssl_mm.BarlowTwinsLoss'),
-            weight=1e-3) for stage in STAGES
-    ])
+    return build_ours(
+        args,
+        channels_last,
+        [
+            dict(
+                stage=stage,
+                neck=dict(
+                    type='medssl_mm.BarlowTwinsNeck',
+                    in_channels=WIDTH[args.arch] >> (STAGES[-1] - stage),
+                    hid_channels=args.projector,
+                    out_channels=args.projector,
+                ),
+                key_neck='shared',
+                loss=dict(type='medssl_mm.BarlowTwinsLoss'),
+                weight=1e-3,
+            )
+            for stage in STAGES
+        ],
+    )
 
 
 def build_mmselfsup(args, channels_last):
@@ -254,6 +285,7 @@ def build_mmselfsup(args, channels_last):
     from mmengine.registry import DefaultScope
 
     from medssl_mm.registry import MODELS
+
     with DefaultScope.overwrite_default_scope('mmselfsup'):
         model = MODELS.build(
             dict(
@@ -262,8 +294,11 @@ def build_mmselfsup(args, channels_last):
                 head=dict(
                     type='mmselfsup.ContrastiveHead',
                     loss=dict(type='mmcls.CrossEntropyLoss'),
-                    temperature=TEMPERATURE),
-                momentum=DECAY)).to(args.device)
+                    temperature=TEMPERATURE,
+                ),
+                momentum=DECAY,
+            )
+        ).to(args.device)
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
     return model, lambda views: model(views, [], mode='loss')['loss']
@@ -276,14 +311,17 @@ def host_parts(args):
             type='mmselfsup.ResNet',
             depth=int(args.arch.removeprefix('resnet')),
             in_channels=1,
-            norm_cfg=dict(type='BN')),
+            norm_cfg=dict(type='BN'),
+        ),
         neck=dict(
             type='mmselfsup.MoCoV2Neck',
             in_channels=width,
             hid_channels=width,
-            out_channels=EMBEDDING),
+            out_channels=EMBEDDING,
+        ),
         queue_len=args.queue,
-        feat_dim=EMBEDDING)
+        feat_dim=EMBEDDING,
+    )
 
 
 def build_lightly(args, channels_last):
@@ -293,19 +331,20 @@ def build_lightly(args, channels_last):
     from lightly.models.modules import MoCoProjectionHead
     from lightly.models.utils import deactivate_requires_grad, update_momentum
     from torch import nn
+
     width = WIDTH[args.arch]
     backbone = getattr(torchvision.models, args.arch)()
     backbone.conv1 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
     backbone.fc = nn.Identity()
-    model = nn.Sequential(backbone, MoCoProjectionHead(width, width,
-                                                       EMBEDDING))
+    model = nn.Sequential(backbone, MoCoProjectionHead(width, width, EMBEDDING))
     model = model.to(args.device)
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
     follower = copy.deepcopy(model)
     deactivate_requires_grad(follower)
     criterion = NTXentLoss(
-        temperature=TEMPERATURE, memory_bank_size=(args.queue, EMBEDDING))
+        temperature=TEMPERATURE, memory_bank_size=(args.queue, EMBEDDING)
+    )
     criterion = criterion.to(args.device)
 
     def loss(views):
@@ -338,18 +377,23 @@ def summarise(times):
             package=package,
             variant=variant,
             milliseconds=1e3 * statistics.median(seconds),
-            milliseconds_quartiles=[
-                1e3 * q for q in statistics.quantiles(seconds, n=4)
-            ] if len(seconds) > 1 else None)
-        for name, other in (('stock', BASELINE), ('same', ('mmselfsup',
-                                                           variant)),
-                            ('lightly', ('lightly', variant))):
-            row[f'times_faster_than_{name}'] = benchmarking.median_ratio(
-                times[other], seconds) if other in times else None
+            milliseconds_quartiles=[1e3 * q for q in statistics.quantiles(seconds, n=4)]
+            if len(seconds) > 1
+            else None,
+        )
+        for name, other in (
+            ('stock', BASELINE),
+            ('same', ('mmselfsup', variant)),
+            ('lightly', ('lightly', variant)),
+        ):
+            row[f'times_faster_than_{name}'] = (
+                benchmarking.median_ratio(times[other], seconds)
+                if other in times
+                else None
+            )
         plain = times.get(('medssl_mm', variant))
         if package.startswith('medssl_mm+') and plain:
-            row['added_to_medssl_mm'] = benchmarking.median_ratio(
-                seconds, plain) - 1
+            row['added_to_medssl_mm'] = benchmarking.median_ratio(seconds, plain) - 1
         rows.append(row)
     return rows
 
@@ -357,12 +401,15 @@ def summarise(times):
 def print_table(report):
     from rich.console import Console
     from rich.table import Table
+
     settings, where = report['settings'], report['environment']
     table = Table(
-        title='MoCo v2 step, {arch}, {size} px, batch {batch}, queue {queue}'.
-        format(**settings),
+        title='MoCo v2 step, {arch}, {size} px, batch {batch}, queue {queue}'.format(
+            **settings
+        ),
         caption=f'{where["gpu"] or where["cpu"]}, {where["threads"]} threads,'
-        f' torch {where["torch"]}; medians of {settings["steps"]} rounds')
+        f' torch {where["torch"]}; medians of {settings["steps"]} rounds',
+    )
     rows = report['results']
     # Contenders that were not asked for leave no empty column.
     ratios = {
@@ -371,7 +418,8 @@ def print_table(report):
             ('x mmselfsup float32', 'times_faster_than_stock', '.2f'),
             ('x mmselfsup', 'times_faster_than_same', '.2f'),
             ('x lightly', 'times_faster_than_lightly', '.2f'),
-            ('added to medssl_mm', 'added_to_medssl_mm', '+.1%'))
+            ('added to medssl_mm', 'added_to_medssl_mm', '+.1%'),
+        )
         if any(row.get(key) is not None for row in rows)
     }
     for column in ('package', 'arithmetic'):
@@ -380,9 +428,14 @@ def print_table(report):
         table.add_column(column, justify='right')
     for row in rows:
         table.add_row(
-            row['package'], row['variant'], f'{row["milliseconds"]:.1f}',
-            *('' if row.get(key) is None else format(row[key], form)
-              for key, form in ratios.values()))
+            row['package'],
+            row['variant'],
+            f'{row["milliseconds"]:.1f}',
+            *(
+                '' if row.get(key) is None else format(row[key], form)
+                for key, form in ratios.values()
+            ),
+        )
     Console().print(table)
 
 

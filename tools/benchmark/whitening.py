@@ -69,12 +69,8 @@ def parse_args():
         default=1.0,
         help='the eigenvalues fall as i^-slope (default: 1)',
     )
-    parser.add_argument(
-        '--eps', type=float, default=1e-3, help='relative ridge (1e-3)'
-    )
-    parser.add_argument(
-        '--device', default='cpu', help='cpu (default) or cuda'
-    )
+    parser.add_argument('--eps', type=float, default=1e-3, help='relative ridge (1e-3)')
+    parser.add_argument('--device', default='cpu', help='cpu (default) or cuda')
     parser.add_argument(
         '--threads', type=int, help='CPU threads (default: as torch has them)'
     )
@@ -105,9 +101,7 @@ def make_map(args, channels):
 
 def median_ms(run, args):
     """Median time of a call, ms, after one to warm up."""
-    times = benchmarking.times_in_turns(
-        dict(run=run), args.repeats, device=args.device
-    )
+    times = benchmarking.times_in_turns(dict(run=run), args.repeats, device=args.device)
     return 1e3 * statistics.median(times['run'])
 
 

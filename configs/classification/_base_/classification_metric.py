@@ -2,11 +2,11 @@
 # checkpoint that is best on the validation subset is kept: test that one.
 _base_ = '../default_runtime.py'
 val_cfg = dict(type='ValLoop')
-val_evaluator = dict(
-    type='medssl_mm.ClassificationMetric', bootstrap_samples=0)
+val_evaluator = dict(type='medssl_mm.ClassificationMetric', bootstrap_samples=0)
 test_cfg = dict(type='TestLoop')
 # Tables go to <work_dir>/test unless out_dir says otherwise.
 test_evaluator = dict(type='medssl_mm.ClassificationMetric')
 default_hooks = dict(
     checkpoint=dict(save_best='classification/macro_AUROC', rule='greater'),
-    evaluation_files=dict(type='medssl_mm.EvaluationFilesHook'))
+    evaluation_files=dict(type='medssl_mm.EvaluationFilesHook'),
+)

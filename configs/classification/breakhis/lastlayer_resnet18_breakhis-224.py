@@ -5,6 +5,6 @@ _base_ = [
     '../_base_/schedules/adamw_lastlayer_200.py',
 ]
 model = dict(
-    backbone=dict(in_channels=3),
-    head=dict(type='LinearClsHead', num_classes=2))
+    backbone=dict(in_channels=3), head=dict(type='LinearClsHead', num_classes=2)
+)
 train_dataloader = dict(sampler=dict(infinite=True))

@@ -6,5 +6,5 @@ _base_ = [
     '../_base_/schedules/adam_100e.py',
 ]
 model = dict(
-    backbone=dict(in_channels=3),
-    head=dict(type='LinearClsHead', num_classes=2))
+    backbone=dict(in_channels=3), head=dict(type='LinearClsHead', num_classes=2)
+)

@@ -5,5 +5,5 @@ _base_ = [
     '../_base_/schedules/adamw_coslr-50e.py',
 ]
 model = dict(
-    backbone=dict(in_channels=3),
-    head=dict(type='LinearClsHead', num_classes=2))
+    backbone=dict(in_channels=3), head=dict(type='LinearClsHead', num_classes=2)
+)

@@ -5,8 +5,7 @@ _base_ = [
     '../_base_/schedules/adamw_coslr-50e.py',
 ]
 model = dict(
-    backbone=dict(in_channels=3),
-    head=dict(type='LinearClsHead', num_classes=2))
+    backbone=dict(in_channels=3), head=dict(type='LinearClsHead', num_classes=2)
+)
 # Classes are unequal and F1 is what is reported.
-default_hooks = dict(
-    checkpoint=dict(save_best='classification/macro_F1'))
+default_hooks = dict(checkpoint=dict(save_best='classification/macro_F1'))

@@ -4,6 +4,4 @@ _base_ = [
     '../_base_/datasets/abdomen1k_512.py',
     '../_base_/schedules/sgd_40k.py',
 ]
-model = dict(
-    decode_head=dict(num_classes=5),
-    auxiliary_head=dict(num_classes=5))
+model = dict(decode_head=dict(num_classes=5), auxiliary_head=dict(num_classes=5))

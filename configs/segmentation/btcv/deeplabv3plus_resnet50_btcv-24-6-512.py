@@ -4,8 +4,6 @@ _base_ = [
     '../_base_/datasets/btcv_24-6_512.py',
     '../_base_/schedules/sgd_40k.py',
 ]
-model = dict(
-    decode_head=dict(num_classes=14),
-    auxiliary_head=dict(num_classes=14))
+model = dict(decode_head=dict(num_classes=14), auxiliary_head=dict(num_classes=14))
 # No validation volumes: the last checkpoint counts.
 default_hooks = dict(checkpoint=dict(save_best=None))

@@ -4,7 +4,5 @@ _base_ = [
     '../_base_/datasets/curvas_128.py',
     '../_base_/schedules/adamw_finetune_250.py',
 ]
-model = dict(
-    decode_head=dict(num_classes=4),
-    auxiliary_head=dict(num_classes=4))
+model = dict(decode_head=dict(num_classes=4), auxiliary_head=dict(num_classes=4))
 train_dataloader = dict(batch_size=8)

@@ -4,7 +4,5 @@ _base_ = [
     '../_base_/datasets/phantom_128.py',
     '../_base_/schedules/adamw_finetune_500.py',
 ]
-model = dict(
-    decode_head=dict(num_classes=14),
-    auxiliary_head=dict(num_classes=14))
+model = dict(decode_head=dict(num_classes=14), auxiliary_head=dict(num_classes=14))
 train_dataloader = dict(batch_size=8)

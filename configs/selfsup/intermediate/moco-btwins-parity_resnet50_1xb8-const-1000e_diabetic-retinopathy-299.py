@@ -5,4 +5,5 @@ _base_ = [
 ]
 model = dict(
     backbone=dict(zero_init_residual=True),
-    multi_level_head=dict(levels=_base_.barlow_twins_levels))
+    multi_level_head=dict(levels=_base_.barlow_twins_levels),
+)

@@ -3,5 +3,4 @@ _base_ = [
     'mocov2_resnet18_1xb16-coslr-300e_curvas-64.py',
     '../_base_/levels/decorrelation_resnet18.py',
 ]
-model = dict(
-    decorrelation=_base_.decorrelation)
+model = dict(decorrelation=_base_.decorrelation)

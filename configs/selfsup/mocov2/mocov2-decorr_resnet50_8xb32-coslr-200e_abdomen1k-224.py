@@ -3,5 +3,4 @@ _base_ = [
     'mocov2_resnet50_8xb32-coslr-200e_abdomen1k-224.py',
     '../_base_/levels/decorrelation_resnet50.py',
 ]
-model = dict(
-    decorrelation=_base_.decorrelation)
+model = dict(decorrelation=_base_.decorrelation)

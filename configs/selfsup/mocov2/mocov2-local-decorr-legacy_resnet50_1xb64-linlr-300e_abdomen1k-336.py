@@ -15,11 +15,16 @@ _base_ = [
 ]
 model = dict(
     decorrelation=dict(
-        type='medssl_mm.DecorrelationHead', num_channels=2048, legacy='bn3'),
-    multi_level_head=dict(levels=[
-        dict(
-            stage=1,
-            loss=dict(type='medssl_mm.LocalInfoNCELoss', legacy='release'),
-            weight=0.5,
-            name='local')
-    ]))
+        type='medssl_mm.DecorrelationHead', num_channels=2048, legacy='bn3'
+    ),
+    multi_level_head=dict(
+        levels=[
+            dict(
+                stage=1,
+                loss=dict(type='medssl_mm.LocalInfoNCELoss', legacy='release'),
+                weight=0.5,
+                name='local',
+            )
+        ]
+    ),
+)

@@ -7,4 +7,5 @@ _base_ = [
 model = dict(
     backbone=_base_.local_backbone,
     multi_level_head=dict(levels=_base_.local_levels),
-    decorrelation=_base_.decorrelation)
+    decorrelation=_base_.decorrelation,
+)

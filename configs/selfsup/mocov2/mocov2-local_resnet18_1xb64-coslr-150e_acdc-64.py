@@ -4,5 +4,5 @@ _base_ = [
     '../_base_/levels/local_contrast_resnet18.py',
 ]
 model = dict(
-    backbone=_base_.local_backbone,
-    multi_level_head=dict(levels=_base_.local_levels))
+    backbone=_base_.local_backbone, multi_level_head=dict(levels=_base_.local_levels)
+)

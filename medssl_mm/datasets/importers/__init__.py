@@ -1,4 +1,5 @@
 """Importers by name; their modules are loaded when asked for."""
+
 from __future__ import annotations
 
 import importlib
@@ -33,8 +34,7 @@ def make_importer(name: str):
         UserError: Unknown name.
     """
     if name not in IMPORTERS:
-        raise UserError(
-            f'unknown data set {name!r}; known are {", ".join(IMPORTERS)}')
+        raise UserError(f'unknown data set {name!r}; known are {", ".join(IMPORTERS)}')
     module, class_name = IMPORTERS[name].split(':')
     module = importlib.import_module(f'{__name__}.{module}')
     return getattr(module, class_name)()

@@ -1,4 +1,5 @@
 """The one interface between a source format and a store."""
+
 from __future__ import annotations
 
 import json
@@ -35,8 +36,8 @@ class Problem:
     def __post_init__(self):
         if self.severity not in (ERROR, WARNING):
             raise ValueError(
-                f"severity must be '{ERROR}' or '{WARNING}', got "
-                f'{self.severity!r}')
+                f"severity must be '{ERROR}' or '{WARNING}', got {self.severity!r}"
+            )
 
 
 class CaseError(UserError):
@@ -154,7 +155,7 @@ class Importer:
     unit: str = 'case'
     modality: str = 'other'
     units: str = 'arbitrary'
-    classes: tuple[str, ...] = ('background', )
+    classes: tuple[str, ...] = ('background',)
     palette: list | None = None
     options: tuple[str, ...] = ()
     layout: str = ''
@@ -196,8 +197,9 @@ class Importer:
         label = case.extra.get('label_files') or files_of(case.label)
         return list(image), list(label)
 
-    def same_label(self, previous, case: SourceCase,
-                   label_files: Sequence[str]) -> bool:
+    def same_label(
+        self, previous, case: SourceCase, label_files: Sequence[str]
+    ) -> bool:
         """Tell whether a case was labelled then as it is now.
 
         Args:
@@ -205,15 +207,15 @@ class Importer:
             case (SourceCase): The case as found now.
             label_files (Sequence[str]): Its label files.
         """
-        return previous.labelled == (
-            case.label is not None or bool(label_files))
+        return previous.labelled == (case.label is not None or bool(label_files))
 
     def nothing_found(self, src: Path, detail: str = '') -> UserError:
         """Make the error for a folder without cases of this layout."""
         detail = f' {detail}' if detail else ''
         return UserError(
             f"no cases for '{self.name}' under {src}.{detail} Expected "
-            f'layout:\n{self.layout.rstrip()}')
+            f'layout:\n{self.layout.rstrip()}'
+        )
 
 
 def files_of(path: str | None) -> list[str]:
@@ -250,7 +252,8 @@ def check_unique(cases: Iterable[SourceCase]) -> list[SourceCase]:
             raise UserError(
                 f'two sources claim case id {case.case_id!r}: {other.image} '
                 f'and {case.image}. Rename one, or import the folders into '
-                'two stores.')
+                'two stores.'
+            )
     return [seen[key] for key in sorted(seen)]
 
 
@@ -273,17 +276,19 @@ def match_patient(pattern: str | None, text: str, default: str) -> str:
         compiled = re.compile(pattern)
     except re.error as error:
         raise UserError(
-            f'patient pattern {pattern!r} is not a regular expression: '
-            f'{error}') from None
+            f'patient pattern {pattern!r} is not a regular expression: {error}'
+        ) from None
     if not compiled.groups:
         raise UserError(
             f'patient pattern {pattern!r} has no group; put brackets around '
-            r'the patient id, e.g. "(\d+)_\d+\.png"')
+            r'the patient id, e.g. "(\d+)_\d+\.png"'
+        )
     found = compiled.search(text)
     if not found:
         raise UserError(
             f'patient pattern {pattern!r} does not match {text!r}; the '
-            'first group of the pattern must be the patient id')
+            'first group of the pattern must be the patient id'
+        )
     if 'patient' in compiled.groupindex:
         return found['patient']
     return found[1]
@@ -318,19 +323,21 @@ def read_classes(path: str | Path) -> tuple[str, ...]:
         content = content['labels']
     if isinstance(content, list):
         content = dict(enumerate(content))
-    if isinstance(content, dict) and content and all(
-            isinstance(value, int) for value in content.values()):
+    if (
+        isinstance(content, dict)
+        and content
+        and all(isinstance(value, int) for value in content.values())
+    ):
         content = {value: name for name, value in content.items()}
     help_text = (
-        f'class file {path} must be a list of names or an object '
-        '{"1": "liver", ...}')
+        f'class file {path} must be a list of names or an object {{"1": "liver", ...}}'
+    )
     if not isinstance(content, dict):
         raise UserError(f'{help_text}, found {type(content).__name__}')
     try:
         names = {int(key): value for key, value in content.items()}
     except (TypeError, ValueError):
-        raise UserError(
-            f'{help_text}; its keys are {sorted(content)[:5]}') from None
+        raise UserError(f'{help_text}; its keys are {sorted(content)[:5]}') from None
     if not all(isinstance(value, str) for value in names.values()):
         raise UserError(f'{help_text}; every name must be a string')
     names.setdefault(0, 'background')
@@ -338,7 +345,8 @@ def read_classes(path: str | Path) -> tuple[str, ...]:
     if missing or min(names) < 0 or max(names) > 255:
         raise UserError(
             f'{help_text} for the values 0..{max(names)} (at most 255); '
-            f'missing: {missing[:10]}')
+            f'missing: {missing[:10]}'
+        )
     return tuple(names[i] for i in range(len(names)))
 
 

@@ -1,4 +1,5 @@
 """NIH ChestX-ray14: the published folders, and a thousand reduced images."""
+
 from __future__ import annotations
 
 import re
@@ -17,9 +18,22 @@ from medssl_mm.datasets.splits import make_holdout
 from medssl_mm.errors import UserError
 
 # The order of the 14-column lists, which have no header.
-FINDINGS = ('Atelectasis', 'Cardiomegaly', 'Effusion', 'Infiltration', 'Mass',
-            'Nodule', 'Pneumonia', 'Pneumothorax', 'Consolidation', 'Edema',
-            'Emphysema', 'Fibrosis', 'Pleural_Thickening', 'Hernia')
+FINDINGS = (
+    'Atelectasis',
+    'Cardiomegaly',
+    'Effusion',
+    'Infiltration',
+    'Mass',
+    'Nodule',
+    'Pneumonia',
+    'Pneumothorax',
+    'Consolidation',
+    'Edema',
+    'Emphysema',
+    'Fibrosis',
+    'Pleural_Thickening',
+    'Hernia',
+)
 NO_FINDING = 'No Finding'
 NAME = re.compile(r'(\d{8})_\d{3}\.png')
 
@@ -35,7 +49,8 @@ def patient_of(name: str, where: str) -> str:
         raise UserError(
             f'{where}: {name!r} is no file name of ChestX-ray14; expected '
             '<8 digits of the patient>_<3 digits>.png, e.g. '
-            '00000013_005.png')
+            '00000013_005.png'
+        )
     return found[1]
 
 
@@ -51,7 +66,8 @@ def parse_findings(text: str, where: str) -> tuple[int, ...]:
         raise UserError(
             f'{where}: unknown finding {", ".join(map(repr, unknown))}; '
             f'known are {NO_FINDING!r} and {", ".join(FINDINGS)}, joined '
-            "by '|'")
+            "by '|'"
+        )
     return tuple(int(name in names) for name in FINDINGS)
 
 
@@ -72,7 +88,8 @@ def read_data_entry(path: Path) -> dict[str, tuple[int, ...]]:
             raise UserError(
                 f'{where}: image {name} is of patient {int(patient)} by its '
                 f'name, of {row["Patient ID"]!r} by the column Patient ID; '
-                'fetch the list again.')
+                'fetch the list again.'
+            )
         if name in labels:
             raise UserError(f'{where}: {name} is listed twice.')
         labels[name] = parse_findings(row['Finding Labels'], where)
@@ -96,11 +113,13 @@ def read_label_list(path: Path) -> dict[str, tuple[int, ...]]:
             raise UserError(
                 f'{where}: expected a file name and {len(FINDINGS)} columns '
                 f'of 0 or 1 ({FINDINGS[0]} ... {FINDINGS[-1]}), found '
-                f'{len(values)} columns.')
+                f'{len(values)} columns.'
+            )
         if set(values) - {'0', '1'}:
             raise UserError(
                 f'{where}: labels must be 0 or 1, found '
-                f'{", ".join(sorted(set(values) - {"0", "1"})[:4])}.')
+                f'{", ".join(sorted(set(values) - {"0", "1"})[:4])}.'
+            )
         if name in labels:
             raise UserError(f'{where}: {name} is listed twice.')
         labels[name] = tuple(map(int, values))
@@ -125,12 +144,12 @@ def _lines(path: Path):
         lines = path.read_text(encoding='utf-8').splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f'list {path} cannot be read: {error}') from None
-    lines = [(number, line.strip()) for number, line in enumerate(lines, 1)
-             if line.strip()]
+    lines = [
+        (number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()
+    ]
     if not lines:
         raise UserError(f'list {path} is empty')
     return lines
-
 
 
 class NIHChestXray14Importer(ImageImporter):
@@ -160,10 +179,9 @@ class NIHChestXray14Importer(ImageImporter):
 or, instead of the CSV file, 14-column lists in <src> or --lists DIR:
     chest_xray_14_{train,val,test}_list.txt: "00000001_000.png 0 1 0 ... 0\""""
 
-    def discover(self,
-                 src: Path,
-                 size: int | None = None,
-                 lists: str | None = None) -> list[SourceCase]:
+    def discover(
+        self, src: Path, size: int | None = None, lists: str | None = None
+    ) -> list[SourceCase]:
         """List the images of the label lists."""
         self.set_size(size)
         src, folder = Path(src), folder_of_lists(Path(src), lists)
@@ -173,17 +191,23 @@ or, instead of the CSV file, 14-column lists in <src> or --lists DIR:
         files, strange = self._find_files(src)
         extra = sorted(set(files) - set(labels))
         if extra:
-            self.notes = [*self.notes, (
-                f'{len(extra)} image(s) are in no label list and were left '
-                f'out, e.g. {files[extra[0]]}')]
+            self.notes = [
+                *self.notes,
+                (
+                    f'{len(extra)} image(s) are in no label list and were left '
+                    f'out, e.g. {files[extra[0]]}'
+                ),
+            ]
         cases = [
             self.image_case(
-                name.removesuffix('.png'), name[:8],
-                files.get(name, src / name), label)
-            for name, label in labels.items()]
+                name.removesuffix('.png'), name[:8], files.get(name, src / name), label
+            )
+            for name, label in labels.items()
+        ]
         if not set(files) & set(labels):
             raise self.nothing_found(
-                src, f'None of the {len(labels)} listed images is there.')
+                src, f'None of the {len(labels)} listed images is there.'
+            )
         return check_unique([*cases, *strange])
 
     def _find_files(self, src: Path):
@@ -192,39 +216,54 @@ or, instead of the CSV file, 14-column lists in <src> or --lists DIR:
         for path in find_pictures(src):
             if not NAME.fullmatch(path.name):
                 relative = path.relative_to(src).as_posix()
-                strange.append(self.image_case(
-                    relative, relative, path, None,
-                    ('file-name', f'{path}: expected <8 digits of the '
-                     'patient>_<3 digits>.png; rename or remove the file.')))
+                strange.append(
+                    self.image_case(
+                        relative,
+                        relative,
+                        path,
+                        None,
+                        (
+                            'file-name',
+                            f'{path}: expected <8 digits of the '
+                            'patient>_<3 digits>.png; rename or remove the file.',
+                        ),
+                    )
+                )
                 continue
             other = files.setdefault(path.name, path)
             if other != path:
-                raise UserError(
-                    f'{other} and {path} have one name; keep one of them.')
+                raise UserError(f'{other} and {path} have one name; keep one of them.')
         return files, strange
 
     def _read_labels(self, src: Path, folder: Path) -> dict:
-        entries = sorted({*src.glob('Data_Entry_2017*.csv'),
-                          *folder.glob('Data_Entry_2017*.csv')})
+        entries = sorted(
+            {*src.glob('Data_Entry_2017*.csv'), *folder.glob('Data_Entry_2017*.csv')}
+        )
         listed = self._read_fourteen(folder)
         if not entries:
             if not listed:
                 raise self.nothing_found(
-                    src, 'Found neither Data_Entry_2017*.csv nor 14-column '
-                    'lists.')
+                    src, 'Found neither Data_Entry_2017*.csv nor 14-column lists.'
+                )
             return listed
         if len(entries) > 1:
             raise UserError(
                 f'{entries[0]} and {entries[1]} are both there; keep the one '
-                'whose labels are to be used.')
+                'whose labels are to be used.'
+            )
         labels = read_data_entry(entries[0])
-        different = [name for name, label in listed.items()
-                     if labels.get(name, label) != label]
+        different = [
+            name for name, label in listed.items() if labels.get(name, label) != label
+        ]
         if different:
-            self.notes = [*self.notes, (
-                f'{len(different)} image(s) have other labels in the '
-                f'14-column lists than in {entries[0].name}, which is used, '
-                f'e.g. {different[0]}')]
+            self.notes = [
+                *self.notes,
+                (
+                    f'{len(different)} image(s) have other labels in the '
+                    f'14-column lists than in {entries[0].name}, which is used, '
+                    f'e.g. {different[0]}'
+                ),
+            ]
         return labels
 
     def _read_fourteen(self, folder: Path) -> dict:
@@ -232,15 +271,18 @@ or, instead of the CSV file, 14-column lists in <src> or --lists DIR:
         paths = {}
         for subset in ('train', 'val', 'test'):
             found = [
-                path for path in sorted(folder.glob(f'*{subset}_list.txt'))
+                path
+                for path in sorted(folder.glob(f'*{subset}_list.txt'))
                 if path.name not in ('train_val_list.txt', 'test_list.txt')
-                or path.name == 'test_list.txt' and not (
-                    folder / 'train_val_list.txt').is_file()]
+                or path.name == 'test_list.txt'
+                and not (folder / 'train_val_list.txt').is_file()
+            ]
             if len(found) > 1:
                 raise UserError(
                     f'{found[0]} and {found[1]} are both {subset} lists; '
                     'keep one, or put the lists into a folder of their own '
-                    'and give --lists')
+                    'and give --lists'
+                )
             if found:
                 paths[subset] = found[0]
         if not paths:
@@ -250,7 +292,8 @@ or, instead of the CSV file, 14-column lists in <src> or --lists DIR:
             raise UserError(
                 f'{folder}: found the 14-column list(s) '
                 f'{", ".join(p.name for p in paths.values())}, but none for '
-                f'{", ".join(missing)} (*{missing[0]}_list.txt)')
+                f'{", ".join(missing)} (*{missing[0]}_list.txt)'
+            )
         lists = {name: read_label_list(path) for name, path in paths.items()}
         labels: dict = {}
         for name, content in lists.items():
@@ -258,12 +301,11 @@ or, instead of the CSV file, 14-column lists in <src> or --lists DIR:
             if twice:
                 raise UserError(
                     f'{paths[name]}: {len(twice)} image(s) are in another '
-                    f'list as well, e.g. {twice[0]}')
+                    f'list as well, e.g. {twice[0]}'
+                )
             labels.update(content)
-        subsets = {name: [_stem(n) for n in content]
-                   for name, content in lists.items()}
-        self.lists['nih-cxr14-lists'] = dict(
-            subsets, pretrain=subsets['train'])
+        subsets = {name: [_stem(n) for n in content] for name, content in lists.items()}
+        self.lists['nih-cxr14-lists'] = dict(subsets, pretrain=subsets['train'])
         return labels
 
     def _read_official(self, src: Path, folder: Path, labels: dict) -> None:
@@ -275,17 +317,17 @@ or, instead of the CSV file, 14-column lists in <src> or --lists DIR:
         else:
             return
         if not paths[1].is_file():
-            raise UserError(f'{paths[0]} is there, {paths[1]} is not; fetch '
-                            'it, or remove the first')
-        train_val, test = (
-            [_stem(n) for n in read_names(path)] for path in paths)
+            raise UserError(
+                f'{paths[0]} is there, {paths[1]} is not; fetch it, or remove the first'
+            )
+        train_val, test = ([_stem(n) for n in read_names(path)] for path in paths)
         # The draw gives the validation patients; its "test" is the list's.
         drawn = make_holdout(
-            train_val, lambda image_id: image_id[:8], self.name, test=1 / 8,
-            seed=0)
+            train_val, lambda image_id: image_id[:8], self.name, test=1 / 8, seed=0
+        )
         self.lists['nih-cxr14-official'] = dict(
-            pretrain=train_val, train=drawn['train'], val=drawn['test'],
-            test=test)
+            pretrain=train_val, train=drawn['train'], val=drawn['test'], test=test
+        )
 
 
 def _stem(name: str) -> str:
@@ -311,8 +353,7 @@ class NIH1000Importer(ImageImporter):
     <src>/NIH1000/{train,valid,test}/{0_normal,1_abnormal}/00000002_000.png"""
     label_file = 'labels14_from_CheXNet_lists.csv'
 
-    def discover(self, src: Path, size: int | None = None
-                 ) -> list[SourceCase]:
+    def discover(self, src: Path, size: int | None = None) -> list[SourceCase]:
         """List the images of the label file."""
         self.set_size(size)
         src = Path(src)
@@ -320,8 +361,9 @@ class NIH1000Importer(ImageImporter):
         if not path.is_file():
             raise self.nothing_found(src, f'There is no {self.label_file}.')
         rows = read_rows(path)
-        need_columns(path, rows, (
-            'split', 'folder', 'Image Index', 'Patient ID', *FINDINGS))
+        need_columns(
+            path, rows, ('split', 'folder', 'Image Index', 'Patient ID', *FINDINGS)
+        )
         cases, subsets = [], {}
         for line, row in rows:
             cases.append(self._case(src, f'{path}, line {line}', row))
@@ -332,7 +374,8 @@ class NIH1000Importer(ImageImporter):
             self.notes = [
                 f'{shared} of {len(subsets)} patients are in more than one '
                 "of the source's folders (train, valid, test): that split is "
-                'not used; nih1000-patients parts the patients.']
+                'not used; nih1000-patients parts the patients.'
+            ]
         return check_unique(cases)
 
     def _case(self, src: Path, where: str, row: dict) -> SourceCase:
@@ -342,13 +385,18 @@ class NIH1000Importer(ImageImporter):
         if set(values) - {'0', '1'}:
             raise UserError(
                 f'{where}: labels must be 0 or 1, found '
-                f'{", ".join(sorted(set(values) - {"0", "1"})[:4])}.')
+                f'{", ".join(sorted(set(values) - {"0", "1"})[:4])}.'
+            )
         label = tuple(map(int, values))
         file = src / 'NIH1000' / row['split'] / row['folder'] / name
         problem = None
         if (row['folder'] == '0_normal') == any(label):
             found = [n for n, v in zip(FINDINGS, label) if v]
-            problem = 'class-mismatch', (
-                f'{file}: in folder {row["folder"]!r}, but its labels are '
-                f'{", ".join(found) or NO_FINDING}; correct one of them.')
+            problem = (
+                'class-mismatch',
+                (
+                    f'{file}: in folder {row["folder"]!r}, but its labels are '
+                    f'{", ".join(found) or NO_FINDING}; correct one of them.'
+                ),
+            )
         return self.image_case(_stem(name), patient, file, label, problem)

@@ -6,6 +6,7 @@ headers are not stored: cases are called after their folder, patients by a
 short digest of the patient identifier (which groups the series of a patient;
 it is no protection against somebody who can guess the identifier).
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -33,8 +34,13 @@ from medssl_mm.datasets.orientation import canonicalize
 from medssl_mm.errors import UserError
 
 _HEADER = [
-    'Modality', 'ImageType', 'SeriesInstanceUID', 'StudyInstanceUID',
-    'SeriesNumber', 'PatientID', 'Rows'
+    'Modality',
+    'ImageType',
+    'SeriesInstanceUID',
+    'StudyInstanceUID',
+    'SeriesNumber',
+    'PatientID',
+    'Rows',
 ]
 _DECODERS = 'pip install pylibjpeg pylibjpeg-openjpeg pylibjpeg-libjpeg'
 
@@ -61,7 +67,7 @@ class DICOMImporter(Importer):
     name = 'dicom'
     modality = 'CT'
     units = 'HU'
-    classes = ('background', )
+    classes = ('background',)
     palette = [[0, 0, 0]]
     options = ('labels', 'classes', 'patient_pattern', 'modality')
     layout = """\
@@ -70,12 +76,14 @@ DIR/**/<any file name>      one file per slice; CT or MR images of any number
 with --labels:
 LABELS/<case id>.nii.gz     or named after the series' folder"""
 
-    def discover(self,
-                 src: Path,
-                 labels: str | None = None,
-                 classes: str | None = None,
-                 patient_pattern: str | None = None,
-                 modality: str | None = None) -> list[SourceCase]:
+    def discover(
+        self,
+        src: Path,
+        labels: str | None = None,
+        classes: str | None = None,
+        patient_pattern: str | None = None,
+        modality: str | None = None,
+    ) -> list[SourceCase]:
         """List the series below ``src``."""
         if modality not in (None, 'CT', 'MR'):
             raise UserError(f"modality must be 'CT' or 'MR', got {modality!r}")
@@ -88,7 +96,8 @@ LABELS/<case id>.nii.gz     or named after the series' folder"""
             raise UserError(
                 f'{src} holds both CT and MR series; a store has one '
                 'modality. Import twice, with --modality CT and --modality '
-                'MR.')
+                'MR.'
+            )
         self.modality = kinds[0]
         self.units = 'HU' if self.modality == 'CT' else 'arbitrary'
         if classes:
@@ -99,7 +108,8 @@ LABELS/<case id>.nii.gz     or named after the series' folder"""
         if found_labels and len(self.classes) < 2:
             raise UserError(
                 'there are labels but no class names; give --classes '
-                'NAME1,NAME2,... (values 1, 2, ...) or --classes FILE.json')
+                'NAME1,NAME2,... (values 1, 2, ...) or --classes FILE.json'
+            )
         self.notes = [_skipped_text(skipped)] if skipped else []
         cases = []
         for item in series:
@@ -108,24 +118,25 @@ LABELS/<case id>.nii.gz     or named after the series' folder"""
             cases.append(
                 SourceCase(
                     case_id=item['case_id'],
-                    patient_id=match_patient(patient_pattern, text,
-                                             item['patient']),
+                    patient_id=match_patient(patient_pattern, text, item['patient']),
                     image=str(item['folder']),
                     label=found_labels.get(item['case_id']),
-                    extra=dict(image_files=item['files'])))
+                    extra=dict(image_files=item['files']),
+                )
+            )
         return check_unique(cases)
 
     def load(self, case: SourceCase) -> LoadedCase:
         """Read one series and, where given, its label."""
         array, affine, problems = read_series(case.extra['image_files'])
         image, canonical, info = canonicalize(array, affine)
-        loaded = LoadedCase(
-            image=image, affine=canonical, problems=problems, **info)
+        loaded = LoadedCase(image=image, affine=canonical, problems=problems, **info)
         if case.label is not None:
             array, affine, found = read_nifti(case.label)
             loaded.label, affine, _ = canonicalize(array, affine)
             problems += found + check_geometry(
-                image.shape, loaded.label.shape, canonical, affine)
+                image.shape, loaded.label.shape, canonical, affine
+            )
         return loaded
 
 
@@ -156,8 +167,11 @@ def read_series(files):
     for index, header in enumerate(headers):
         array[index] = _pixels(header, problems if index == 0 else None)
     # Values that do not fit stay float: the checks of every import judge.
-    if (first.Modality == 'CT' or (array == np.rint(array)).all()) and \
-            array.min() >= -32768 and array.max() <= 32767:
+    if (
+        (first.Modality == 'CT' or (array == np.rint(array)).all())
+        and array.min() >= -32768
+        and array.max() <= 32767
+    ):
         array = np.rint(array).astype(np.int16)
 
     row_step, column_step = (float(v) for v in first.PixelSpacing)
@@ -175,11 +189,13 @@ def _group(src: Path, wanted: str | None):
     """Group the image files below ``src`` by series; count what is skipped."""
     import pydicom
     from pydicom.errors import InvalidDicomError
+
     groups, skipped = defaultdict(list), Counter()
     for path in sorted(p for p in Path(src).rglob('*') if p.is_file()):
         try:
             header = pydicom.dcmread(
-                path, stop_before_pixels=True, specific_tags=_HEADER)
+                path, stop_before_pixels=True, specific_tags=_HEADER
+            )
         except (InvalidDicomError, OSError, EOFError, ValueError):
             skipped['no DICOM file'] += 1
             continue
@@ -211,10 +227,14 @@ def _group(src: Path, wanted: str | None):
         study = str(header.get('StudyInstanceUID', '') or '')
         series.append(
             dict(
-                modality=modality, uid=uid, folder=folder,
+                modality=modality,
+                uid=uid,
+                folder=folder,
                 number=header.get('SeriesNumber', None),
                 person=person or study,
-                files=[str(path) for path, _ in members]))
+                files=[str(path) for path, _ in members],
+            )
+        )
     return series, skipped
 
 
@@ -231,8 +251,7 @@ def _name_cases(series: list, src: Path) -> None:
     used = Counter()
     for item in series:
         relative = item['folder'].relative_to(src).as_posix()
-        base = safe_case_id(
-            relative if relative != '.' else src.resolve().name)
+        base = safe_case_id(relative if relative != '.' else src.resolve().name)
         if crowd[item['folder']] > 1:
             number = item['number']
             base += f'_series{0 if number is None else int(number):03d}'
@@ -254,12 +273,12 @@ def _match_labels(series: list, labels: str | None) -> dict:
             raise UserError(
                 f'{labels} is one label file for {len(series)} series; give '
                 'a folder with one file per series, named '
-                f'{series[0]["case_id"]}.nii.gz and so on.')
+                f'{series[0]["case_id"]}.nii.gz and so on.'
+            )
         return {series[0]['case_id']: str(labels)}
     if not labels.is_dir():
         raise UserError(f'label folder {labels} does not exist')
-    files = sorted(p for p in labels.rglob('*')
-                   if p.name.endswith(('.nii', '.nii.gz')))
+    files = sorted(p for p in labels.rglob('*') if p.name.endswith(('.nii', '.nii.gz')))
     by_stem = defaultdict(list)
     for path in files:
         by_stem[path.name.split('.nii')[0]].append(path)
@@ -270,14 +289,16 @@ def _match_labels(series: list, labels: str | None) -> dict:
         if len(hits) > 1:
             raise UserError(
                 f'{len(hits)} label files fit series {item["case_id"]}: '
-                f'{", ".join(map(str, hits[:3]))}; leave one.')
+                f'{", ".join(map(str, hits[:3]))}; leave one.'
+            )
         if hits:
             found[item['case_id']] = str(hits[0])
     if not found:
         raise UserError(
             f'no label in {labels} fits a series; found '
             f'{", ".join(p.name for p in files[:3]) or "no NIfTI file"}, '
-            f'expected names such as {series[0]["case_id"]}.nii.gz')
+            f'expected names such as {series[0]["case_id"]}.nii.gz'
+        )
     return found
 
 
@@ -288,34 +309,52 @@ def _short(header) -> str:
 def _read_header(path: str):
     """Read one file completely; the pixels stay encoded."""
     import pydicom
+
     try:
         header = pydicom.dcmread(path)
     except Exception as error:
         raise CaseError(
-            'unreadable', f'{path}: not a readable DICOM file '
-            f'({type(error).__name__}: {error})') from None
+            'unreadable',
+            f'{path}: not a readable DICOM file ({type(error).__name__}: {error})',
+        ) from None
     frames = int(header.get('NumberOfFrames', 1) or 1)
     if frames > 1:
         raise CaseError(
-            'multi-frame', f'{path}: {frames} frames in one file; expected '
+            'multi-frame',
+            f'{path}: {frames} frames in one file; expected '
             'one slice per file. Convert the series to single-frame DICOM or '
-            'to NIfTI (e.g. with dcm2niix) and import that.')
+            'to NIfTI (e.g. with dcm2niix) and import that.',
+        )
     if 'PixelData' not in header:
         raise CaseError(
-            'no-pixel-data', f'{path}: the file has no pixel data; copy the '
-            'series again or remove the file.')
-    lost = [key for key in ('Rows', 'Columns', 'PixelSpacing',
-                            'ImageOrientationPatient', 'ImagePositionPatient')
-            if header.get(key) is None or header.get(key) == '']
+            'no-pixel-data',
+            f'{path}: the file has no pixel data; copy the '
+            'series again or remove the file.',
+        )
+    lost = [
+        key
+        for key in (
+            'Rows',
+            'Columns',
+            'PixelSpacing',
+            'ImageOrientationPatient',
+            'ImagePositionPatient',
+        )
+        if header.get(key) is None or header.get(key) == ''
+    ]
     if lost:
         raise CaseError(
-            'no-geometry', f'{path}: {", ".join(lost)} missing; the place of '
+            'no-geometry',
+            f'{path}: {", ".join(lost)} missing; the place of '
             'the slice is unknown. Convert the series to NIfTI with a tool '
-            'that knows its scanner.')
+            'that knows its scanner.',
+        )
     if int(header.get('SamplesPerPixel', 1)) != 1:
         raise CaseError(
-            'not-grey', f'{path}: a colour image; expected grey CT or MR '
-            'slices. Remove secondary captures from the folder.')
+            'not-grey',
+            f'{path}: a colour image; expected grey CT or MR '
+            'slices. Remove secondary captures from the folder.',
+        )
     return header
 
 
@@ -327,29 +366,40 @@ def _drop_copies(headers: list, problems: list) -> list:
         other = kept.setdefault(uid, header)
         if other is header:
             continue
-        same = (header.PixelData == other.PixelData and
-                header.ImagePositionPatient == other.ImagePositionPatient)
+        same = (
+            header.PixelData == other.PixelData
+            and header.ImagePositionPatient == other.ImagePositionPatient
+        )
         if not same:
             raise CaseError(
-                'duplicate-uid', f'{_short(other)} and {_short(header)} claim '
-                'one SOPInstanceUID but differ; remove the wrong one.')
+                'duplicate-uid',
+                f'{_short(other)} and {_short(header)} claim '
+                'one SOPInstanceUID but differ; remove the wrong one.',
+            )
         copies.append(_short(header))
     if copies:
         problems.append(
             Problem(
-                WARNING, 'duplicate-file', f'{len(copies)} file(s) are copies '
-                f'of others and were left out: {", ".join(copies[:3])}'))
+                WARNING,
+                'duplicate-file',
+                f'{len(copies)} file(s) are copies '
+                f'of others and were left out: {", ".join(copies[:3])}',
+            )
+        )
     return list(kept.values())
 
 
 def _check_uniform(headers: list) -> None:
     """Refuse a series that mixes grids or orientations."""
     facts = (
-        ('orientation', lambda h: tuple(
-            round(float(v), 3) + 0.0 for v in h.ImageOrientationPatient)),
+        (
+            'orientation',
+            lambda h: tuple(
+                round(float(v), 3) + 0.0 for v in h.ImageOrientationPatient
+            ),
+        ),
         ('size (rows, columns)', lambda h: (int(h.Rows), int(h.Columns))),
-        ('pixel spacing', lambda h: tuple(
-            round(float(v), 4) for v in h.PixelSpacing)),
+        ('pixel spacing', lambda h: tuple(round(float(v), 4) for v in h.PixelSpacing)),
     )
     for what, fact in facts:
         groups = defaultdict(list)
@@ -359,11 +409,15 @@ def _check_uniform(headers: list) -> None:
             parts = '; '.join(
                 f'{value}: {len(names)} file(s), e.g. {names[0]}'
                 for value, names in sorted(
-                    groups.items(), key=lambda item: -len(item[1]))[:4])
+                    groups.items(), key=lambda item: -len(item[1])
+                )[:4]
+            )
             raise CaseError(
-                'mixed-series', f'the slices differ in {what}: {parts}. Put '
+                'mixed-series',
+                f'the slices differ in {what}: {parts}. Put '
                 'the parts into folders of their own with different '
-                'SeriesInstanceUIDs, or remove the odd ones.')
+                'SeriesInstanceUIDs, or remove the odd ones.',
+            )
 
 
 def _order(headers: list, problems: list):
@@ -377,12 +431,15 @@ def _order(headers: list, problems: list):
     length = np.linalg.norm(normal)
     if not 0.99 < length < 1.01:
         raise CaseError(
-            'bad-orientation', f'{_short(headers[0])}: orientation '
+            'bad-orientation',
+            f'{_short(headers[0])}: orientation '
             f'{directions.tolist()} is not a pair of perpendicular unit '
-            'vectors.')
+            'vectors.',
+        )
     normal /= length
-    places = np.array([np.asarray(header.ImagePositionPatient, float)
-                       for header in headers])
+    places = np.array(
+        [np.asarray(header.ImagePositionPatient, float) for header in headers]
+    )
     heights = places @ normal
     order = np.argsort(heights, kind='stable')
     headers = [headers[index] for index in order]
@@ -391,45 +448,61 @@ def _order(headers: list, problems: list):
         thick = float(headers[0].get('SliceThickness', 0) or 0)
         problems.append(
             Problem(
-                WARNING, 'single-slice', 'the series has one slice; its '
-                f'spacing is taken from SliceThickness ({thick or 1:g} mm)'))
+                WARNING,
+                'single-slice',
+                'the series has one slice; its '
+                f'spacing is taken from SliceThickness ({thick or 1:g} mm)',
+            )
+        )
         return headers, normal * (thick or 1.0)
     steps = np.diff(heights)
     tiny = np.flatnonzero(steps < 1e-3)
     if len(tiny):
         pairs = ', '.join(
-            f'{_short(headers[i])} and {_short(headers[i + 1])} at '
-            f'{heights[i]:.2f} mm' for i in tiny[:3])
+            f'{_short(headers[i])} and {_short(headers[i + 1])} at {heights[i]:.2f} mm'
+            for i in tiny[:3]
+        )
         raise CaseError(
-            'duplicate-position', f'{len(tiny)} slice position(s) occur more '
+            'duplicate-position',
+            f'{len(tiny)} slice position(s) occur more '
             f'than once: {pairs}. Several phases or reconstructions in one '
-            'series must be separated first.')
+            'series must be separated first.',
+        )
     usual = float(np.median(steps))
     ratio = steps / usual
     wide = np.flatnonzero(ratio > 1.5)
     if len(wide):
         missing = int(np.rint(ratio[wide] - 1).sum())
-        gaps = ', '.join(f'{heights[i]:.2f} to {heights[i + 1]:.2f} mm'
-                         for i in wide[:4])
+        gaps = ', '.join(
+            f'{heights[i]:.2f} to {heights[i + 1]:.2f} mm' for i in wide[:4]
+        )
         raise CaseError(
-            'missing-slices', f'about {missing} slice(s) missing: the usual '
+            'missing-slices',
+            f'about {missing} slice(s) missing: the usual '
             f'step is {usual:.3f} mm, found gaps at {gaps}. Copy the series '
-            'again.')
+            'again.',
+        )
     uneven = np.flatnonzero(np.abs(ratio - 1) > 0.1)
     if len(uneven):
         where = uneven[0]
         raise CaseError(
-            'uneven-spacing', f'slice steps run from {steps.min():.3f} to '
+            'uneven-spacing',
+            f'slice steps run from {steps.min():.3f} to '
             f'{steps.max():.3f} mm (usual {usual:.3f}), first between '
             f'{heights[where]:.2f} and {heights[where + 1]:.2f} mm; expected '
             'one spacing. Volumes are never resampled on import: resample '
-            'the series first.')
+            'the series first.',
+        )
     if np.abs(ratio - 1).max() > 0.01:
         problems.append(
             Problem(
-                WARNING, 'spacing-jitter', f'slice steps vary from '
+                WARNING,
+                'spacing-jitter',
+                f'slice steps vary from '
                 f'{steps.min():.3f} to {steps.max():.3f} mm; the mean is '
-                'used'))
+                'used',
+            )
+        )
     step = (places[-1] - places[0]) / (len(headers) - 1)
     return headers, step
 
@@ -442,16 +515,21 @@ def _pixels(header, problems: list | None) -> np.ndarray:
         raise _decoding_error(header, error) from None
     if stored.ndim != 2:
         raise CaseError(
-            'not-grey', f'{header.filename}: pixel array of shape '
-            f'{stored.shape}; expected (rows, columns).')
-    slope, intercept = header.get('RescaleSlope'), header.get(
-        'RescaleIntercept')
+            'not-grey',
+            f'{header.filename}: pixel array of shape '
+            f'{stored.shape}; expected (rows, columns).',
+        )
+    slope, intercept = header.get('RescaleSlope'), header.get('RescaleIntercept')
     is_ct = header.Modality == 'CT'
     if is_ct and intercept is None and problems is not None:
         problems.append(
             Problem(
-                WARNING, 'no-rescale', f'{_short(header)}: RescaleIntercept '
-                'is missing; stored values are taken as HU'))
+                WARNING,
+                'no-rescale',
+                f'{_short(header)}: RescaleIntercept '
+                'is missing; stored values are taken as HU',
+            )
+        )
     slope = 1.0 if slope is None else float(slope)
     values = stored.astype(np.float32) * slope + float(intercept or 0)
     padding = header.get('PixelPaddingValue')
@@ -465,13 +543,23 @@ def _decoding_error(header, error) -> CaseError:
     syntax = header.file_meta.get('TransferSyntaxUID')
     name = getattr(syntax, 'name', syntax)
     text = ' '.join(str(error).split())
-    lost = ('missing dependencies', 'plugins are available',
-            'no available', 'NumPy is required', 'requires')
+    lost = (
+        'missing dependencies',
+        'plugins are available',
+        'no available',
+        'NumPy is required',
+        'requires',
+    )
     if isinstance(error, (NotImplementedError, ImportError)) or any(
-            part in text for part in lost):
+        part in text for part in lost
+    ):
         return CaseError(
-            'no-decoder', f'{header.filename}: no decoder for {name}; '
-            f'install one: {_DECODERS} ({text[:160]})')
+            'no-decoder',
+            f'{header.filename}: no decoder for {name}; '
+            f'install one: {_DECODERS} ({text[:160]})',
+        )
     return CaseError(
-        'damaged-pixels', f'{header.filename}: the pixel data ({name}) cannot '
-        f'be decoded: {text[:160]}. Copy the file again.')
+        'damaged-pixels',
+        f'{header.filename}: the pixel data ({name}) cannot '
+        f'be decoded: {text[:160]}. Copy the file again.',
+    )

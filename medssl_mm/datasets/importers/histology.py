@@ -1,4 +1,5 @@
 """Histopathology: patches of the IDC set, images of BreakHis."""
+
 from __future__ import annotations
 
 import re
@@ -41,10 +42,9 @@ class IDCImporter(ImageImporter):
 --lists DIR: {train,val,test}_split.csv with the columns img_path,labels"""
     file_name = re.compile(r'(\w+?)_idx\d+_x\d+_y\d+_class([01])\.png')
 
-    def discover(self,
-                 src: Path,
-                 size: int | None = None,
-                 lists: str | None = None) -> list[SourceCase]:
+    def discover(
+        self, src: Path, size: int | None = None, lists: str | None = None
+    ) -> list[SourceCase]:
         """List the patches."""
         self.set_size(size)
         src = Path(src)
@@ -55,8 +55,12 @@ class IDCImporter(ImageImporter):
         cases = [self._case(path, root) for path in find_pictures(root)]
         if not any('problem' not in case.extra for case in cases):
             raise self.nothing_found(
-                src, f'{len(cases)} image(s) have another name or place, '
-                f'e.g. {cases[0].image}.' if cases else '')
+                src,
+                f'{len(cases)} image(s) have another name or place, '
+                f'e.g. {cases[0].image}.'
+                if cases
+                else '',
+            )
         self._read_lists(folder_of_lists(src, lists))
         return check_unique(cases)
 
@@ -65,33 +69,45 @@ class IDCImporter(ImageImporter):
         found = self.file_name.fullmatch(path.name)
         problem = None
         if not found or len(parts) != 3 or parts[1] not in ('0', '1'):
-            problem = 'file-name', (
-                f'{path}: expected <patient>/<0 or 1>/<patient>_idx5_x<X>_y<Y>'
-                '_class<0 or 1>.png; rename or remove the file.')
+            problem = (
+                'file-name',
+                (
+                    f'{path}: expected <patient>/<0 or 1>/<patient>_idx5_x<X>_y<Y>'
+                    '_class<0 or 1>.png; rename or remove the file.'
+                ),
+            )
         elif found[1] != parts[0]:
-            problem = 'patient-mismatch', (
-                f'{path}: in the folder of patient {parts[0]}, but its name '
-                f'says {found[1]}; put it where it belongs.')
+            problem = (
+                'patient-mismatch',
+                (
+                    f'{path}: in the folder of patient {parts[0]}, but its name '
+                    f'says {found[1]}; put it where it belongs.'
+                ),
+            )
         elif found[2] != parts[1]:
-            problem = 'class-mismatch', (
-                f'{path}: in the folder of class {parts[1]}, but its name '
-                f'says class {found[2]}; put it where it belongs.')
+            problem = (
+                'class-mismatch',
+                (
+                    f'{path}: in the folder of class {parts[1]}, but its name '
+                    f'says class {found[2]}; put it where it belongs.'
+                ),
+            )
         if problem:
-            return self.image_case('/'.join(parts), parts[0], path, None,
-                                   problem)
-        return self.image_case(
-            path.stem, found[1], path, int(found[2]))
+            return self.image_case('/'.join(parts), parts[0], path, None, problem)
+        return self.image_case(path.stem, found[1], path, int(found[2]))
 
     def _read_lists(self, folder: Path) -> None:
-        paths = {name: folder / f'{name}_split.csv'
-                 for name in ('train', 'val', 'test')}
+        paths = {
+            name: folder / f'{name}_split.csv' for name in ('train', 'val', 'test')
+        }
         missing = [p.name for p in paths.values() if not p.is_file()]
         if len(missing) == 3:
             return
         if missing:
             raise UserError(
                 f'{folder}: {", ".join(missing)} is missing; give all three '
-                'lists or none')
+                'lists or none'
+            )
         subsets: dict[str, list[str]] = {}
         for name, path in paths.items():
             rows = read_rows(path)
@@ -103,17 +119,18 @@ class IDCImporter(ImageImporter):
                     raise UserError(
                         f'{path}, line {line}: expected "<patient>/<class>/'
                         '<patient>_idx5_x<X>_y<Y>_class<class>.png,<class>", '
-                        f'found "{row["img_path"]},{row["labels"]}"')
+                        f'found "{row["img_path"]},{row["labels"]}"'
+                    )
                 subsets[name].append(Path(row['img_path']).stem)
-        for one, other in (('train', 'val'), ('train', 'test'),
-                           ('val', 'test')):
+        for one, other in (('train', 'val'), ('train', 'test'), ('val', 'test')):
             shared = set(subsets[one]) & set(subsets[other])
             if shared:
                 raise UserError(
                     f'{paths[one]} and {paths[other]} share {len(shared)} '
                     f'image(s), e.g. {min(shared)}. The lists published '
                     'before April 2022 had one file as val and test: use '
-                    'the corrected ones, or none (split idc-patients).')
+                    'the corrected ones, or none (split idc-patients).'
+                )
         self.lists['idc-lists'] = dict(subsets, pretrain=subsets['train'])
 
 
@@ -133,10 +150,10 @@ class BreakHisImporter(ImageImporter):
     <src>/**/{benign,malignant}/**/SOB_B_A-14-22549AB-40-001.png (as
     distributed) or SOB_B_A_14-22549AB_0.png"""
     file_name = re.compile(
-        r'SOB_([BM])_[A-Z]+[-_](\d+-\d+)[A-Z]*[-_].*\.(?:png|jpe?g)', re.I)
+        r'SOB_([BM])_[A-Z]+[-_](\d+-\d+)[A-Z]*[-_].*\.(?:png|jpe?g)', re.I
+    )
 
-    def discover(self, src: Path, size: int | None = None
-                 ) -> list[SourceCase]:
+    def discover(self, src: Path, size: int | None = None) -> list[SourceCase]:
         """List the images."""
         self.set_size(size)
         src = Path(src)
@@ -144,8 +161,12 @@ class BreakHisImporter(ImageImporter):
         cases = [self._case(path, src) for path in find_pictures(src)]
         if not any('problem' not in case.extra for case in cases):
             raise self.nothing_found(
-                src, f'{len(cases)} image(s) have another name or place, '
-                f'e.g. {cases[0].image}.' if cases else '')
+                src,
+                f'{len(cases)} image(s) have another name or place, '
+                f'e.g. {cases[0].image}.'
+                if cases
+                else '',
+            )
         return check_unique(cases)
 
     def _case(self, path: Path, src: Path) -> SourceCase:
@@ -154,13 +175,24 @@ class BreakHisImporter(ImageImporter):
         folders = [n for n in relative.parts[:-1] if n in self.classes]
         if not found:
             return self.image_case(
-                relative.as_posix(), relative.as_posix(), path, None,
-                ('file-name', f'{path}: expected a name such as '
-                 'SOB_B_A-14-22549AB-40-001.png; rename or remove the file.'))
+                relative.as_posix(),
+                relative.as_posix(),
+                path,
+                None,
+                (
+                    'file-name',
+                    f'{path}: expected a name such as '
+                    'SOB_B_A-14-22549AB-40-001.png; rename or remove the file.',
+                ),
+            )
         label = 'BM'.index(found[1].upper())
         problem = None
         if folders and folders[-1] != self.classes[label]:
-            problem = 'class-mismatch', (
-                f'{path}: in a folder {folders[-1]!r}, but its name says '
-                f'{self.classes[label]}; put it where it belongs.')
+            problem = (
+                'class-mismatch',
+                (
+                    f'{path}: in a folder {folders[-1]!r}, but its name says '
+                    f'{self.classes[label]}; put it where it belongs.'
+                ),
+            )
         return self.image_case(path.stem, found[2], path, label, problem)

@@ -1,4 +1,5 @@
 """What the importers of classification images share."""
+
 from __future__ import annotations
 
 import csv
@@ -53,14 +54,17 @@ class ImageImporter(Importer):
     size = 224
     pad = False
     blank_allowed = False
-    options: tuple[str, ...] = ('size', )
+    options: tuple[str, ...] = ('size',)
     lists: dict | None = None
 
     def __getstate__(self):
         # Pickled for every image that a worker is sent: labels and lists of
         # a hundred thousand must stay behind.
-        return {key: value for key, value in self.__dict__.items()
-                if key not in ('lists', 'notes')}
+        return {
+            key: value
+            for key, value in self.__dict__.items()
+            if key not in ('lists', 'notes')
+        }
 
     def set_size(self, size: int | None) -> None:
         """Take the size from the command line.
@@ -71,13 +75,17 @@ class ImageImporter(Importer):
         if size is None:
             return
         if not 8 <= size <= 4096:
-            raise UserError(
-                f'--size must lie between 8 and 4096 pixels, got {size}')
+            raise UserError(f'--size must lie between 8 and 4096 pixels, got {size}')
         self.size = size
 
-    def image_case(self, image_id: str, patient_id: str, path: str | Path,
-                   label, problem: tuple[str, str] | None = None
-                   ) -> SourceCase:
+    def image_case(
+        self,
+        image_id: str,
+        patient_id: str,
+        path: str | Path,
+        label,
+        problem: tuple[str, str] | None = None,
+    ) -> SourceCase:
         """Describe one image.
 
         Args:
@@ -91,8 +99,9 @@ class ImageImporter(Importer):
                 None.
         """
         if label is None:
-            label = UNKNOWN if self.task == SINGLE_LABEL else (
-                UNKNOWN, ) * len(self.classes)
+            label = (
+                UNKNOWN if self.task == SINGLE_LABEL else (UNKNOWN,) * len(self.classes)
+            )
         extra = dict(label=label)
         if problem:
             extra['problem'] = problem
@@ -104,15 +113,15 @@ class ImageImporter(Importer):
             raise CaseError(*case.extra['problem'])
         return [case.image], []
 
-    def same_label(self, previous: ImageInfo, case: SourceCase,
-                   label_files: Sequence[str]) -> bool:
+    def same_label(
+        self, previous: ImageInfo, case: SourceCase, label_files: Sequence[str]
+    ) -> bool:
         """Compare the labels themselves."""
         return previous.label == case.extra['label']
 
     def load(self, case: SourceCase) -> LoadedImage:
         """Read one image and bring it to the size of the set."""
-        read = read_grey_picture if self.channels == 1 else (
-            read_colour_picture)
+        read = read_grey_picture if self.channels == 1 else (read_colour_picture)
         pixels, problems = read(case.image)
         pixels, more = fit_square(pixels, self.size, case.image, self.pad)
         return LoadedImage(pixels, [*problems, *more])
@@ -130,52 +139,82 @@ class ImageImporter(Importer):
         labelled = {c.image_id: c for c in cases if c.labelled}
         patients = {c.patient_id for c in labelled.values()}
         if len(patients) < MIN_PATIENTS:
-            self.notes = [*self.notes, (
-                f'{len(patients)} labelled patient(s) are too few for the '
-                f'split {self.name}-patients; use --folds or --holdout.')]
+            self.notes = [
+                *self.notes,
+                (
+                    f'{len(patients)} labelled patient(s) are too few for the '
+                    f'split {self.name}-patients; use --folds or --holdout.'
+                ),
+            ]
             return []
-        return [make_holdout(
-            labelled, {c.image_id: c.patient_id for c in cases}, self.name,
-            test=0.2, val=0.2, seed=0,
-            pretrain_ids=[c.image_id for c in cases],
-            protocol=f'{self.name}-patients',
-            classes_of=lambda name: classes_of_label(labelled[name].label))]
+        return [
+            make_holdout(
+                labelled,
+                {c.image_id: c.patient_id for c in cases},
+                self.name,
+                test=0.2,
+                val=0.2,
+                seed=0,
+                pretrain_ids=[c.image_id for c in cases],
+                protocol=f'{self.name}-patients',
+                classes_of=lambda name: classes_of_label(labelled[name].label),
+            )
+        ]
 
     def list_splits(self, cases: Sequence[ImageInfo]) -> list[Split]:
         """The splits of published lists, over the images that were found."""
         known = {case.image_id for case in cases}
         splits = []
         for protocol, subsets in (self.lists or {}).items():
-            found = {name: known.intersection(ids)
-                     for name, ids in subsets.items()}
-            absent = sum(len(ids) - len(found[name])
-                         for name, ids in subsets.items()
-                         if name != 'pretrain')
+            found = {name: known.intersection(ids) for name, ids in subsets.items()}
+            absent = sum(
+                len(ids) - len(found[name])
+                for name, ids in subsets.items()
+                if name != 'pretrain'
+            )
             empty = [name for name, ids in found.items() if not ids]
             if absent:
-                self.notes = [*self.notes, (
-                    f'split {protocol}: {absent} listed image(s) are not in '
-                    'the set and were left out'
-                    + (f'; {", ".join(empty)} would be empty, so the split '
-                       'is not written' if empty else ''))]
+                self.notes = [
+                    *self.notes,
+                    (
+                        f'split {protocol}: {absent} listed image(s) are not in '
+                        'the set and were left out'
+                        + (
+                            f'; {", ".join(empty)} would be empty, so the split '
+                            'is not written'
+                            if empty
+                            else ''
+                        )
+                    ),
+                ]
             if not empty:
-                splits.append(Split(
-                    protocol, self.name, found, None,
-                    'Published lists; pretraining on '
-                    f'{len(found["pretrain"])} images of them.'))
+                splits.append(
+                    Split(
+                        protocol,
+                        self.name,
+                        found,
+                        None,
+                        'Published lists; pretraining on '
+                        f'{len(found["pretrain"])} images of them.',
+                    )
+                )
         return splits
 
     def _note_classes(self, cases: Sequence[ImageInfo]) -> None:
         """Say which classes have no image at all."""
         count = Counter(
-            index for case in cases for index in classes_of_label(case.label))
-        missing = [name for index, name in enumerate(self.classes)
-                   if not count[index]]
+            index for case in cases for index in classes_of_label(case.label)
+        )
+        missing = [name for index, name in enumerate(self.classes) if not count[index]]
         if missing:
-            self.notes = [*self.notes, (
-                f'no image of the class(es) {", ".join(missing)}: nothing can '
-                'be learnt or measured there. Is part of the source '
-                'missing?')]
+            self.notes = [
+                *self.notes,
+                (
+                    f'no image of the class(es) {", ".join(missing)}: nothing can '
+                    'be learnt or measured there. Is part of the source '
+                    'missing?'
+                ),
+            ]
 
 
 def read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
@@ -193,7 +232,8 @@ def read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
                     raise UserError(
                         f'{path}, line {reader.line_num}: expected '
                         f'{len(reader.fieldnames)} columns as in the header; '
-                        'found another number.')
+                        'found another number.'
+                    )
                 rows.append((reader.line_num, row))
     except OSError as error:
         raise UserError(f'label list {path}: {error.strerror}') from None
@@ -215,7 +255,8 @@ def need_columns(path: Path, rows, names: Sequence[str]) -> None:
     if missing:
         raise UserError(
             f'label list {path} has no column {", ".join(missing)}; its '
-            f'columns are {", ".join(map(repr, present[:16]))}')
+            f'columns are {", ".join(map(repr, present[:16]))}'
+        )
 
 
 def folder_of_lists(src: Path, lists: str | None) -> Path:
@@ -230,4 +271,3 @@ def folder_of_lists(src: Path, lists: str | None) -> Path:
     if not folder.is_dir():
         raise UserError(f'--lists {folder}: no such folder')
     return folder
-

@@ -1,4 +1,5 @@
 """MedMNIST: a set of small images, labels and subsets in one archive."""
+
 from __future__ import annotations
 
 import functools
@@ -52,15 +53,18 @@ class MedMNISTImporter(ImageImporter):
     (N, H, W) or (N, H, W, 3), and {train,val,test}_labels, integers (N, 1)
     or (N, classes)"""
 
-    def discover(self, src: Path, images: str | None = None,
-                 classes: str | None = None) -> list[SourceCase]:
+    def discover(
+        self, src: Path, images: str | None = None, classes: str | None = None
+    ) -> list[SourceCase]:
         """List the images of the archive."""
         found = sorted(Path(src).glob(images or '*mnist*.npz'))
         if len(found) != 1:
             raise self.nothing_found(
-                src, f'Found {len(found)} archives'
-                + (f': {", ".join(p.name for p in found[:8])}' if found
-                   else '') + '.')
+                src,
+                f'Found {len(found)} archives'
+                + (f': {", ".join(p.name for p in found[:8])}' if found else '')
+                + '.',
+            )
         path = found[0]
         self.name = re.sub(r'_\d+$', '', path.stem)  # pneumoniamnist_64
         archive = read_archive(str(path))
@@ -80,15 +84,16 @@ class MedMNISTImporter(ImageImporter):
         first: dict[bytes, tuple[str, str]] = {}
         for name in reversed(SUBSETS):
             labels = archive[f'{name}_labels'].tolist()
-            for index, (pixels, label) in enumerate(zip(
-                    archive[f'{name}_images'], labels)):
+            for index, (pixels, label) in enumerate(
+                zip(archive[f'{name}_images'], labels)
+            ):
                 image_id = f'{name}-{index:06d}'
                 # Equal pixels: one patient, so that no split may part them.
                 content = hashlib.blake2b(pixels.tobytes()).digest()
                 patient, owner = first.setdefault(content, (image_id, name))
                 case = self.image_case(
-                    image_id, patient, path,
-                    label[0] if width == 1 else tuple(label))
+                    image_id, patient, path, label[0] if width == 1 else tuple(label)
+                )
                 case.extra.update(subset=name, index=index)
                 cases.append(case)
                 if owner == name:
@@ -99,38 +104,42 @@ class MedMNISTImporter(ImageImporter):
             self.notes.append(
                 f'{shared} image(s) of train or val have the pixels of one '
                 'in a later subset; they are in the set, but not in the '
-                'split.')
+                'split.'
+            )
         subsets['pretrain'] = [*subsets['train'], *subsets['val']]
         self.lists = {f'{self.name}-subsets': subsets}
         return cases
 
     def _set_classes(self, path, archive, width, classes) -> None:
-        highest = max(int(archive[f'{name}_labels'].max())
-                      for name in SUBSETS)
+        highest = max(int(archive[f'{name}_labels'].max()) for name in SUBSETS)
         count = width if width > 1 else highest + 1
         if classes:
             names = tuple(name.strip() for name in classes.split(','))
         else:
-            names = KNOWN.get(self.name, (tuple(
-                f'class {index}' for index in range(count)), ))[0]
+            names = KNOWN.get(
+                self.name, (tuple(f'class {index}' for index in range(count)),)
+            )[0]
         if len(names) < count or width > 1 and len(names) != count:
             raise UserError(
                 f'{path} has {count} classes, but {len(names)} name(s): '
-                f'{", ".join(names)}; give all with --classes')
+                f'{", ".join(names)}; give all with --classes'
+            )
         self.classes = names
 
     def _set_notes(self, path, counts) -> None:
         self.notes = [
             f'{path.name} names no patients: every image counts as one, so '
             'intervals are over images, and images of one patient may be in '
-            'more than one subset.']
+            'more than one subset.'
+        ]
         published = KNOWN.get(self.name, (None, counts))[1]
         if counts != published:
             self.notes.append(
                 f'{path.name} holds {" / ".join(map(str, counts))} images '
                 f'({" / ".join(SUBSETS)}), the published set '
                 f'{" / ".join(map(str, published))}: figures cannot be '
-                'compared with those of others.')
+                'compared with those of others.'
+            )
 
     def load(self, case: SourceCase) -> LoadedImage:
         """Take one image out of the archive."""
@@ -163,44 +172,58 @@ def read_archive(path: str) -> dict[str, np.ndarray]:
 
 @functools.lru_cache(maxsize=1)
 def _read_archive(path: str, time: int) -> dict[str, np.ndarray]:
-    names = [f'{subset}_{what}' for what in ('images', 'labels')
-             for subset in SUBSETS]
+    names = [f'{subset}_{what}' for what in ('images', 'labels') for subset in SUBSETS]
     try:
         with np.load(path, allow_pickle=False) as file:
             missing = [name for name in names if name not in file.files]
             if missing:
                 raise UserError(
                     f'{path} has no array {", ".join(missing)}; its arrays '
-                    f'are {", ".join(file.files[:12])}')
+                    f'are {", ".join(file.files[:12])}'
+                )
             archive = {name: file[name] for name in names}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile,
-            zlib.error) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
-            f'{path} is damaged or no NumPy archive ({error}); fetch it '
-            'again') from None
+            f'{path} is damaged or no NumPy archive ({error}); fetch it again'
+        ) from None
     first = archive['train_images'].shape
     for name in names[:3]:
         shape, kind = archive[name].shape, archive[name].dtype
-        if kind != np.uint8 or not shape[0] or shape[1:] != first[1:] or \
-                len(shape) not in (3, 4) or shape[1] != shape[2] or \
-                len(shape) == 4 and shape[3] != 3:
+        if (
+            kind != np.uint8
+            or not shape[0]
+            or shape[1:] != first[1:]
+            or len(shape) not in (3, 4)
+            or shape[1] != shape[2]
+            or len(shape) == 4
+            and shape[3] != 3
+        ):
             raise UserError(
                 f'{path}: {name} is {kind} {shape}; expected uint8, square, '
                 '(N, H, W) or (N, H, W, 3), alike in all subsets'
-                + (' (3D sets cannot be imported)'
-                   if len(shape) == 4 and shape[3] == shape[1] else ''))
+                + (
+                    ' (3D sets cannot be imported)'
+                    if len(shape) == 4 and shape[3] == shape[1]
+                    else ''
+                )
+            )
     width = archive['train_labels'].shape[1:]
     for images, labels in zip(names[:3], names[3:]):
         found, kind = archive[labels].shape, archive[labels].dtype
-        if kind.kind not in 'iu' or len(found) != 2 or \
-                found != (len(archive[images]), *width):
+        if (
+            kind.kind not in 'iu'
+            or len(found) != 2
+            or found != (len(archive[images]), *width)
+        ):
             raise UserError(
                 f'{path}: {labels} is {kind} {found}; expected integers '
                 f'({len(archive[images])}, 1) or, alike in all subsets, '
-                '(…, classes)')
+                '(…, classes)'
+            )
         low, high = int(archive[labels].min()), int(archive[labels].max())
         if low < 0 or width[0] > 1 and high > 1:
             raise UserError(
                 f'{path}: {labels} has values from {low} to {high}; '
-                'expected 0, 1, ... (one column) or 0 and 1 (several)')
+                'expected 0, 1, ... (one column) or 0 and 1 (several)'
+            )
     return archive

@@ -1,4 +1,5 @@
 """NIfTI volumes: any folder by glob, AbdomenCT-1K and BTCV layouts."""
+
 from __future__ import annotations
 
 import gzip
@@ -38,6 +39,7 @@ def read_nifti(path: str | Path):
         CaseError: Unreadable file, or no 3-D grey volume.
     """
     import nibabel
+
     path = Path(path)
     try:
         content = path.read_bytes()
@@ -68,7 +70,7 @@ def read_nifti(path: str | Path):
         raise CaseError(
             'unreadable',
             f'{path} cannot be read ({type(error).__name__}: {detail}). It '
-            'is truncated, damaged or no NIfTI file; fetch it again.'
+            'is truncated, damaged or no NIfTI file; fetch it again.',
         ) from None
     return array, image.affine, _header_problems(path, image)
 
@@ -77,18 +79,20 @@ def _check_kind(path, shape, dtype) -> None:
     if dtype.names or dtype.kind == 'c':
         raise CaseError(
             'not-a-volume',
-            f'{path} holds colour or complex voxels ({dtype}), expected grey '
-            'values.')
+            f'{path} holds colour or complex voxels ({dtype}), expected grey values.',
+        )
     if len(shape) > 3:
         raise CaseError(
             '4d-image',
             f'{path} has shape {shape}, expected 3 axes. Split the series '
-            'into one file per volume, e.g. with nibabel.four_to_three.')
+            'into one file per volume, e.g. with nibabel.four_to_three.',
+        )
     if len(shape) < 3:
         raise CaseError(
             'not-a-volume',
             f'{path} has shape {shape}, expected 3 axes; a single slice '
-            'needs a third axis of length 1.')
+            'needs a third axis of length 1.',
+        )
 
 
 def _header_problems(path, image) -> list:
@@ -96,18 +100,24 @@ def _header_problems(path, image) -> list:
     q_affine, q_code = header.get_qform(coded=True)
     s_affine, s_code = header.get_sform(coded=True)
     if not q_code and not s_code:
-        return [integrity.warning(
-            'no-orientation',
-            f'{path} states no orientation (qform and sform code are 0); the '
-            'axes are taken as stored: x to the left, y to anterior, z up.')]
+        return [
+            integrity.warning(
+                'no-orientation',
+                f'{path} states no orientation (qform and sform code are 0); the '
+                'axes are taken as stored: x to the left, y to anterior, z up.',
+            )
+        ]
     if q_code and s_code:
         size = max(image.shape[:3])
         shift = np.abs(q_affine[:3] - s_affine[:3]) @ [size, size, size, 1]
         if shift.max() > min(spacing_of(s_affine)):
-            return [integrity.warning(
-                'qform-sform',
-                f'{path}: qform and sform place the volume up to '
-                f'{shift.max():.3g} mm apart; the sform is used.')]
+            return [
+                integrity.warning(
+                    'qform-sform',
+                    f'{path}: qform and sform place the volume up to '
+                    f'{shift.max():.3g} mm apart; the sform is used.',
+                )
+            ]
     return []
 
 
@@ -132,18 +142,24 @@ labels may be missing for some or all images"""
 
     # (images, labels): tried in this order when no glob is given.
     _defaults = tuple(
-        (images + extension, labels + extension) for extension in
-        ('.nii.gz', '.nii') for images, labels in (
-            ('imagesTr/*_0000', 'labelsTr/*'), ('imagesTr/*', 'labelsTr/*'),
-            ('images/*', 'labels/*')))
+        (images + extension, labels + extension)
+        for extension in ('.nii.gz', '.nii')
+        for images, labels in (
+            ('imagesTr/*_0000', 'labelsTr/*'),
+            ('imagesTr/*', 'labelsTr/*'),
+            ('images/*', 'labels/*'),
+        )
+    )
 
-    def discover(self,
-                 src: Path,
-                 images: str | None = None,
-                 labels: str | None = None,
-                 classes: str | None = None,
-                 modality: str | None = None,
-                 patient_pattern: str | None = None) -> list[SourceCase]:
+    def discover(
+        self,
+        src: Path,
+        images: str | None = None,
+        labels: str | None = None,
+        classes: str | None = None,
+        modality: str | None = None,
+        patient_pattern: str | None = None,
+    ) -> list[SourceCase]:
         """List the cases.
 
         Args:
@@ -171,11 +187,14 @@ labels may be missing for some or all images"""
         for key, path in found.items():
             relative = path.relative_to(src).as_posix()
             case_id = base.safe_case_id(key or _stem(path))
-            cases.append(SourceCase(
-                case_id,
-                base.match_patient(patient_pattern, relative, case_id),
-                str(path),
-                str(label_of[key]) if key in label_of else None))
+            cases.append(
+                SourceCase(
+                    case_id,
+                    base.match_patient(patient_pattern, relative, case_id),
+                    str(path),
+                    str(label_of[key]) if key in label_of else None,
+                )
+            )
         return base.check_unique(cases)
 
     def _pair(self, src, images, labels):
@@ -194,10 +213,11 @@ labels may be missing for some or all images"""
             raise UserError(
                 f'no label under {src} belongs to an image: the wildcards of '
                 f'--images match e.g. {sorted(found)[0]!r}, those of --labels '
-                f'{have}. The parts matched by * must be equal for a pair.')
+                f'{have}. The parts matched by * must be equal for a pair.'
+            )
         self.notes = [
-            f'label {label_of[key]} has no image and is not used'
-            for key in orphans]
+            f'label {label_of[key]} has no image and is not used' for key in orphans
+        ]
         return found, {k: v for k, v in label_of.items() if k in found}
 
     def _set_classes(self, src, classes, labelled) -> None:
@@ -210,20 +230,21 @@ labels may be missing for some or all images"""
             raise UserError(
                 'there are labels but no class names; give --classes '
                 'NAME1,NAME2,... (values 1, 2, ...) or --classes FILE.json, '
-                'or leave the labels out')
+                'or leave the labels out'
+            )
 
     def load(self, case: SourceCase) -> LoadedCase:
         """Read image and label and turn them to the canonical axes."""
         array, affine, problems = read_nifti(case.image)
         image, canonical_affine, info = _canonical(case.image, array, affine)
-        loaded = LoadedCase(
-            image, affine=canonical_affine, problems=problems, **info)
+        loaded = LoadedCase(image, affine=canonical_affine, problems=problems, **info)
         if case.label is not None:
             array, affine, found = read_nifti(case.label)
             label, label_affine, _ = _canonical(case.label, array, affine)
             problems += found
             problems += integrity.check_geometry(
-                image.shape, label.shape, canonical_affine, label_affine)
+                image.shape, label.shape, canonical_affine, label_affine
+            )
             loaded.label = label
         return loaded
 
@@ -239,7 +260,7 @@ def _stem(path: Path) -> str:
     name = path.name
     for extension in sorted(EXTENSIONS, key=len, reverse=True):
         if name.endswith(extension):
-            return name[:-len(extension)]
+            return name[: -len(extension)]
     return path.stem
 
 
@@ -251,8 +272,8 @@ def _by_key(src: Path, pattern: str) -> dict[str, Path]:
         paths = sorted(src.glob(pattern))
     except (ValueError, NotImplementedError) as error:
         raise UserError(
-            f'glob {pattern!r} cannot be used: {error}; it must be relative '
-            f'to {src}') from None
+            f'glob {pattern!r} cannot be used: {error}; it must be relative to {src}'
+        ) from None
     for path in paths:
         relative = path.relative_to(src).as_posix()
         match = re.fullmatch(expression, relative)
@@ -262,7 +283,8 @@ def _by_key(src: Path, pattern: str) -> dict[str, Path]:
         if key in found:
             raise UserError(
                 f'glob {pattern!r}: {found[key]} and {path} cannot be told '
-                f'apart, both give {key!r}; import them one by one')
+                f'apart, both give {key!r}; import them one by one'
+            )
         found[key] = path
     return found
 
@@ -313,12 +335,14 @@ class _NumberedImporter(Importer):
                 if len(paths) > 1:
                     raise UserError(
                         f'{paths[0]} and {paths[1]} are both number {number} '
-                        f'of {self.name!r}; keep one of them')
+                        f'of {self.name!r}; keep one of them'
+                    )
         self.notes = [
             f'label {labels[n][0]} has no image and is not used'
-            for n in sorted(set(labels) - set(images))]
+            for n in sorted(set(labels) - set(images))
+        ]
         cases = []
-        for number, (path, ) in images.items():
+        for number, (path,) in images.items():
             case_id = self.case_name.format(number)
             label = str(labels[number][0]) if number in labels else None
             cases.append(SourceCase(case_id, case_id, str(path), label))
@@ -336,8 +360,13 @@ class Abdomen1KImporter(_NumberedImporter):
 
     name = 'abdomen1k'
     classes = ('background', 'liver', 'kidney', 'spleen', 'pancreas')
-    palette = [[0, 0, 0], [221, 130, 101], [185, 102, 83], [157, 108, 162],
-               [249, 180, 111]]
+    palette = [
+        [0, 0, 0],
+        [221, 130, 101],
+        [185, 102, 83],
+        [157, 108, 162],
+        [249, 180, 111],
+    ]
     image_name = r'Case_(\d+)_0000\.nii(?:\.gz)?'
     label_name = r'Case_(\d+)\.nii(?:\.gz)?'
     case_name = 'Case_{}'
@@ -350,15 +379,39 @@ class BTCVImporter(_NumberedImporter):
     """BTCV "Beyond the Cranial Vault" abdomen, 13 organs, two protocols."""
 
     name = 'btcv'
-    classes = ('background', 'spleen', 'right kidney', 'left kidney',
-               'gallbladder', 'esophagus', 'liver', 'stomach', 'aorta',
-               'inferior vena cava', 'portal and splenic vein', 'pancreas',
-               'right adrenal gland', 'left adrenal gland')
+    classes = (
+        'background',
+        'spleen',
+        'right kidney',
+        'left kidney',
+        'gallbladder',
+        'esophagus',
+        'liver',
+        'stomach',
+        'aorta',
+        'inferior vena cava',
+        'portal and splenic vein',
+        'pancreas',
+        'right adrenal gland',
+        'left adrenal gland',
+    )
     # Neighbours in the body differ in hue, the two of a pair in brightness.
-    palette = [[0, 0, 0], [148, 87, 235], [214, 39, 40], [255, 152, 150],
-               [44, 160, 44], [188, 189, 34], [31, 119, 180], [255, 127, 14],
-               [227, 26, 200], [23, 190, 207], [102, 194, 255],
-               [250, 220, 60], [140, 86, 75], [196, 156, 148]]
+    palette = [
+        [0, 0, 0],
+        [148, 87, 235],
+        [214, 39, 40],
+        [255, 152, 150],
+        [44, 160, 44],
+        [188, 189, 34],
+        [31, 119, 180],
+        [255, 127, 14],
+        [227, 26, 200],
+        [23, 190, 207],
+        [102, 194, 255],
+        [250, 220, 60],
+        [140, 86, 75],
+        [196, 156, 148],
+    ]
     image_name = r'img(\d{4})\.nii(?:\.gz)?'
     label_name = r'label(\d{4})\.nii(?:\.gz)?'
     case_name = 'case{}'
@@ -372,10 +425,12 @@ or  <src>/imagesTr/img0001.nii.gz  <src>/labelsTr/label0001.nii.gz
         'btcv-18-12': (
             (1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38),
             '18 training and 12 test volumes; usually scored on 8 organs: '
-            'spleen, kidneys, gallbladder, liver, stomach, aorta, pancreas.'),
+            'spleen, kidneys, gallbladder, liver, stomach, aorta, pancreas.',
+        ),
         'btcv-24-6': (
             tuple(range(35, 41)),
-            '24 training and 6 test volumes, scored on 13 organs.'),
+            '24 training and 6 test volumes, scored on 13 organs.',
+        ),
     }
 
     def splits(self, cases) -> list[Split]:
@@ -398,9 +453,9 @@ or  <src>/imagesTr/img0001.nii.gz  <src>/labelsTr/label0001.nii.gz
                     f'protocol {protocol}: {len(missing)} of its '
                     f'{len(self.labelled_numbers)} labelled cases are missing '
                     f'({", ".join(missing[:4])}, ...); results do not compare '
-                    'with published ones')
+                    'with published ones'
+                )
             if subsets['train'] and subsets['test']:
                 subsets['pretrain'] = subsets['train']
-                splits.append(Split(
-                    protocol, self.name, subsets, None, text))
+                splits.append(Split(protocol, self.name, subsets, None, text))
         return splits

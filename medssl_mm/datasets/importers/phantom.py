@@ -1,4 +1,5 @@
 """The procedural CT phantom: made on demand, then read as NIfTI files."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -26,11 +27,9 @@ class PhantomImporter(BTCVImporter):
     <src>/img/img0001.nii.gz    <src>/label/label0001.nii.gz
     (made when missing)"""
 
-    def discover(self,
-                 src: Path,
-                 num_patients: int = 24,
-                 seed: int = 0,
-                 size: int = 160) -> list[SourceCase]:
+    def discover(
+        self, src: Path, num_patients: int = 24, seed: int = 0, size: int = 160
+    ) -> list[SourceCase]:
         """Write the missing files and list the cases."""
         if src is None:
             raise UserError('the phantom needs a folder to be written to')
@@ -48,19 +47,24 @@ class PhantomImporter(BTCVImporter):
         count = len(set(patient_of.values()))
         if count < 4:
             return []
-        drawn = make_holdout(patient_of, patient_of, self.name, test=1 / 4,
-                             val=1 / 12, seed=0)
+        drawn = make_holdout(
+            patient_of, patient_of, self.name, test=1 / 4, val=1 / 12, seed=0
+        )
         few = take_fraction(drawn, 'train', 3 / 8, 0, patient_of)
-        rest = dict(pretrain=drawn['train'], val=drawn['val'],
-                    test=drawn['test'])
-        text = (f'{len(drawn["train"])} patients for pretraining, {{}} of '
-                f'them labelled for training, {len(rest["val"])} val, '
-                f'{len(rest["test"])} test.')
+        rest = dict(pretrain=drawn['train'], val=drawn['val'], test=drawn['test'])
+        text = (
+            f'{len(drawn["train"])} patients for pretraining, {{}} of '
+            f'them labelled for training, {len(rest["val"])} val, '
+            f'{len(rest["test"])} test.'
+        )
         name = f'{self.name}-{count}'
         return [
-            Split(name, self.name, dict(train=few, **rest), 0,
-                  text.format(len(few))),
-            Split(f'{name}-all', self.name,
-                  dict(train=drawn['train'], **rest), 0,
-                  text.format('all')),
+            Split(name, self.name, dict(train=few, **rest), 0, text.format(len(few))),
+            Split(
+                f'{name}-all',
+                self.name,
+                dict(train=drawn['train'], **rest),
+                0,
+                text.format('all'),
+            ),
         ]

@@ -6,6 +6,7 @@ spacing and affine stay unknown. All slices of a case must have one size:
 a case that mixes sizes is refused with the sizes and an example of each, since
 neither cropping nor resampling would be faithful.
 """
+
 from __future__ import annotations
 
 import json
@@ -57,26 +58,29 @@ def read_palette(palette: dict | str | Path):
     Raises:
         UserError: When the file is missing or has another form.
     """
-    form = ('the palette must be a JSON object such as '
-            '{"background": [0, 0, 0], "liver": [180, 40, 40]} or '
-            '{"background": 0, "liver": 255}')
+    form = (
+        'the palette must be a JSON object such as '
+        '{"background": [0, 0, 0], "liver": [180, 40, 40]} or '
+        '{"background": 0, "liver": 255}'
+    )
     content = palette
     if isinstance(palette, (str, Path)):
         try:
             content = json.loads(Path(palette).read_text())
         except OSError as error:
-            raise UserError(
-                f'palette file {palette}: {error.strerror}') from None
+            raise UserError(f'palette file {palette}: {error.strerror}') from None
         except ValueError as error:
-            raise UserError(
-                f'{form}; {palette} is not JSON: {error}') from None
+            raise UserError(f'{form}; {palette} is not JSON: {error}') from None
     if not isinstance(content, dict) or len(content) < 2:
         raise UserError(f'{form} with two classes or more')
     values = list(content.values())
     grey = all(type(v) is int and 0 <= v <= 65535 for v in values)
     colour = all(
-        isinstance(v, list) and len(v) == 3 and all(
-            type(c) is int and 0 <= c <= 255 for c in v) for v in values)
+        isinstance(v, list)
+        and len(v) == 3
+        and all(type(c) is int and 0 <= c <= 255 for c in v)
+        for v in values
+    )
     if not grey and not colour:
         raise UserError(f'{form}; found {values[:4]}')
     if len({str(v) for v in values}) < len(values):
@@ -107,8 +111,16 @@ class PNGImporter(Importer):
     name = 'png'
     modality = 'other'
     units = 'arbitrary'
-    options = ('images', 'labels', 'palette', 'classes', 'patient_pattern',
-               'slice_pattern', 'turn', 'modality')
+    options = (
+        'images',
+        'labels',
+        'palette',
+        'classes',
+        'patient_pattern',
+        'slice_pattern',
+        'turn',
+        'modality',
+    )
     layout = """\
     <src>/images/PATIENT_SLICE.png    <src>/masks/PATIENT_SLICE.png
 or any other, by globs relative to <src> and patterns:
@@ -121,16 +133,18 @@ or any other, by globs relative to <src> and patterns:
     turn = 0
     fixed = False  # a published set: its options cannot be changed
 
-    def discover(self,
-                 src: Path,
-                 images: str | None = None,
-                 labels: str | None = None,
-                 palette: dict | str | None = None,
-                 classes: str | None = None,
-                 patient_pattern: str | None = None,
-                 slice_pattern: str | None = None,
-                 turn: int | str = 0,
-                 modality: str | None = None) -> list[SourceCase]:
+    def discover(
+        self,
+        src: Path,
+        images: str | None = None,
+        labels: str | None = None,
+        palette: dict | str | None = None,
+        classes: str | None = None,
+        patient_pattern: str | None = None,
+        slice_pattern: str | None = None,
+        turn: int | str = 0,
+        modality: str | None = None,
+    ) -> list[SourceCase]:
         """List the patients and their slices."""
         src = Path(src)
         self.notes = []
@@ -148,23 +162,24 @@ or any other, by globs relative to <src> and patterns:
             raise UserError(
                 f'no mask under {src} matches {labels!r} with the same '
                 f'wildcards as an image; an image gives {min(found)}, a mask '
-                f'{min(masks) if masks else "nothing"}.')
+                f'{min(masks) if masks else "nothing"}.'
+            )
         orphans = sorted(set(masks) - set(found))
         if orphans:
             self.notes.append(
                 f'{len(orphans)} mask(s) without an image are not used, e.g. '
-                f'{masks[orphans[0]]}')
-        if set(masks) & set(found) and self.values is None and \
-                len(self.classes) < 2:
+                f'{masks[orphans[0]]}'
+            )
+        if set(masks) & set(found) and self.values is None and len(self.classes) < 2:
             raise UserError(
                 'there are masks but no classes; give --palette FILE.json '
                 '(mask colour or grey value of every class) or --classes '
-                'NAME1,NAME2,... for masks that hold the values 1, 2, ...')
+                'NAME1,NAME2,... for masks that hold the values 1, 2, ...'
+            )
         slices = defaultdict(dict)
         for key, path in found.items():
             relative = path.relative_to(src).as_posix()
-            patient = match_patient(
-                patient_pattern or PATIENT_PATTERN, relative, '')
+            patient = match_patient(patient_pattern or PATIENT_PATTERN, relative, '')
             number = _slice_number(slice_pattern or SLICE_PATTERN, relative)
             other = slices[patient].setdefault(number, (path, masks.get(key)))
             if other[0] != path:
@@ -172,18 +187,20 @@ or any other, by globs relative to <src> and patterns:
                     f'{other[0]} and {path} are both slice {number} of '
                     f'patient {patient!r}; choose one by --images, or give '
                     '--patient-pattern / --slice-pattern that tell them '
-                    'apart.')
+                    'apart.'
+                )
         self._note_gaps(slices)
         return check_unique(
-            _sliced_case(patient, members)
-            for patient, members in slices.items())
+            _sliced_case(patient, members) for patient, members in slices.items()
+        )
 
     def _configure(self, palette, classes, turn, modality) -> None:
         if palette:
             self.classes, self.values = read_palette(palette)
             colours = isinstance(self.values[0], list)
-            self.palette = (self.values if colours else
-                            default_palette(len(self.classes)))
+            self.palette = (
+                self.values if colours else default_palette(len(self.classes))
+            )
         elif classes:
             self.classes = class_names(classes)
             self.palette = default_palette(len(self.classes))
@@ -193,14 +210,18 @@ or any other, by globs relative to <src> and patterns:
         self.modality = modality or self.modality
 
     def _note_gaps(self, slices) -> None:
-        broken = [patient for patient, members in slices.items()
-                  if max(members) - min(members) + 1 != len(members)]
+        broken = [
+            patient
+            for patient, members in slices.items()
+            if max(members) - min(members) + 1 != len(members)
+        ]
         if broken:
             self.notes.append(
                 f'{len(broken)} of {len(slices)} cases have gaps in their '
                 'slice numbers: neighbours in the store need not be '
                 'neighbours in the body. The file of every stored slice is '
-                'listed in its case.json.')
+                'listed in its case.json.'
+            )
 
     def load(self, case: SourceCase) -> LoadedCase:
         """Read the slices and masks of one case."""
@@ -215,10 +236,12 @@ or any other, by globs relative to <src> and patterns:
                 mask = self._read_mask(masks[index])
                 if mask.shape != image.shape[1:]:
                     raise CaseError(
-                        'shape-mismatch', f'{masks[index]}: mask of '
+                        'shape-mismatch',
+                        f'{masks[index]}: mask of '
                         f'{mask.shape}, image {images[index]} of '
                         f'{image.shape[1:]} (rows, columns); they must be '
-                        'equal.')
+                        'equal.',
+                    )
                 label[index] = mask
             if len(labelled) == len(masks):
                 labelled = None
@@ -228,8 +251,11 @@ or any other, by globs relative to <src> and patterns:
             if label is not None:
                 label = np.ascontiguousarray(np.rot90(label, quarters, (1, 2)))
         return LoadedCase(
-            image=np.ascontiguousarray(image), label=label,
-            source_shape=tuple(image.shape), labelled_slices=labelled)
+            image=np.ascontiguousarray(image),
+            label=label,
+            source_shape=tuple(image.shape),
+            labelled_slices=labelled,
+        )
 
     def _read_mask(self, path: str) -> np.ndarray:
         """Translate one mask into class indices."""
@@ -259,15 +285,19 @@ or any other, by globs relative to <src> and patterns:
             unknown.sort(key=lambda item: -item[1])
             shown = ', '.join(
                 f'{_colour(value, colours)} {count} pixel(s)'
-                for value, count in unknown[:4])
+                for value, count in unknown[:4]
+            )
             names = ', '.join(
                 f'{name} {_colour(value, colours)}'
-                for name, value in zip(self.classes, known, strict=True))
+                for name, value in zip(self.classes, known, strict=True)
+            )
             raise CaseError(
-                'unknown-colour', f'{path}: {len(unknown)} unknown mask '
+                'unknown-colour',
+                f'{path}: {len(unknown)} unknown mask '
                 f'{"colour" if colours else "value"}(s): {shown}; known are '
                 f'{names}. Complete the palette, or export the mask without '
-                'smoothing or compression.')
+                'smoothing or compression.',
+            )
         return label
 
 
@@ -299,12 +329,19 @@ class CurvasImporter(PNGImporter):
         if patients < 5:
             return []
         splits = [
-            make_holdout(patient_of, patient_of, self.name, test=4 / 14,
-                         val=2 / 14, seed=0, protocol=name)
+            make_holdout(
+                patient_of,
+                patient_of,
+                self.name,
+                test=4 / 14,
+                val=2 / 14,
+                seed=0,
+                protocol=name,
+            )
         ]
         return splits + make_kfold(
-            patient_of, patient_of, self.name, folds=5, seed=0,
-            protocol=f'{name}-5fold')
+            patient_of, patient_of, self.name, folds=5, seed=0, protocol=f'{name}-5fold'
+        )
 
 
 class IRCADImporter(CurvasImporter):
@@ -329,7 +366,8 @@ class IRCADImporter(CurvasImporter):
         cases = super().discover(src)
         self.notes.append(
             'slices are turned by 180 degrees to the usual view (spine at '
-            'the bottom); predictions must be turned back to fit the files')
+            'the bottom); predictions must be turned back to fit the files'
+        )
         return cases
 
 
@@ -362,7 +400,7 @@ class SliceListImporter(Importer):
     name = 'slice-list'
     modality = 'CT'
     units = 'HU'
-    classes = ('background', )
+    classes = ('background',)
     palette = [[0, 0, 0]]
     options = ('list_file', 'offset', 'patient_pattern')
     layout = """\
@@ -370,18 +408,19 @@ class SliceListImporter(Importer):
     LIST.txt (--list-file):  lines 'VOLUME/slice_000.png 0'"""
     offset = 1024
 
-    def discover(self,
-                 src: Path,
-                 list_file: str | None = None,
-                 offset: int | str = 1024,
-                 patient_pattern: str | None = None) -> list[SourceCase]:
+    def discover(
+        self,
+        src: Path,
+        list_file: str | None = None,
+        offset: int | str = 1024,
+        patient_pattern: str | None = None,
+    ) -> list[SourceCase]:
         """List the volumes named by the list file."""
         src = Path(src)
         try:
             self.offset = int(offset)
         except ValueError:
-            raise UserError(
-                f'offset must be a whole number, got {offset!r}') from None
+            raise UserError(f'offset must be a whole number, got {offset!r}') from None
         entries = _read_list(self._find_list(src, list_file))
         slices, missing = defaultdict(dict), []
         for number, relative in entries:
@@ -394,18 +433,22 @@ class SliceListImporter(Importer):
             other = slices[folder].setdefault(index, (path, None))
             if other[0] != path:
                 raise UserError(
-                    f'{other[0]} and {path} have one slice number ({index})')
+                    f'{other[0]} and {path} have one slice number ({index})'
+                )
         if missing:
             raise UserError(
                 f'{len(missing)} of {len(entries)} listed files are not under '
                 f'{src}, e.g. {"; ".join(missing[:3])}. Give the folder that '
-                'the paths of the list start from.')
+                'the paths of the list start from.'
+            )
         return check_unique(
             _sliced_case(
-                folder, members,
-                match_patient(patient_pattern, f'{folder}/',
-                              safe_case_id(folder)))
-            for folder, members in slices.items())
+                folder,
+                members,
+                match_patient(patient_pattern, f'{folder}/', safe_case_id(folder)),
+            )
+            for folder, members in slices.items()
+        )
 
     def _find_list(self, src: Path, given: str | None) -> Path:
         if given:
@@ -416,7 +459,8 @@ class SliceListImporter(Importer):
         found = sorted(src.glob('*.txt'))
         if len(found) != 1:
             raise self.nothing_found(
-                src, f'Found {len(found)} .txt files; give --list-file FILE.')
+                src, f'Found {len(found)} .txt files; give --list-file FILE.'
+            )
         return found[0]
 
     def load(self, case: SourceCase) -> LoadedCase:
@@ -425,8 +469,10 @@ class SliceListImporter(Importer):
         stored = _stack([(path, read_grey(path)) for path in files])
         if stored.dtype == np.uint8:
             raise CaseError(
-                'bit-depth', f'{files[0]}: 8-bit pixels; expected 16-bit '
-                'PNG with HU + offset. Import 8-bit slices as png.')
+                'bit-depth',
+                f'{files[0]}: 8-bit pixels; expected 16-bit '
+                'PNG with HU + offset. Import 8-bit slices as png.',
+            )
         image = stored.astype(np.int32) - self.offset
         return LoadedCase(image=image, source_shape=tuple(image.shape))
 
@@ -435,30 +481,35 @@ def _sliced_case(name: str, members: dict, patient: str | None = None):
     """Make the case of a patient from {slice number: (image, mask)}."""
     order = sorted(members)
     images = [str(members[number][0]) for number in order]
-    masks = [str(mask) if mask else None
-             for mask in (members[number][1] for number in order)]
+    masks = [
+        str(mask) if mask else None for mask in (members[number][1] for number in order)
+    ]
     given = [mask for mask in masks if mask]
     case_id = safe_case_id(name)
     return SourceCase(
-        case_id=case_id, patient_id=patient or case_id, image=images[0],
+        case_id=case_id,
+        patient_id=patient or case_id,
+        image=images[0],
         label=given[0] if given else None,
-        extra=dict(image_files=images, label_files=given, mask_files=masks,
-                   slice_numbers=order))
+        extra=dict(
+            image_files=images, label_files=given, mask_files=masks, slice_numbers=order
+        ),
+    )
 
 
 def _by_wildcard(src: Path, pattern: str) -> dict[tuple, Path]:
     """Files that match a glob, by what its wildcards matched."""
     expression = ''
     for part in re.split(r'(\*\*/|\*)', pattern):
-        expression += {'**/': '(.*/)?', '*': '([^/]*)'}.get(
-            part, re.escape(part))
+        expression += {'**/': '(.*/)?', '*': '([^/]*)'}.get(part, re.escape(part))
     found = {}
     try:
         paths = sorted(src.glob(pattern))
     except (ValueError, NotImplementedError) as error:
         raise UserError(
             f'glob {pattern!r} cannot be used: {error}; it must be relative '
-            f'to {src} and may hold * and **/') from None
+            f'to {src} and may hold * and **/'
+        ) from None
     for path in paths:
         match = re.fullmatch(expression, path.relative_to(src).as_posix())
         if match and path.is_file():
@@ -471,7 +522,8 @@ def _slice_number(pattern: str, text: str) -> int:
     if not found.isdigit():
         raise UserError(
             f'slice pattern {pattern!r} gives {found!r} for {text!r}; its '
-            'first group must be a whole number.')
+            'first group must be a whole number.'
+        )
     return int(found)
 
 
@@ -483,35 +535,43 @@ def _read_list(path: Path) -> list[tuple[int, str]]:
             continue
         # Paths may hold blanks: the label is the last word, if a number.
         parts = line.strip().rsplit(maxsplit=1)
-        name = parts[0] if len(parts) == 2 and re.fullmatch(
-            r'-?\d+', parts[1]) else line.strip()
+        name = (
+            parts[0]
+            if len(parts) == 2 and re.fullmatch(r'-?\d+', parts[1])
+            else line.strip()
+        )
         if not name.lower().endswith('.png'):
             raise UserError(
                 f'{path}, line {number}: expected "relative/path.png label", '
-                f'found {line.strip()!r}')
+                f'found {line.strip()!r}'
+            )
         if name in seen:
             raise UserError(
                 f'{path}, line {number}: {name} is listed already in line '
-                f'{seen[name]}; remove one.')
+                f'{seen[name]}; remove one.'
+            )
         seen[name] = number
         entries.append((number, name))
     if not entries:
-        raise UserError(f'{path} lists no slice; expected lines '
-                        '"relative/path.png label"')
+        raise UserError(
+            f'{path} lists no slice; expected lines "relative/path.png label"'
+        )
     return entries
 
 
 def _read_png(path: str) -> np.ndarray:
     """Read a PNG at its own depth; colours in RGB order."""
     import cv2
+
     content = np.fromfile(path, np.uint8)
-    pixels = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if len(
-        content) else None
+    pixels = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if len(content) else None
     # A file cut short decodes without complaint: the end chunk tells.
     if pixels is None or b'IEND' not in content[-16:].tobytes():
         raise CaseError(
-            'unreadable', f'{path}: not a readable PNG file (empty, truncated '
-            'or another format); copy it again.')
+            'unreadable',
+            f'{path}: not a readable PNG file (empty, truncated '
+            'or another format); copy it again.',
+        )
     if pixels.ndim == 3:
         pixels = pixels[..., 2::-1]  # drops alpha; OpenCV has BGR
     return pixels
@@ -524,8 +584,10 @@ def _as_grey(pixels: np.ndarray, path: str) -> np.ndarray:
         return pixels[..., 0]
     count = int((pixels != pixels[..., :1]).any(-1).sum())
     raise CaseError(
-        'not-grey', f'{path}: {count} coloured pixels; expected a grey '
-        'picture (or three equal channels).')
+        'not-grey',
+        f'{path}: {count} coloured pixels; expected a grey '
+        'picture (or three equal channels).',
+    )
 
 
 def read_grey(path: str) -> np.ndarray:
@@ -544,14 +606,19 @@ def _stack(slices: list) -> np.ndarray:
         parts = []
         for (shape, dtype), count in kinds.most_common(4):
             example = next(
-                path for path, pixels in slices
-                if (pixels.shape, str(pixels.dtype)) == (shape, dtype))
-            parts.append(f'{shape[0]}x{shape[1]} {dtype}: {count} slice(s), '
-                         f'e.g. {example}')
+                path
+                for path, pixels in slices
+                if (pixels.shape, str(pixels.dtype)) == (shape, dtype)
+            )
+            parts.append(
+                f'{shape[0]}x{shape[1]} {dtype}: {count} slice(s), e.g. {example}'
+            )
         raise CaseError(
-            'mixed-slices', 'the slices of one case differ in size or depth: '
+            'mixed-slices',
+            'the slices of one case differ in size or depth: '
             f'{"; ".join(parts)}. Give the groups patient ids of their own '
-            '(--patient-pattern) or bring them to one grid first.')
+            '(--patient-pattern) or bring them to one grid first.',
+        )
     return np.stack([pixels for _, pixels in slices])
 
 

@@ -1,4 +1,5 @@
 """What an import prints, and the report files it leaves in the store."""
+
 from __future__ import annotations
 
 import csv
@@ -34,8 +35,7 @@ def summarize(store) -> dict:
         return _summarize_images(store)
     patients, slices, labelled_slices, spacings = set(), 0, 0, []
     labelled_cases, size = 0, 0
-    counts = {
-        name: dict(cases=0, slices=0, voxels=0) for name in store.classes[1:]}
+    counts = {name: dict(cases=0, slices=0, voxels=0) for name in store.classes[1:]}
     for case_id in store.case_ids:
         info = store.case(case_id)
         patients.add(info.patient_id)
@@ -57,12 +57,18 @@ def summarize(store) -> dict:
     if spacings:
         spacing = {
             axis: [min(values), max(values)]
-            for axis, values in zip('zyx', zip(*spacings))}
+            for axis, values in zip('zyx', zip(*spacings))
+        }
     return dict(
-        patients=len(patients), cases=len(store.case_ids),
-        labelled_cases=labelled_cases, slices=slices,
-        labelled_slices=labelled_slices, classes=counts, spacing=spacing,
-        bytes=size)
+        patients=len(patients),
+        cases=len(store.case_ids),
+        labelled_cases=labelled_cases,
+        slices=slices,
+        labelled_slices=labelled_slices,
+        classes=counts,
+        spacing=spacing,
+        bytes=size,
+    )
 
 
 def _summarize_images(store) -> dict:
@@ -79,9 +85,13 @@ def _summarize_images(store) -> dict:
     for entry in counts.values():
         entry['patients'] = len(entry['patients'])
     return dict(
-        patients=len(patients), images=images, labelled_images=labelled,
-        classes=counts, size=list(store.size),
-        bytes=(store.root / IMAGE_FILE).stat().st_size)
+        patients=len(patients),
+        images=images,
+        labelled_images=labelled,
+        classes=counts,
+        size=list(store.size),
+        bytes=(store.root / IMAGE_FILE).stat().st_size,
+    )
 
 
 def write_report(result: ImportResult) -> None:
@@ -95,31 +105,57 @@ def write_report(result: ImportResult) -> None:
         summary=summarize(result.store),
         splits={s.protocol: s.hash for s in result.splits},
         notes=result.notes,
-        cases=rows)
+        cases=rows,
+    )
     write_json(root / 'import_report.json', content)
-    with whole_file(root / 'import_report.csv') as temporary, open(
-            temporary, 'w', newline='') as file:
+    with (
+        whole_file(root / 'import_report.csv') as temporary,
+        open(temporary, 'w', newline='') as file,
+    ):
         writer = csv.writer(file)
-        writer.writerow(['case_id', 'patient_id', 'status', 'severity',
-                         'code', 'message', 'source', 'label_source'])
+        writer.writerow(
+            [
+                'case_id',
+                'patient_id',
+                'status',
+                'severity',
+                'code',
+                'message',
+                'source',
+                'label_source',
+            ]
+        )
         for r in result.results:
             for problem in r.problems or [None] * every:
-                finding = ['', '', ''] if problem is None else [
-                    problem.severity, problem.code, problem.message]
-                writer.writerow([r.case_id, r.patient_id, r.status, *finding,
-                                 r.source, r.label_source or ''])
+                finding = (
+                    ['', '', '']
+                    if problem is None
+                    else [problem.severity, problem.code, problem.message]
+                )
+                writer.writerow(
+                    [
+                        r.case_id,
+                        r.patient_id,
+                        r.status,
+                        *finding,
+                        r.source,
+                        r.label_source or '',
+                    ]
+                )
 
 
-def print_problems(results: Sequence[CaseResult], console,
-                   unit: str = 'case') -> None:
+def print_problems(results: Sequence[CaseResult], console, unit: str = 'case') -> None:
     """Print the integrity table: errors first, then warnings."""
     from rich.markup import escape
     from rich.table import Table
-    findings = [(p.severity, r.case_id, _file_of(r, p, results), p)
-                for r in results for p in r.problems]
+
+    findings = [
+        (p.severity, r.case_id, _file_of(r, p, results), p)
+        for r in results
+        for p in r.problems
+    ]
     if not findings:
-        console.print(
-            f'Integrity: {len(results)} {unit}s checked, nothing found.')
+        console.print(f'Integrity: {len(results)} {unit}s checked, nothing found.')
         return
     findings.sort(key=lambda f: f[:3])
     codes = Counter((f[0], f[-1].code) for f in findings)
@@ -129,14 +165,20 @@ def print_problems(results: Sequence[CaseResult], console,
     for severity, case_id, file, problem in findings[:SHOWN]:
         style = 'red' if severity == 'error' else 'yellow'
         table.add_row(
-            escape(f'{case_id}\n{file}'), f'[{style}]{severity}[/]',
-            f'{problem.code}: {escape(problem.message)}')
+            escape(f'{case_id}\n{file}'),
+            f'[{style}]{severity}[/]',
+            f'{problem.code}: {escape(problem.message)}',
+        )
     console.print(table)
     if len(findings) > SHOWN:
         console.print(f'... and {len(findings) - SHOWN} more.')
-    console.print('Findings: ' + ', '.join(
-        f'{count} x {code} ({severity})'
-        for (severity, code), count in sorted(codes.items())))
+    console.print(
+        'Findings: '
+        + ', '.join(
+            f'{count} x {code} ({severity})'
+            for (severity, code), count in sorted(codes.items())
+        )
+    )
 
 
 def _file_of(result: CaseResult, problem, results) -> str:
@@ -144,8 +186,9 @@ def _file_of(result: CaseResult, problem, results) -> str:
     path = result.source
     if problem.code.startswith('label') and result.label_source:
         path = result.label_source
-    sources = [os.path.dirname(p) for r in results
-               for p in (r.source, r.label_source) if p]
+    sources = [
+        os.path.dirname(p) for r in results for p in (r.source, r.label_source) if p
+    ]
     try:
         return os.path.relpath(path, os.path.commonpath(sources))
     except ValueError:  # relative and absolute paths mixed
@@ -155,11 +198,14 @@ def _file_of(result: CaseResult, problem, results) -> str:
 def print_result(result: ImportResult, console, unit: str = 'case') -> None:
     """Print findings and counts."""
     from rich.table import Table
+
     print_problems(result.results, console, unit)
     rejected = [r.case_id for r in result.results if r.status == 'rejected']
     imported = result.count('imported')
-    text = (f'{imported} imported, {result.count("unchanged")} unchanged, '
-            f'{len(rejected)} rejected')
+    text = (
+        f'{imported} imported, {result.count("unchanged")} unchanged, '
+        f'{len(rejected)} rejected'
+    )
     if not imported:
         text += ' - nothing to do'
     console.print(text, highlight=False)
@@ -180,8 +226,7 @@ def print_result(result: ImportResult, console, unit: str = 'case') -> None:
         table = Table(title='Classes')
         columns = list(next(iter(summary['classes'].values())))
         for column in ('class', *columns):
-            table.add_column(
-                column, justify='left' if column == 'class' else 'right')
+            table.add_column(column, justify='left' if column == 'class' else 'right')
         for name, count in summary['classes'].items():
             table.add_row(name, *(str(count[key]) for key in columns))
         console.print(table)
@@ -190,22 +235,26 @@ def print_result(result: ImportResult, console, unit: str = 'case') -> None:
 def _spacing(spacing: dict | None) -> str:
     if spacing is None:
         return 'unknown'
-    return ', '.join('-'.join(dict.fromkeys(f'{v:.3g}' for v in limits))
-                     for limits in spacing.values())
+    return ', '.join(
+        '-'.join(dict.fromkeys(f'{v:.3g}' for v in limits))
+        for limits in spacing.values()
+    )
 
 
-def print_splits(splits: Sequence[Split], console,
-                 unit: str = 'case') -> None:
+def print_splits(splits: Sequence[Split], console, unit: str = 'case') -> None:
     """Print one line per split: protocol, hash, number of cases."""
     for split in splits:
         sizes = ', '.join(f'{k} {len(v)}' for k, v in split.subsets.items())
         console.print(
             f'split {split.protocol} (hash {split.hash}): {sizes} {unit}s',
-            highlight=False, soft_wrap=True)
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def print_notes(notes: Sequence[str], console) -> None:
     """Print what concerns the data set as a whole."""
     for note in notes:
-        console.print('[yellow]note:[/]', note, highlight=False,
-                      markup=True, soft_wrap=True)
+        console.print(
+            '[yellow]note:[/]', note, highlight=False, markup=True, soft_wrap=True
+        )

@@ -1,4 +1,5 @@
 """Retina photographs of EyePACS: the round field, cut out and reduced."""
+
 from __future__ import annotations
 
 import re
@@ -49,16 +50,24 @@ def find_field(picture: np.ndarray) -> tuple[float, float, float] | None:
         ``[i, i + 1]``); None when there is no field.
     """
     import cv2
+
     factor = min(1.0, SEARCH_SIDE / max(picture.shape[:2]))
-    small = picture if factor == 1 else cv2.resize(
-        picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    small = (
+        picture
+        if factor == 1
+        else cv2.resize(
+            picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA
+        )
+    )
     # The retina is red: in dark pictures the other channels are noise.
     bright = cv2.medianBlur(np.ascontiguousarray(small.max(2)), 5)
     height, width = bright.shape
     side = max(2, min(height, width) // 24)
-    corners = [bright[rows, columns] for rows in (slice(side), slice(-side,
-                                                                     None))
-               for columns in (slice(side), slice(-side, None))]
+    corners = [
+        bright[rows, columns]
+        for rows in (slice(side), slice(-side, None))
+        for columns in (slice(side), slice(-side, None))
+    ]
     background = min(float(np.median(corner)) for corner in corners)
     contrast = float(np.percentile(bright, 95)) - background
     if contrast < LEAST_CONTRAST:
@@ -72,18 +81,22 @@ def find_field(picture: np.ndarray) -> tuple[float, float, float] | None:
     if stats[largest, cv2.CC_STAT_AREA] < LEAST_SHARE * mask.size:
         return None
     contours, _ = cv2.findContours(
-        (labels == largest).astype(np.uint8), cv2.RETR_EXTERNAL,
-        cv2.CHAIN_APPROX_NONE)
+        (labels == largest).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+    )
     (x, y), radius = cv2.minEnclosingCircle(max(contours, key=len))
     # Contours run through pixel centres.
     scale_x = picture.shape[1] / width
     scale_y = picture.shape[0] / height
-    return ((x + 0.5) * scale_x, (y + 0.5) * scale_y,
-            (radius + 0.5) * (scale_x + scale_y) / 2)
+    return (
+        (x + 0.5) * scale_x,
+        (y + 0.5) * scale_y,
+        (radius + 0.5) * (scale_x + scale_y) / 2,
+    )
 
 
-def circle_crop(picture: np.ndarray, size: int,
-                path: str = 'picture') -> tuple[np.ndarray, list[Problem]]:
+def circle_crop(
+    picture: np.ndarray, size: int, path: str = 'picture'
+) -> tuple[np.ndarray, list[Problem]]:
     """Cut out the square around the round field and reduce it.
 
     The field's diameter becomes the side of the result; what lies outside
@@ -102,29 +115,39 @@ def circle_crop(picture: np.ndarray, size: int,
         CaseError: When there is no field (blank or nearly black picture).
     """
     import cv2
+
     field = find_field(picture)
     if field is None:
         raise CaseError(
-            'no-retina', f'{path}: no round bright field was found (the '
+            'no-retina',
+            f'{path}: no round bright field was found (the '
             'picture is blank, nearly black, or mostly background); look at '
-            'it, and remove it if there is no retina in it.')
+            'it, and remove it if there is no retina in it.',
+        )
     x, y, radius = field
     problems = []
     if 2 * radius < size:
-        problems.append(warning(
-            'enlarged', f'{path}: the retina is only {2 * radius:.0f} pixels '
-            f'wide, stored at {size}.'))
+        problems.append(
+            warning(
+                'enlarged',
+                f'{path}: the retina is only {2 * radius:.0f} pixels '
+                f'wide, stored at {size}.',
+            )
+        )
     left, top = round(x - radius), round(y - radius)
     side = max(1, round(2 * radius))
     height, width = picture.shape[:2]
     square = np.zeros((side, side, 3), np.uint8)
     rows = slice(max(0, top), min(height, top + side))
     columns = slice(max(0, left), min(width, left + side))
-    square[rows.start - top:rows.stop - top,
-           columns.start - left:columns.stop - left] = picture[rows, columns]
+    square[
+        rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
+    ] = picture[rows, columns]
     square = cv2.resize(
-        square, (size, size), interpolation=cv2.INTER_AREA
-        if side > size else cv2.INTER_LINEAR)
+        square,
+        (size, size),
+        interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR,
+    )
     return square, problems
 
 
@@ -141,19 +164,16 @@ class DiabeticRetinopathyImporter(ImageImporter):
     """
 
     name = 'diabetic-retinopathy'
-    classes = ('no retinopathy', 'mild', 'moderate', 'severe',
-               'proliferative')
+    classes = ('no retinopathy', 'mild', 'moderate', 'severe', 'proliferative')
     size = 299
     layout = """\
     <src>/trainLabels.csv (columns image,level) and <src>/**/10_left.jpeg
     (e.g. in <src>/train), if wanted also testLabels.csv or
     retinopathy_solution.csv and the test pictures"""
     file_name = re.compile(r'(\d+)_(left|right)')
-    label_files = ('trainLabels.csv', 'testLabels.csv',
-                   'retinopathy_solution.csv')
+    label_files = ('trainLabels.csv', 'testLabels.csv', 'retinopathy_solution.csv')
 
-    def discover(self, src: Path, size: int | None = None
-                 ) -> list[SourceCase]:
+    def discover(self, src: Path, size: int | None = None) -> list[SourceCase]:
         """List the pictures, and the graded ones that are missing."""
         self.set_size(size)
         src = Path(src)
@@ -170,11 +190,11 @@ class DiabeticRetinopathyImporter(ImageImporter):
             if twice:
                 raise UserError(
                     f'{src / name}: {len(twice)} picture(s) are in another '
-                    f'label file as well, e.g. {twice[0]}')
+                    f'label file as well, e.g. {twice[0]}'
+                )
             labels.update(content)
         cases = self._cases(src, labels)
-        test = [i for name in self.label_files[1:]
-                for i in grades.get(name, ())]
+        test = [i for name in self.label_files[1:] for i in grades.get(name, ())]
         if test:
             self._make_list(list(grades['trainLabels.csv']), test)
         return check_unique(cases)
@@ -185,21 +205,34 @@ class DiabeticRetinopathyImporter(ImageImporter):
         for path in find_pictures(src):
             if not self.file_name.fullmatch(path.stem):
                 relative = path.relative_to(src).as_posix()
-                cases.append(self.image_case(
-                    relative, relative, path, None,
-                    ('file-name', f'{path}: expected <patient>_left.jpeg or '
-                     '<patient>_right.jpeg; rename or remove the file.')))
+                cases.append(
+                    self.image_case(
+                        relative,
+                        relative,
+                        path,
+                        None,
+                        (
+                            'file-name',
+                            f'{path}: expected <patient>_left.jpeg or '
+                            '<patient>_right.jpeg; rename or remove the file.',
+                        ),
+                    )
+                )
                 continue
             other = files.setdefault(path.stem, path)
             if other != path:
-                raise UserError(
-                    f'{other} and {path} have one name; keep one of them.')
+                raise UserError(f'{other} and {path} have one name; keep one of them.')
         if not files:
             raise self.nothing_found(src, 'There are no pictures.')
         for stem in sorted({*files, *labels}):
-            cases.append(self.image_case(
-                stem, stem.split('_')[0],
-                files.get(stem, src / f'{stem}.jpeg'), labels.get(stem)))
+            cases.append(
+                self.image_case(
+                    stem,
+                    stem.split('_')[0],
+                    files.get(stem, src / f'{stem}.jpeg'),
+                    labels.get(stem),
+                )
+            )
         return cases
 
     def _read_grades(self, path: Path) -> dict[str, int]:
@@ -211,23 +244,22 @@ class DiabeticRetinopathyImporter(ImageImporter):
             if not self.file_name.fullmatch(name):
                 raise UserError(
                     f'{path}, line {line}: expected <patient>_left or '
-                    f'<patient>_right, found {name!r}')
+                    f'<patient>_right, found {name!r}'
+                )
             if level not in ('0', '1', '2', '3', '4'):
                 raise UserError(
-                    f'{path}, line {line}: the grade must be 0 to 4, found '
-                    f'{level!r}')
+                    f'{path}, line {line}: the grade must be 0 to 4, found {level!r}'
+                )
             if name in grades:
-                raise UserError(f'{path}, line {line}: {name} is listed '
-                                'twice.')
+                raise UserError(f'{path}, line {line}: {name} is listed twice.')
             grades[name] = int(level)
         return grades
 
     def _make_list(self, train: list[str], test: list[str]) -> None:
-        drawn = make_holdout(
-            train, _patient, self.name, test=0.2, seed=0)
+        drawn = make_holdout(train, _patient, self.name, test=0.2, seed=0)
         self.lists['diabetic-retinopathy-kaggle'] = dict(
-            pretrain=train, train=drawn['train'], val=drawn['test'],
-            test=test)
+            pretrain=train, train=drawn['train'], val=drawn['test'], test=test
+        )
 
     def load(self, case: SourceCase) -> LoadedImage:
         """Read one picture and cut out its round field."""
@@ -257,17 +289,19 @@ def read_reduced(path: str, least_side: int) -> np.ndarray:
 
     import cv2
     from PIL import Image
+
     content = read_bytes(path)
     try:
         shorter = min(Image.open(io.BytesIO(content)).size)
     except Exception:
         shorter = 0  # decode says what is wrong
     flag = cv2.IMREAD_COLOR
-    for share, reduced in ((8, cv2.IMREAD_REDUCED_COLOR_8),
-                           (4, cv2.IMREAD_REDUCED_COLOR_4),
-                           (2, cv2.IMREAD_REDUCED_COLOR_2)):
+    for share, reduced in (
+        (8, cv2.IMREAD_REDUCED_COLOR_8),
+        (4, cv2.IMREAD_REDUCED_COLOR_4),
+        (2, cv2.IMREAD_REDUCED_COLOR_2),
+    ):
         if shorter >= share * least_side:
             flag = reduced
             break
     return decode(path, content, flag | cv2.IMREAD_IGNORE_ORIENTATION)
-

@@ -1,4 +1,5 @@
 """The import itself: discover, check, write, resume, report."""
+
 from __future__ import annotations
 
 import functools
@@ -81,15 +82,17 @@ class ImportFailed(UserError):
         self.results = list(results)
 
 
-def import_dataset(importer: Importer,
-                   src: str | Path | None,
-                   out: str | Path,
-                   options: dict | None = None,
-                   jobs: int | None = 1,
-                   limit: int | None = None,
-                   strict: bool = False,
-                   overwrite: bool = False,
-                   progress=None) -> ImportResult:
+def import_dataset(
+    importer: Importer,
+    src: str | Path | None,
+    out: str | Path,
+    options: dict | None = None,
+    jobs: int | None = 1,
+    limit: int | None = None,
+    strict: bool = False,
+    overwrite: bool = False,
+    progress=None,
+) -> ImportResult:
     """Import a data set into a slice store, or images into an image set.
 
     An interrupted import goes on where it stopped; cases whose sources did
@@ -122,8 +125,11 @@ def import_dataset(importer: Importer,
             raise UserError(f'limit must be at least 1, got {limit}')
         cases = cases[:limit]
     writer = _make_writer(
-        importer, out, {k: _plain(v) for k, v in sorted(options.items())
-                        if k not in _NOT_KEPT}, overwrite)
+        importer,
+        out,
+        {k: _plain(v) for k, v in sorted(options.items()) if k not in _NOT_KEPT},
+        overwrite,
+    )
     with _only_one(writer):
         results = []
         for result in _import_all(importer, cases, writer, jobs):
@@ -135,19 +141,23 @@ def import_dataset(importer: Importer,
         rejected = [r for r in results if r.status == REJECTED]
         if rejected and (strict or len(rejected) == len(results)):
             writer.discard()
-            reason = ('--strict: ' if strict else
-                      f'no {importer.unit} is usable: ')
+            reason = '--strict: ' if strict else f'no {importer.unit} is usable: '
             raise ImportFailed(
                 f'{reason}{len(rejected)} of {len(results)} '
                 f'{importer.unit}s are bad, '
                 f'first {rejected[0].case_id!r} ({rejected[0].source}): '
                 f'{_first_error(rejected[0])} '
                 f'{"Nothing was imported." if strict else ""}'.rstrip(),
-                results)
+                results,
+            )
         published = set(writer.published)
         stale = published & {r.case_id for r in rejected}
-        changed = bool(writer.staged or stale or overwrite
-                       or not (writer.root / 'dataset.json').is_file())
+        changed = bool(
+            writer.staged
+            or stale
+            or overwrite
+            or not (writer.root / 'dataset.json').is_file()
+        )
         if changed:
             store = writer.finish(remove=stale)
         else:
@@ -160,17 +170,20 @@ def import_dataset(importer: Importer,
             notes.append(
                 f'{len(gone)} {importer.unit}(s) of the store are no longer '
                 f'in the source and were kept, e.g. {gone[0]!r}; --overwrite '
-                'drops them')
+                'drops them'
+            )
     return ImportResult(store, results, notes=notes)
 
 
-def write_splits(importer: Importer,
-                 result: ImportResult,
-                 holdout: float | None = None,
-                 val: float = 0.0,
-                 folds: int | None = None,
-                 seed: int = 0,
-                 stratified: bool = False) -> None:
+def write_splits(
+    importer: Importer,
+    result: ImportResult,
+    holdout: float | None = None,
+    val: float = 0.0,
+    folds: int | None = None,
+    seed: int = 0,
+    stratified: bool = False,
+) -> None:
     """Write the splits that the data set ships and those asked for.
 
     Splits are drawn over the labelled cases, if there are any; the
@@ -196,8 +209,8 @@ def write_splits(importer: Importer,
         raise UserError('--val needs --holdout')
     if stratified and importer.kind != IMAGES:
         raise UserError(
-            f'--stratified goes by the class of an image; {importer.name!r} '
-            'has volumes')
+            f'--stratified goes by the class of an image; {importer.name!r} has volumes'
+        )
     if stratified and holdout is None and folds is None:
         raise UserError('--stratified needs --holdout or --folds')
     store, name = result.store, result.store.name
@@ -209,13 +222,36 @@ def write_splits(importer: Importer,
     _write(result, importer.splits(infos), patient_of)
     result.notes += importer.notes
     if holdout is not None:
-        _write(result, [make_holdout(
-            labelled, patient_of, name, holdout, val, seed,
-            pretrain_ids=patient_of, classes_of=classes_of)], patient_of)
+        _write(
+            result,
+            [
+                make_holdout(
+                    labelled,
+                    patient_of,
+                    name,
+                    holdout,
+                    val,
+                    seed,
+                    pretrain_ids=patient_of,
+                    classes_of=classes_of,
+                )
+            ],
+            patient_of,
+        )
     if folds is not None:
-        _write(result, make_kfold(
-            labelled, patient_of, name, folds, seed,
-            pretrain_ids=patient_of, classes_of=classes_of), patient_of)
+        _write(
+            result,
+            make_kfold(
+                labelled,
+                patient_of,
+                name,
+                folds,
+                seed,
+                pretrain_ids=patient_of,
+                classes_of=classes_of,
+            ),
+            patient_of,
+        )
 
 
 def _write(result, splits, patient_of) -> None:
@@ -230,15 +266,16 @@ def _discover(importer, src, options) -> list[SourceCase]:
     if unknown:
         raise UserError(
             f'{importer.name!r} does not take {", ".join(map(flag, unknown))}'
-            '; its options are '
-            + (', '.join(map(flag, importer.options)) or 'none'))
+            '; its options are ' + (', '.join(map(flag, importer.options)) or 'none')
+        )
     if importer.source_needed:
         if src is None:
             raise UserError(f'{importer.name!r} needs --src')
         if not Path(src).is_dir():
             raise UserError(
                 f'source folder {src} does not exist. Expected layout:\n'
-                f'{importer.layout.rstrip()}')
+                f'{importer.layout.rstrip()}'
+            )
     cases = importer.discover(Path(src), **options)
     return base.check_unique(cases)
 
@@ -259,18 +296,31 @@ def _plain(value):
 def _make_writer(importer, out, import_options, overwrite):
     if importer.kind == IMAGES:
         from medssl_mm.datasets.image_store_writer import ImageStoreWriter
+
         return ImageStoreWriter.create(
-            out, importer.name, importer.task, importer.classes,
-            importer.channels, (importer.size, importer.size),
-            import_options, overwrite)
+            out,
+            importer.name,
+            importer.task,
+            importer.classes,
+            importer.channels,
+            (importer.size, importer.size),
+            import_options,
+            overwrite,
+        )
     return StoreWriter.create(
-        out, importer.name, importer.modality, importer.units,
-        importer.classes, importer.palette, import_options, overwrite)
+        out,
+        importer.name,
+        importer.modality,
+        importer.units,
+        importer.classes,
+        importer.palette,
+        import_options,
+        overwrite,
+    )
 
 
 def _first_error(result: CaseResult) -> str:
-    return next(p.message for p in result.problems
-                if p.severity == base.ERROR)
+    return next(p.message for p in result.problems if p.severity == base.ERROR)
 
 
 @contextmanager
@@ -278,26 +328,26 @@ def _only_one(writer):
     """Hold a lock, so that two imports never write one store."""
     with locked(writer.staging) as lock:
         if lock is None:
-            raise UserError(
-                f'another import is writing {writer.root}; wait for it')
+            raise UserError(f'another import is writing {writer.root}; wait for it')
         yield
 
 
 def _import_all(importer, cases, writer, jobs):
     """Import in parallel; yields results as they come."""
     import joblib
-    tasks = (
-        joblib.delayed(import_case)(importer, case, writer)
-        for case in cases)
+
+    tasks = (joblib.delayed(import_case)(importer, case, writer) for case in cases)
     if jobs == 1:
         for function, args, kwargs in tasks:
             yield function(*args, **kwargs)
         return
     parallel = joblib.Parallel(
-        n_jobs=jobs, return_as='generator_unordered',
+        n_jobs=jobs,
+        return_as='generator_unordered',
         # Volumes are few and heavy, images many and light.
         batch_size='auto' if importer.kind == IMAGES else 1,
-        pre_dispatch='2*n_jobs')
+        pre_dispatch='2*n_jobs',
+    )
     yield from parallel(tasks)
 
 
@@ -310,22 +360,24 @@ def import_case(importer: Importer, case: SourceCase, writer) -> CaseResult:
         writer (StoreWriter | ImageStoreWriter): Of the store.
     """
     previous = writer.read_case(case.case_id)
-    result = CaseResult(case.case_id, case.patient_id, case.image, case.label,
-                        REJECTED)
+    result = CaseResult(case.case_id, case.patient_id, case.image, case.label, REJECTED)
     try:
         image_files, label_files = importer.source_files(case)
         stat = tuple(_stat(f) for f in (*image_files, *label_files))
-        same_case = previous is not None and \
-            previous.patient_id == case.patient_id and \
-            importer.same_label(previous, case, label_files)
+        same_case = (
+            previous is not None
+            and previous.patient_id == case.patient_id
+            and importer.same_label(previous, case, label_files)
+        )
         if same_case and previous.source_stat == stat:
             return _unchanged(result, previous)
         digests = dict(
             source_sha256=file_digest(image_files),
-            label_sha256=file_digest(label_files) if label_files else None)
+            label_sha256=file_digest(label_files) if label_files else None,
+        )
         if same_case and digests == dict(
-                source_sha256=previous.source_sha256,
-                label_sha256=previous.label_sha256):
+            source_sha256=previous.source_sha256, label_sha256=previous.label_sha256
+        ):
             previous = previous.moved(case.image, case.label, stat)
             writer.refresh_case(previous)
             return _unchanged(result, previous)
@@ -334,12 +386,14 @@ def import_case(importer: Importer, case: SourceCase, writer) -> CaseResult:
         result.problems.append(integrity.error(error.code, error.message))
         return result
     except Exception as error:  # whatever a broken file provokes
-        result.problems.append(integrity.error(
-            'unreadable', f'{case.image}: {type(error).__name__}: {error}'))
+        result.problems.append(
+            integrity.error(
+                'unreadable', f'{case.image}: {type(error).__name__}: {error}'
+            )
+        )
         return result
     store = _store_image if importer.kind == IMAGES else _store_volume
-    info, result.problems = store(importer, case, loaded, writer, stat,
-                                  digests)
+    info, result.problems = store(importer, case, loaded, writer, stat, digests)
     if info is None:
         return result
     result.status = IMPORTED
@@ -351,7 +405,8 @@ def import_case(importer: Importer, case: SourceCase, writer) -> CaseResult:
 def _store_volume(importer, case, loaded, writer, stat, digests):
     """Check and stage a volume; without CaseInfo when it is unusable."""
     image, label, problems = integrity.check_case(
-        loaded, importer.units, importer.classes)
+        loaded, importer.units, importer.classes
+    )
     if any(p.severity == base.ERROR for p in problems):
         return None, problems
     info = writer.add_case(
@@ -369,14 +424,17 @@ def _store_volume(importer, case, loaded, writer, stat, digests):
         label_source_file=case.label,
         source_stat=stat,
         warnings=[(p.code, p.message) for p in problems],
-        **digests)
+        **digests,
+    )
     return info, problems
 
 
 def _store_image(importer, case, loaded, writer, stat, digests):
     """Check and stage an image; without ImageInfo when it is unusable."""
-    problems = [*loaded.problems,
-                *integrity.check_picture(loaded.image, importer.blank_allowed)]
+    problems = [
+        *loaded.problems,
+        *integrity.check_picture(loaded.image, importer.blank_allowed),
+    ]
     if any(p.severity == base.ERROR for p in problems):
         return None, problems
     info = writer.add_case(
@@ -387,14 +445,16 @@ def _store_image(importer, case, loaded, writer, stat, digests):
         source_file=case.image,
         source_sha256=digests['source_sha256'],
         source_stat=stat,
-        warnings=[(p.code, p.message) for p in problems])
+        warnings=[(p.code, p.message) for p in problems],
+    )
     return info, problems
 
 
 def _unchanged(result: CaseResult, info) -> CaseResult:
     result.status = UNCHANGED
     result.problems = [
-        integrity.warning(code, message) for code, message in info.warnings]
+        integrity.warning(code, message) for code, message in info.warnings
+    ]
     result.content_sha256 = info.content_sha256
     result.labelled = info.labelled
     return result
@@ -438,11 +498,15 @@ def _reject_duplicates(importer, results: list[CaseResult], writer) -> None:
     for case_id, original in copies.items():
         result = usable[case_id]
         if importer.kind == IMAGES and (
-                result.patient_id == usable[original].patient_id):
+            result.patient_id == usable[original].patient_id
+        ):
             # No leak, and a published count stays as it is.
-            result.problems.append(integrity.warning(
-                'duplicate', f'pixels equal those of image {original!r} of '
-                'the same patient.'))
+            result.problems.append(
+                integrity.warning(
+                    'duplicate',
+                    f'pixels equal those of image {original!r} of the same patient.',
+                )
+            )
             continue
         result.status = REJECTED
         result.problems.append(integrity.duplicate_problem(original))

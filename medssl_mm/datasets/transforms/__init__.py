@@ -33,10 +33,26 @@ from medssl_mm.datasets.transforms.torchvision_steps import TorchvisionSteps
 from medssl_mm.datasets.transforms.views import ImageViews, SliceViews
 
 __all__ = [
-    'BlurJitter', 'CTWindow', 'EraseJitter', 'GammaJitter', 'ImageViews',
-    'IntensityJitter', 'LoadGreyImage', 'LoadSlice', 'LoadSliceLabel',
-    'NoiseJitter', 'PackImage', 'PackSlice', 'PackViews',
-    'PercentileNormalize', 'RandomSliceAffine', 'RandomSliceCrop',
-    'ResizeSlice', 'ShiftScale', 'SliceViews', 'TorchvisionSteps',
-    'ViewGeometry', 'ZScoreNormalize'
+    'BlurJitter',
+    'CTWindow',
+    'EraseJitter',
+    'GammaJitter',
+    'ImageViews',
+    'IntensityJitter',
+    'LoadGreyImage',
+    'LoadSlice',
+    'LoadSliceLabel',
+    'NoiseJitter',
+    'PackImage',
+    'PackSlice',
+    'PackViews',
+    'PercentileNormalize',
+    'RandomSliceAffine',
+    'RandomSliceCrop',
+    'ResizeSlice',
+    'ShiftScale',
+    'SliceViews',
+    'TorchvisionSteps',
+    'ViewGeometry',
+    'ZScoreNormalize',
 ]

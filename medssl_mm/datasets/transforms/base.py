@@ -8,12 +8,14 @@ from numbers import Real
 import numpy as np
 
 
-def check_number(owner: str,
-                 name: str,
-                 value: float,
-                 low: float = -np.inf,
-                 high: float = np.inf,
-                 above: float | None = None) -> float:
+def check_number(
+    owner: str,
+    name: str,
+    value: float,
+    low: float = -np.inf,
+    high: float = np.inf,
+    above: float | None = None,
+) -> float:
     """Return ``value`` as float when it is a number in the allowed range.
 
     Raises:
@@ -22,33 +24,39 @@ def check_number(owner: str,
             than ``above``.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f'{owner}: {name} must be a number, got {value!r} of '
-                        f'type {type(value).__name__}.')
+        raise TypeError(
+            f'{owner}: {name} must be a number, got {value!r} of '
+            f'type {type(value).__name__}.'
+        )
     if not low <= value <= high:
-        raise ValueError(f'{owner}: {name} must lie between {low} and {high}, '
-                         f'got {value}.')
-    if above is not None and value <= above:
         raise ValueError(
-            f'{owner}: {name} must be larger than {above}, got {value}.')
+            f'{owner}: {name} must lie between {low} and {high}, got {value}.'
+        )
+    if above is not None and value <= above:
+        raise ValueError(f'{owner}: {name} must be larger than {above}, got {value}.')
     return float(value)
 
 
-def check_range(owner: str,
-                name: str,
-                value: Sequence[float],
-                low: float = -np.inf,
-                high: float = np.inf,
-                above: float | None = None) -> tuple[float, float]:
+def check_range(
+    owner: str,
+    name: str,
+    value: Sequence[float],
+    low: float = -np.inf,
+    high: float = np.inf,
+    above: float | None = None,
+) -> tuple[float, float]:
     """Return ``value`` as an ordered pair of floats inside the limits."""
-    if (isinstance(value, str) or not isinstance(value, Sequence)
-            or len(value) != 2):
-        raise TypeError(f'{owner}: {name} must be a pair (lowest, highest), '
-                        f'got {value!r}.')
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
+        raise TypeError(
+            f'{owner}: {name} must be a pair (lowest, highest), got {value!r}.'
+        )
     first = check_number(owner, f'{name}[0]', value[0], low, high, above)
     second = check_number(owner, f'{name}[1]', value[1], low, high, above)
     if first > second:
-        raise ValueError(f'{owner}: {name} must be ordered (lowest, highest), '
-                         f'got {value!r}; swap the two.')
+        raise ValueError(
+            f'{owner}: {name} must be ordered (lowest, highest), '
+            f'got {value!r}; swap the two.'
+        )
     return first, second
 
 
@@ -57,8 +65,7 @@ def check_probability(owner: str, name: str, value: float) -> float:
     return check_number(owner, name, value, 0.0, 1.0)
 
 
-def check_size(owner: str, name: str,
-               value: int | Sequence[int]) -> tuple[int, int]:
+def check_size(owner: str, name: str, value: int | Sequence[int]) -> tuple[int, int]:
     """Return an image size as ``(height, width)`` in pixels.
 
     Args:
@@ -67,13 +74,18 @@ def check_size(owner: str, name: str,
         value: One side for a square, or ``(height, width)``.
     """
     pair = (value, value) if isinstance(value, int) else value
-    if (isinstance(value, (bool, str)) or not isinstance(pair, Sequence)
-            or len(pair) != 2 or not all(isinstance(n, int) for n in pair)):
-        raise TypeError(f'{owner}: {name} must be an int or a pair (height, '
-                        f'width) of ints, got {value!r}.')
+    if (
+        isinstance(value, (bool, str))
+        or not isinstance(pair, Sequence)
+        or len(pair) != 2
+        or not all(isinstance(n, int) for n in pair)
+    ):
+        raise TypeError(
+            f'{owner}: {name} must be an int or a pair (height, '
+            f'width) of ints, got {value!r}.'
+        )
     if min(pair) < 1:
-        raise ValueError(f'{owner}: {name} must be at least 1 pixel, got '
-                         f'{value!r}.')
+        raise ValueError(f'{owner}: {name} must be at least 1 pixel, got {value!r}.')
     return int(pair[0]), int(pair[1])
 
 
@@ -91,13 +103,13 @@ def get_rng(results: dict, owner: str) -> np.random.Generator:
         raise KeyError(
             f"{owner}: the sample has no 'rng'. Random transforms draw from "
             "results['rng'] only, a numpy Generator which our data sets set "
-            "from (seed, epoch, sample). With another data set, put "
-            "results['rng'] = numpy.random.default_rng(...) first.")
+            'from (seed, epoch, sample). With another data set, put '
+            "results['rng'] = numpy.random.default_rng(...) first."
+        )
     return rng
 
 
-def as_float_image(image: np.ndarray, owner: str,
-                   colour: bool = False) -> np.ndarray:
+def as_float_image(image: np.ndarray, owner: str, colour: bool = False) -> np.ndarray:
     """Return an image as float32, without a copy where it is already.
 
     Args:
@@ -111,9 +123,13 @@ def as_float_image(image: np.ndarray, owner: str,
     if colour and image.ndim == 3 and image.shape[2] == 3:
         return image.astype(np.float32, copy=False)
     if image.ndim != 2:
-        wanted = ('a grey (H, W) or an RGB (H, W, 3) image' if colour else
-                  'one grey slice (H, W)')
+        wanted = (
+            'a grey (H, W) or an RGB (H, W, 3) image'
+            if colour
+            else 'one grey slice (H, W)'
+        )
         raise ValueError(
             f'{owner}: img must be {wanted}, got shape {image.shape}'
-            f'{"." if colour else "; this step works on grey values only."}')
+            f'{"." if colour else "; this step works on grey values only."}'
+        )
     return image.astype(np.float32, copy=False)

@@ -46,13 +46,13 @@ def _check_pad_value(owner: str, pad_value: float | str) -> float | str:
     if pad_value == 'minimum':
         return pad_value
     if isinstance(pad_value, str):
-        raise ValueError(f"{owner}: pad_value must be a number or 'minimum', "
-                         f'got {pad_value!r}.')
+        raise ValueError(
+            f"{owner}: pad_value must be a number or 'minimum', got {pad_value!r}."
+        )
     return check_number(owner, 'pad_value', pad_value)
 
 
-def warp_view(image: np.ndarray, geometry: dict,
-              pad_value: float) -> np.ndarray:
+def warp_view(image: np.ndarray, geometry: dict, pad_value: float) -> np.ndarray:
     """Sample a view bilinearly, in one warp, without aliasing.
 
     Where the view is at least twice as coarse as the source, the region is
@@ -70,15 +70,22 @@ def warp_view(image: np.ndarray, geometry: dict,
     x0, y0, x1, y1 = geometry['box']
     block = int(min((x1 - x0) / width, (y1 - y0) / height))
     if block >= 2:
-        corners = np.array([[-0.5, -0.5], [width - 0.5, -0.5],
-                            [-0.5, height - 0.5], [width - 0.5, height - 0.5]])
+        corners = np.array(
+            [
+                [-0.5, -0.5],
+                [width - 0.5, -0.5],
+                [-0.5, height - 0.5],
+                [width - 0.5, height - 0.5],
+            ]
+        )
         reach = corners @ matrix[:, :2].T + matrix[:, 2]
         left, columns = _whole_blocks(reach[:, 0], image.shape[1], block)
         top, rows = _whole_blocks(reach[:, 1], image.shape[0], block)
         image = cv2.resize(
-            image[top:top + rows * block, left:left + columns * block],
+            image[top : top + rows * block, left : left + columns * block],
             (columns, rows),
-            interpolation=cv2.INTER_AREA)
+            interpolation=cv2.INTER_AREA,
+        )
         # Centre of block j is source pixel left + block * j + (block-1)/2.
         matrix = matrix.copy()
         matrix[0, 2] -= left + (block - 1) / 2
@@ -86,18 +93,18 @@ def warp_view(image: np.ndarray, geometry: dict,
         matrix /= block
     # An upright box within the slice leaves it by at most half a pixel: the
     # edge is continued. Others show what is outside.
-    border = cv2.BORDER_CONSTANT if _shows_outside(
-        geometry) else cv2.BORDER_REPLICATE
+    border = cv2.BORDER_CONSTANT if _shows_outside(geometry) else cv2.BORDER_REPLICATE
     return cv2.warpAffine(
         image,
-        matrix, (width, height),
+        matrix,
+        (width, height),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=border,
-        borderValue=(pad_value, ) * 4)
+        borderValue=(pad_value,) * 4,
+    )
 
 
-def warp_label(label: np.ndarray, geometry: dict,
-               pad_value: int) -> np.ndarray:
+def warp_label(label: np.ndarray, geometry: dict, pad_value: int) -> np.ndarray:
     """Sample a view of a label map by its nearest pixels.
 
     Shape: label ``(H, W)`` uint8. Returns ``view_shape`` uint8.
@@ -105,14 +112,14 @@ def warp_label(label: np.ndarray, geometry: dict,
     matrix = geometry['matrix']
     height, width = geometry['view_shape']
     columns, rows = np.arange(width), np.arange(height)[:, None]
-    x, y = (np.rint(line[0] * columns + line[1] * rows + line[2]).astype(
-        np.int32) for line in matrix)
+    x, y = (
+        np.rint(line[0] * columns + line[1] * rows + line[2]).astype(np.int32)
+        for line in matrix
+    )
     source_height, source_width = label.shape
-    view = label[np.clip(y, 0, source_height - 1),
-                 np.clip(x, 0, source_width - 1)]
+    view = label[np.clip(y, 0, source_height - 1), np.clip(x, 0, source_width - 1)]
     if _shows_outside(geometry):
-        outside = ((x < 0) | (x >= source_width) | (y < 0)
-                   | (y >= source_height))
+        outside = (x < 0) | (x >= source_width) | (y < 0) | (y >= source_height)
         view[outside] = pad_value
     return view
 
@@ -120,12 +127,10 @@ def warp_label(label: np.ndarray, geometry: dict,
 def _shows_outside(geometry: dict) -> bool:
     x0, y0, x1, y1 = geometry['box']
     height, width = geometry['source_shape']
-    return bool(geometry['rotation']) or min(
-        x0, y0, width - x1, height - y1) < -1e-6
+    return bool(geometry['rotation']) or min(x0, y0, width - x1, height - y1) < -1e-6
 
 
-def _whole_blocks(reach: np.ndarray, length: int,
-                  block: int) -> tuple[int, int]:
+def _whole_blocks(reach: np.ndarray, length: int, block: int) -> tuple[int, int]:
     """Start and number of blocks that cover the reached part of an axis."""
     # One block more on each side feeds the bilinear kernel at the edges.
     start = max(0, math.floor(reach.min()) - block)
@@ -134,14 +139,14 @@ def _whole_blocks(reach: np.ndarray, length: int,
     return max(0, min(start, length - number * block)), number
 
 
-def _check_label_shape(owner: str, results: dict, key: str,
-                       image: np.ndarray) -> None:
+def _check_label_shape(owner: str, results: dict, key: str, image: np.ndarray) -> None:
     """Refuse a label map that lies on another grid than its image."""
     if results[key].shape != image.shape[:2]:
         raise ValueError(
             f'{owner}: {key} has shape {results[key].shape} but img '
             f'{image.shape[:2]} in {results.get("img_path")}; put {owner} '
-            'before anything that resizes only one of them.')
+            'before anything that resizes only one of them.'
+        )
 
 
 class _RandomSliceWarp(BaseTransform):
@@ -150,21 +155,23 @@ class _RandomSliceWarp(BaseTransform):
     Subclasses draw the view in ``sample``.
     """
 
-    def __init__(self, size: int | Sequence[int], pad_value: float | str,
-                 seg_pad_value: int) -> None:
+    def __init__(
+        self, size: int | Sequence[int], pad_value: float | str, seg_pad_value: int
+    ) -> None:
         self.owner = type(self).__name__
         self.size = check_size(self.owner, 'size', size)
         self.pad_value = _check_pad_value(self.owner, pad_value)
         self.seg_pad_value = int(
-            check_number(self.owner, 'seg_pad_value', seg_pad_value, 0, 255))
+            check_number(self.owner, 'seg_pad_value', seg_pad_value, 0, 255)
+        )
 
-    def sample(self, shape: tuple[int, int],
-               rng: np.random.Generator) -> ViewGeometry:
+    def sample(self, shape: tuple[int, int], rng: np.random.Generator) -> ViewGeometry:
         """Draw one view of a slice of ``shape`` (height, width)."""
         raise NotImplementedError
 
-    def geometry(self, shape: tuple[int, int], box: tuple, flip: bool,
-                 rotation: float) -> ViewGeometry:
+    def geometry(
+        self, shape: tuple[int, int], box: tuple, flip: bool, rotation: float
+    ) -> ViewGeometry:
         """Describe the view of ``size`` that shows a box of the slice."""
         return ViewGeometry(
             box=box,
@@ -172,7 +179,8 @@ class _RandomSliceWarp(BaseTransform):
             rotation=rotation,
             source_shape=(int(shape[0]), int(shape[1])),
             view_shape=self.size,
-            matrix=crop_matrix(box, self.size, flip, rotation))
+            matrix=crop_matrix(box, self.size, flip, rotation),
+        )
 
     def apply(self, image: np.ndarray, geometry: dict) -> np.ndarray:
         """Cut the view out of a float32 slice."""
@@ -187,8 +195,7 @@ class _RandomSliceWarp(BaseTransform):
         results['geometry'] = geometry
         for key in results.get('seg_fields', ()):
             _check_label_shape(self.owner, results, key, image)
-            results[key] = warp_label(results[key], geometry,
-                                      self.seg_pad_value)
+            results[key] = warp_label(results[key], geometry, self.seg_pad_value)
         return results
 
 
@@ -219,14 +226,16 @@ class RandomSliceCrop(_RandomSliceWarp):
             mmseg ignores.
     """
 
-    def __init__(self,
-                 size: int | Sequence[int],
-                 scale: Sequence[float] = (0.2, 1.0),
-                 ratio: Sequence[float] = (3 / 4, 4 / 3),
-                 flip_prob: float = 0.5,
-                 rotation: float = 0.0,
-                 pad_value: float | str = 0.0,
-                 seg_pad_value: int = 255) -> None:
+    def __init__(
+        self,
+        size: int | Sequence[int],
+        scale: Sequence[float] = (0.2, 1.0),
+        ratio: Sequence[float] = (3 / 4, 4 / 3),
+        flip_prob: float = 0.5,
+        rotation: float = 0.0,
+        pad_value: float | str = 0.0,
+        seg_pad_value: int = 255,
+    ) -> None:
         super().__init__(size, pad_value, seg_pad_value)
         owner = self.owner
         self.scale = check_range(owner, 'scale', scale, 0.0, 1.0, above=0.0)
@@ -234,8 +243,7 @@ class RandomSliceCrop(_RandomSliceWarp):
         self.flip_prob = check_probability(owner, 'flip_prob', flip_prob)
         self.rotation = check_number(owner, 'rotation', rotation, 0.0, 180.0)
 
-    def sample(self, shape: tuple[int, int],
-               rng: np.random.Generator) -> ViewGeometry:
+    def sample(self, shape: tuple[int, int], rng: np.random.Generator) -> ViewGeometry:
         """Draw one view of a slice of ``shape`` (height, width)."""
         box = self._sample_box(shape, rng)
         flip = bool(rng.random() < self.flip_prob)
@@ -245,14 +253,17 @@ class RandomSliceCrop(_RandomSliceWarp):
         return self.geometry(shape, box, flip, rotation)
 
     def _sample_box(
-            self, shape: tuple[int, int],
-            rng: np.random.Generator) -> tuple[float, float, float, float]:
+        self, shape: tuple[int, int], rng: np.random.Generator
+    ) -> tuple[float, float, float, float]:
         height, width = shape
         low, high = (math.log(n) for n in self.ratio)
         # Not every share and ratio fits; ten tries nearly always find one.
         for share, aspect, left, top in rng.random((10, 4)).tolist():
-            area = height * width * (
-                self.scale[0] + share * (self.scale[1] - self.scale[0]))
+            area = (
+                height
+                * width
+                * (self.scale[0] + share * (self.scale[1] - self.scale[0]))
+            )
             shape_ratio = math.exp(low + aspect * (high - low))
             box_width = math.sqrt(area * shape_ratio)
             box_height = math.sqrt(area / shape_ratio)
@@ -268,10 +279,12 @@ class RandomSliceCrop(_RandomSliceWarp):
         return x0, y0, x0 + box_width, y0 + box_height
 
     def __repr__(self) -> str:
-        return (f'RandomSliceCrop(size={self.size}, scale={self.scale}, '
-                f'ratio={self.ratio}, flip_prob={self.flip_prob}, '
-                f'rotation={self.rotation}, pad_value={self.pad_value!r}, '
-                f'seg_pad_value={self.seg_pad_value})')
+        return (
+            f'RandomSliceCrop(size={self.size}, scale={self.scale}, '
+            f'ratio={self.ratio}, flip_prob={self.flip_prob}, '
+            f'rotation={self.rotation}, pad_value={self.pad_value!r}, '
+            f'seg_pad_value={self.seg_pad_value})'
+        )
 
 
 @TRANSFORMS.register_module()
@@ -303,14 +316,16 @@ class RandomSliceAffine(_RandomSliceWarp):
             mmseg ignores.
     """
 
-    def __init__(self,
-                 size: int | Sequence[int],
-                 zoom: Sequence[float] = (0.8, 1.25),
-                 rotation: float = 15.0,
-                 shift: float = 0.1,
-                 flip_prob: float = 0.0,
-                 pad_value: float | str = 0.0,
-                 seg_pad_value: int = 255) -> None:
+    def __init__(
+        self,
+        size: int | Sequence[int],
+        zoom: Sequence[float] = (0.8, 1.25),
+        rotation: float = 15.0,
+        shift: float = 0.1,
+        flip_prob: float = 0.0,
+        pad_value: float | str = 0.0,
+        seg_pad_value: int = 255,
+    ) -> None:
         super().__init__(size, pad_value, seg_pad_value)
         owner = self.owner
         self.zoom = check_range(owner, 'zoom', zoom, above=0.0)
@@ -318,8 +333,7 @@ class RandomSliceAffine(_RandomSliceWarp):
         self.shift = check_number(owner, 'shift', shift, 0.0, 1.0)
         self.flip_prob = check_probability(owner, 'flip_prob', flip_prob)
 
-    def sample(self, shape: tuple[int, int],
-               rng: np.random.Generator) -> ViewGeometry:
+    def sample(self, shape: tuple[int, int], rng: np.random.Generator) -> ViewGeometry:
         """Draw one view of a slice of ``shape`` (height, width)."""
         height, width = shape
         view_height, view_width = self.size
@@ -327,20 +341,25 @@ class RandomSliceAffine(_RandomSliceWarp):
         low, high = (math.log(n) for n in self.zoom)
         # Source pixels per view pixel.
         step = max(height / view_height, width / view_width) / math.exp(
-            low + zoom * (high - low))
+            low + zoom * (high - low)
+        )
         half_width, half_height = step * view_width / 2, step * view_height / 2
         x = width / 2 + (2 * right - 1) * self.shift * 2 * half_width
         y = height / 2 + (2 * down - 1) * self.shift * 2 * half_height
         return self.geometry(
-            shape, (x - half_width, y - half_height, x + half_width,
-                    y + half_height), flip < self.flip_prob,
-            (2 * turn - 1) * self.rotation)
+            shape,
+            (x - half_width, y - half_height, x + half_width, y + half_height),
+            flip < self.flip_prob,
+            (2 * turn - 1) * self.rotation,
+        )
 
     def __repr__(self) -> str:
-        return (f'RandomSliceAffine(size={self.size}, zoom={self.zoom}, '
-                f'rotation={self.rotation}, shift={self.shift}, '
-                f'flip_prob={self.flip_prob}, pad_value={self.pad_value!r}, '
-                f'seg_pad_value={self.seg_pad_value})')
+        return (
+            f'RandomSliceAffine(size={self.size}, zoom={self.zoom}, '
+            f'rotation={self.rotation}, shift={self.shift}, '
+            f'flip_prob={self.flip_prob}, pad_value={self.pad_value!r}, '
+            f'seg_pad_value={self.seg_pad_value})'
+        )
 
 
 @TRANSFORMS.register_module()
@@ -368,22 +387,25 @@ class ResizeSlice(BaseTransform):
             mmseg ignores.
     """
 
-    def __init__(self,
-                 size: int | Sequence[int],
-                 keep_aspect: bool = True,
-                 pad_value: float | str = 0.0,
-                 resize_labels: bool = False,
-                 seg_pad_value: int = 255) -> None:
+    def __init__(
+        self,
+        size: int | Sequence[int],
+        keep_aspect: bool = True,
+        pad_value: float | str = 0.0,
+        resize_labels: bool = False,
+        seg_pad_value: int = 255,
+    ) -> None:
         self.size = check_size('ResizeSlice', 'size', size)
         if not isinstance(keep_aspect, bool):
-            raise TypeError('ResizeSlice: keep_aspect must be True or False, '
-                            f'got {keep_aspect!r}.')
+            raise TypeError(
+                f'ResizeSlice: keep_aspect must be True or False, got {keep_aspect!r}.'
+            )
         self.keep_aspect = keep_aspect
         self.pad_value = _check_pad_value('ResizeSlice', pad_value)
         self.resize_labels = bool(resize_labels)
         self.seg_pad_value = int(
-            check_number('ResizeSlice', 'seg_pad_value', seg_pad_value, 0,
-                         255))
+            check_number('ResizeSlice', 'seg_pad_value', seg_pad_value, 0, 255)
+        )
 
     def transform(self, results: dict) -> dict:
         """Resize and pad."""
@@ -393,7 +415,8 @@ class ResizeSlice(BaseTransform):
                 'ResizeSlice: the label is already loaded and would no '
                 'longer fit the image; put LoadSliceLabel after ResizeSlice '
                 '(evaluation), or set resize_labels=True or use '
-                'RandomSliceAffine (training).')
+                'RandomSliceAffine (training).'
+            )
         image = as_float_image(results['img'], 'ResizeSlice', colour=True)
         for key in labels:
             _check_label_shape('ResizeSlice', results, key, image)
@@ -406,28 +429,40 @@ class ResizeSlice(BaseTransform):
         if (new_height, new_width) != (height, width):
             shrinks = new_height < height or new_width < width
             image = cv2.resize(
-                image, (new_width, new_height),
-                interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+                image,
+                (new_width, new_height),
+                interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
+            )
         right, bottom = self.size[1] - new_width, self.size[0] - new_height
         if right or bottom:
             image = cv2.copyMakeBorder(
-                image, 0, bottom, 0, right, cv2.BORDER_CONSTANT,
-                value=(_fill_value(image, self.pad_value), ) * 4)
+                image,
+                0,
+                bottom,
+                0,
+                right,
+                cv2.BORDER_CONSTANT,
+                value=(_fill_value(image, self.pad_value),) * 4,
+            )
         for key in labels:
             label = cv2.resize(
-                results[key], (new_width, new_height),
-                interpolation=cv2.INTER_NEAREST_EXACT)
+                results[key],
+                (new_width, new_height),
+                interpolation=cv2.INTER_NEAREST_EXACT,
+            )
             results[key] = np.pad(
-                label, ((0, bottom), (0, right)),
-                constant_values=self.seg_pad_value)
+                label, ((0, bottom), (0, right)), constant_values=self.seg_pad_value
+            )
         results['img'] = image
         results['img_shape'] = self.size
         results['img_padding_size'] = [0, right, 0, bottom]
         return results
 
     def __repr__(self) -> str:
-        return (f'ResizeSlice(size={self.size}, '
-                f'keep_aspect={self.keep_aspect}, '
-                f'pad_value={self.pad_value!r}, '
-                f'resize_labels={self.resize_labels}, '
-                f'seg_pad_value={self.seg_pad_value})')
+        return (
+            f'ResizeSlice(size={self.size}, '
+            f'keep_aspect={self.keep_aspect}, '
+            f'pad_value={self.pad_value!r}, '
+            f'resize_labels={self.resize_labels}, '
+            f'seg_pad_value={self.seg_pad_value})'
+        )

@@ -28,9 +28,10 @@ def _case_statistic(results: dict, name: str, owner: str) -> float:
     if value is None:
         raise KeyError(
             f'{owner}: the case statistic {name!r} is missing for '
-            f"{results.get('img_path', 'this slice')} (found: "
+            f'{results.get("img_path", "this slice")} (found: '
             f"{sorted(statistics) or 'none'}). Use per='slice', or load the "
-            'slice from an imported store with LoadSlice.')
+            'slice from an imported store with LoadSlice.'
+        )
     return float(value)
 
 
@@ -64,8 +65,11 @@ class CTWindow(BaseTransform):
         self._low = self.level - self.width / 2
         high = self._low + self.width
         self._integer_limits = (
-            self._low.is_integer() and high.is_integer()
-            and -2**15 <= self._low and high < 2**15)
+            self._low.is_integer()
+            and high.is_integer()
+            and -(2**15) <= self._low
+            and high < 2**15
+        )
 
     def transform(self, results: dict) -> dict:
         """Apply the window."""
@@ -103,24 +107,25 @@ class PercentileNormalize(BaseTransform):
 
     _stored = {0.5: 'p00_5', 99.5: 'p99_5', 0.0: 'min', 100.0: 'max'}
 
-    def __init__(self,
-                 lower: float = 0.5,
-                 upper: float = 99.5,
-                 per: str = 'case') -> None:
+    def __init__(
+        self, lower: float = 0.5, upper: float = 99.5, per: str = 'case'
+    ) -> None:
         owner = 'PercentileNormalize'
         self.lower = check_number(owner, 'lower', lower, 0.0, 100.0)
         self.upper = check_number(owner, 'upper', upper, 0.0, 100.0)
         if self.lower >= self.upper:
-            raise ValueError(f'{owner}: lower must be below upper, got '
-                             f'lower={lower} and upper={upper}.')
-        if per not in ('case', 'slice'):
             raise ValueError(
-                f"{owner}: per must be 'case' or 'slice', got {per!r}.")
+                f'{owner}: lower must be below upper, got '
+                f'lower={lower} and upper={upper}.'
+            )
+        if per not in ('case', 'slice'):
+            raise ValueError(f"{owner}: per must be 'case' or 'slice', got {per!r}.")
         if per == 'case' and not {self.lower, self.upper} <= set(self._stored):
             raise ValueError(
                 f'{owner}: a store keeps the percentiles '
                 f'{sorted(self._stored)} of a case, got lower={lower} and '
-                f"upper={upper}; use those or per='slice'.")
+                f"upper={upper}; use those or per='slice'."
+            )
         self.per = per
 
     def transform(self, results: dict) -> dict:
@@ -136,8 +141,10 @@ class PercentileNormalize(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        return (f'PercentileNormalize(lower={self.lower}, '
-                f'upper={self.upper}, per={self.per!r})')
+        return (
+            f'PercentileNormalize(lower={self.lower}, '
+            f'upper={self.upper}, per={self.per!r})'
+        )
 
 
 @TRANSFORMS.register_module()
@@ -156,8 +163,9 @@ class ZScoreNormalize(BaseTransform):
 
     def __init__(self, per: str = 'case', limit: float | None = None) -> None:
         if per not in ('case', 'slice'):
-            raise ValueError("ZScoreNormalize: per must be 'case' or "
-                             f"'slice', got {per!r}.")
+            raise ValueError(
+                f"ZScoreNormalize: per must be 'case' or 'slice', got {per!r}."
+            )
         if limit is not None:
             check_number('ZScoreNormalize', 'limit', limit, above=0.0)
         self.per = per

@@ -53,7 +53,7 @@ class IntensityJitter(BaseTransform):
         brightness: float = 0.2,
         contrast: float = 0.4,
         prob: float = 0.8,
-        limits: Sequence[float] | None = (0.0, 1.0)
+        limits: Sequence[float] | None = (0.0, 1.0),
     ) -> None:
         owner = 'IntensityJitter'
         self.brightness = check_number(owner, 'brightness', brightness, 0.0)
@@ -79,9 +79,11 @@ class IntensityJitter(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        return (f'IntensityJitter(brightness={self.brightness}, '
-                f'contrast={self.contrast}, prob={self.prob}, '
-                f'limits={self.limits})')
+        return (
+            f'IntensityJitter(brightness={self.brightness}, '
+            f'contrast={self.contrast}, prob={self.prob}, '
+            f'limits={self.limits})'
+        )
 
 
 @TRANSFORMS.register_module()
@@ -107,7 +109,7 @@ class GammaJitter(BaseTransform):
         self,
         gamma: Sequence[float] = (0.67, 1.5),
         prob: float = 0.5,
-        limits: Sequence[float] | None = (0.0, 1.0)
+        limits: Sequence[float] | None = (0.0, 1.0),
     ) -> None:
         owner = 'GammaJitter'
         self.gamma = check_range(owner, 'gamma', gamma, above=0.0)
@@ -141,8 +143,9 @@ class GammaJitter(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        return (f'GammaJitter(gamma={self.gamma}, prob={self.prob}, '
-                f'limits={self.limits})')
+        return (
+            f'GammaJitter(gamma={self.gamma}, prob={self.prob}, limits={self.limits})'
+        )
 
 
 @TRANSFORMS.register_module()
@@ -157,9 +160,7 @@ class BlurJitter(BaseTransform):
         prob (float): Probability of changing the slice. Defaults to 0.5.
     """
 
-    def __init__(self,
-                 sigma: Sequence[float] = (0.1, 2.0),
-                 prob: float = 0.5) -> None:
+    def __init__(self, sigma: Sequence[float] = (0.1, 2.0), prob: float = 0.5) -> None:
         self.sigma = check_range('BlurJitter', 'sigma', sigma, above=0.0)
         self.prob = check_probability('BlurJitter', 'prob', prob)
 
@@ -173,7 +174,8 @@ class BlurJitter(BaseTransform):
         sigma = self.sigma[0] + position * (self.sigma[1] - self.sigma[0])
         side = 2 * math.ceil(3 * sigma) + 1
         results['img'] = cv2.GaussianBlur(
-            image, (side, side), sigma, borderType=cv2.BORDER_REFLECT_101)
+            image, (side, side), sigma, borderType=cv2.BORDER_REFLECT_101
+        )
         return results
 
     def __repr__(self) -> str:
@@ -192,9 +194,7 @@ class NoiseJitter(BaseTransform):
         prob (float): Probability of changing the slice. Defaults to 0.5.
     """
 
-    def __init__(self,
-                 std: Sequence[float] = (0.0, 0.05),
-                 prob: float = 0.5) -> None:
+    def __init__(self, std: Sequence[float] = (0.0, 0.05), prob: float = 0.5) -> None:
         self.std = check_range('NoiseJitter', 'std', std, 0.0)
         self.prob = check_probability('NoiseJitter', 'prob', prob)
 
@@ -233,10 +233,12 @@ class EraseJitter(BaseTransform):
         prob (float): Probability of changing the slice. Defaults to 0.5.
     """
 
-    def __init__(self,
-                 area: Sequence[float] = (0.02, 0.2),
-                 ratio: Sequence[float] = (0.33, 3.0),
-                 prob: float = 0.5) -> None:
+    def __init__(
+        self,
+        area: Sequence[float] = (0.02, 0.2),
+        ratio: Sequence[float] = (0.33, 3.0),
+        prob: float = 0.5,
+    ) -> None:
         owner = 'EraseJitter'
         self.area = check_range(owner, 'area', area, 0.0, 1.0)
         self.ratio = check_range(owner, 'ratio', ratio, above=0.0)
@@ -250,18 +252,16 @@ class EraseJitter(BaseTransform):
             return results
         image = as_float_image(results['img'], 'EraseJitter').copy()
         height, width = image.shape
-        pixels = image.size * (self.area[0] + area *
-                               (self.area[1] - self.area[0]))
+        pixels = image.size * (self.area[0] + area * (self.area[1] - self.area[0]))
         smallest, largest = (math.log(n) for n in self.ratio)
         shape = math.exp(smallest + ratio * (largest - smallest))
         box_width = min(width, round(math.sqrt(pixels * shape)))
         box_height = min(height, round(math.sqrt(pixels / shape)))
         x0 = int(left * (width - box_width + 1))
         y0 = int(top * (height - box_height + 1))
-        image[y0:y0 + box_height, x0:x0 + box_width] = cv2.mean(image)[0]
+        image[y0 : y0 + box_height, x0 : x0 + box_width] = cv2.mean(image)[0]
         results['img'] = image
         return results
 
     def __repr__(self) -> str:
-        return (f'EraseJitter(area={self.area}, ratio={self.ratio}, '
-                f'prob={self.prob})')
+        return f'EraseJitter(area={self.area}, ratio={self.ratio}, prob={self.prob})'

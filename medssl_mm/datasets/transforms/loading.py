@@ -47,8 +47,7 @@ class LoadSliceLabel(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Read the label."""
         store = open_store(results['store_root'])
-        label = store.read_label_slice(results['case_id'],
-                                       results['slice_index'])
+        label = store.read_label_slice(results['case_id'], results['slice_index'])
         label_map = results.get('label_map')
         if label_map is not None:
             table = np.arange(256, dtype=np.uint8)
@@ -91,16 +90,24 @@ class LoadGreyImage(BaseTransform):
         path = results['img_path']
         image = cv2.imread(path, cv2.IMREAD_UNCHANGED)
         if image is None:
-            reason = ('cannot be decoded as an image'
-                      if os.path.isfile(path) else 'does not exist')
-            raise UserError(f'image {path} {reason}; restore the file or '
-                            'remove its line from the list.')
+            reason = (
+                'cannot be decoded as an image'
+                if os.path.isfile(path)
+                else 'does not exist'
+            )
+            raise UserError(
+                f'image {path} {reason}; restore the file or '
+                'remove its line from the list.'
+            )
         if image.ndim == 3:
             grey = image[..., 0]
-            if not all((image[..., n] == grey).all()
-                       for n in range(1, min(3, image.shape[2]))):
-                raise UserError(f'image {path} is coloured; expected a grey '
-                                'image with one channel or equal channels.')
+            if not all(
+                (image[..., n] == grey).all() for n in range(1, min(3, image.shape[2]))
+            ):
+                raise UserError(
+                    f'image {path} is coloured; expected a grey '
+                    'image with one channel or equal channels.'
+                )
             image = grey
         image = image.astype(np.float32)
         if self.scale != 1.0:

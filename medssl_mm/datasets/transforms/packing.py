@@ -11,19 +11,42 @@ from mmengine.structures import BaseDataElement, PixelData
 
 from medssl_mm.registry import TRANSFORMS
 
-IDENTITY_KEYS = ('sample_idx', 'case_id', 'image_id', 'patient_id',
-                 'slice_index', 'img_path', 'ori_shape', 'img_shape')
-CLASSIFICATION_KEYS = ('sample_idx', 'image_id', 'patient_id', 'img_path',
-                       'ori_shape', 'img_shape', 'protocol', 'split_hash')
-SEGMENTATION_KEYS = (*IDENTITY_KEYS, 'spacing', 'store_root',
-                     'img_padding_size', 'protocol', 'split_hash')
+IDENTITY_KEYS = (
+    'sample_idx',
+    'case_id',
+    'image_id',
+    'patient_id',
+    'slice_index',
+    'img_path',
+    'ori_shape',
+    'img_shape',
+)
+CLASSIFICATION_KEYS = (
+    'sample_idx',
+    'image_id',
+    'patient_id',
+    'img_path',
+    'ori_shape',
+    'img_shape',
+    'protocol',
+    'split_hash',
+)
+SEGMENTATION_KEYS = (
+    *IDENTITY_KEYS,
+    'spacing',
+    'store_root',
+    'img_padding_size',
+    'protocol',
+    'split_hash',
+)
 
 
 def _to_tensor(image: np.ndarray) -> torch.Tensor:
     """Turn a grey ``(H, W)`` image into a ``(1, H, W)`` float tensor."""
     if image.ndim != 2:
-        raise ValueError('img must be one grey slice (H, W) at packing, got '
-                         f'shape {image.shape}.')
+        raise ValueError(
+            f'img must be one grey slice (H, W) at packing, got shape {image.shape}.'
+        )
     image = np.ascontiguousarray(image, dtype=np.float32)
     return torch.from_numpy(image)[None]
 
@@ -33,14 +56,16 @@ def _any_to_tensor(image: np.ndarray) -> torch.Tensor:
     if image.ndim != 3:
         return _to_tensor(image)
     if image.shape[2] != 3:
-        raise ValueError('img must be grey (H, W) or RGB (H, W, 3) at '
-                         f'packing, got shape {image.shape}.')
-    return torch.from_numpy(np.ascontiguousarray(
-        image.transpose(2, 0, 1), dtype=np.float32))
+        raise ValueError(
+            'img must be grey (H, W) or RGB (H, W, 3) at '
+            f'packing, got shape {image.shape}.'
+        )
+    return torch.from_numpy(
+        np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32)
+    )
 
 
-def _set_meta(sample: BaseDataElement, results: dict,
-              keys: Sequence[str]) -> None:
+def _set_meta(sample: BaseDataElement, results: dict, keys: Sequence[str]) -> None:
     # set_metainfo would deep-copy every value.
     for key in keys:
         if key in results:
@@ -73,8 +98,8 @@ class PackViews(BaseTransform):
         sample = BaseDataElement()
         _set_meta(sample, results, (*self.meta_keys, 'view_geometry'))
         return dict(
-            inputs=[_any_to_tensor(image) for image in images],
-            data_samples=sample)
+            inputs=[_any_to_tensor(image) for image in images], data_samples=sample
+        )
 
     def __repr__(self) -> str:
         return f'PackViews(meta_keys={self.meta_keys})'
@@ -103,6 +128,7 @@ class PackSlice(BaseTransform):
         """Pack the slice."""
         # Imported here: pretraining must not pay for mmseg.
         from mmseg.structures import SegDataSample
+
         sample = SegDataSample()
         if 'gt_seg_map' in results:
             label = torch.from_numpy(results['gt_seg_map'].astype(np.int64))
@@ -133,22 +159,21 @@ class PackImage(BaseTransform):
             img_shape, protocol, split_hash.
     """
 
-    def __init__(self,
-                 meta_keys: Sequence[str] = CLASSIFICATION_KEYS) -> None:
+    def __init__(self, meta_keys: Sequence[str] = CLASSIFICATION_KEYS) -> None:
         self.meta_keys = tuple(meta_keys)
 
     def transform(self, results: dict) -> dict:
         """Pack the image."""
         # Imported here: pretraining must not pay for mmpretrain.
         from mmpretrain.structures import DataSample
+
         sample = DataSample()
         if results.get('gt_label') is not None:
             sample.set_gt_label(results['gt_label'])
         if results.get('gt_score') is not None:
             sample.set_gt_score(results['gt_score'])
         _set_meta(sample, results, self.meta_keys)
-        return dict(
-            inputs=_any_to_tensor(results['img']), data_samples=sample)
+        return dict(inputs=_any_to_tensor(results['img']), data_samples=sample)
 
     def __repr__(self) -> str:
         return f'PackImage(meta_keys={self.meta_keys})'

@@ -35,10 +35,9 @@ def image_to_tensor(image: np.ndarray, owner: str) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(image))[None]
     if image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(
-            f'{owner}: img must be (H, W) or (H, W, 3), got shape '
-            f'{image.shape}.')
-    return torch.from_numpy(
-        np.ascontiguousarray(image.transpose(2, 0, 1)))
+            f'{owner}: img must be (H, W) or (H, W, 3), got shape {image.shape}.'
+        )
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
 def build_step(step: dict):
@@ -52,10 +51,12 @@ def build_step(step: dict):
         TypeError: When the step is no dict with a type.
     """
     from torchvision.transforms import InterpolationMode, v2
+
     if not isinstance(step, dict) or not isinstance(step.get('type'), str):
         raise TypeError(
             "TorchvisionSteps: every step must be a dict(type='Name', ...), "
-            f'got {step!r}.')
+            f'got {step!r}.'
+        )
     arguments = dict(step)
     name = arguments.pop('type')
     made = getattr(v2, name, None)
@@ -63,13 +64,14 @@ def build_step(step: dict):
         raise ValueError(
             f'TorchvisionSteps: torchvision.transforms.v2 has no transform '
             f'{name!r}; write the name of a class there, e.g. '
-            "dict(type='ColorJitter', brightness=0.4).")
+            "dict(type='ColorJitter', brightness=0.4)."
+        )
     if 'transforms' in arguments:
         arguments['transforms'] = [
-            build_step(inner) for inner in arguments['transforms']]
+            build_step(inner) for inner in arguments['transforms']
+        ]
     if isinstance(arguments.get('interpolation'), str):
-        arguments['interpolation'] = InterpolationMode(
-            arguments['interpolation'])
+        arguments['interpolation'] = InterpolationMode(arguments['interpolation'])
     try:
         return made(**arguments)
     except (TypeError, ValueError) as error:

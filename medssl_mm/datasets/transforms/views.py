@@ -30,8 +30,9 @@ def overlap_share(box_a: tuple, box_b: tuple) -> float:
 
 def _check_views(owner: str, num_views: int) -> int:
     if not isinstance(num_views, int) or num_views < 1:
-        raise ValueError(f'{owner}: num_views must be an int of at least 1, '
-                         f'got {num_views!r}.')
+        raise ValueError(
+            f'{owner}: num_views must be an int of at least 1, got {num_views!r}.'
+        )
     return num_views
 
 
@@ -41,10 +42,12 @@ def _pipelines(owner: str, transforms: list, num_views: int) -> list[Compose]:
     if not any(isinstance(step, (list, tuple)) for step in transforms):
         transforms = [transforms] * num_views
     elif len(transforms) != num_views or not all(
-            isinstance(steps, (list, tuple)) for steps in transforms):
+        isinstance(steps, (list, tuple)) for steps in transforms
+    ):
         raise ValueError(
             f'{owner}: transforms must be one list of steps, or one list per '
-            f'view ({num_views}), got {len(transforms)} entries.')
+            f'view ({num_views}), got {len(transforms)} entries.'
+        )
     return [Compose(list(steps)) for steps in transforms]
 
 
@@ -74,25 +77,30 @@ class SliceViews(BaseTransform):
 
     max_tries = 20
 
-    def __init__(self,
-                 crop: dict,
-                 transforms: list = (),
-                 num_views: int = 2,
-                 shared_crop: bool = False,
-                 min_overlap: float = 0.0) -> None:
+    def __init__(
+        self,
+        crop: dict,
+        transforms: list = (),
+        num_views: int = 2,
+        shared_crop: bool = False,
+        min_overlap: float = 0.0,
+    ) -> None:
         self.num_views = _check_views('SliceViews', num_views)
         self.crop = TRANSFORMS.build(crop) if isinstance(crop, dict) else crop
         if not isinstance(self.crop, RandomSliceCrop):
             raise TypeError(
                 'SliceViews: crop must be a medssl_mm.RandomSliceCrop, which '
-                f'keeps the geometry of a view, got {crop!r}.')
+                f'keeps the geometry of a view, got {crop!r}.'
+            )
         self.pipelines = _pipelines('SliceViews', transforms, num_views)
         self.shared_crop = bool(shared_crop)
-        self.min_overlap = check_number('SliceViews', 'min_overlap',
-                                        min_overlap, 0.0, 1.0)
+        self.min_overlap = check_number(
+            'SliceViews', 'min_overlap', min_overlap, 0.0, 1.0
+        )
 
-    def _sample_geometry(self, shape: tuple[int, int],
-                         rng: np.random.Generator) -> list[ViewGeometry]:
+    def _sample_geometry(
+        self, shape: tuple[int, int], rng: np.random.Generator
+    ) -> list[ViewGeometry]:
         first = self.crop.sample(shape, rng)
         views = [first]
         while len(views) < self.num_views:
@@ -100,8 +108,7 @@ class SliceViews(BaseTransform):
             if not self.shared_crop:
                 for _ in range(self.max_tries):
                     view = self.crop.sample(shape, rng)
-                    if overlap_share(first['box'],
-                                     view['box']) >= self.min_overlap:
+                    if overlap_share(first['box'], view['box']) >= self.min_overlap:
                         break
                 else:
                     view = first
@@ -111,8 +118,7 @@ class SliceViews(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Make the views."""
         image = as_float_image(results['img'], 'SliceViews', colour=True)
-        views = self._sample_geometry(image.shape[:2],
-                                      get_rng(results, 'SliceViews'))
+        views = self._sample_geometry(image.shape[:2], get_rng(results, 'SliceViews'))
         images, cut = [], None
         for geometry, pipeline in zip(views, self.pipelines):
             if cut is None or geometry is not views[0]:
@@ -126,10 +132,12 @@ class SliceViews(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        return (f'SliceViews(crop={self.crop}, num_views={self.num_views}, '
-                f'shared_crop={self.shared_crop}, '
-                f'min_overlap={self.min_overlap}, '
-                f'pipelines={self.pipelines})')
+        return (
+            f'SliceViews(crop={self.crop}, num_views={self.num_views}, '
+            f'shared_crop={self.shared_crop}, '
+            f'min_overlap={self.min_overlap}, '
+            f'pipelines={self.pipelines})'
+        )
 
 
 @TRANSFORMS.register_module()
@@ -163,5 +171,4 @@ class ImageViews(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        return (f'ImageViews(num_views={self.num_views}, '
-                f'pipelines={self.pipelines})')
+        return f'ImageViews(num_views={self.num_views}, pipelines={self.pipelines})'

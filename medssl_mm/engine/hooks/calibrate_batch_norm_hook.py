@@ -34,9 +34,7 @@ class CalibrateBatchNormHook(Hook):
 
     def __init__(self, num_batches=20, seed=0, module='backbone'):
         if num_batches < 1:
-            raise ValueError(
-                f'num_batches must be at least 1, got {num_batches}'
-            )
+            raise ValueError(f'num_batches must be at least 1, got {num_batches}')
         self.num_batches = num_batches
         self.seed = seed
         self.module = module
@@ -120,9 +118,7 @@ def calibration_batches(
     order = np.random.default_rng(seed).permutation(len(dataset))
     return DataLoader(
         dataset,
-        batch_sampler=[
-            order[i * size : (i + 1) * size].tolist() for i in range(count)
-        ],
+        batch_sampler=[order[i * size : (i + 1) * size].tolist() for i in range(count)],
         num_workers=min(num_workers, count),
         generator=torch.Generator().manual_seed(seed),
         **options,

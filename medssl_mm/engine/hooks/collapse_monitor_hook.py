@@ -85,22 +85,19 @@ class CollapseMonitorHook(Hook):
         std_share=0.1,
     ):
         numbers = dict(
-            interval=interval, num_samples=num_samples - 1,
-            batch_size=batch_size, positions=positions
+            interval=interval,
+            num_samples=num_samples - 1,
+            batch_size=batch_size,
+            positions=positions,
         )
         for name, value in numbers.items():
             if value < 1:
                 least = 2 if name == 'num_samples' else 1
-                raise UserError(
-                    f'CollapseMonitorHook: {name} must be {least} or more'
-                )
-        for name, value in dict(
-            rank_share=rank_share, std_share=std_share
-        ).items():
+                raise UserError(f'CollapseMonitorHook: {name} must be {least} or more')
+        for name, value in dict(rank_share=rank_share, std_share=std_share).items():
             if not 0 <= value <= 1:
                 raise UserError(
-                    f'CollapseMonitorHook: {name} is a share from 0 to 1, '
-                    f'got {value}'
+                    f'CollapseMonitorHook: {name} is a share from 0 to 1, got {value}'
                 )
         self.interval = interval
         self.by_epoch = by_epoch
@@ -125,13 +122,9 @@ class CollapseMonitorHook(Hook):
         if self.by_epoch and self.every_n_epochs(runner, self.interval):
             self._measure_if_main(runner)
 
-    def after_train_iter(
-        self, runner, batch_idx, data_batch=None, outputs=None
-    ):
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         """Measure after every ``interval`` iterations."""
-        if not self.by_epoch and self.every_n_train_iters(
-            runner, self.interval
-        ):
+        if not self.by_epoch and self.every_n_train_iters(runner, self.interval):
             self._measure_if_main(runner, done=runner.iter + 1)
 
     def _measure_if_main(self, runner, done=None):
@@ -160,9 +153,7 @@ class CollapseMonitorHook(Hook):
                     f'{iteration}: no spectrum.'
                 )
                 continue
-            spectrum = feature_spectrum(
-                f'iteration {iteration}', place, features
-            )
+            spectrum = feature_spectrum(f'iteration {iteration}', place, features)
             spectra.append(spectrum)
             arrays[f'{place}_eigenvalues'] = np.array(spectrum.singular_values)
             for name, figure in spectrum.figures.items():
@@ -175,8 +166,8 @@ class CollapseMonitorHook(Hook):
             step=iteration,
         )
         ranks = ', '.join(
-            f'{s.place} {s.figures["effective_rank"]:.1f}'
-            f'/{len(s.singular_values)}' for s in spectra
+            f'{s.place} {s.figures["effective_rank"]:.1f}/{len(s.singular_values)}'
+            for s in spectra
         )
         runner.logger.info(f'Effective rank: {ranks}')
         self._first = self._first or spectra
@@ -189,9 +180,7 @@ class CollapseMonitorHook(Hook):
             draw_spectra(shown).savefig(temporary, dpi=100)
 
     def _warn(self, runner, place, figures, shape):
-        what = collapse_of(
-            figures, *shape, self.rank_share, self.std_share
-        )
+        what = collapse_of(figures, *shape, self.rank_share, self.std_share)
         if what and place not in self._collapsed:
             runner.logger.log(logging.WARNING, f'{place}: {what}')
         (self._collapsed.add if what else self._collapsed.discard)(place)
@@ -208,8 +197,7 @@ class CollapseMonitorHook(Hook):
                 'CollapseMonitorHook needs 2 images or more to look at, the '
                 f'data set has {len(dataset)}'
             )
-        return list(even_batches(
-            dataset, count, self.batch_size, loader.collate_fn))
+        return list(even_batches(dataset, count, self.batch_size, loader.collate_fn))
 
 
 @contextmanager

@@ -26,9 +26,7 @@ class DataWaitHook(Hook):
 
     def __init__(self, window_size=20):
         if window_size < 1:
-            raise ValueError(
-                f'window_size must be at least 1, got {window_size}'
-            )
+            raise ValueError(f'window_size must be at least 1, got {window_size}')
         self.waits = deque(maxlen=window_size)
         self.steps = deque(maxlen=window_size)
         self.ready = None
@@ -45,9 +43,7 @@ class DataWaitHook(Hook):
             share = _share(self.waits, self.steps)
             runner.message_hub.update_scalar('train/data_wait', share)
 
-    def after_train_iter(
-        self, runner, batch_idx, data_batch=None, outputs=None
-    ):
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         """Note how long the iteration took, other hooks included."""
         now = time.perf_counter()
         self.steps.append(now - self.started)

@@ -27,9 +27,7 @@ class FiniteLossHook(Hook):
     # After the values are logged (10), before a checkpoint is saved (90).
     priority = 'ABOVE_NORMAL'
 
-    def after_train_iter(
-        self, runner, batch_idx, data_batch=None, outputs=None
-    ):
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         """Check the loss terms of this iteration."""
         values = {
             name: runner.message_hub.get_scalar(f'train/{name}').current()
@@ -37,9 +35,7 @@ class FiniteLossHook(Hook):
             if 'loss' in name and f'train/{name}' in _scalars(runner)
         }
         wrong = {
-            name: value
-            for name, value in values.items()
-            if not math.isfinite(value)
+            name: value for name, value in values.items() if not math.isfinite(value)
         }
         if not wrong:
             return

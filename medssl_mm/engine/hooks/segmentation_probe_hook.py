@@ -70,18 +70,19 @@ class SegmentationProbeHook(Hook):
         seed=0,
     ):
         for name, value in dict(
-            interval=interval, steps=steps, batch_size=batch_size,
-            num_train=num_train, num_val=num_val,
+            interval=interval,
+            steps=steps,
+            batch_size=batch_size,
+            num_train=num_train,
+            num_val=num_val,
         ).items():
             if value < 1:
                 raise UserError(
-                    f'SegmentationProbeHook: {name} must be 1 or more, got '
-                    f'{value}'
+                    f'SegmentationProbeHook: {name} must be 1 or more, got {value}'
                 )
         if not stages or not set(stages) <= {1, 2, 3, 4}:
             raise UserError(
-                'SegmentationProbeHook: stages must be some of 1 to 4, got '
-                f'{stages}'
+                f'SegmentationProbeHook: stages must be some of 1 to 4, got {stages}'
             )
         self.datasets = dict(train=train_dataset, val=val_dataset)
         self.counts = dict(train=num_train, val=num_val)
@@ -135,8 +136,11 @@ class SegmentationProbeHook(Hook):
         self._train(features['train'], runner.iter)
         scores = self._score(features['val'])
         runner.visualizer.add_scalars(
-            {f'probe/{place}_Dice': score for place, score in scores.items()
-             if np.isfinite(score)},
+            {
+                f'probe/{place}_Dice': score
+                for place, score in scores.items()
+                if np.isfinite(score)
+            },
             step=runner.iter,
         )
         text = ', '.join(f'{p} {score:.3f}' for p, score in scores.items())
@@ -191,16 +195,16 @@ class SegmentationProbeHook(Hook):
 
     def _build(self, features):
         torch.manual_seed(self.seed)  # the generators are put back later
-        self._decoders = nn.ModuleDict({
-            place: nn.Sequential(
-                nn.BatchNorm2d(level.shape[1], affine=False),
-                nn.Conv2d(level.shape[1], self.num_classes, 1),
-            ).to(level.device)
-            for place, level in features.items()
-        })
-        self._optimizer = torch.optim.Adam(
-            self._decoders.parameters(), lr=self.lr
+        self._decoders = nn.ModuleDict(
+            {
+                place: nn.Sequential(
+                    nn.BatchNorm2d(level.shape[1], affine=False),
+                    nn.Conv2d(level.shape[1], self.num_classes, 1),
+                ).to(level.device)
+                for place, level in features.items()
+            }
         )
+        self._optimizer = torch.optim.Adam(self._decoders.parameters(), lr=self.lr)
         if self._saved is not None:
             self._decoders.load_state_dict(self._saved['decoders'])
             self._optimizer.load_state_dict(self._saved['optimizer'])
@@ -209,8 +213,9 @@ class SegmentationProbeHook(Hook):
     def _logits(self, features, chosen, size):
         for place, decoder in self._decoders.items():
             logits = decoder(features[place][chosen])
-            yield place, F.interpolate(
-                logits, size, mode='bilinear', align_corners=False
+            yield (
+                place,
+                F.interpolate(logits, size, mode='bilinear', align_corners=False),
             )
 
     def _train(self, features, iteration):
@@ -218,14 +223,14 @@ class SegmentationProbeHook(Hook):
         rng = np.random.default_rng((self.seed, iteration))
         self._decoders.train()
         for _ in range(self.steps):
-            chosen = torch.from_numpy(rng.choice(
-                len(labels), min(self.batch_size, len(labels)), replace=False
-            ))
+            chosen = torch.from_numpy(
+                rng.choice(
+                    len(labels), min(self.batch_size, len(labels)), replace=False
+                )
+            )
             target = labels[chosen]
             loss = 0.0
-            for _, logits in self._logits(
-                features, chosen, target.shape[-2:]
-            ):
+            for _, logits in self._logits(features, chosen, target.shape[-2:]):
                 loss = loss + F.cross_entropy(
                     logits, target.to(logits.device), ignore_index=255
                 )
@@ -243,13 +248,9 @@ class SegmentationProbeHook(Hook):
         counts = {place: {} for place in self.places}
         for chosen in torch.arange(len(labels)).split(self.batch_size):
             target = labels[chosen]
-            for place, logits in self._logits(
-                features, chosen, target.shape[-2:]
-            ):
+            for place, logits in self._logits(features, chosen, target.shape[-2:]):
                 found = logits.argmax(1).cpu()
-                for index, guess, truth in zip(
-                    chosen.tolist(), found, target
-                ):
+                for index, guess, truth in zip(chosen.tolist(), found, target):
                     case = counts[place].setdefault(
                         cases[index], np.zeros((3, self.num_classes))
                     )
@@ -268,9 +269,9 @@ def class_counts(guess, truth, num_classes):
     known = truth != 255
     guess, truth = guess[known], truth[known]
     parts = (guess[guess == truth], guess, truth)
-    return np.stack([
-        np.bincount(part.numpy(), minlength=num_classes) for part in parts
-    ])
+    return np.stack(
+        [np.bincount(part.numpy(), minlength=num_classes) for part in parts]
+    )
 
 
 def mean_dice(counts):

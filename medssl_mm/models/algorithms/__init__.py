@@ -1,4 +1,5 @@
 """Pretraining algorithms."""
+
 from .base import BaseAlgorithm
 from .moco import MultiLevelMoCo
 

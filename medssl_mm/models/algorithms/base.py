@@ -1,4 +1,5 @@
 """Common part of the pretraining algorithms; the one door to the host's."""
+
 import copy
 from collections.abc import Sequence
 
@@ -39,15 +40,17 @@ class BaseAlgorithm(BaseModel):
             to None.
     """
 
-    def __init__(self,
-                 backbone: dict,
-                 neck: dict,
-                 head: dict,
-                 multi_level_head: dict | None = None,
-                 decorrelation: dict | None = None,
-                 channels_last: bool = False,
-                 data_preprocessor: dict | None = None,
-                 init_cfg: dict | None = None) -> None:
+    def __init__(
+        self,
+        backbone: dict,
+        neck: dict,
+        head: dict,
+        multi_level_head: dict | None = None,
+        decorrelation: dict | None = None,
+        channels_last: bool = False,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
         levels = multi_level_head['levels'] if multi_level_head else ()
         stages = [LAST_STAGE]
         backbone = copy.deepcopy(backbone)
@@ -60,14 +63,13 @@ class BaseAlgorithm(BaseModel):
             neck=neck,
             head=head,
             data_preprocessor=copy.deepcopy(data_preprocessor),
-            init_cfg=init_cfg)
+            init_cfg=init_cfg,
+        )
         # Last, so that further terms leave the random start of the encoder
         # as it is without them.
-        self.multi_level_head = MODELS.build(
-            multi_level_head) if levels else None
+        self.multi_level_head = MODELS.build(multi_level_head) if levels else None
         self.stages = tuple(stages)
-        self.decorrelation = MODELS.build(
-            decorrelation) if decorrelation else None
+        self.decorrelation = MODELS.build(decorrelation) if decorrelation else None
         if self.decorrelation is not None:
             self._check_place(self.decorrelation)
             self.decorrelation.attach(self.backbone)
@@ -78,8 +80,9 @@ class BaseAlgorithm(BaseModel):
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
 
-    def extract_feat(self, inputs: Sequence[Tensor] | Tensor,
-                     **kwargs) -> tuple[Tensor, ...]:
+    def extract_feat(
+        self, inputs: Sequence[Tensor] | Tensor, **kwargs
+    ) -> tuple[Tensor, ...]:
         """Return the backbone's maps of the (first) view.
 
         Shape: ``(N, C, H, W)`` or a list of such views. Returns maps ``(N,
@@ -90,13 +93,14 @@ class BaseAlgorithm(BaseModel):
 
     def _check_place(self, decorrelation: nn.Module) -> None:
         stage = decorrelation.stage
-        seen = self.stages if decorrelation.for_levels else (LAST_STAGE, )
+        seen = self.stages if decorrelation.for_levels else (LAST_STAGE,)
         if stage not in seen:
             raise UserError(
                 f'decorrelation after stage {stage} would have no effect: '
                 'nothing uses the map of that stage. Add a term on it to '
                 'multi_level_head (and leave decorrelation.for_levels=True), '
-                f'or set decorrelation.place="after_stage{LAST_STAGE}"')
+                f'or set decorrelation.place="after_stage{LAST_STAGE}"'
+            )
 
     def init_weights(self) -> None:
         """Initialise; the backbone loads weights of an ordinary network."""
@@ -106,12 +110,13 @@ class BaseAlgorithm(BaseModel):
         with self.decorrelation.detached(self.backbone):
             super().init_weights()
 
-    def encode(self,
-               backbone: nn.Module,
-               neck: nn.Module,
-               images: Tensor,
-               decorrelation: nn.Module | None = None
-               ) -> tuple[dict[int, Tensor], Tensor]:
+    def encode(
+        self,
+        backbone: nn.Module,
+        neck: nn.Module,
+        images: Tensor,
+        decorrelation: nn.Module | None = None,
+    ) -> tuple[dict[int, Tensor], Tensor]:
         """Return the maps by stage, decorrelated if asked for, and embeddings.
 
         Shape: images ``(N, C, H, W)``. Returns ``{stage: (N, C', H', W')}``
@@ -122,7 +127,8 @@ class BaseAlgorithm(BaseModel):
             raise UserError(
                 f'backbone returned {len(maps)} maps, expected those of '
                 f'stages {list(self.stages)}; leave its out_indices to the '
-                'algorithm, or set [4] (0 = stem)')
+                'algorithm, or set [4] (0 = stem)'
+            )
         maps = dict(zip(self.stages, maps))
         last = maps[LAST_STAGE]
         if decorrelation is not None:
@@ -143,22 +149,26 @@ class BaseAlgorithm(BaseModel):
             UserError: When there are not two views of the same N >= 2.
         """
         if isinstance(inputs, Tensor) or len(inputs) != 2:
-            found = 'one tensor' if isinstance(
-                inputs, Tensor) else f'{len(inputs)} view(s)'
+            found = (
+                'one tensor' if isinstance(inputs, Tensor) else f'{len(inputs)} view(s)'
+            )
             raise UserError(
                 f'{type(self).__name__} needs two views of every image '
                 f'(query, key), got {found}; make them in the pipeline with '
-                'medssl_mm.SliceViews')
+                'medssl_mm.SliceViews'
+            )
         first, second = inputs
         if first.ndim != 4 or len(first) != len(second):
             raise UserError(
                 'both views must be (N, C, H, W) of the same N, got '
-                f'{tuple(first.shape)} and {tuple(second.shape)}')
+                f'{tuple(first.shape)} and {tuple(second.shape)}'
+            )
         if len(first) < 2:
             raise UserError(
                 'a batch of 1 image per process gives no batch statistics; '
                 'set batch_size to 2 or more and drop_last=True in '
-                'train_dataloader')
+                'train_dataloader'
+            )
         return self.lay_out(first), self.lay_out(second)
 
     def lay_out(self, images: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
 """Momentum contrast with further loss terms on chosen stages."""
+
 import math
 from collections.abc import Sequence
 
@@ -55,14 +56,16 @@ class MultiLevelMoCo(BaseAlgorithm):
             :class:`BaseAlgorithm`.
     """
 
-    def __init__(self,
-                 backbone: dict,
-                 neck: dict,
-                 head: dict,
-                 queue_len: int = 65536,
-                 feat_dim: int = 128,
-                 ema_decay: float = 0.999,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        backbone: dict,
+        neck: dict,
+        head: dict,
+        queue_len: int = 65536,
+        feat_dim: int = 128,
+        ema_decay: float = 0.999,
+        **kwargs,
+    ) -> None:
         super().__init__(backbone=backbone, neck=neck, head=head, **kwargs)
         self.encoder_k = ForeachEMA(self._followed(), ema_decay)
         self.key_queue = KeyQueue(queue_len, feat_dim)
@@ -74,19 +77,17 @@ class MultiLevelMoCo(BaseAlgorithm):
         parts = [self.backbone, self.neck]
         if self.decorrelation is not None:
             parts.append(self.decorrelation)
-        necks = self.multi_level_head and self.multi_level_head.followed_necks(
-        )
+        necks = self.multi_level_head and self.multi_level_head.followed_necks()
         return nn.Sequential(*parts, *([necks] if necks else []))
 
-    def _key_parts(
-            self) -> tuple[nn.Module, nn.Module, nn.Module | None]:
+    def _key_parts(self) -> tuple[nn.Module, nn.Module, nn.Module | None]:
         """Slow copies of backbone, neck and decorrelation."""
         backbone, neck, *rest = self.encoder_k.module
-        return (backbone, neck,
-                None if self.decorrelation is None else rest[0])
+        return (backbone, neck, None if self.decorrelation is None else rest[0])
 
-    def loss(self, inputs: Sequence[Tensor], data_samples: Sequence = (),
-             **kwargs) -> dict[str, Tensor]:
+    def loss(
+        self, inputs: Sequence[Tensor], data_samples: Sequence = (), **kwargs
+    ) -> dict[str, Tensor]:
         """Compute all loss terms and log values, and queue the keys.
 
         Shape: two views ``(N, C, H, W)``. Returns scalars.
@@ -94,23 +95,25 @@ class MultiLevelMoCo(BaseAlgorithm):
         images = self.views(inputs)
         self.key_queue.check_batch(len(images[0]) * world_size())
         query_maps, query = self.encode(
-            self.backbone, self.neck, images[0], self.decorrelation)
+            self.backbone, self.neck, images[0], self.decorrelation
+        )
         # After the query's pass, because the running statistics that it
         # changed are copied, too.
         self.encoder_k.update_parameters(self._followed())
         key_maps, key = self._encode_keys(images[1])
         key = unit_rows(key)
-        logs = self._terms(query_maps, unit_rows(query), key_maps, key,
-                           images, data_samples)
+        logs = self._terms(
+            query_maps, unit_rows(query), key_maps, key, images, data_samples
+        )
         self.key_queue.enqueue(key)
         keys_seen = self.encoder_k.steps * (len(key) * world_size())
-        logs['queue_fill'] = (keys_seen /
-                              self.key_queue.queue_len).clamp(max=1)
+        logs['queue_fill'] = (keys_seen / self.key_queue.queue_len).clamp(max=1)
         return logs
 
     @torch.no_grad()
-    def predict(self, inputs: Sequence[Tensor], data_samples: Sequence = (),
-                **kwargs) -> list[BaseDataElement]:
+    def predict(
+        self, inputs: Sequence[Tensor], data_samples: Sequence = (), **kwargs
+    ) -> list[BaseDataElement]:
         """Compute the loss terms of held-out images, for a validation loop.
 
         The keys of the queue are the negatives. Nothing changes: the key
@@ -123,33 +126,49 @@ class MultiLevelMoCo(BaseAlgorithm):
         images = self.views(inputs)
         with evaluation_mode(self):
             query_maps, query = self.encode(
-                self.backbone, self.neck, images[0], self.decorrelation)
+                self.backbone, self.neck, images[0], self.decorrelation
+            )
             backbone, neck, decorrelation = self._key_parts()
-            key_maps, key = self.encode(
-                backbone, neck, images[1], decorrelation)
-            logs = self._terms(query_maps, unit_rows(query), key_maps,
-                               unit_rows(key), images, data_samples)
+            key_maps, key = self.encode(backbone, neck, images[1], decorrelation)
+            logs = self._terms(
+                query_maps,
+                unit_rows(query),
+                key_maps,
+                unit_rows(key),
+                images,
+                data_samples,
+            )
         return [BaseDataElement(loss=logs)]
 
-    def _terms(self, query_maps: dict[int, Tensor], query: Tensor,
-               key_maps: dict[int, Tensor], key: Tensor,
-               images: tuple[Tensor, Tensor],
-               data_samples: Sequence) -> dict[str, Tensor]:
+    def _terms(
+        self,
+        query_maps: dict[int, Tensor],
+        query: Tensor,
+        key_maps: dict[int, Tensor],
+        key: Tensor,
+        images: tuple[Tensor, Tensor],
+        data_samples: Sequence,
+    ) -> dict[str, Tensor]:
         loss, top1 = self.head(query, key, self.key_queue.rows)
         logs = dict(loss_contrastive=loss)
         if self.multi_level_head is not None:
             logs.update(
                 self.multi_level_head(
-                    query_maps, key_maps, self.encoder_k.module[-1], images,
-                    data_samples))
+                    query_maps,
+                    key_maps,
+                    self.encoder_k.module[-1],
+                    images,
+                    data_samples,
+                )
+            )
         logs['chance_level'] = torch.full_like(
-            loss.detach(), math.log(self.key_queue.queue_len + 1))
+            loss.detach(), math.log(self.key_queue.queue_len + 1)
+        )
         logs['contrastive_top1'] = top1
         return logs
 
     @torch.no_grad()
-    def _encode_keys(self,
-                     images: Tensor) -> tuple[dict[int, Tensor], Tensor]:
+    def _encode_keys(self, images: Tensor) -> tuple[dict[int, Tensor], Tensor]:
         """Encode with images of all processes mixed, return the own ones.
 
         Mixing keeps the batch statistics from telling which keys belong to
@@ -158,11 +177,10 @@ class MultiLevelMoCo(BaseAlgorithm):
         backbone, neck, decorrelation = self._key_parts()
         if world_size() == 1:
             return self.encode(backbone, neck, images, decorrelation)
-        mixing = shared_permutation(
-            len(images) * world_size(), images.device).cpu()
+        mixing = shared_permutation(len(images) * world_size(), images.device).cpu()
         maps, embedding = self.encode(
-            backbone, neck, self.lay_out(exchange(images, mixing)),
-            decorrelation)
+            backbone, neck, self.lay_out(exchange(images, mixing)), decorrelation
+        )
         back = mixing.argsort()
         wanted = self.multi_level_head.stages if self.multi_level_head else ()
         maps = {stage: exchange(maps[stage], back) for stage in wanted}

@@ -1,4 +1,5 @@
 """Classifier of which only the last layer learns."""
+
 from mmpretrain.models.classifiers.image import ImageClassifier
 
 from medssl_mm.models.utils import FrozenBackbone

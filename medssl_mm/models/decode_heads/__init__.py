@@ -1,4 +1,5 @@
 """Decode heads for mmseg."""
+
 from .linear_head import LinearHead
 
 __all__ = ['LinearHead']

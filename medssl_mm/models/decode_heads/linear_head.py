@@ -1,4 +1,5 @@
 """Linear decoder: what frozen features can tell, pixel by pixel."""
+
 from collections.abc import Sequence
 
 from mmcv.cnn import build_norm_layer
@@ -31,20 +32,24 @@ class LinearHead(BaseDecodeHead):
             ``loss_decode``.
     """
 
-    def __init__(self,
-                 in_channels: int | Sequence[int],
-                 num_classes: int,
-                 in_index: int | Sequence[int] = -1,
-                 norm_cfg: dict | None = None,
-                 dropout_ratio: float = 0.0,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        in_channels: int | Sequence[int],
+        num_classes: int,
+        in_index: int | Sequence[int] = -1,
+        norm_cfg: dict | None = None,
+        dropout_ratio: float = 0.0,
+        **kwargs,
+    ) -> None:
         several = not isinstance(in_index, int)
         if several != (not isinstance(in_channels, int)) or (
-                several and len(in_index) != len(in_channels)):
+            several and len(in_index) != len(in_channels)
+        ):
             raise ValueError(
                 'in_channels and in_index must be two numbers or two lists of '
                 f'one length, got in_channels={in_channels} and '
-                f'in_index={in_index}')
+                f'in_index={in_index}'
+            )
         total = sum(in_channels) if several else in_channels
         super().__init__(
             in_channels=list(in_channels) if several else in_channels,
@@ -56,7 +61,8 @@ class LinearHead(BaseDecodeHead):
             input_transform='resize_concat' if several else None,
             norm_cfg=norm_cfg or dict(type='BN'),
             dropout_ratio=dropout_ratio,
-            **kwargs)
+            **kwargs,
+        )
         self.norm = build_norm_layer(self.norm_cfg, total)[1]
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:

@@ -1,4 +1,5 @@
 """Heads: from features to loss terms."""
+
 from .decorrelation_head import (
     DecorrelationConv,
     DecorrelationHead,

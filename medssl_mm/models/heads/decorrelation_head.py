@@ -1,4 +1,5 @@
 """Decorrelation of a feature map between the backbone and what follows."""
+
 import contextlib
 from collections.abc import Iterator, Sequence
 
@@ -76,41 +77,52 @@ class DecorrelationHead(BaseModule):
         UserError: A setting is wrong, or the map does not have the channels.
     """
 
-    def __init__(self,
-                 num_channels: int,
-                 num_groups: int = 1,
-                 method: str = 'zca',
-                 eps: float = 1e-3,
-                 place: str = 'after_stage4',
-                 momentum: float = 0.1,
-                 iterations: int | None = None,
-                 shuffle_seed: int | None = None,
-                 for_levels: bool = True,
-                 legacy: str | None = None,
-                 init_cfg: dict | None = None) -> None:
+    def __init__(
+        self,
+        num_channels: int,
+        num_groups: int = 1,
+        method: str = 'zca',
+        eps: float = 1e-3,
+        place: str = 'after_stage4',
+        momentum: float = 0.1,
+        iterations: int | None = None,
+        shuffle_seed: int | None = None,
+        for_levels: bool = True,
+        legacy: str | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
         super().__init__(init_cfg)
         if num_groups < 1 or num_channels < 1 or num_channels % num_groups:
             raise UserError(
                 f'DecorrelationHead: num_groups={num_groups} does not divide '
-                f'num_channels={num_channels}; choose a divisor')
+                f'num_channels={num_channels}; choose a divisor'
+            )
         if method not in METHODS:
-            raise UserError(f'DecorrelationHead: method must be one of '
-                            f'{", ".join(METHODS)}, got {method!r}')
-        if eps < 0:
             raise UserError(
-                f'DecorrelationHead: eps must not be negative, got {eps}')
+                f'DecorrelationHead: method must be one of '
+                f'{", ".join(METHODS)}, got {method!r}'
+            )
+        if eps < 0:
+            raise UserError(f'DecorrelationHead: eps must not be negative, got {eps}')
         if place not in PLACES:
-            raise UserError(f'DecorrelationHead: place must be one of '
-                            f'{", ".join(PLACES)}, got {place!r}')
+            raise UserError(
+                f'DecorrelationHead: place must be one of '
+                f'{", ".join(PLACES)}, got {place!r}'
+            )
         if not 0 < momentum <= 1:
-            raise UserError('DecorrelationHead: momentum must be above 0 and '
-                            f'at most 1, got {momentum}')
+            raise UserError(
+                'DecorrelationHead: momentum must be above 0 and '
+                f'at most 1, got {momentum}'
+            )
         if iterations is not None and method in ('zca', 'cholesky'):
-            raise UserError(f'DecorrelationHead: {method!r} does not iterate; '
-                            f'leave iterations={iterations} out')
+            raise UserError(
+                f'DecorrelationHead: {method!r} does not iterate; '
+                f'leave iterations={iterations} out'
+            )
         if legacy not in (None, 'bn3'):
-            raise UserError('DecorrelationHead: legacy must be None or '
-                            f'"bn3", got {legacy!r}')
+            raise UserError(
+                f'DecorrelationHead: legacy must be None or "bn3", got {legacy!r}'
+            )
         self.num_channels = num_channels
         self.num_groups = num_groups
         self.method = method
@@ -125,10 +137,10 @@ class DecorrelationHead(BaseModule):
             return
         size = num_channels // num_groups
         self.register_buffer('running_mean', torch.zeros(num_groups, size))
-        self.register_buffer('running_covariance',
-                             torch.eye(size).repeat(num_groups, 1, 1))
-        self.register_buffer('num_batches_tracked',
-                             torch.zeros((), dtype=torch.long))
+        self.register_buffer(
+            'running_covariance', torch.eye(size).repeat(num_groups, 1, 1)
+        )
+        self.register_buffer('num_batches_tracked', torch.zeros((), dtype=torch.long))
         order = None
         if shuffle_seed is not None:
             order = shuffled_channels(num_channels, shuffle_seed)
@@ -146,13 +158,20 @@ class DecorrelationHead(BaseModule):
             raise UserError(
                 f'DecorrelationHead: the map is {tuple(x.shape)}, expected '
                 f'(N, {self.num_channels}, H, W); set num_channels to the '
-                f'channels of stage {self.stage}')
+                f'channels of stage {self.stage}'
+            )
         if not self.training:
-            return apply_whitening(x, self.running_mean, self.matrix(),
-                                   self.channel_order)
+            return apply_whitening(
+                x, self.running_mean, self.matrix(), self.channel_order
+            )
         y, mean, covariance = whiten_with_moments(
-            x, self.method, self.num_groups, self.eps, self.iterations,
-            self.channel_order)
+            x,
+            self.method,
+            self.num_groups,
+            self.eps,
+            self.iterations,
+            self.channel_order,
+        )
         self._track(mean.detach(), covariance.detach())
         return y
 
@@ -171,7 +190,8 @@ class DecorrelationHead(BaseModule):
         between = shift.unsqueeze(-1) * shift.unsqueeze(-2)
         between = between * (share * (1 - share))
         self.running_covariance.lerp_(
-            covariance.to(self.running_covariance), share).add_(between)
+            covariance.to(self.running_covariance), share
+        ).add_(between)
         self.running_mean.add_(share * shift)
 
     def matrix(self) -> Tensor:
@@ -189,8 +209,7 @@ class DecorrelationHead(BaseModule):
             if known is moments and version == known_version:
                 return matrix
         with torch.inference_mode(False), torch.no_grad():
-            matrix = whitening_matrix(moments, self.method, self.eps,
-                                      self.iterations)
+            matrix = whitening_matrix(moments, self.method, self.eps, self.iterations)
         self._cache = (moments, version, matrix)
         return matrix
 
@@ -207,9 +226,9 @@ class DecorrelationHead(BaseModule):
         if self.legacy:
             raise UserError(
                 f'a DecorrelationHead of legacy={self.legacy!r} sits in the '
-                'backbone; use medssl_mm.converters.export_backbone')
-        return dense_transform(self.running_mean, self.matrix(),
-                               self.channel_order)
+                'backbone; use medssl_mm.converters.export_backbone'
+            )
+        return dense_transform(self.running_mean, self.matrix(), self.channel_order)
 
     def attach(self, backbone: nn.Module) -> None:
         """Puts the legacy normalisation into a ResNet; else does nothing.
@@ -231,7 +250,8 @@ class DecorrelationHead(BaseModule):
                 'DecorrelationHead: legacy="bn3" replaces bn3 of the last '
                 'bottleneck of layer4 (ResNet-50 or deeper), of '
                 f'num_channels={self.num_channels}; found '
-                f'{"none" if norm is None else f"one of {channels}"}')
+                f'{"none" if norm is None else f"one of {channels}"}'
+            )
         # In a list, so that it is no part of the state dict.
         self._replaced = [norm]
         block.bn3 = IterNorm(channels)
@@ -260,9 +280,11 @@ class DecorrelationHead(BaseModule):
         """Return the settings."""
         if self.legacy:
             return f'legacy={self.legacy!r}'
-        return (f'{self.num_channels}, num_groups={self.num_groups}, '
-                f'method={self.method!r}, eps={self.eps:g}, '
-                f'place={PLACES[self.stage]!r}')
+        return (
+            f'{self.num_channels}, num_groups={self.num_groups}, '
+            f'method={self.method!r}, eps={self.eps:g}, '
+            f'place={PLACES[self.stage]!r}'
+        )
 
 
 class IterNorm(nn.Module):
@@ -283,10 +305,9 @@ class IterNorm(nn.Module):
     Shape: ``(N, C, H, W)`` -> the same.
     """
 
-    def __init__(self,
-                 num_features: int,
-                 eps: float = 1e-5,
-                 momentum: float = 0.1) -> None:
+    def __init__(
+        self, num_features: int, eps: float = 1e-5, momentum: float = 0.1
+    ) -> None:
         super().__init__()
         self.num_features = num_features
         self.eps = eps
@@ -309,16 +330,15 @@ class IterNorm(nn.Module):
                 mean = rows.mean(0)
                 centred = rows - mean
                 ridge = self.eps * torch.eye(
-                    len(mean), dtype=rows.dtype, device=x.device)
+                    len(mean), dtype=rows.dtype, device=x.device
+                )
                 covariance = centred.T @ centred / len(rows) + ridge
-                matrix = whitening_matrix(
-                    covariance[None], 'iternorm', eps=0.0)
+                matrix = whitening_matrix(covariance[None], 'iternorm', eps=0.0)
                 with torch.no_grad():
                     self.running_mean.lerp_(
-                        mean[None, :, None].to(self.running_mean),
-                        self.momentum)
-                    self.running_wm.lerp_(
-                        matrix.to(self.running_wm), self.momentum)
+                        mean[None, :, None].to(self.running_mean), self.momentum
+                    )
+                    self.running_wm.lerp_(matrix.to(self.running_wm), self.momentum)
             y = apply_whitening(x, mean[None], matrix)
             return y * self.weight + self.bias
 
@@ -345,10 +365,9 @@ class DecorrelationConv(BaseModule):
     Shape: maps ``(N, C_i, H_i, W_i)`` -> the same.
     """
 
-    def __init__(self,
-                 num_channels: int,
-                 in_index: int = -1,
-                 init_cfg: dict | None = None) -> None:
+    def __init__(
+        self, num_channels: int, in_index: int = -1, init_cfg: dict | None = None
+    ) -> None:
         super().__init__(init_cfg)
         self.in_index = in_index
         self.conv = nn.Conv2d(num_channels, num_channels, 1)

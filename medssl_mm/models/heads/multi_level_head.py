@@ -1,4 +1,5 @@
 """Further loss terms on the feature maps of chosen stages."""
+
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,10 +50,11 @@ class LevelContext:
                 raise UserError(
                     f'sample {index} of the batch has no view_geometry of '
                     f'view {view}; load the images with the view transforms '
-                    'and the packing of medssl_mm, which keep it')
+                    'and the packing of medssl_mm, which keep it'
+                )
             matrices.append(
-                torch.as_tensor(
-                    geometry[view]['matrix'], dtype=torch.float64))
+                torch.as_tensor(geometry[view]['matrix'], dtype=torch.float64)
+            )
         return torch.stack(matrices).to(self.images[view].device)
 
 
@@ -93,9 +95,9 @@ class MultiLevelHead(BaseModule):
         UserError: When a level is wrong; the message says which.
     """
 
-    def __init__(self,
-                 levels: Sequence[dict] = (),
-                 init_cfg: dict | None = None) -> None:
+    def __init__(
+        self, levels: Sequence[dict] = (), init_cfg: dict | None = None
+    ) -> None:
         super().__init__(init_cfg)
         self.stage_of: dict[str, int] = {}
         self.weight_of: dict[str, float] = {}
@@ -105,26 +107,31 @@ class MultiLevelHead(BaseModule):
         for index, level in enumerate(levels):
             self._add_level(index, **_checked(index, level))
 
-    def _add_level(self,
-                   index: int,
-                   stage: int,
-                   loss: dict,
-                   neck: dict | None = None,
-                   key_neck: str = 'ema',
-                   weight: float = 1.0,
-                   name: str | None = None) -> None:
+    def _add_level(
+        self,
+        index: int,
+        stage: int,
+        loss: dict,
+        neck: dict | None = None,
+        key_neck: str = 'ema',
+        weight: float = 1.0,
+        name: str | None = None,
+    ) -> None:
         if stage not in STAGES:
             raise UserError(
-                f'levels[{index}]: stage must be 0 (stem) to 4, got {stage}')
+                f'levels[{index}]: stage must be 0 (stem) to 4, got {stage}'
+            )
         if key_neck not in ('ema', 'shared'):
-            raise UserError(f'levels[{index}]: key_neck must be "ema" or '
-                            f'"shared", got {key_neck!r}')
+            raise UserError(
+                f'levels[{index}]: key_neck must be "ema" or "shared", got {key_neck!r}'
+            )
         module = MODELS.build(loss)
         label = f'stage{stage}_{name or _snake_case(type(module).__name__)}'
         if label in self.losses:
             raise UserError(
                 f'levels[{index}]: there is another term {label}; give one '
-                'of them a name')
+                'of them a name'
+            )
         self.losses[label] = module
         self.stage_of[label] = stage
         self.weight_of[label] = weight
@@ -140,16 +147,22 @@ class MultiLevelHead(BaseModule):
 
     def followed_necks(self) -> ModuleDict:
         """Return the necks of which the key encoder holds a slow copy."""
-        return ModuleDict({
-            label: neck
-            for label, neck in self.necks.items()
-            if label not in self.shared_necks
-        })
+        return ModuleDict(
+            {
+                label: neck
+                for label, neck in self.necks.items()
+                if label not in self.shared_necks
+            }
+        )
 
-    def forward(self, query_maps: Mapping[int, Tensor],
-                key_maps: Mapping[int, Tensor],
-                key_necks: Mapping[str, Module], images: tuple[Tensor, Tensor],
-                data_samples: Sequence) -> dict[str, Tensor]:
+    def forward(
+        self,
+        query_maps: Mapping[int, Tensor],
+        key_maps: Mapping[int, Tensor],
+        key_necks: Mapping[str, Module],
+        images: tuple[Tensor, Tensor],
+        data_samples: Sequence,
+    ) -> dict[str, Tensor]:
         """Compute all terms.
 
         Args:
@@ -175,15 +188,15 @@ class MultiLevelHead(BaseModule):
                     with torch.no_grad():
                         key = key_necks[label](key, 1, context)
             result = loss(query, key, context)
-            scalars = dict(result) if isinstance(
-                result, Mapping) else dict(loss=result)
+            scalars = dict(result) if isinstance(result, Mapping) else dict(loss=result)
             logs[f'loss_{label}'] = scalars.pop('loss') * self.weight_of[label]
             for entry, value in scalars.items():
                 if 'loss' in entry:
                     raise ValueError(
                         f'{type(loss).__name__} returned the log value '
                         f'{entry!r}: only names without "loss" are left out '
-                        'of the sum of losses')
+                        'of the sum of losses'
+                    )
                 logs[f'{label}_{entry}'] = value
         return logs
 
@@ -197,12 +210,14 @@ def _checked(index: int, level: dict) -> dict:
         raise UserError(
             f'levels[{index}]: missing {missing or "nothing"}, unknown '
             f'{wrong or "nothing"}; a level has stage and loss, and may have '
-            'neck, key_neck, weight and name')
+            'neck, key_neck, weight and name'
+        )
     return level
 
 
 def _snake_case(class_name: str) -> str:
     """Turns FeatureMSELoss into feature_mse."""
-    words = re.findall(r'[A-Z]+(?![a-z])|[A-Z][a-z0-9]*|[a-z0-9]+',
-                       class_name.removesuffix('Loss'))
+    words = re.findall(
+        r'[A-Z]+(?![a-z])|[A-Z][a-z0-9]*|[a-z0-9]+', class_name.removesuffix('Loss')
+    )
     return '_'.join(words).lower()

@@ -1,4 +1,5 @@
 """Loss modules: they hold settings, the formulas are in functional."""
+
 from .barlow_twins_loss import BarlowTwinsLoss
 from .dice import SoftDiceLoss
 from .feature_mse_loss import FeatureMSELoss

@@ -1,4 +1,5 @@
 """Redundancy reduction between the embeddings of two views."""
+
 from typing import Any
 
 import torch
@@ -26,16 +27,15 @@ class BarlowTwinsLoss(nn.Module):
     def __init__(self, off_diagonal_weight: float = 5e-3) -> None:
         super().__init__()
         if not off_diagonal_weight >= 0:
-            raise ValueError('off_diagonal_weight must not be negative, got '
-                             f'{off_diagonal_weight}')
+            raise ValueError(
+                f'off_diagonal_weight must not be negative, got {off_diagonal_weight}'
+            )
         self.off_diagonal_weight = off_diagonal_weight
 
-    def forward(self, query: Tensor, key: Tensor,
-                context: Any) -> dict[str, Tensor]:
+    def forward(self, query: Tensor, key: Tensor, context: Any) -> dict[str, Tensor]:
         """Compare the embeddings ``(N, D)`` of the two views."""
         loss = barlow_twins(query, key, self.off_diagonal_weight)
         with torch.no_grad():
-            a, b = (view.float() - view.float().mean(dim=0)
-                    for view in (query, key))
+            a, b = (view.float() - view.float().mean(dim=0) for view in (query, key))
             correlation = torch.cosine_similarity(a, b, dim=0).mean()
         return dict(loss=loss, correlation=correlation)

@@ -1,4 +1,5 @@
 """Soft Dice loss for decode heads."""
+
 from torch import Tensor, nn
 
 from medssl_mm.functional.dice import soft_dice_loss
@@ -23,27 +24,32 @@ class SoftDiceLoss(nn.Module):
             to 'loss_dice'.
     """
 
-    def __init__(self,
-                 loss_weight: float = 1.0,
-                 include_background: bool = False,
-                 eps: float = 1e-5,
-                 loss_name: str = 'loss_dice') -> None:
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        include_background: bool = False,
+        eps: float = 1e-5,
+        loss_name: str = 'loss_dice',
+    ) -> None:
         super().__init__()
         if not loss_name.startswith('loss_'):
             raise ValueError(
                 f'loss_name={loss_name!r} must start with "loss_", otherwise '
-                'the term is logged but not trained on')
+                'the term is logged but not trained on'
+            )
         self.loss_weight = loss_weight
         self.include_background = include_background
         self.eps = eps
         self.loss_name = loss_name
 
-    def forward(self,
-                logits: Tensor,
-                target: Tensor,
-                weight: Tensor | None = None,
-                ignore_index: int = 255,
-                **kwargs) -> Tensor:
+    def forward(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        ignore_index: int = 255,
+        **kwargs,
+    ) -> Tensor:
         """Compute the weighted loss.
 
         Shape: logits ``(N, C, H, W)``; target ``(N, H, W)``. Returns a
@@ -52,6 +58,8 @@ class SoftDiceLoss(nn.Module):
         if weight is not None:
             raise ValueError(
                 'SoftDiceLoss has no pixel weights; remove the sampler of '
-                'the decode head')
+                'the decode head'
+            )
         return self.loss_weight * soft_dice_loss(
-            logits, target, ignore_index, self.include_background, self.eps)
+            logits, target, ignore_index, self.include_background, self.eps
+        )

@@ -1,4 +1,5 @@
 """Mean squared difference of the feature maps of a stage."""
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,8 +31,7 @@ class FeatureMSELoss(nn.Module):
         super().__init__()
         self.grid = None if grid is None else cells_per_side(grid)
 
-    def forward(self, query: Tensor, key: Tensor,
-                context: Any) -> dict[str, Tensor]:
+    def forward(self, query: Tensor, key: Tensor, context: Any) -> dict[str, Tensor]:
         """Compare the maps ``(N, C, H, W)`` of the stage of ``context``."""
         grid = self.grid or GRIDS[context.stage]
         loss, logs = feature_mse(query, key, grid, return_logs=True)

@@ -1,4 +1,5 @@
 """InfoNCE against a queue of keys."""
+
 from torch import Tensor, nn
 
 from medssl_mm.functional.contrastive import info_nce
@@ -18,16 +19,15 @@ class InfoNCELoss(nn.Module):
     def __init__(self, temperature: float = 0.2) -> None:
         super().__init__()
         if not temperature > 0:
-            raise ValueError(
-                f'temperature must be positive, got {temperature}')
+            raise ValueError(f'temperature must be positive, got {temperature}')
         self.temperature = temperature
 
-    def forward(self, query: Tensor, key: Tensor,
-                queue: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, query: Tensor, key: Tensor, queue: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Compute the loss and the share of samples told apart.
 
         Shape: query, key ``(N, D)``, normalised; queue ``(K, D)``. Returns
             two scalars: loss, and share of samples whose own key is nearest.
         """
-        return info_nce(
-            query, key, queue, self.temperature, return_top1=True)
+        return info_nce(query, key, queue, self.temperature, return_top1=True)

@@ -1,4 +1,5 @@
 """InfoNCE between the regions of two views."""
+
 from typing import Any
 
 from torch import Tensor, nn
@@ -22,8 +23,12 @@ class LocalInfoNCELoss(nn.Module):
             gradient and stays at log 400. Defaults to None.
     """
 
-    def __init__(self, temperature: float = 0.2, negatives: str = 'image',
-                 legacy: str | None = None) -> None:
+    def __init__(
+        self,
+        temperature: float = 0.2,
+        negatives: str = 'image',
+        legacy: str | None = None,
+    ) -> None:
         super().__init__()
         if legacy not in (None, 'release'):
             raise ValueError(f"legacy: None or 'release', got {legacy!r}")
@@ -35,6 +40,10 @@ class LocalInfoNCELoss(nn.Module):
         if self.legacy:
             return dict(loss=contrastive.release_local_term(*context.images))
         loss, logs = contrastive.local_info_nce(
-            query.features, key.features, valid=query.valid & key.valid,
-            return_logs=True, **self.settings)
+            query.features,
+            key.features,
+            valid=query.valid & key.valid,
+            return_logs=True,
+            **self.settings,
+        )
         return dict(loss=loss, **logs)

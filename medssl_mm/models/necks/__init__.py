@@ -1,4 +1,5 @@
 """Necks: from feature maps to embeddings."""
+
 from .barlow_twins_neck import BarlowTwinsNeck
 from .local_contrast_neck import LocalContrastNeck, LocalRegions
 

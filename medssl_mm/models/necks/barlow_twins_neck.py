@@ -1,4 +1,5 @@
 """The projector in front of a Barlow Twins term."""
+
 from typing import Any
 
 from mmcv.cnn import build_norm_layer
@@ -32,30 +33,34 @@ class BarlowTwinsNeck(BaseModule):
             None.
     """
 
-    def __init__(self,
-                 in_channels: int,
-                 hid_channels: int = 2048,
-                 out_channels: int = 2048,
-                 layers: int = 3,
-                 norm_cfg: dict | None = None,
-                 init_cfg: dict | None = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        hid_channels: int = 2048,
+        out_channels: int = 2048,
+        layers: int = 3,
+        norm_cfg: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
         super().__init__(init_cfg)
         if min(in_channels, hid_channels, out_channels, layers) < 1:
             raise UserError(
                 'in_channels, hid_channels, out_channels and layers must be '
                 f'at least 1, got {in_channels}, {hid_channels}, '
-                f'{out_channels} and {layers}')
+                f'{out_channels} and {layers}'
+            )
         norm_cfg = norm_cfg or dict(type='BN1d')
         parts: list[nn.Module] = []
         for _ in range(layers - 1):
             parts += [
                 nn.Linear(in_channels, hid_channels, bias=False),
                 build_norm_layer(norm_cfg, hid_channels)[1],
-                nn.ReLU(inplace=True)
+                nn.ReLU(inplace=True),
             ]
             in_channels = hid_channels
         self.projector = nn.Sequential(
-            *parts, nn.Linear(in_channels, out_channels, bias=False))
+            *parts, nn.Linear(in_channels, out_channels, bias=False)
+        )
 
     def forward(self, level: Tensor, view: int, context: Any) -> Tensor:
         """Project the map of one view.
@@ -63,7 +68,9 @@ class BarlowTwinsNeck(BaseModule):
         Shape: level ``(N, C, H, W)``. Returns ``(N, D)``, not standardised.
         """
         if level.ndim != 4:
-            raise UserError('BarlowTwinsNeck needs a map (N, C, H, W), got '
-                            f'{tuple(level.shape)}; leave out any pooling '
-                            'before it')
+            raise UserError(
+                'BarlowTwinsNeck needs a map (N, C, H, W), got '
+                f'{tuple(level.shape)}; leave out any pooling '
+                'before it'
+            )
         return self.projector(level.mean(dim=(2, 3)))

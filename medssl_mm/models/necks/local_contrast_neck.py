@@ -1,4 +1,5 @@
 """Vectors of regions that two views of an image have in common."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -99,45 +100,53 @@ class LocalContrastNeck(BaseModule):
             None.
     """
 
-    def __init__(self,
-                 in_channels: int,
-                 hid_channels: int = 256,
-                 out_channels: int = 128,
-                 matching: str = 'overlap',
-                 grid_size: int | None = 4,
-                 sampling: str = 'grid',
-                 num_points: int = 16,
-                 samples_per_side: int = 1,
-                 min_overlap: float = 0.1,
-                 max_distance: float = 0.5,
-                 edge_margin: float = 0.0,
-                 mask_uniform: float | None = None,
-                 norm_cfg: dict | None = None,
-                 init_cfg: dict | None = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        hid_channels: int = 256,
+        out_channels: int = 128,
+        matching: str = 'overlap',
+        grid_size: int | None = 4,
+        sampling: str = 'grid',
+        num_points: int = 16,
+        samples_per_side: int = 1,
+        min_overlap: float = 0.1,
+        max_distance: float = 0.5,
+        edge_margin: float = 0.0,
+        mask_uniform: float | None = None,
+        norm_cfg: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
         super().__init__(init_cfg)
         self.matching = _one_of('matching', matching, MATCHINGS)
         self.sampling = _one_of('sampling', sampling, ('grid', 'points'))
         if matching != 'overlap' and sampling == 'points':
-            raise UserError("sampling='points' needs matching='overlap', got "
-                            f'{matching!r}')
+            raise UserError(
+                f"sampling='points' needs matching='overlap', got {matching!r}"
+            )
         if grid_size is None and matching == 'overlap':
-            raise UserError("grid_size=None (the map's own cells) does not "
-                            "go with matching='overlap'; set a number")
-        self.grid_size = None if grid_size is None else _at_least(
-            'grid_size', grid_size, 1)
+            raise UserError(
+                "grid_size=None (the map's own cells) does not "
+                "go with matching='overlap'; set a number"
+            )
+        self.grid_size = (
+            None if grid_size is None else _at_least('grid_size', grid_size, 1)
+        )
         self.num_points = _at_least('num_points', num_points, 1)
-        self.samples_per_side = _at_least('samples_per_side',
-                                          samples_per_side, 1)
+        self.samples_per_side = _at_least('samples_per_side', samples_per_side, 1)
         self.min_overlap = _at_least('min_overlap', min_overlap, 0)
         self.max_distance = _at_least('max_distance', max_distance, 0)
         self.edge_margin = _at_least('edge_margin', edge_margin, 0)
-        self.mask_uniform = None if mask_uniform is None else _at_least(
-            'mask_uniform', mask_uniform, 0)
-        norm = [build_norm_layer(norm_cfg, hid_channels)[1]
-                ] if norm_cfg else []
+        self.mask_uniform = (
+            None if mask_uniform is None else _at_least('mask_uniform', mask_uniform, 0)
+        )
+        norm = [build_norm_layer(norm_cfg, hid_channels)[1]] if norm_cfg else []
         self.projector = nn.Sequential(
-            nn.Conv2d(in_channels, hid_channels, 1, bias=not norm), *norm,
-            nn.ReLU(inplace=True), nn.Conv2d(hid_channels, out_channels, 1))
+            nn.Conv2d(in_channels, hid_channels, 1, bias=not norm),
+            *norm,
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hid_channels, out_channels, 1),
+        )
 
     def forward(self, level: Tensor, view: int, context: Any) -> LocalRegions:
         """Take the regions of one view and project them.
@@ -150,9 +159,11 @@ class LocalContrastNeck(BaseModule):
         Shape: level ``(N, C, H, W)``.
         """
         if level.ndim != 4:
-            raise UserError('LocalContrastNeck needs a map (N, C, H, W), got '
-                            f'{tuple(level.shape)}; leave out any pooling '
-                            'before it')
+            raise UserError(
+                'LocalContrastNeck needs a map (N, C, H, W), got '
+                f'{tuple(level.shape)}; leave out any pooling '
+                'before it'
+            )
         if self.matching == 'overlap':
             regions, valid = self._overlap(level, view, context)
         else:
@@ -161,29 +172,32 @@ class LocalContrastNeck(BaseModule):
         projected = self.projector(regions[..., None])[..., 0]
         return LocalRegions(projected.mT, valid)
 
-    def _overlap(self, level: Tensor, view: int,
-                 context: Any) -> tuple[Tensor, Tensor]:
+    def _overlap(self, level: Tensor, view: int, context: Any) -> tuple[Tensor, Tensor]:
         """Return the map at the common places, and which of them count."""
         shape = context.images[view].shape[2:]
         stride = [side / cell for side, cell in zip(shape, level.shape[2:])]
         points, valid = self._once(
-            context, lambda: self._match_overlap(stride, context))
+            context, lambda: self._match_overlap(stride, context)
+        )
         found = sample_map(level, points[view], shape)  # (N, C, P)
         per_region = found.shape[2] // valid.shape[1]
         return found.unflatten(2, (-1, per_region)).mean(dim=3), valid
 
-    def _match_overlap(self, stride: list[float], context: Any
-                       ) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    def _match_overlap(
+        self, stride: list[float], context: Any
+    ) -> tuple[tuple[Tensor, Tensor], Tensor]:
         shapes = [image.shape[2:] for image in context.images]
         matrices = [context.view_matrices(view) for view in (0, 1)]
         margin = tuple(self.edge_margin * side for side in stride)
         points, valid, share = overlap_points(
-            matrices, shapes, self._positions(matrices[0]), (margin, margin))
+            matrices, shapes, self._positions(matrices[0]), (margin, margin)
+        )
         valid = valid & (share >= self.min_overlap)[:, None]
         if self.mask_uniform is not None:
             for image, places, shape in zip(context.images, points, shapes):
                 spread = sample_map(
-                    patch_std(image, _cells_of(shape, stride)), places, shape)
+                    patch_std(image, _cells_of(shape, stride)), places, shape
+                )
                 valid = valid & (spread[:, 0] >= self.mask_uniform)
         if self.sampling == 'grid':
             per_region = self.samples_per_side**2
@@ -193,39 +207,39 @@ class LocalContrastNeck(BaseModule):
     def _positions(self, matrices: Tensor) -> Tensor:
         """Places in the common box, ``(P, 2)`` or ``(N, P, 2)``, 0-1."""
         if self.sampling == 'points':
-            return torch.rand(
-                len(matrices), self.num_points, 2, device=matrices.device)
+            return torch.rand(len(matrices), self.num_points, 2, device=matrices.device)
         # The places of one region are neighbours in the list.
         size, fine = self.grid_size, self.samples_per_side
-        steps = (torch.arange(size * fine, dtype=matrices.dtype,
-                              device=matrices.device) + 0.5) / (size * fine)
+        steps = (
+            torch.arange(size * fine, dtype=matrices.dtype, device=matrices.device)
+            + 0.5
+        ) / (size * fine)
         y, x = torch.meshgrid(steps, steps, indexing='ij')
         grid = torch.stack([x, y], dim=-1).view(size, fine, size, fine, 2)
         return grid.transpose(1, 2).reshape(-1, 2)
 
-    def _cells(self, level: Tensor, view: int,
-               context: Any) -> tuple[Tensor, Tensor]:
+    def _cells(self, level: Tensor, view: int, context: Any) -> tuple[Tensor, Tensor]:
         """Return the cells of the query or their partners of the key."""
         shapes = [image.shape[2:] for image in context.images]
         if self.grid_size is not None:
             level = F.adaptive_avg_pool2d(level, self.grid_size)
             cells = [(self.grid_size, self.grid_size)] * 2
         else:
-            stride = [side / cell
-                      for side, cell in zip(shapes[view], level.shape[2:])]
+            stride = [side / cell for side, cell in zip(shapes[view], level.shape[2:])]
             cells = [_cells_of(shape, stride) for shape in shapes]
         regions = level.flatten(2)  # (N, C, R)
         if self.matching == 'feature':
             return self._by_feature(regions, cells, view, context)
         index, valid = self._once(
-            context, lambda: self._match_cells(shapes, cells, context))
+            context, lambda: self._match_cells(shapes, cells, context)
+        )
         if view == 1 and index is not None:
             regions = _pick(regions, index)
         return regions, valid
 
-    def _match_cells(self, shapes: list[tuple[int, int]],
-                     cells: list[tuple[int, int]],
-                     context: Any) -> tuple[Tensor | None, Tensor]:
+    def _match_cells(
+        self, shapes: list[tuple[int, int]], cells: list[tuple[int, int]], context: Any
+    ) -> tuple[Tensor | None, Tensor]:
         """Match by the views' geometry."""
         matrices = [context.view_matrices(view) for view in (0, 1)]
         textured = self._textured(cells, context)
@@ -236,42 +250,46 @@ class LocalContrastNeck(BaseModule):
                     "matching='aligned' needs two views of the same crop, "
                     f'flip and turn, but {int((~same).sum())} of {len(same)} '
                     'images have views that differ; set shared_crop=True in '
-                    "medssl_mm.SliceViews, or matching='overlap'")
+                    "medssl_mm.SliceViews, or matching='overlap'"
+                )
             return None, textured[0] & textured[1]
         centres, sides = [], []
         for matrix, shape, number in zip(matrices, shapes, cells):
             local = cell_centres(shape, number, matrix.dtype)
             centres.append(apply_affine(matrix, local.to(matrix.device)))
             area = torch.linalg.det(matrix[:, :, :2]).abs() * (
-                shape[0] / number[0] * shape[1] / number[1])
+                shape[0] / number[0] * shape[1] / number[1]
+            )
             sides.append(area.sqrt())
-        distance = torch.cdist(
-            *centres, compute_mode='donot_use_mm_for_euclid_dist')
+        distance = torch.cdist(*centres, compute_mode='donot_use_mm_for_euclid_dist')
         index, mutual = mutual_nearest(distance)
         nearest = distance.amin(dim=2) / torch.maximum(*sides)[:, None]
         valid = mutual & (nearest <= self.max_distance) & textured[0]
         return index, valid & textured[1].gather(1, index)
 
-    def _by_feature(self, regions: Tensor, cells: list[tuple[int, int]],
-                    view: int, context: Any) -> tuple[Tensor, Tensor]:
+    def _by_feature(
+        self, regions: Tensor, cells: list[tuple[int, int]], view: int, context: Any
+    ) -> tuple[Tensor, Tensor]:
         """Match by the features; known when the key's map comes."""
         directions = unit_rows(regions.detach().mT)  # (N, R, C)
         query, textured = self._once(
-            context, lambda: (directions if view == 0 else None,
-                              self._textured(cells, context)))
+            context,
+            lambda: (directions if view == 0 else None, self._textured(cells, context)),
+        )
         if view == 0:
             return regions, textured[0]
         if query is None:
-            raise UserError("matching='feature' needs the query's map first: "
-                            'call the neck with view 0, then with view 1, '
-                            'and the same context')
+            raise UserError(
+                "matching='feature' needs the query's map first: "
+                'call the neck with view 0, then with view 1, '
+                'and the same context'
+            )
         with torch.autocast(regions.device.type, enabled=False):
             index, mutual = mutual_nearest(-query @ directions.mT)
         valid = mutual & textured[1].gather(1, index)
         return _pick(regions, index), valid
 
-    def _textured(self, cells: list[tuple[int, int]],
-                  context: Any) -> list[Tensor]:
+    def _textured(self, cells: list[tuple[int, int]], context: Any) -> list[Tensor]:
         """Which cells of either view's image are not uniform, ``(N, R)``."""
         if self.mask_uniform is None:
             return [
@@ -293,19 +311,25 @@ class LocalContrastNeck(BaseModule):
         writes beside its fields.
         """
         shared = vars(context).setdefault('_local_matches', {})
-        key = (self.matching, self.grid_size, self.sampling, self.num_points,
-               self.samples_per_side, self.min_overlap, self.max_distance,
-               self.edge_margin, self.mask_uniform)
+        key = (
+            self.matching,
+            self.grid_size,
+            self.sampling,
+            self.num_points,
+            self.samples_per_side,
+            self.min_overlap,
+            self.max_distance,
+            self.edge_margin,
+            self.mask_uniform,
+        )
         if key not in shared:
             shared[key] = compute()
         return shared[key]
 
 
-def _cells_of(shape: tuple[int, int],
-              stride: list[float]) -> tuple[int, int]:
+def _cells_of(shape: tuple[int, int], stride: list[float]) -> tuple[int, int]:
     """Size of the map of an image, ``(height, width)``."""
-    height, width = (
-        max(round(side / step), 1) for side, step in zip(shape, stride))
+    height, width = (max(round(side / step), 1) for side, step in zip(shape, stride))
     return height, width
 
 
@@ -316,8 +340,7 @@ def _pick(regions: Tensor, index: Tensor) -> Tensor:
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
     if value not in choices:
-        raise UserError(f'{name} must be one of {list(choices)}, got '
-                        f'{value!r}')
+        raise UserError(f'{name} must be one of {list(choices)}, got {value!r}')
     return value
 
 

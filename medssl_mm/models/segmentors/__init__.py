@@ -1,4 +1,5 @@
 """Segmentors for mmseg."""
+
 from .frozen_encoder_decoder import FrozenEncoderDecoder
 
 __all__ = ['FrozenEncoderDecoder']

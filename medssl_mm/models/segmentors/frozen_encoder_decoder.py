@@ -1,4 +1,5 @@
 """Encoder-decoder whose backbone is an untouched feature extractor."""
+
 from mmseg.models.segmentors.encoder_decoder import EncoderDecoder
 from torch import Tensor
 
@@ -26,8 +27,7 @@ class FrozenEncoderDecoder(FrozenBackbone, EncoderDecoder):
         UserError: A cache is asked for beside a neck, which is trained.
     """
 
-    def __init__(self, *args, feature_cache_gib: float = 0.0,
-                 **kwargs) -> None:
+    def __init__(self, *args, feature_cache_gib: float = 0.0, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self._cache = None
         if feature_cache_gib:
@@ -35,7 +35,8 @@ class FrozenEncoderDecoder(FrozenBackbone, EncoderDecoder):
                 raise UserError(
                     'feature_cache_gib keeps what the decode heads read, but '
                     'here they read a neck, which is trained; remove one of '
-                    'the two')
+                    'the two'
+                )
             heads = [self.decode_head]
             if self.with_auxiliary_head:
                 extra = self.auxiliary_head
@@ -46,8 +47,10 @@ class FrozenEncoderDecoder(FrozenBackbone, EncoderDecoder):
                 stages += [index] if isinstance(index, int) else index
             outputs = len(self.backbone.out_indices)
             self._cache = FeatureCache(
-                self.backbone, [stage % outputs for stage in stages],
-                int(feature_cache_gib * 2**30))
+                self.backbone,
+                [stage % outputs for stage in stages],
+                int(feature_cache_gib * 2**30),
+            )
 
     def extract_feat(self, inputs: Tensor):
         """Compute features without an autograd graph in the backbone.

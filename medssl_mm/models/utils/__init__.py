@@ -1,9 +1,8 @@
 """Parts of the momentum methods, and backbones that are not trained."""
+
 from .ema import ForeachEMA
 from .feature_cache import FeatureCache
 from .frozen_backbone import FrozenBackbone
 from .key_queue import KeyQueue, hoist_state
 
-__all__ = [
-    'FeatureCache', 'ForeachEMA', 'FrozenBackbone', 'KeyQueue', 'hoist_state'
-]
+__all__ = ['FeatureCache', 'ForeachEMA', 'FrozenBackbone', 'KeyQueue', 'hoist_state']

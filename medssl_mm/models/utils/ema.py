@@ -1,4 +1,5 @@
 """The slowly following copy of a module."""
+
 import torch
 from mmengine.model import ExponentialMovingAverage
 from torch import nn
@@ -28,7 +29,8 @@ class ForeachEMA(ExponentialMovingAverage):
         if not 0 < decay < 1:
             raise ValueError(
                 f'ema_decay must lie strictly between 0 and 1 (0.999 keeps '
-                f'999/1000 of the old average at a step), got {decay}')
+                f'999/1000 of the old average at a step), got {decay}'
+            )
         super().__init__(model, momentum=1 - decay)
         self._started = False
 

@@ -1,4 +1,5 @@
 """Features of a frozen network, kept for images that come again."""
+
 import hashlib
 from collections.abc import Sequence
 
@@ -23,8 +24,9 @@ class FeatureCache:
         limit_bytes (int): Features beyond this are computed every time.
     """
 
-    def __init__(self, network: nn.Module, kept: Sequence[int],
-                 limit_bytes: int) -> None:
+    def __init__(
+        self, network: nn.Module, kept: Sequence[int], limit_bytes: int
+    ) -> None:
         self.network = network
         self.kept = sorted(set(kept))
         self.limit_bytes = limit_bytes
@@ -47,18 +49,17 @@ class FeatureCache:
             does.
         """
         # Every write into a tensor raises its version.
-        state = tuple((tensor.data_ptr(), tensor._version) for tensor in
-                      self.network.state_dict(keep_vars=True).values())
+        state = tuple(
+            (tensor.data_ptr(), tensor._version)
+            for tensor in self.network.state_dict(keep_vars=True).values()
+        )
         if state != self._state:
             self._clear()
             self._state = state
         precision = _precision(images)
         keys = [_content(image) + precision for image in images.cpu()]
-        found = {
-            key: self._features[key] for key in keys if key in self._features
-        }
-        missing = {key: row for row, key in enumerate(keys)
-                   if key not in found}
+        found = {key: self._features[key] for key in keys if key in self._features}
+        missing = {key: row for row, key in enumerate(keys) if key not in found}
         if missing:
             outputs = self.network(images[list(missing.values())])
             self._outputs = len(outputs)
@@ -68,8 +69,7 @@ class FeatureCache:
                 self._keep(key, maps)
         result: list[Tensor | None] = [None] * self._outputs
         for position, index in enumerate(self.kept):
-            result[index] = torch.stack([found[key][position]
-                                         for key in keys])
+            result[index] = torch.stack([found[key][position] for key in keys])
         return result
 
     def _keep(self, key: bytes, maps: tuple[Tensor, ...]) -> None:
@@ -89,6 +89,7 @@ def _precision(images: Tensor) -> bytes:
 
 def _content(image: Tensor) -> bytes:
     digest = hashlib.blake2b(
-        image.contiguous().view(torch.uint8).numpy(), digest_size=16)
+        image.contiguous().view(torch.uint8).numpy(), digest_size=16
+    )
     digest.update(str(tuple(image.shape)).encode())
     return digest.digest()

@@ -1,4 +1,5 @@
 """A backbone that is a fixed feature extractor."""
+
 from torch import Tensor
 
 

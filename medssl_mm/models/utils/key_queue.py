@@ -1,4 +1,5 @@
 """The store of past keys that serve as negatives."""
+
 from functools import partial
 
 import torch
@@ -30,10 +31,12 @@ class KeyQueue(nn.Module):
         if queue_len < 1 or feat_dim < 1:
             raise ValueError(
                 'queue_len and feat_dim must be positive, got '
-                f'queue_len={queue_len}, feat_dim={feat_dim}')
+                f'queue_len={queue_len}, feat_dim={feat_dim}'
+            )
         self.queue_len = queue_len
         self.register_buffer(
-            'queue', F.normalize(torch.randn(feat_dim, queue_len), dim=0))
+            'queue', F.normalize(torch.randn(feat_dim, queue_len), dim=0)
+        )
         self.register_buffer('queue_ptr', torch.zeros(1, dtype=torch.long))
 
     @property
@@ -58,7 +61,8 @@ class KeyQueue(nn.Module):
             f'queue_len={self.queue_len} is not a multiple of the global '
             f'batch size {batch_size}; set queue_len={" or ".join(near)}, '
             'or, if this is the last, incomplete batch of an epoch, set '
-            'drop_last=True in train_dataloader.')
+            'drop_last=True in train_dataloader.'
+        )
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
@@ -91,16 +95,13 @@ def hoist_state(module: nn.Module, child: str) -> None:
     module.register_load_state_dict_pre_hook(partial(_lower, child=child))
 
 
-def _hoist(module: nn.Module, state_dict: dict, prefix: str,
-           *_, child: str) -> None:
+def _hoist(module: nn.Module, state_dict: dict, prefix: str, *_, child: str) -> None:
     old = f'{prefix}{child}.'
     for name in [name for name in state_dict if name.startswith(old)]:
-        state_dict[prefix + name[len(old):]] = state_dict.pop(name)
+        state_dict[prefix + name[len(old) :]] = state_dict.pop(name)
 
 
-def _lower(module: nn.Module, state_dict: dict, prefix: str,
-           *_, child: str) -> None:
+def _lower(module: nn.Module, state_dict: dict, prefix: str, *_, child: str) -> None:
     for name in dict(getattr(module, child).named_buffers()):
         if prefix + name in state_dict:
-            state_dict[f'{prefix}{child}.{name}'] = state_dict.pop(
-                prefix + name)
+            state_dict[f'{prefix}{child}.{name}'] = state_dict.pop(prefix + name)

@@ -1,4 +1,5 @@
 """What importers share: ids, patients, class files, messages."""
+
 import json
 import pickle
 
@@ -35,13 +36,13 @@ def test_every_importer_describes_itself(name):
     pickle.loads(pickle.dumps(importer))
 
 
-@pytest.mark.parametrize('name', [
-    name for name in IMPORTERS if make_importer(name).source_needed])
+@pytest.mark.parametrize(
+    'name', [name for name in IMPORTERS if make_importer(name).source_needed]
+)
 def test_empty_folder_ends_in_the_expected_layout(name, tmp_path):
     with pytest.raises(UserError, match=str(tmp_path)) as error:
         make_importer(name).discover(tmp_path)
-    assert make_importer(name).layout.strip().splitlines()[0] in str(
-        error.value)
+    assert make_importer(name).layout.strip().splitlines()[0] in str(error.value)
 
 
 def test_unknown_name_lists_the_known():
@@ -50,8 +51,11 @@ def test_unknown_name_lists_the_known():
 
 
 def test_two_files_for_one_case_are_named():
-    cases = [SourceCase('a', 'a', 'x/a.nii'), SourceCase('b', 'b', 'x/b.nii'),
-             SourceCase('a', 'a', 'y/a.nii')]
+    cases = [
+        SourceCase('a', 'a', 'x/a.nii'),
+        SourceCase('b', 'b', 'x/b.nii'),
+        SourceCase('a', 'a', 'y/a.nii'),
+    ]
     with pytest.raises(UserError, match='x/a.nii and y/a.nii'):
         check_unique(cases)
     assert [c.case_id for c in check_unique(cases[1:])] == ['a', 'b']
@@ -66,8 +70,7 @@ def test_case_ids_are_folder_names():
 def test_patient_pattern():
     assert match_patient(None, 'a/b.png', 'b') == 'b'
     assert match_patient(r'(\d+)_\d+\.png', 'x/10001_12.png', 'b') == '10001'
-    assert match_patient(
-        r'(a|b)/(?P<patient>\d+)', 'b/77.png', 'x') == '77'
+    assert match_patient(r'(a|b)/(?P<patient>\d+)', 'b/77.png', 'x') == '77'
     with pytest.raises(UserError, match='has no group'):
         match_patient(r'\d+', 'a', 'a')
     with pytest.raises(UserError, match="does not match 'a'"):
@@ -76,25 +79,31 @@ def test_patient_pattern():
         match_patient('(', 'a', 'a')
 
 
-@pytest.mark.parametrize('content', [
-    ['background', 'liver', 'spleen'],
-    {'1': 'liver', '2': 'spleen'},
-    {'0': 'background', '1': 'liver', '2': 'spleen'},
-    {'labels': {'background': 0, 'liver': 1, 'spleen': 2}},
-])
+@pytest.mark.parametrize(
+    'content',
+    [
+        ['background', 'liver', 'spleen'],
+        {'1': 'liver', '2': 'spleen'},
+        {'0': 'background', '1': 'liver', '2': 'spleen'},
+        {'labels': {'background': 0, 'liver': 1, 'spleen': 2}},
+    ],
+)
 def test_class_files(tmp_path, content):
     path = tmp_path / 'classes.json'
     path.write_text(json.dumps(content))
     assert read_classes(path) == ('background', 'liver', 'spleen')
 
 
-@pytest.mark.parametrize('content, message', [
-    ('{"1": "liver", "3": "spleen"}', r'missing: \[2\]'),
-    ('{"liver": "x"}', "keys are.*'liver'"),
-    ('5', 'found int'),
-    ('{', 'is not JSON'),
-    ('[1, 2]', 'must be a string'),
-])
+@pytest.mark.parametrize(
+    'content, message',
+    [
+        ('{"1": "liver", "3": "spleen"}', r'missing: \[2\]'),
+        ('{"liver": "x"}', "keys are.*'liver'"),
+        ('5', 'found int'),
+        ('{', 'is not JSON'),
+        ('[1, 2]', 'must be a string'),
+    ],
+)
 def test_bad_class_files(tmp_path, content, message):
     path = tmp_path / 'classes.json'
     path.write_text(content)
@@ -132,11 +141,12 @@ def test_source_files_of_folders_and_lists(tmp_path):
     for name in ('b.dcm', 'a.dcm'):
         (tmp_path / name).write_text(name)
     importer = Importer()
-    image, label = importer.source_files(
-        SourceCase('a', 'a', str(tmp_path)))
+    image, label = importer.source_files(SourceCase('a', 'a', str(tmp_path)))
     assert image == [str(tmp_path / 'a.dcm'), str(tmp_path / 'b.dcm')]
     assert label == []
-    image, label = importer.source_files(SourceCase(
-        'a', 'a', 'x', 'y', {'image_files': ['1', '2'],
-                             'label_files': ['3']}))
+    image, label = importer.source_files(
+        SourceCase(
+            'a', 'a', 'x', 'y', {'image_files': ['1', '2'], 'label_files': ['3']}
+        )
+    )
     assert (image, label) == (['1', '2'], ['3'])

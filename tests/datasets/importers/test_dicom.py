@@ -50,8 +50,7 @@ def make_slice(pixels, position, series='1.2.3', **changes):
     return dataset
 
 
-def write_series(folder, volume=None, step=(0, 0, 3.0), order=None, skip=(),
-                 **changes):
+def write_series(folder, volume=None, step=(0, 0, 3.0), order=None, skip=(), **changes):
     """Write a series whose names and instance numbers are shuffled."""
     folder.mkdir(parents=True, exist_ok=True)
     volume = stored_values() if volume is None else volume
@@ -62,8 +61,7 @@ def write_series(folder, volume=None, step=(0, 0, 3.0), order=None, skip=(),
         position = np.array([-40.0, -60.0, 100.0]) + index * np.array(step)
         dataset = make_slice(pixels, position, **changes)
         dataset.InstanceNumber = int(names[index])
-        dataset.save_as(folder / f'image{names[index]}',
-                        enforce_file_format=True)
+        dataset.save_as(folder / f'image{names[index]}', enforce_file_format=True)
     return volume
 
 
@@ -73,7 +71,7 @@ def files_of(folder):
 
 def load_only(folder, **options):
     importer = DICOMImporter()
-    case, = importer.discover(folder, **options)
+    (case,) = importer.discover(folder, **options)
     return importer.load(case)
 
 
@@ -91,12 +89,15 @@ def test_affine_is_the_position_of_every_voxel(tmp_path):
     array, affine, _ = read_series(files_of(tmp_path))
     assert array.shape == (10, 12, 5)
     for column, row, index in ((0, 0, 0), (7, 2, 3), (9, 11, 4)):
-        assert array[column, row, index] == int(
-            stored[index, row, column]) - 1024
-        left, posterior, superior = (-40 + 0.7 * column, -60 + 0.8 * row,
-                                     100 + 3.0 * index)
-        np.testing.assert_allclose(affine @ (column, row, index, 1),
-                                   (-left, -posterior, superior, 1))
+        assert array[column, row, index] == int(stored[index, row, column]) - 1024
+        left, posterior, superior = (
+            -40 + 0.7 * column,
+            -60 + 0.8 * row,
+            100 + 3.0 * index,
+        )
+        np.testing.assert_allclose(
+            affine @ (column, row, index, 1), (-left, -posterior, superior, 1)
+        )
 
 
 def test_descending_positions_give_the_same_volume(tmp_path):
@@ -106,7 +107,8 @@ def test_descending_positions_give_the_same_volume(tmp_path):
     folder.mkdir()
     for index in range(5):
         make_slice(stored[index], (-40, -60, 100 + 3 * index)).save_as(
-            folder / f'{9 - index}.dcm', enforce_file_format=True)
+            folder / f'{9 - index}.dcm', enforce_file_format=True
+        )
     up = read_series(files_of(tmp_path / 'up'))
     down = read_series(files_of(folder))
     np.testing.assert_array_equal(up[0], down[0])
@@ -115,8 +117,9 @@ def test_descending_positions_give_the_same_volume(tmp_path):
 
 def test_oblique_series_keeps_its_tilt(tmp_path):
     normal = np.cross(TILTED[:3], TILTED[3:])
-    stored = write_series(tmp_path, step=2.5 * normal,
-                          ImageOrientationPatient=list(TILTED))
+    stored = write_series(
+        tmp_path, step=2.5 * normal, ImageOrientationPatient=list(TILTED)
+    )
     loaded = load_only(tmp_path)
     np.testing.assert_array_equal(loaded.image, stored.astype(int) - 1024)
     np.testing.assert_allclose(loaded.spacing, (2.5, 0.8, 0.7))
@@ -125,27 +128,30 @@ def test_oblique_series_keeps_its_tilt(tmp_path):
 
 
 def test_sagittal_series_is_turned_to_axial_slices(tmp_path):
-    stored = write_series(tmp_path, step=(3.0, 0, 0),
-                          ImageOrientationPatient=[0, 1, 0, 0, 0, -1])
+    stored = write_series(
+        tmp_path, step=(3.0, 0, 0), ImageOrientationPatient=[0, 1, 0, 0, 0, -1]
+    )
     loaded = load_only(tmp_path)
     assert loaded.image.shape == (12, 10, 5)
     # Rows run downwards in the body, so the lowest row comes first.
     np.testing.assert_array_equal(
-        loaded.image, stored.astype(int).transpose(1, 2, 0)[::-1] - 1024)
+        loaded.image, stored.astype(int).transpose(1, 2, 0)[::-1] - 1024
+    )
     back = to_source_axes(loaded.image, loaded.source_affine)
     assert back.shape == loaded.source_shape
     # The slice normal of this orientation points to the right.
     np.testing.assert_array_equal(
-        back, stored[::-1].astype(int).transpose(2, 1, 0) - 1024)
+        back, stored[::-1].astype(int).transpose(2, 1, 0) - 1024
+    )
 
 
 def test_gantry_tilt_is_kept_and_reported(tmp_path):
     write_series(tmp_path, step=(0, 0.9, 3.0))
     importer = DICOMImporter()
-    case, = importer.discover(tmp_path)
+    (case,) = importer.discover(tmp_path)
     loaded = importer.load(case)
     np.testing.assert_allclose(loaded.affine[:3, 2], (0, -0.9, 3.0))
-    _, _, problems = check_case(loaded, 'HU', ('background', ))
+    _, _, problems = check_case(loaded, 'HU', ('background',))
     assert 'sheared' in [problem.code for problem in problems]
 
 
@@ -155,8 +161,7 @@ def test_jpeg_2000_is_decoded(tmp_path):
         dataset = make_slice(pixels, (0, 0, 2.0 * index))
         dataset.compress(JPEG2000Lossless, generate_instance_uid=False)
         dataset.save_as(tmp_path / f'{index}.dcm', enforce_file_format=True)
-    np.testing.assert_array_equal(
-        load_only(tmp_path).image, stored.astype(int) - 1024)
+    np.testing.assert_array_equal(load_only(tmp_path).image, stored.astype(int) - 1024)
 
 
 def test_padding_becomes_air(tmp_path):
@@ -165,20 +170,31 @@ def test_padding_becomes_air(tmp_path):
     write_series(tmp_path, stored, PixelPaddingValue=63)
     image = load_only(tmp_path).image
     assert (image[:, :2] == -1024).all()
-    np.testing.assert_array_equal(image[:, 2:],
-                                  stored[:, 2:].astype(int) - 1024)
+    np.testing.assert_array_equal(image[:, 2:], stored[:, 2:].astype(int) - 1024)
 
 
-@pytest.mark.parametrize('changes, code, text', [
-    (dict(skip=(2, )), 'missing-slices',
-     r'about 1 slice\(s\) missing.*3\.000 mm.*103\.00 to 109\.00 mm'),
-    (dict(PixelData=None), 'no-pixel-data', 'no pixel data'),
-    (dict(NumberOfFrames=4), 'multi-frame', '4 frames.*dcm2niix'),
-    (dict(ImagePositionPatient=None), 'no-geometry',
-     'ImagePositionPatient missing'),
-    (dict(ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), 'bad-orientation',
-     'perpendicular'),
-])
+@pytest.mark.parametrize(
+    'changes, code, text',
+    [
+        (
+            dict(skip=(2,)),
+            'missing-slices',
+            r'about 1 slice\(s\) missing.*3\.000 mm.*103\.00 to 109\.00 mm',
+        ),
+        (dict(PixelData=None), 'no-pixel-data', 'no pixel data'),
+        (dict(NumberOfFrames=4), 'multi-frame', '4 frames.*dcm2niix'),
+        (
+            dict(ImagePositionPatient=None),
+            'no-geometry',
+            'ImagePositionPatient missing',
+        ),
+        (
+            dict(ImageOrientationPatient=[1, 0, 0, 1, 0, 0]),
+            'bad-orientation',
+            'perpendicular',
+        ),
+    ],
+)
 def test_bad_series_is_refused_with_its_reason(tmp_path, changes, code, text):
     write_series(tmp_path, **changes)
     with pytest.raises(CaseError, match=text) as caught:
@@ -189,7 +205,8 @@ def test_bad_series_is_refused_with_its_reason(tmp_path, changes, code, text):
 def test_two_slices_at_one_position_are_refused(tmp_path):
     write_series(tmp_path)
     make_slice(stored_values(1)[0], (-40, -60, 106)).save_as(
-        tmp_path / 'second', enforce_file_format=True)
+        tmp_path / 'second', enforce_file_format=True
+    )
     with pytest.raises(CaseError, match='106.00 mm.*phases') as caught:
         read_series(files_of(tmp_path))
     assert caught.value.code == 'duplicate-position'
@@ -207,12 +224,12 @@ def test_a_file_copied_twice_is_used_once(tmp_path):
 
 def test_uneven_steps_are_refused_and_small_ones_reported(tmp_path):
     stored = stored_values(4)
-    for name, heights in (('uneven', (0, 3, 6, 10)), ('small', (0, 3, 6,
-                                                               9.1))):
+    for name, heights in (('uneven', (0, 3, 6, 10)), ('small', (0, 3, 6, 9.1))):
         (tmp_path / name).mkdir()
         for index, height in enumerate(heights):
             make_slice(stored[index], (0, 0, height)).save_as(
-                tmp_path / name / f'{index}', enforce_file_format=True)
+                tmp_path / name / f'{index}', enforce_file_format=True
+            )
     with pytest.raises(CaseError, match='6.00 and 10.00 mm') as caught:
         read_series(files_of(tmp_path / 'uneven'))
     assert caught.value.code == 'uneven-spacing'
@@ -220,14 +237,18 @@ def test_uneven_steps_are_refused_and_small_ones_reported(tmp_path):
     assert [problem.code for problem in problems] == ['spacing-jitter']
 
 
-@pytest.mark.parametrize('odd, what', [
-    (dict(ImageOrientationPatient=[1, 0, 0, 0, 0, -1]), 'orientation'),
-    (dict(PixelSpacing=[0.8, 0.8]), 'pixel spacing'),
-])
+@pytest.mark.parametrize(
+    'odd, what',
+    [
+        (dict(ImageOrientationPatient=[1, 0, 0, 0, 0, -1]), 'orientation'),
+        (dict(PixelSpacing=[0.8, 0.8]), 'pixel spacing'),
+    ],
+)
 def test_mixed_series_names_the_odd_file(tmp_path, odd, what):
     write_series(tmp_path)
     make_slice(stored_values(1)[0], (-40, -60, 115), **odd).save_as(
-        tmp_path / 'odd', enforce_file_format=True)
+        tmp_path / 'odd', enforce_file_format=True
+    )
     with pytest.raises(CaseError, match=f'differ in {what}.*odd') as caught:
         read_series(files_of(tmp_path))
     assert caught.value.code == 'mixed-series'
@@ -236,7 +257,8 @@ def test_mixed_series_names_the_odd_file(tmp_path, odd, what):
 def test_mixed_sizes_are_refused(tmp_path):
     write_series(tmp_path)
     make_slice(stored_values(1, 8, 8)[0], (-40, -60, 115)).save_as(
-        tmp_path / 'odd', enforce_file_format=True)
+        tmp_path / 'odd', enforce_file_format=True
+    )
     with pytest.raises(CaseError, match=r'size.*\(8, 8\): 1 file.*odd'):
         read_series(files_of(tmp_path))
 
@@ -255,6 +277,7 @@ def test_unknown_compression_says_what_to_install(tmp_path):
     dataset = make_slice(stored_values(1)[0], (-40, -60, 115))
     dataset.file_meta.TransferSyntaxUID = '1.2.840.10008.1.2.4.201'  # HTJ2K
     from pydicom.encaps import encapsulate
+
     dataset.PixelData = encapsulate([b'\x00' * 64])
     dataset['PixelData'].is_undefined_length = True
     dataset.save_as(tmp_path / 'x', enforce_file_format=True)
@@ -270,34 +293,35 @@ def test_series_are_grouped_by_uid_and_localizers_skipped(tmp_path):
     folder = tmp_path / 'study'
     two = stored_values(3, seed=5)
     for index, pixels in enumerate(two):
-        make_slice(pixels, (0, 0, index), series='1.2.4',
-                   SeriesNumber=7).save_as(
-                       folder / f'other{index}', enforce_file_format=True)
-    make_slice(one[0], (0, 0, 0), series='1.2.5',
-               ImageType=['ORIGINAL', 'PRIMARY', 'LOCALIZER']).save_as(
-                   folder / 'scout', enforce_file_format=True)
+        make_slice(pixels, (0, 0, index), series='1.2.4', SeriesNumber=7).save_as(
+            folder / f'other{index}', enforce_file_format=True
+        )
+    make_slice(
+        one[0],
+        (0, 0, 0),
+        series='1.2.5',
+        ImageType=['ORIGINAL', 'PRIMARY', 'LOCALIZER'],
+    ).save_as(folder / 'scout', enforce_file_format=True)
     make_slice(one[0], (0, 0, 0), series='1.2.6', Modality='SEG').save_as(
-        folder / 'seg', enforce_file_format=True)
+        folder / 'seg', enforce_file_format=True
+    )
     (folder / 'notes.txt').write_text('nothing')
     importer = DICOMImporter()
     cases = importer.discover(tmp_path)
-    assert [case.case_id for case in cases] == [
-        'study_series002', 'study_series007']
+    assert [case.case_id for case in cases] == ['study_series002', 'study_series007']
     assert len({case.patient_id for case in cases}) == 1
-    np.testing.assert_array_equal(
-        importer.load(cases[1]).image, two.astype(int) - 1024)
+    np.testing.assert_array_equal(importer.load(cases[1]).image, two.astype(int) - 1024)
     for part in ('1 x localizer', '1 x modality SEG', '1 x no DICOM file'):
         assert part in importer.notes[0]
 
 
 def test_nothing_of_the_person_is_kept(tmp_path):
     write_series(tmp_path / 'scan')
-    case, = DICOMImporter().discover(tmp_path)
+    (case,) = DICOMImporter().discover(tmp_path)
     for text in ('secret-77', 'Doe', '1962'):
         assert text not in repr(case)
     assert case.patient_id.startswith('patient-')
-    case, = DICOMImporter().discover(
-        tmp_path, patient_pattern='(s[a-z]+)')
+    (case,) = DICOMImporter().discover(tmp_path, patient_pattern='(s[a-z]+)')
     assert case.patient_id == 'scan'
 
 
@@ -309,10 +333,9 @@ def test_series_without_uid_are_told_apart_by_folder(tmp_path):
 
 
 def test_magnetic_resonance_is_not_hounsfield(tmp_path):
-    stored = write_series(tmp_path, Modality='MR', RescaleSlope=0.5,
-                          RescaleIntercept=0)
+    stored = write_series(tmp_path, Modality='MR', RescaleSlope=0.5, RescaleIntercept=0)
     importer = DICOMImporter()
-    case, = importer.discover(tmp_path)
+    (case,) = importer.discover(tmp_path)
     assert (importer.modality, importer.units) == ('MR', 'arbitrary')
     image = importer.load(case).image
     assert image.dtype == np.float32
@@ -324,7 +347,7 @@ def test_two_modalities_need_a_choice(tmp_path):
     write_series(tmp_path / 'mr', series='1.9', Modality='MR')
     with pytest.raises(UserError, match='both CT and MR'):
         DICOMImporter().discover(tmp_path)
-    case, = DICOMImporter().discover(tmp_path, modality='MR')
+    (case,) = DICOMImporter().discover(tmp_path, modality='MR')
     assert case.case_id == 'mr'
 
 
@@ -349,22 +372,23 @@ def save_label(path, folder, flip=False, shift=0.0):
 @pytest.mark.parametrize('flip', [False, True])
 def test_label_is_put_on_the_grid_of_the_series(tmp_path, flip):
     write_series(tmp_path / 'src' / 'scan')
-    save_label(tmp_path / 'labels' / 'scan.nii.gz', tmp_path / 'src' / 'scan',
-               flip)
-    loaded = load_only(tmp_path / 'src', labels=str(tmp_path / 'labels'),
-                       classes='dense')
+    save_label(tmp_path / 'labels' / 'scan.nii.gz', tmp_path / 'src' / 'scan', flip)
+    loaded = load_only(
+        tmp_path / 'src', labels=str(tmp_path / 'labels'), classes='dense'
+    )
     np.testing.assert_array_equal(loaded.label, loaded.image > 0)
     assert not loaded.problems
 
 
 def test_label_on_another_grid_is_an_error(tmp_path):
     write_series(tmp_path / 'src')
-    save_label(tmp_path / 'labels' / 'src.nii.gz', tmp_path / 'src',
-               shift=2.0)
-    loaded = load_only(tmp_path / 'src', labels=str(tmp_path / 'labels'),
-                       classes='dense')
+    save_label(tmp_path / 'labels' / 'src.nii.gz', tmp_path / 'src', shift=2.0)
+    loaded = load_only(
+        tmp_path / 'src', labels=str(tmp_path / 'labels'), classes='dense'
+    )
     assert [(p.severity, p.code) for p in loaded.problems] == [
-        ('error', 'affine-mismatch')]
+        ('error', 'affine-mismatch')
+    ]
 
 
 def test_labels_need_names_and_a_match(tmp_path):
@@ -372,21 +396,25 @@ def test_labels_need_names_and_a_match(tmp_path):
     save_label(tmp_path / 'labels' / 'other.nii.gz', tmp_path / 'src')
     with pytest.raises(UserError, match='other.nii.gz, expected names such'):
         DICOMImporter().discover(
-            tmp_path / 'src', labels=str(tmp_path / 'labels'), classes='a')
+            tmp_path / 'src', labels=str(tmp_path / 'labels'), classes='a'
+        )
     with pytest.raises(UserError, match='no class names'):
         DICOMImporter().discover(
-            tmp_path / 'src',
-            labels=str(tmp_path / 'labels' / 'other.nii.gz'))
+            tmp_path / 'src', labels=str(tmp_path / 'labels' / 'other.nii.gz')
+        )
     with pytest.raises(UserError, match='does not exist'):
         DICOMImporter().discover(
-            tmp_path / 'src', labels=str(tmp_path / 'nowhere'), classes='a')
+            tmp_path / 'src', labels=str(tmp_path / 'nowhere'), classes='a'
+        )
 
 
 def test_published_series_overlays_its_label(realdata):
     folder = realdata / 'totalsegmentator_tests'
     loaded = load_only(
         folder / 'example_ct_dicom',
-        labels=str(folder / 'example_seg_dicom.nii.gz'), classes='spleen')
+        labels=str(folder / 'example_seg_dicom.nii.gz'),
+        classes='spleen',
+    )
     assert loaded.image.shape == loaded.label.shape == (20, 512, 512)
     assert not loaded.problems
     np.testing.assert_allclose(loaded.spacing, (2, 0.9765625, 0.9765625))

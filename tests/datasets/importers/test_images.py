@@ -1,4 +1,5 @@
 """What holds for every importer of images, tried with a made one."""
+
 import os
 import pickle
 import shutil
@@ -42,9 +43,11 @@ class MadeImporter(ImageImporter):
         cases = []
         for path in sorted(src.glob('*.png')):
             patient, _, label = path.stem.split('-')
-            cases.append(self.image_case(
-                path.stem, patient, path,
-                None if label == 'x' else int(label)))
+            cases.append(
+                self.image_case(
+                    path.stem, patient, path, None if label == 'x' else int(label)
+                )
+            )
         return cases
 
     def load(self, case):
@@ -60,7 +63,8 @@ def folder(tmp_path):
         for number in range(2):
             write_picture(
                 tmp_path / 'source' / f'{patient}-{number}-{patient % 2}.png',
-                make_picture(10 * patient + number))
+                make_picture(10 * patient + number),
+            )
     return tmp_path / 'source'
 
 
@@ -69,13 +73,15 @@ def statuses(result):
 
 
 def codes(result):
-    return {r.case_id: [p.code for p in r.problems]
-            for r in result.results if r.problems}
+    return {
+        r.case_id: [p.code for p in r.problems] for r in result.results if r.problems
+    }
 
 
 def run(folder, importer=None, **settings):
-    return import_dataset(importer or MadeImporter(), folder,
-                          folder.parent / 'out', **settings)
+    return import_dataset(
+        importer or MadeImporter(), folder, folder.parent / 'out', **settings
+    )
 
 
 def test_import_and_read_back(folder):
@@ -101,14 +107,17 @@ def test_parallel_equals_serial(folder, tmp_path):
 
 def test_second_run_reads_nothing(folder, tmp_path):
     run(folder)
-    stamps = [os.stat(tmp_path / 'out' / name).st_mtime_ns
-              for name in ('images.b2nd', 'images.csv', 'dataset.json')]
+    stamps = [
+        os.stat(tmp_path / 'out' / name).st_mtime_ns
+        for name in ('images.b2nd', 'images.csv', 'dataset.json')
+    ]
     importer = MadeImporter()
     result = run(folder, importer)
     assert importer.loads == 0 and result.count('unchanged') == 20
-    assert stamps == [os.stat(tmp_path / 'out' / name).st_mtime_ns
-                      for name in ('images.b2nd', 'images.csv',
-                                   'dataset.json')]
+    assert stamps == [
+        os.stat(tmp_path / 'out' / name).st_mtime_ns
+        for name in ('images.b2nd', 'images.csv', 'dataset.json')
+    ]
 
 
 def test_interrupted_import_goes_on(folder):
@@ -129,20 +138,19 @@ def test_touched_changed_and_relabelled(folder):
     result = run(folder, importer)
     assert importer.loads == 3
     store = result.store
-    np.testing.assert_array_equal(
-        store.read(store.index_of('2-0-0')), make_picture(99))
+    np.testing.assert_array_equal(store.read(store.index_of('2-0-0')), make_picture(99))
     assert not store.labelled[store.index_of('4-0-x')]
     # Those of the old names are told, and kept.
-    assert any('2 image(s) of the store are no longer' in n
-               for n in result.notes)
+    assert any('2 image(s) of the store are no longer' in n for n in result.notes)
 
 
 def test_a_corrected_label_alone(folder):
     class Corrected(MadeImporter):
         def discover(self, src, size=None):
-            return [self.image_case(
-                c.case_id, c.patient_id, c.image, 1 - c.extra['label'])
-                for c in super().discover(src, size)]
+            return [
+                self.image_case(c.case_id, c.patient_id, c.image, 1 - c.extra['label'])
+                for c in super().discover(src, size)
+            ]
 
     run(folder)
     store = run(folder, Corrected()).store
@@ -156,8 +164,11 @@ def test_bad_images_are_left_out_and_named(folder):
     write_picture(folder / '6-0-0.png', np.full((16, 16, 3), 7, np.uint8))
     result = run(folder)
     assert codes(result) == {
-        '1-0-1': ['unreadable'], '2-9-0': ['duplicate'],
-        '5-9-1': ['duplicate'], '6-0-0': ['blank']}
+        '1-0-1': ['unreadable'],
+        '2-9-0': ['duplicate'],
+        '5-9-1': ['duplicate'],
+        '6-0-0': ['blank'],
+    }
     status = statuses(result)
     # The copy of the same patient is no leak.
     assert status['2-9-0'] == 'imported' and status['5-9-1'] == 'rejected'
@@ -165,8 +176,10 @@ def test_bad_images_are_left_out_and_named(folder):
     again = run(folder)
     assert codes(again) == codes(result)
     assert len(again.store) == 19
-    with pytest.raises(ImportFailed, match="3 of 22 images are bad, first "
-                       "'1-0-1'.*Nothing was imported"):
+    with pytest.raises(
+        ImportFailed,
+        match="3 of 22 images are bad, first '1-0-1'.*Nothing was imported",
+    ):
         run(folder, strict=True)
     assert len(ImageStore(folder.parent / 'out')) == 19
 
@@ -176,10 +189,9 @@ def test_blank_images_may_be_allowed(folder):
         blank_allowed = True
 
     for name in ('0-0-0', '6-0-0', '7-0-1'):
-        write_picture(folder / f'{name}.png',
-                      np.full((16, 16, 3), 255, np.uint8))
+        write_picture(folder / f'{name}.png', np.full((16, 16, 3), 255, np.uint8))
     result = run(folder, Patches())
-    assert set(map(tuple, codes(result).values())) == {('blank', )}
+    assert set(map(tuple, codes(result).values())) == {('blank',)}
     assert len(result.store) == 20
 
 
@@ -193,8 +205,10 @@ def test_strict_leaves_nothing(folder):
 def test_a_missing_file_is_named(folder):
     class Listed(MadeImporter):
         def discover(self, src, size=None):
-            return [*super().discover(src, size),
-                    self.image_case('z', 'z', src / 'z.png', 0)]
+            return [
+                *super().discover(src, size),
+                self.image_case('z', 'z', src / 'z.png', 0),
+            ]
 
     result = run(folder, Listed())
     assert codes(result) == {'z': ['missing']}
@@ -223,7 +237,8 @@ def test_shipped_split_is_stratified_and_by_patient(folder):
         assert {int(p) % 2 for p in found} == {0, 1}
     assert '8-5-x' not in split['train'] + split['val'] + split['test']
     assert len(split['pretrain']) == 16 + (
-        '8' not in {store.patient_of(c) for c in split['test']})
+        '8' not in {store.patient_of(c) for c in split['test']}
+    )
 
 
 def test_other_splits_may_be_stratified(folder):
@@ -256,13 +271,14 @@ def test_lists_over_images_that_are_there(folder):
     importer = MadeImporter()
     result = run(folder, importer)
     importer.lists = {
-        'good': dict(train=['1-0-1', 'gone'], val=['2-0-0'], test=['3-0-1'],
-                     pretrain=['1-0-1']),
-        'bare': dict(train=['gone'], val=['2-0-0'], test=['3-0-1'],
-                     pretrain=['gone'])}
+        'good': dict(
+            train=['1-0-1', 'gone'], val=['2-0-0'], test=['3-0-1'], pretrain=['1-0-1']
+        ),
+        'bare': dict(train=['gone'], val=['2-0-0'], test=['3-0-1'], pretrain=['gone']),
+    }
     write_splits(importer, result)
     assert [s.protocol for s in result.splits] == ['made-patients', 'good']
-    assert result.splits[1]['train'] == ('1-0-1', )
+    assert result.splits[1]['train'] == ('1-0-1',)
     notes = ' '.join(result.notes)
     assert 'split good: 1 listed image(s) are not in the set' in notes
     assert 'train, pretrain would be empty' in notes
@@ -271,8 +287,11 @@ def test_lists_over_images_that_are_there(folder):
 def test_a_list_that_leaks_is_refused(folder):
     importer = MadeImporter()
     result = run(folder, importer)
-    importer.lists = {'leaky': dict(
-        train=['1-0-1'], val=['2-0-0'], test=['1-1-1'], pretrain=['1-0-1'])}
+    importer.lists = {
+        'leaky': dict(
+            train=['1-0-1'], val=['2-0-0'], test=['1-1-1'], pretrain=['1-0-1']
+        )
+    }
     with pytest.raises(UserError, match="leaks: patient '1'"):
         write_splits(importer, result)
 
@@ -289,12 +308,15 @@ def test_csv_files(tmp_path):
     path = tmp_path / 'a.csv'
     path.write_text('\ufeffimage,level\n1_left,0\n')
     assert read_rows(path) == [(2, dict(image='1_left', level='0'))]
-    with pytest.raises(UserError, match="no column grade; its columns are "
-                       "'image', 'level'"):
+    with pytest.raises(
+        UserError, match="no column grade; its columns are 'image', 'level'"
+    ):
         need_columns(path, read_rows(path), ('image', 'grade'))
-    for text, message in (('image,level\n1_left\n', 'line 2: expected 2 col'),
-                          ('image,level\n1,2,3\n', 'line 2: expected 2 col'),
-                          ('image,level\n', 'no rows')):
+    for text, message in (
+        ('image,level\n1_left\n', 'line 2: expected 2 col'),
+        ('image,level\n1,2,3\n', 'line 2: expected 2 col'),
+        ('image,level\n', 'no rows'),
+    ):
         path.write_text(text)
         with pytest.raises(UserError, match=message):
             read_rows(path)

@@ -1,4 +1,5 @@
 """Archives of MedMNIST: images, labels, subsets, and what may be wrong."""
+
 import numpy as np
 import pytest
 
@@ -15,11 +16,12 @@ def make_arrays(shape=(28, 28), label_width=1, counts=COUNTS, seed=0):
     rng = np.random.default_rng(seed)
     arrays = {}
     for name, count in counts.items():
-        arrays[f'{name}_images'] = rng.integers(
-            0, 256, (count, *shape), dtype=np.uint8)
+        arrays[f'{name}_images'] = rng.integers(0, 256, (count, *shape), dtype=np.uint8)
         arrays[f'{name}_labels'] = (
-            np.arange(count * label_width) % 2).reshape(
-                count, label_width).astype(np.uint8)
+            (np.arange(count * label_width) % 2)
+            .reshape(count, label_width)
+            .astype(np.uint8)
+        )
     return arrays
 
 
@@ -40,21 +42,20 @@ def prepare(folder, out, jobs=1, **options):
 @pytest.mark.parametrize('jobs', [1, 2])
 def test_images_labels_and_subsets_are_those_of_the_archive(tmp_path, jobs):
     arrays = make_arrays()
-    result, split = prepare(
-        write(tmp_path / 'source', arrays), tmp_path / 'out', jobs)
+    result, split = prepare(write(tmp_path / 'source', arrays), tmp_path / 'out', jobs)
     assert result.store.name == 'pneumoniamnist'
     assert result.store.classes == ('normal', 'pneumonia')
     assert split.protocol == 'pneumoniamnist-subsets'
     for subset, count in COUNTS.items():
         data = ClassificationImages(
-            str(tmp_path / 'out'), 'pneumoniamnist-subsets', subset,
-            labelled=True)
+            str(tmp_path / 'out'), 'pneumoniamnist-subsets', subset, labelled=True
+        )
         assert len(data) == count
         np.testing.assert_array_equal(
-            data.get_gt_labels(), arrays[f'{subset}_labels'][:, 0])
+            data.get_gt_labels(), arrays[f'{subset}_labels'][:, 0]
+        )
         for index, image in enumerate(arrays[f'{subset}_images']):
-            np.testing.assert_array_equal(
-                data.prepare_data(index)['img'], image)
+            np.testing.assert_array_equal(data.prepare_data(index)['img'], image)
     assert set(split['pretrain']) == {*split['train'], *split['val']}
     assert 'intervals are over images' in result.notes[0]
     assert '12 / 5 / 6 images' in result.notes[1]
@@ -83,8 +84,7 @@ def test_several_labels_and_colours_and_sizes(tmp_path):
     assert result.store.size == (64, 64) and result.store.channels == 3
     assert result.store.task == 'multi-label'
     assert result.store.classes[-1] == 'Hernia'
-    data = ClassificationImages(
-        str(tmp_path / 'out'), 'chestmnist-subsets', 'val')
+    data = ClassificationImages(str(tmp_path / 'out'), 'chestmnist-subsets', 'val')
     np.testing.assert_array_equal(data.get_gt_labels(), arrays['val_labels'])
 
 
@@ -105,8 +105,7 @@ def test_what_test_holds_is_not_trained_on(tmp_path):
     arrays['train_images'][5] = arrays['val_images'][2]
     arrays['val_images'][0] = arrays['test_images'][3]
     arrays['test_images'][5] = arrays['test_images'][0]
-    result, split = prepare(
-        write(tmp_path / 'source', arrays), tmp_path / 'out')
+    result, split = prepare(write(tmp_path / 'source', arrays), tmp_path / 'out')
     assert len(result.store) == 23 and not result.count('rejected')
     assert len(split['test']) == 6  # as published, the repeated one too
     assert len(split['val']) == 4 and 'val-000000' not in split['val']
@@ -134,26 +133,44 @@ def without(arrays, name):
     return {key: value for key, value in arrays.items() if key != name}
 
 
-@pytest.mark.parametrize('change, message', [
-    (lambda a: without(a, 'val_labels'), 'no array val_labels; its arrays'),
-    (lambda a: {**a, 'val_images': a['val_images'][:, :20]},
-     r'val_images is uint8 \(5, 20, 28\); expected uint8, square'),
-    (lambda a: {**a, 'test_images': a['test_images'] / 255},
-     'test_images is float64'),
-    (lambda a: {**a, 'test_images': a['test_images'][:0]},
-     r'test_images is uint8 \(0, 28, 28\)'),
-    (lambda a: make_arrays((28, 28, 28)), '3D sets cannot be imported'),
-    (lambda a: {**a, 'train_labels': a['train_labels'][:7]},
-     r'train_labels is uint8 \(7, 1\); expected integers \(12, 1\)'),
-    (lambda a: {**a, 'train_labels': a['train_labels'][:, 0]},
-     r'train_labels is uint8 \(12,\)'),
-    (lambda a: {**a, 'val_labels': a['val_labels'] * 1.0},
-     'val_labels is float64'),
-    (lambda a: {**a, 'val_labels': a['val_labels'].astype(int) - 1},
-     'val_labels has values from -1 to 0'),
-    (lambda a: {k: np.repeat(v, 3, 1) * 2 if 'labels' in k else v
-                for k, v in a.items()}, 'train_labels has values from 0 to 2'),
-])
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (lambda a: without(a, 'val_labels'), 'no array val_labels; its arrays'),
+        (
+            lambda a: {**a, 'val_images': a['val_images'][:, :20]},
+            r'val_images is uint8 \(5, 20, 28\); expected uint8, square',
+        ),
+        (
+            lambda a: {**a, 'test_images': a['test_images'] / 255},
+            'test_images is float64',
+        ),
+        (
+            lambda a: {**a, 'test_images': a['test_images'][:0]},
+            r'test_images is uint8 \(0, 28, 28\)',
+        ),
+        (lambda a: make_arrays((28, 28, 28)), '3D sets cannot be imported'),
+        (
+            lambda a: {**a, 'train_labels': a['train_labels'][:7]},
+            r'train_labels is uint8 \(7, 1\); expected integers \(12, 1\)',
+        ),
+        (
+            lambda a: {**a, 'train_labels': a['train_labels'][:, 0]},
+            r'train_labels is uint8 \(12,\)',
+        ),
+        (lambda a: {**a, 'val_labels': a['val_labels'] * 1.0}, 'val_labels is float64'),
+        (
+            lambda a: {**a, 'val_labels': a['val_labels'].astype(int) - 1},
+            'val_labels has values from -1 to 0',
+        ),
+        (
+            lambda a: {
+                k: np.repeat(v, 3, 1) * 2 if 'labels' in k else v for k, v in a.items()
+            },
+            'train_labels has values from 0 to 2',
+        ),
+    ],
+)
 def test_archive_of_another_form_is_refused(tmp_path, change, message):
     folder = write(tmp_path / 'source', change(make_arrays()))
     with pytest.raises(UserError, match=message) as caught:
@@ -162,16 +179,24 @@ def test_archive_of_another_form_is_refused(tmp_path, change, message):
     assert not (tmp_path / 'out').exists()
 
 
-@pytest.mark.parametrize('damage', [
-    lambda content: b'', lambda content: b'text',
-    lambda content: content[:len(content) // 2],
-    lambda content: content[:3000] + bytes(900) + content[3900:]])
+@pytest.mark.parametrize(
+    'damage',
+    [
+        lambda content: b'',
+        lambda content: b'text',
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:3000] + bytes(900) + content[3900:],
+    ],
+)
 def test_damaged_archive_is_refused(tmp_path, damage):
     folder = write(tmp_path / 'source', make_arrays())
     path = folder / 'pneumoniamnist.npz'
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(UserError, match=r'pneumoniamnist.npz is damaged or '
-                       r'no NumPy archive \(.+\); fetch it again'):
+    with pytest.raises(
+        UserError,
+        match=r'pneumoniamnist.npz is damaged or '
+        r'no NumPy archive \(.+\); fetch it again',
+    ):
         prepare(folder, tmp_path / 'out')
 
 
@@ -179,6 +204,7 @@ def test_real_archive(realdata, tmp_path):
     result, split = prepare(realdata / 'pneumoniamnist', tmp_path / 'out')
     assert len(result.store) == 5030
     assert {name: len(split[name]) for name in COUNTS} == dict(
-        train=3872, val=524, test=624)
+        train=3872, val=524, test=624
+    )
     counts = np.bincount(result.store.labels, minlength=2)
     assert counts.tolist() == [757, 4273]

@@ -1,4 +1,5 @@
 """NIfTI folders: pairing, orientation, scale factors, damage."""
+
 import gzip
 
 import nibabel
@@ -24,10 +25,10 @@ def test_default_folders(tiny_nifti):
 
 
 def test_nnunet_folders(tiny_nifti):
-    folder = tiny_nifti(2, 'imagesTr/scan{}_0000.nii.gz',
-                        'labelsTr/scan{}.nii.gz')
+    folder = tiny_nifti(2, 'imagesTr/scan{}_0000.nii.gz', 'labelsTr/scan{}.nii.gz')
     (folder / 'dataset.json').write_text(
-        '{"labels": {"background": 0, "liver": 1, "kidney": 2}}')
+        '{"labels": {"background": 0, "liver": 1, "kidney": 2}}'
+    )
     importer = NIfTIImporter()
     cases = importer.discover(folder)
     assert [c.case_id for c in cases] == ['scan1', 'scan2']
@@ -35,18 +36,25 @@ def test_nnunet_folders(tiny_nifti):
     assert importer.classes == ('background', 'liver', 'kidney')
 
 
-@pytest.mark.parametrize('image_name, label_name, image_glob, label_glob', [
-    ('img/img000{}.nii.gz', 'label/label000{}.nii.gz', 'img/img*.nii.gz',
-     'label/label*.nii.gz'),
-    ('p{}/ct.nii.gz', 'p{}/seg.nii.gz', '*/ct.nii.gz', '*/seg.nii.gz'),
-    ('a/b/{}/ct.nii', 'a/b/{}/seg.nii', '**/ct.nii', '**/seg.nii'),
-    ('img/s0{}.nii', 'seg/s0{}.nii', 'img/s[0-9]?.nii', 'seg/s[0-9]?.nii'),
-])
-def test_pairs_by_wildcard(tiny_nifti, image_name, label_name, image_glob,
-                           label_glob):
+@pytest.mark.parametrize(
+    'image_name, label_name, image_glob, label_glob',
+    [
+        (
+            'img/img000{}.nii.gz',
+            'label/label000{}.nii.gz',
+            'img/img*.nii.gz',
+            'label/label*.nii.gz',
+        ),
+        ('p{}/ct.nii.gz', 'p{}/seg.nii.gz', '*/ct.nii.gz', '*/seg.nii.gz'),
+        ('a/b/{}/ct.nii', 'a/b/{}/seg.nii', '**/ct.nii', '**/seg.nii'),
+        ('img/s0{}.nii', 'seg/s0{}.nii', 'img/s[0-9]?.nii', 'seg/s[0-9]?.nii'),
+    ],
+)
+def test_pairs_by_wildcard(tiny_nifti, image_name, label_name, image_glob, label_glob):
     folder = tiny_nifti(3, image_name, label_name)
     cases = NIfTIImporter().discover(
-        folder, images=image_glob, labels=label_glob, classes='a,b')
+        folder, images=image_glob, labels=label_glob, classes='a,b'
+    )
     assert len(cases) == 3
     for number, case in enumerate(cases, 1):
         assert case.image == str(folder / image_name.format(number))
@@ -56,8 +64,7 @@ def test_pairs_by_wildcard(tiny_nifti, image_name, label_name, image_glob,
 def test_labels_may_be_missing(tiny_nifti):
     folder = tiny_nifti()
     (folder / 'labels' / 'case2.nii.gz').unlink()
-    (folder / 'labels' / 'case1.nii.gz').rename(
-        folder / 'labels' / 'case9.nii.gz')
+    (folder / 'labels' / 'case1.nii.gz').rename(folder / 'labels' / 'case9.nii.gz')
     importer = NIfTIImporter()
     cases = importer.discover(folder, classes='a,b')
     assert [c.label is None for c in cases] == [True, True, False]
@@ -66,7 +73,8 @@ def test_labels_may_be_missing(tiny_nifti):
 
 def test_patient_pattern(tiny_nifti):
     cases = NIfTIImporter().discover(
-        tiny_nifti(label_name=None), patient_pattern=r'case(\d)')
+        tiny_nifti(label_name=None), patient_pattern=r'case(\d)'
+    )
     assert [c.patient_id for c in cases] == ['1', '2', '3']
 
 
@@ -76,7 +84,8 @@ def test_messages_of_discover(tiny_nifti, tmp_path):
         NIfTIImporter().discover(folder)
     with pytest.raises(UserError, match="match e.g. 'case1'.*none"):
         NIfTIImporter().discover(
-            folder, images='images/*.nii.gz', labels='masks/*.nii.gz')
+            folder, images='images/*.nii.gz', labels='masks/*.nii.gz'
+        )
     with pytest.raises(UserError, match='--labels needs --images'):
         NIfTIImporter().discover(folder, labels='masks/*.nii.gz')
     with pytest.raises(UserError, match="'img/.*' matches nothing"):
@@ -89,22 +98,22 @@ def test_canonical_and_back(tmp_path):
     image, label = make_ct(0)
     angle = np.deg2rad(20)
     turn = np.eye(4)
-    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)],
-                    [np.sin(angle), np.cos(angle)]]
-    affine = turn @ [[0, 0, 5.0, 1], [-2, 0, 0, 2], [0, 3.0, 0, 3],
-                     [0, 0, 0, 1]]
+    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    affine = turn @ [[0, 0, 5.0, 1], [-2, 0, 0, 2], [0, 3.0, 0, 3], [0, 0, 0, 1]]
     write_nifti(tmp_path / 'images/a.nii.gz', image, affine)
     write_nifti(tmp_path / 'labels/a.nii.gz', label, affine)
     importer = NIfTIImporter()
-    case, = importer.discover(tmp_path, classes='liver,kidney')
+    (case,) = importer.discover(tmp_path, classes='liver,kidney')
     loaded = importer.load(case)
     assert loaded.problems == []
     assert loaded.source_orientation == 'PSR'
     assert loaded.spacing == pytest.approx((3, 2, 5))
     np.testing.assert_array_equal(
-        to_source_axes(loaded.image, loaded.source_affine), image)
+        to_source_axes(loaded.image, loaded.source_affine), image
+    )
     np.testing.assert_array_equal(
-        to_source_axes(loaded.label, loaded.source_affine), label)
+        to_source_axes(loaded.label, loaded.source_affine), label
+    )
 
 
 def test_label_in_other_axis_order_on_the_same_grid(tmp_path):
@@ -112,15 +121,15 @@ def test_label_in_other_axis_order_on_the_same_grid(tmp_path):
     image, label = image.T, label.T
     affine = np.diag([1.5, 1.25, 5, 1])
     write_nifti(tmp_path / 'images/a.nii.gz', image, affine)
-    flipped = affine @ np.array([[-1, 0, 0, image.shape[0] - 1],
-                                 [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    flipped = affine @ np.array(
+        [[-1, 0, 0, image.shape[0] - 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    )
     write_nifti(tmp_path / 'labels/a.nii.gz', label[::-1], flipped)
     importer = NIfTIImporter()
-    case, = importer.discover(tmp_path, classes='liver,kidney')
+    (case,) = importer.discover(tmp_path, classes='liver,kidney')
     loaded = importer.load(case)
     assert loaded.problems == []
-    np.testing.assert_array_equal(
-        to_source_axes(loaded.label, affine), label)
+    np.testing.assert_array_equal(to_source_axes(loaded.label, affine), label)
 
 
 def test_label_on_another_grid(tmp_path):
@@ -128,9 +137,8 @@ def test_label_on_another_grid(tmp_path):
     write_nifti(tmp_path / 'images/a.nii.gz', image.T, np.diag([1, 1, 5, 1]))
     write_nifti(tmp_path / 'labels/a.nii.gz', label.T, np.diag([1, 1, 4, 1]))
     importer = NIfTIImporter()
-    case, = importer.discover(tmp_path, classes='liver,kidney')
-    assert [p.code for p in importer.load(case).problems] == [
-        'spacing-mismatch']
+    (case,) = importer.discover(tmp_path, classes='liver,kidney')
+    assert [p.code for p in importer.load(case).problems] == ['spacing-mismatch']
 
 
 def test_scale_factors(tmp_path):
@@ -161,7 +169,7 @@ def test_nifti2_and_trailing_axis(tmp_path):
 
 
 def _truncate(raw):
-    return raw[:len(raw) // 2]
+    return raw[: len(raw) // 2]
 
 
 def _cut_the_checksum(raw):
@@ -170,13 +178,21 @@ def _cut_the_checksum(raw):
 
 def _flip_bits(raw):
     middle = len(raw) // 2
-    return raw[:middle] + bytes([raw[middle] ^ 0x55]) + raw[middle + 1:]
+    return raw[:middle] + bytes([raw[middle] ^ 0x55]) + raw[middle + 1 :]
 
 
-@pytest.mark.parametrize('damage', [
-    _truncate, _cut_the_checksum, _flip_bits, lambda raw: b'',
-    lambda raw: b'hello', lambda raw: gzip.compress(b'x' * 400),
-    lambda raw: gzip.compress(gzip.decompress(raw)[:-100])])
+@pytest.mark.parametrize(
+    'damage',
+    [
+        _truncate,
+        _cut_the_checksum,
+        _flip_bits,
+        lambda raw: b'',
+        lambda raw: b'hello',
+        lambda raw: gzip.compress(b'x' * 400),
+        lambda raw: gzip.compress(gzip.decompress(raw)[:-100]),
+    ],
+)
 def test_damaged_files(tmp_path, damage):
     path = write_nifti(tmp_path / 'a.nii.gz', make_ct(0)[0].T)
     path.write_bytes(damage(path.read_bytes()))
@@ -185,11 +201,14 @@ def test_damaged_files(tmp_path, damage):
     assert error.value.code == 'unreadable'
 
 
-@pytest.mark.parametrize('array, code, message', [
-    (np.zeros((8, 8, 3, 5), np.int16), '4d-image', 'one file per volume'),
-    (np.zeros((8, 8), np.int16), 'not-a-volume', 'third axis'),
-    (np.zeros((8, 8, 3), np.complex64), 'not-a-volume', 'colour or complex'),
-])
+@pytest.mark.parametrize(
+    'array, code, message',
+    [
+        (np.zeros((8, 8, 3, 5), np.int16), '4d-image', 'one file per volume'),
+        (np.zeros((8, 8), np.int16), 'not-a-volume', 'third axis'),
+        (np.zeros((8, 8, 3), np.complex64), 'not-a-volume', 'colour or complex'),
+    ],
+)
 def test_not_a_volume(tmp_path, array, code, message):
     path = write_nifti(tmp_path / 'a.nii.gz', array)
     with pytest.raises(CaseError, match=message) as error:
@@ -204,18 +223,17 @@ def test_header_without_orientation(tmp_path):
     image.header.set_qform(None, 0)
     image.header.set_sform(None, 0)
     nibabel.save(image, tmp_path / 'a.nii')
-    assert [p.code for p in read_nifti(tmp_path / 'a.nii')[2]] == [
-        'no-orientation']
+    assert [p.code for p in read_nifti(tmp_path / 'a.nii')[2]] == ['no-orientation']
     image = nibabel.Nifti1Image(np.zeros((8, 8, 3), np.int16), np.eye(4))
     image.set_qform(np.diag([-1, 1, 1, 1]), 1)
     nibabel.save(image, tmp_path / 'b.nii')
-    assert [p.code for p in read_nifti(tmp_path / 'b.nii')[2]] == [
-        'qform-sform']
+    assert [p.code for p in read_nifti(tmp_path / 'b.nii')[2]] == ['qform-sform']
 
 
 def test_abdomen1k_layout(tiny_nifti):
-    folder = tiny_nifti(2, 'AbdomenCT-1K-ImagePart1/Case_0000{}_0000.nii.gz',
-                        'Mask/Case_0000{}.nii.gz')
+    folder = tiny_nifti(
+        2, 'AbdomenCT-1K-ImagePart1/Case_0000{}_0000.nii.gz', 'Mask/Case_0000{}.nii.gz'
+    )
     (folder / 'Mask' / 'Case_00002.nii.gz').unlink()
     cases = Abdomen1KImporter().discover(folder)
     assert [c.case_id for c in cases] == ['Case_00001', 'Case_00002']
@@ -230,8 +248,13 @@ def test_abdomen1k_layout(tiny_nifti):
 
 def _btcv_infos(numbers):
     from types import SimpleNamespace
-    return [SimpleNamespace(case_id=f'case{n:04d}', patient_id=f'case{n:04d}',
-                            labelled=n <= 40) for n in numbers]
+
+    return [
+        SimpleNamespace(
+            case_id=f'case{n:04d}', patient_id=f'case{n:04d}', labelled=n <= 40
+        )
+        for n in numbers
+    ]
 
 
 def test_btcv_protocols():
@@ -240,7 +263,8 @@ def test_btcv_protocols():
     splits = {s.protocol: s for s in importer.splits(_btcv_infos(numbers))}
     one = splits['btcv-18-12']
     assert one['test'] == tuple(
-        f'case{n:04d}' for n in (1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38))
+        f'case{n:04d}' for n in (1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38)
+    )
     assert len(one['train']) == 18
     other = splits['btcv-24-6']
     assert other['test'] == tuple(f'case{n:04d}' for n in range(35, 41))
@@ -258,11 +282,17 @@ def test_btcv_says_what_is_missing():
     assert '25 of its 30 labelled cases are missing' in importer.notes[0]
 
 
-@pytest.mark.parametrize('names', [
-    ('img/img000{}.nii.gz', 'label/label000{}.nii.gz'),
-    ('imagesTr/img000{}.nii.gz', 'labelsTr/label000{}.nii.gz'),
-    ('RawData/Training/img/img000{}.nii.gz',
-     'RawData/Training/label/label000{}.nii.gz')])
+@pytest.mark.parametrize(
+    'names',
+    [
+        ('img/img000{}.nii.gz', 'label/label000{}.nii.gz'),
+        ('imagesTr/img000{}.nii.gz', 'labelsTr/label000{}.nii.gz'),
+        (
+            'RawData/Training/img/img000{}.nii.gz',
+            'RawData/Training/label/label000{}.nii.gz',
+        ),
+    ],
+)
 def test_btcv_layouts(tiny_nifti, names):
     cases = BTCVImporter().discover(tiny_nifti(2, *names))
     assert [c.case_id for c in cases] == ['case0001', 'case0002']
@@ -272,10 +302,12 @@ def test_btcv_layouts(tiny_nifti, names):
 def test_real_ct_and_labels(realdata):
     folder = realdata / 'totalsegmentator_tests'
     importer = NIfTIImporter()
-    case, = importer.discover(
-        folder, images='example_ct_sm.nii.gz',
+    (case,) = importer.discover(
+        folder,
+        images='example_ct_sm.nii.gz',
         labels='example_seg.nii.gz',
-        classes=','.join(f'c{i}' for i in range(1, 118)))
+        classes=','.join(f'c{i}' for i in range(1, 118)),
+    )
     loaded = importer.load(case)
     assert loaded.problems == []
     assert loaded.spacing == pytest.approx((3, 3, 3))
@@ -288,5 +320,5 @@ def test_real_ct_and_labels(realdata):
     assert centre[2] < spleen[2] and vertebra[1] > centre[1]
     source = nibabel.load(folder / 'example_ct_sm.nii.gz')
     np.testing.assert_array_equal(
-        to_source_axes(loaded.image, loaded.source_affine),
-        np.asarray(source.dataobj))
+        to_source_axes(loaded.image, loaded.source_affine), np.asarray(source.dataobj)
+    )

@@ -51,8 +51,7 @@ def test_second_import_does_nothing(imported):
 
 def test_splits_leave_most_labels_unused(imported):
     few, everything = imported[0].splits
-    assert (few.protocol, everything.protocol) == ('phantom-5',
-                                                   'phantom-5-all')
+    assert (few.protocol, everything.protocol) == ('phantom-5', 'phantom-5-all')
     assert set(few['train']) < set(few['pretrain'])
     assert everything['train'] == few['pretrain'] == everything['pretrain']
     assert few['test'] == everything['test']
@@ -75,4 +74,8 @@ def test_the_shipped_set_has_the_documented_sizes():
     split = PhantomImporter().splits([Case(n) for n in range(1, 25)])[0]
     assert split.protocol == 'phantom-24'
     assert {name: len(split[name]) for name in split.subsets} == {
-        'pretrain': 16, 'train': 6, 'val': 2, 'test': 6}
+        'pretrain': 16,
+        'train': 6,
+        'val': 2,
+        'test': 6,
+    }

@@ -29,8 +29,7 @@ def test_transparency_is_dropped(tmp_path):
     picture = np.dstack([grey] * 3 + [np.full_like(grey, 9)])
     path = str(write_picture(tmp_path / 'a.png', picture))
     np.testing.assert_array_equal(read_grey_picture(path)[0], grey)
-    np.testing.assert_array_equal(
-        read_colour_picture(path)[0], picture[..., :3])
+    np.testing.assert_array_equal(read_colour_picture(path)[0], picture[..., :3])
 
 
 def test_grey_and_colour_are_told_apart(tmp_path):
@@ -47,9 +46,15 @@ def test_grey_and_colour_are_told_apart(tmp_path):
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.jpg'])
-@pytest.mark.parametrize('damage', [
-    lambda content: b'', lambda content: content[:len(content) // 2],
-    lambda content: b'text', lambda content: content[:-12]])
+@pytest.mark.parametrize(
+    'damage',
+    [
+        lambda content: b'',
+        lambda content: content[: len(content) // 2],
+        lambda content: b'text',
+        lambda content: content[:-12],
+    ],
+)
 def test_incomplete_files_are_refused(tmp_path, suffix, damage):
     path = write_picture(tmp_path / f'a{suffix}', make_picture(0, 64))
     path.write_bytes(damage(path.read_bytes()))
@@ -67,8 +72,7 @@ def test_damage_in_the_middle(tmp_path):
 
 
 def test_sixteen_bit_is_refused(tmp_path):
-    path = write_picture(
-        tmp_path / 'a.png', np.full((9, 9), 1000, np.uint16))
+    path = write_picture(tmp_path / 'a.png', np.full((9, 9), 1000, np.uint16))
     with pytest.raises(CaseError, match='uint16, expected 8 bit'):
         read_grey_picture(str(path))
 
@@ -91,8 +95,7 @@ def test_square_of_the_right_size_stays():
 @pytest.mark.parametrize('channels', [1, 3])
 def test_squares_are_averaged_down(channels):
     picture = make_picture(0, 32, channels).astype(np.float64)
-    found, problems = fit_square(
-        picture.astype(np.uint8), 16, 'a.png', pad=True)
+    found, problems = fit_square(picture.astype(np.uint8), 16, 'a.png', pad=True)
     means = picture.reshape(16, 2, 16, 2, -1).mean((1, 3)).squeeze()
     assert np.abs(found - means).max() <= 0.5 and not problems
 
@@ -120,4 +123,5 @@ def test_files_of_opencv_are_read_alike(tmp_path):
     """A JPEG file equals what OpenCV says, channels turned."""
     path = write_picture(tmp_path / 'a.jpg', make_picture(0, 40))
     np.testing.assert_array_equal(
-        read_colour_picture(str(path))[0], cv2.imread(str(path))[..., ::-1])
+        read_colour_picture(str(path))[0], cv2.imread(str(path))[..., ::-1]
+    )

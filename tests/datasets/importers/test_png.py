@@ -42,7 +42,7 @@ def save_pair(folder, name, seed=0, classes=4, colours=COLOURS):
 def test_slices_are_sorted_by_number_and_coloured_masks_translated(tmp_path):
     pairs = {n: save_pair(tmp_path, f'7_{n}.png', n) for n in (9, 10, 100)}
     importer = CurvasImporter()
-    case, = importer.discover(tmp_path)
+    (case,) = importer.discover(tmp_path)
     assert case.patient_id == '7'
     assert case.extra['slice_numbers'] == [9, 10, 100]
     loaded = importer.load(case)
@@ -56,15 +56,17 @@ def test_slices_are_sorted_by_number_and_coloured_masks_translated(tmp_path):
 
 def test_raters_of_one_patient_make_one_case(tmp_path):
     for rater, number in ((1, 5), (2, 3), (3, 4)):
-        save_pair(tmp_path / f'CURVAS-Annotation-{rater}' / 'mini_test',
-                  f'10001_{number}.png', number)
+        save_pair(
+            tmp_path / f'CURVAS-Annotation-{rater}' / 'mini_test',
+            f'10001_{number}.png',
+            number,
+        )
     importer = CurvasImporter()
-    case, = importer.discover(tmp_path)
+    (case,) = importer.discover(tmp_path)
     assert case.extra['slice_numbers'] == [3, 4, 5]
     assert not importer.notes
     images, labels = importer.source_files(case)
-    assert ['-2/' in images[0], '-3/' in images[1], '-1/' in labels[2]] == [
-        True] * 3
+    assert ['-2/' in images[0], '-3/' in images[1], '-1/' in labels[2]] == [True] * 3
 
 
 def test_a_slice_in_two_folders_is_refused(tmp_path):
@@ -80,9 +82,12 @@ def test_unknown_colour_is_named_with_file_and_count(tmp_path):
     mask[0, :3] = (1, 2, 3)
     save(tmp_path / 'masks' / '7_1.png', mask)
     importer = CurvasImporter()
-    case, = importer.discover(tmp_path)
-    with pytest.raises(CaseError, match=r'masks/7_1.png.*\(1, 2, 3\) 3 pixel.*'
-                       r'liver \(255, 0, 255\)') as caught:
+    (case,) = importer.discover(tmp_path)
+    with pytest.raises(
+        CaseError,
+        match=r'masks/7_1.png.*\(1, 2, 3\) 3 pixel.*'
+        r'liver \(255, 0, 255\)',
+    ) as caught:
         importer.load(case)
     assert caught.value.code == 'unknown-colour'
 
@@ -92,7 +97,7 @@ def test_turned_set_is_turned_back(tmp_path):
     image, index = save_pair(tmp_path, '10001_4.png', 3, 2, colours)
     save(tmp_path / 'images' / '10001_4.png', np.stack([image] * 3, -1))
     importer = IRCADImporter()
-    case, = importer.discover(tmp_path)
+    (case,) = importer.discover(tmp_path)
     loaded = importer.load(case)
     np.testing.assert_array_equal(loaded.image[0], image[::-1, ::-1])
     np.testing.assert_array_equal(loaded.label[0], index[::-1, ::-1])
@@ -108,10 +113,16 @@ def test_palette_and_patterns_by_option(tmp_path):
         save(folder / 'img.png', image)
         save(folder / 'seg.png', colours[index])
     importer = PNGImporter()
-    case, = importer.discover(
-        tmp_path, images='ward/*/img.png', labels='ward/*/seg.png',
-        palette=palette, patient_pattern=r'pat(\d+)',
-        slice_pattern=r's(\d+)-', turn=90, modality='XR')
+    (case,) = importer.discover(
+        tmp_path,
+        images='ward/*/img.png',
+        labels='ward/*/seg.png',
+        palette=palette,
+        patient_pattern=r'pat(\d+)',
+        slice_pattern=r's(\d+)-',
+        turn=90,
+        modality='XR',
+    )
     assert (case.case_id, importer.modality) == ('77', 'XR')
     assert importer.classes == ('background', 'tumor')
     assert importer.palette == [[0, 0, 0], [9, 9, 200]]
@@ -120,15 +131,19 @@ def test_palette_and_patterns_by_option(tmp_path):
     np.testing.assert_array_equal(loaded.label[1], np.rot90(index))
 
 
-@pytest.mark.parametrize('options, factor', [
-    (dict(classes='organ,lesion'), 1),
-    (dict(palette=dict(background=0, organ=100, lesion=200)), 100)])
+@pytest.mark.parametrize(
+    'options, factor',
+    [
+        (dict(classes='organ,lesion'), 1),
+        (dict(palette=dict(background=0, organ=100, lesion=200)), 100),
+    ],
+)
 def test_grey_masks(tmp_path, options, factor):
     index = pixels(seed=4, high=3)
     save(tmp_path / 'images' / 'a_1.png', pixels())
     save(tmp_path / 'masks' / 'a_1.png', (index * factor).astype(np.uint8))
     importer = PNGImporter()
-    case, = importer.discover(tmp_path, **options)
+    (case,) = importer.discover(tmp_path, **options)
     np.testing.assert_array_equal(importer.load(case).label[0], index)
     assert importer.classes == ('background', 'organ', 'lesion')
     save(tmp_path / 'masks' / 'a_1.png', (index * 0 + 7).astype(np.uint8))
@@ -140,7 +155,7 @@ def test_sixteen_bit_images_keep_their_depth(tmp_path):
     image = pixels(high=60000, dtype=np.uint16)
     save(tmp_path / 'images' / 'a_1.png', image)
     importer = PNGImporter()
-    case, = importer.discover(tmp_path)
+    (case,) = importer.discover(tmp_path)
     loaded = importer.load(case)
     assert loaded.image.dtype == np.uint16 and loaded.label is None
     np.testing.assert_array_equal(loaded.image[0], image)
@@ -151,7 +166,7 @@ def test_slices_without_mask_are_marked(tmp_path):
         save_pair(tmp_path, f'7_{number}.png', number)
     (tmp_path / 'masks' / '7_2.png').unlink()
     importer = CurvasImporter()
-    case, = importer.discover(tmp_path)
+    (case,) = importer.discover(tmp_path)
     loaded = importer.load(case)
     assert loaded.labelled_slices == (0, 2)
     assert not loaded.label[1].any()
@@ -162,9 +177,10 @@ def test_slices_of_two_sizes_are_refused(tmp_path):
         save_pair(tmp_path, f'7_{number}.png')
     save(tmp_path / 'images' / '7_3.png', pixels(6, 6))
     importer = CurvasImporter()
-    case, = importer.discover(tmp_path)
-    with pytest.raises(CaseError, match='10x12 uint8: 2 slice.*6x6 uint8: 1 '
-                       'slice.*7_3.png') as caught:
+    (case,) = importer.discover(tmp_path)
+    with pytest.raises(
+        CaseError, match='10x12 uint8: 2 slice.*6x6 uint8: 1 slice.*7_3.png'
+    ) as caught:
         importer.load(case)
     assert caught.value.code == 'mixed-slices'
 
@@ -173,7 +189,7 @@ def test_mask_of_another_size_is_refused(tmp_path):
     save_pair(tmp_path, '7_1.png')
     save(tmp_path / 'masks' / '7_1.png', COLOURS[pixels(5, 5, high=4)])
     importer = CurvasImporter()
-    case, = importer.discover(tmp_path)
+    (case,) = importer.discover(tmp_path)
     with pytest.raises(CaseError, match=r'mask of \(5, 5\).*\(10, 12\)'):
         importer.load(case)
 
@@ -206,11 +222,15 @@ def test_nothing_found_shows_the_layout(tmp_path):
         PNGImporter().discover(tmp_path, images='a/*.png')
 
 
-@pytest.mark.parametrize('palette, text', [
-    ([1, 2], r'found \[1, 2\]|two classes'),
-    (dict(background=[0, 0, 0], liver=[300, 0, 0]), 'found'),
-    (dict(background=0, liver=0), 'share one value'),
-    ('nowhere.json', 'nowhere.json: No such file')])
+@pytest.mark.parametrize(
+    'palette, text',
+    [
+        ([1, 2], r'found \[1, 2\]|two classes'),
+        (dict(background=[0, 0, 0], liver=[300, 0, 0]), 'found'),
+        (dict(background=0, liver=0), 'share one value'),
+        ('nowhere.json', 'nowhere.json: No such file'),
+    ],
+)
 def test_bad_palettes_are_refused(palette, text):
     with pytest.raises(UserError, match=text):
         read_palette(palette)
@@ -236,8 +256,9 @@ def save_list(src, volumes, offset=1024, lines=None):
 @pytest.mark.parametrize('offset', [1024, 2000])
 def test_listed_slices_become_hounsfield_units(tmp_path, offset):
     rng = np.random.default_rng(0)
-    volumes = {name: rng.integers(-1000, 2000, (3, 9, 9))
-               for name in ('s0001', 's0002')}
+    volumes = {
+        name: rng.integers(-1000, 2000, (3, 9, 9)) for name in ('s0001', 's0002')
+    }
     save_list(tmp_path, volumes, offset)
     importer = SliceListImporter()
     cases = importer.discover(tmp_path, offset=offset)
@@ -250,19 +271,26 @@ def test_listed_slices_become_hounsfield_units(tmp_path, offset):
 
 def test_the_list_decides_which_slices_are_used(tmp_path):
     volume = np.arange(4 * 81).reshape(4, 9, 9)
-    save_list(tmp_path, {'a/b c': volume}, lines=[
-        'a/b c/slice_003.png 0', '', 'a/b c/slice_001.png'])
+    save_list(
+        tmp_path,
+        {'a/b c': volume},
+        lines=['a/b c/slice_003.png 0', '', 'a/b c/slice_001.png'],
+    )
     importer = SliceListImporter()
-    case, = importer.discover(tmp_path, patient_pattern='^([^/]+)/')
+    (case,) = importer.discover(tmp_path, patient_pattern='^([^/]+)/')
     assert (case.case_id, case.patient_id) == ('a_b_c', 'a')
     np.testing.assert_array_equal(importer.load(case).image, volume[[1, 3]])
 
 
-@pytest.mark.parametrize('lines, text', [
-    (['s/slice_009.png 0'], '1 of 1 listed files are not under.*line 1'),
-    (['s/slice_000.jpg 0'], 'line 1: expected "relative/path.png label"'),
-    (['s/slice_000.png 0'] * 2, 'line 2: .*already in line 1'),
-    ([' '], 'lists no slice')])
+@pytest.mark.parametrize(
+    'lines, text',
+    [
+        (['s/slice_009.png 0'], '1 of 1 listed files are not under.*line 1'),
+        (['s/slice_000.jpg 0'], 'line 1: expected "relative/path.png label"'),
+        (['s/slice_000.png 0'] * 2, 'line 2: .*already in line 1'),
+        ([' '], 'lists no slice'),
+    ],
+)
 def test_bad_lists_are_refused(tmp_path, lines, text):
     save_list(tmp_path, {'s': np.zeros((1, 9, 9), int)}, lines=lines)
     with pytest.raises(UserError, match=text):
@@ -280,25 +308,31 @@ def test_eight_bit_slices_are_no_hounsfield_units(tmp_path):
     save(tmp_path / 's' / 'slice_000.png', pixels())
     (tmp_path / 'l.txt').write_text('s/slice_000.png 0\n')
     importer = SliceListImporter()
-    case, = importer.discover(tmp_path)
+    (case,) = importer.discover(tmp_path)
     with pytest.raises(CaseError, match='8-bit pixels; expected 16-bit'):
         importer.load(case)
 
 
-@pytest.mark.parametrize('importer, folder, patients, counts', [
-    (CurvasImporter, 'curvas_abdominal_ct_slices', 14,
-     [27117086, 49769, 192298, 952399]),
-    (IRCADImporter, 'ircad_liver_ct_slices', 16, [8751510, 685674]),
-    (KiTSImporter, 'kits19_kidney_ct_slices', 5,
-     [6028598, 115564, 147294])])
+@pytest.mark.parametrize(
+    'importer, folder, patients, counts',
+    [
+        (
+            CurvasImporter,
+            'curvas_abdominal_ct_slices',
+            14,
+            [27117086, 49769, 192298, 952399],
+        ),
+        (IRCADImporter, 'ircad_liver_ct_slices', 16, [8751510, 685674]),
+        (KiTSImporter, 'kits19_kidney_ct_slices', 5, [6028598, 115564, 147294]),
+    ],
+)
 def test_published_sets(realdata, importer, folder, patients, counts):
     importer = importer()
     cases = importer.discover(realdata / folder)
     assert len(cases) == patients
     total = np.zeros(len(counts), int)
     for case in cases:
-        total += np.bincount(importer.load(case).label.ravel(),
-                             minlength=len(counts))
+        total += np.bincount(importer.load(case).label.ravel(), minlength=len(counts))
     assert total.tolist() == counts
 
 

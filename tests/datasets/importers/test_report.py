@@ -1,4 +1,5 @@
 """Counts, report files and the table of findings."""
+
 import csv
 import io
 import json
@@ -25,8 +26,9 @@ def result(tiny_nifti, tmp_path):
     (folder / 'labels' / 'case2.nii.gz').unlink()
     (folder / 'images' / 'case3.nii.gz').write_bytes(b'[bold]')
     write_nifti(folder / 'labels' / 'case1.nii.gz', make_ct(1)[1].T * 0)
-    return import_dataset(NIfTIImporter(), folder, tmp_path / 'out',
-                          dict(classes='liver,kidney'))
+    return import_dataset(
+        NIfTIImporter(), folder, tmp_path / 'out', dict(classes='liver,kidney')
+    )
 
 
 def test_summary_equals_a_count_by_hand(tiny_store):
@@ -38,11 +40,10 @@ def test_summary_equals_a_count_by_hand(tiny_store):
         assert summary['classes'][name] == dict(
             cases=sum(bool((v == index).any()) for v in labels),
             slices=sum(int((s == index).any()) for v in labels for s in v),
-            voxels=sum(int((v == index).sum()) for v in labels))
-    assert summary['spacing'] == dict(
-        z=[5.0, 5.0], y=[1.25, 1.25], x=[1.5, 1.5])
-    size = sum(p.stat().st_size
-               for p in (tiny_store.root / 'cases').glob('*/*'))
+            voxels=sum(int((v == index).sum()) for v in labels),
+        )
+    assert summary['spacing'] == dict(z=[5.0, 5.0], y=[1.25, 1.25], x=[1.5, 1.5])
+    size = sum(p.stat().st_size for p in (tiny_store.root / 'cases').glob('*/*'))
     assert summary['bytes'] == size
 
 
@@ -51,13 +52,18 @@ def test_report_files_list_every_case(result):
     root = result.store.root
     content = json.loads((root / 'import_report.json').read_text())
     assert [c['status'] for c in content['cases']] == [
-        'imported', 'imported', 'rejected']
+        'imported',
+        'imported',
+        'rejected',
+    ]
     assert content['summary']['labelled_cases'] == 1
     with open(root / 'import_report.csv', newline='') as file:
         rows = list(csv.DictReader(file))
     assert [(r['case_id'], r['severity'], r['code']) for r in rows] == [
-        ('case1', 'warning', 'label-empty'), ('case2', '', ''),
-        ('case3', 'error', 'unreadable')]
+        ('case1', 'warning', 'label-empty'),
+        ('case2', '', ''),
+        ('case3', 'error', 'unreadable'),
+    ]
     assert rows[2]['source'].endswith('case3.nii.gz')
 
 
@@ -65,8 +71,7 @@ def test_screen_shows_errors_first_with_their_file(result):
     console = Console(file=io.StringIO(), width=120)
     print_result(result, console)
     text = console.file.getvalue()
-    assert text.index('images/case3.nii.gz') < text.index(
-        'labels/case1.nii.gz')
+    assert text.index('images/case3.nii.gz') < text.index('labels/case1.nii.gz')
     assert '2 imported, 0 unchanged, 1 rejected' in text
 
 
@@ -83,8 +88,9 @@ def images(tmp_path):
     for seed in range(6):
         patient, label = 10 + seed // 2, seed % 2
         write_picture(
-            folder / f'{patient}/{label}/{patient}_idx5_x1_y{seed}_class'
-            f'{label}.png', make_picture(seed, 50))
+            folder / f'{patient}/{label}/{patient}_idx5_x1_y{seed}_class{label}.png',
+            make_picture(seed, 50),
+        )
     next(folder.glob('12/1/*.png')).write_bytes(b'[bold]')
     return import_dataset(IDCImporter(), folder, tmp_path / 'out')
 
@@ -92,10 +98,15 @@ def images(tmp_path):
 def test_summary_of_images(images):
     size = (images.store.root / 'images.b2nd').stat().st_size
     assert summarize(images.store) == dict(
-        patients=3, images=5, labelled_images=5,
-        classes=dict(negative=dict(images=3, patients=3),
-                     positive=dict(images=2, patients=2)),
-        size=[50, 50], bytes=size)
+        patients=3,
+        images=5,
+        labelled_images=5,
+        classes=dict(
+            negative=dict(images=3, patients=3), positive=dict(images=2, patients=2)
+        ),
+        size=[50, 50],
+        bytes=size,
+    )
 
 
 def test_reports_list_the_images_with_findings(images):
@@ -103,10 +114,10 @@ def test_reports_list_the_images_with_findings(images):
     root = images.store.root
     content = json.loads((root / 'import_report.json').read_text())
     assert content['summary']['images'] == 5
-    case, = content['cases']
+    (case,) = content['cases']
     assert case['status'] == 'rejected'
     with open(root / 'import_report.csv', newline='') as file:
-        row, = csv.DictReader(file)
+        (row,) = csv.DictReader(file)
     assert row['code'] == 'unreadable' and row['patient_id'] == '12'
 
 

@@ -14,26 +14,34 @@ from medssl_mm.errors import UserError
 from tests.datasets.images import write_picture
 
 
-def retina(seed=0, height=120, width=180, centre=(92, 58), radius=50,
-           level=150, background=2):
+def retina(
+    seed=0, height=120, width=180, centre=(92, 58), radius=50, level=150, background=2
+):
     """A red disc with vessels, noise and a bright spot on a dark ground."""
     rng = np.random.default_rng(seed)
-    picture = rng.integers(
-        0, background + 1, (height, width, 3)).astype(np.float64)
+    picture = rng.integers(0, background + 1, (height, width, 3)).astype(np.float64)
     y, x = np.mgrid[:height, :width]
-    inside = (x - centre[0])**2 + (y - centre[1])**2 <= radius**2
+    inside = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 <= radius**2
     colour = np.array([1.0, 0.6, 0.3]) * level
     shade = 1 - 0.4 * (x - centre[0]) / width + 0.1 * rng.random(x.shape)
     picture[inside] = (shade[..., None] * colour)[inside]
-    spot = (x - centre[0] - 20)**2 + (y - centre[1])**2 < 30
+    spot = (x - centre[0] - 20) ** 2 + (y - centre[1]) ** 2 < 30
     picture[spot] *= 1.5
     return np.clip(picture, 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize('settings', [
-    {}, dict(level=240), dict(level=30), dict(level=18, background=1),
-    dict(level=200, background=20), dict(centre=(70, 62), radius=40),
-    dict(height=1200, width=1800, centre=(910, 600), radius=520)])
+@pytest.mark.parametrize(
+    'settings',
+    [
+        {},
+        dict(level=240),
+        dict(level=30),
+        dict(level=18, background=1),
+        dict(level=200, background=20),
+        dict(centre=(70, 62), radius=40),
+        dict(height=1200, width=1800, centre=(910, 600), radius=520),
+    ],
+)
 def test_the_field_is_found(settings):
     wanted = dict(dict(centre=(92, 58), radius=50), **settings)
     x, y, radius = find_field(retina(**settings))
@@ -58,8 +66,7 @@ def test_specks_and_dust_do_not_count():
     picture = retina()
     picture[5:8, 5:8] = 255
     picture[110:113, 170:173] = 255
-    np.testing.assert_allclose(
-        find_field(picture), find_field(retina()), atol=1)
+    np.testing.assert_allclose(find_field(picture), find_field(retina()), atol=1)
 
 
 @pytest.mark.parametrize('value', [0, 3, 128, 255])
@@ -107,8 +114,12 @@ def test_enlarging_is_told():
 def test_large_jpeg_files_are_reduced_while_reading(tmp_path):
     picture = cv2.resize(retina(), (1440, 960))
     path = str(write_picture(tmp_path / 'a.jpeg', picture))
-    for least, shape in ((100, (120, 180)), (200, (240, 360)),
-                         (300, (480, 720)), (700, (960, 1440))):
+    for least, shape in (
+        (100, (120, 180)),
+        (200, (240, 360)),
+        (300, (480, 720)),
+        (700, (960, 1440)),
+    ):
         found = read_reduced(path, least)
         assert found.shape == (*shape, 3)
         whole = cv2.resize(picture, shape[::-1], interpolation=cv2.INTER_AREA)
@@ -123,7 +134,8 @@ def write_eyes(folder, patients, first=1):
         for side, shift in (('left', 0), ('right', 3)):
             write_picture(
                 folder / f'{patient}_{side}.jpeg',
-                retina(seed=patient, centre=(90 + shift, 57 + patient % 4)))
+                retina(seed=patient, centre=(90 + shift, 57 + patient % 4)),
+            )
 
 
 def grade(name):
@@ -137,8 +149,11 @@ def write_grades(path, names, extra=''):
 
 
 def eyes(patients, first=1):
-    return [f'{p}_{side}' for p in range(first, first + patients)
-            for side in ('left', 'right')]
+    return [
+        f'{p}_{side}'
+        for p in range(first, first + patients)
+        for side in ('left', 'right')
+    ]
 
 
 @pytest.fixture
@@ -152,8 +167,7 @@ def eyepacs(tmp_path):
 
 def prepare(folder, tmp_path):
     importer = DiabeticRetinopathyImporter()
-    result = import_dataset(
-        importer, folder, tmp_path / 'out', dict(size=40))
+    result = import_dataset(importer, folder, tmp_path / 'out', dict(size=40))
     write_splits(importer, result)
     return result, {s.protocol: s for s in result.splits}
 
@@ -176,13 +190,14 @@ def test_pictures_without_grade_serve_pretraining(eyepacs, tmp_path):
     write_eyes(eyepacs / 'test', 2, first=50)
     result, splits = prepare(eyepacs, tmp_path)
     assert result.store.labelled.sum() == 20 and len(result.store) == 24
-    split, = splits.values()
+    (split,) = splits.values()
     assert {'50_left', '51_right'} <= set(split['pretrain'])
     assert '50_left' not in split['train'] + split['val'] + split['test']
 
 
-@pytest.mark.parametrize('name, extra', [
-    ('testLabels.csv', ''), ('retinopathy_solution.csv', ',Public')])
+@pytest.mark.parametrize(
+    'name, extra', [('testLabels.csv', ''), ('retinopathy_solution.csv', ',Public')]
+)
 def test_split_of_the_competition(eyepacs, tmp_path, name, extra):
     write_eyes(eyepacs / 'test', 3, first=50)
     write_grades(eyepacs / name, eyes(3, 50), extra)
@@ -196,24 +211,29 @@ def test_split_of_the_competition(eyepacs, tmp_path, name, extra):
 def test_bad_pictures_are_left_out(eyepacs, tmp_path):
     train = eyepacs / 'train'
     write_picture(train / '1_left.jpeg', np.zeros((120, 180, 3), np.uint8))
-    (train / '2_left.jpeg').write_bytes(
-        (train / '2_left.jpeg').read_bytes()[:-50])
+    (train / '2_left.jpeg').write_bytes((train / '2_left.jpeg').read_bytes()[:-50])
     (train / '3_left.jpeg').unlink()
     (train / '4_left.jpeg').rename(train / '4_links.jpeg')
     result, _ = prepare(eyepacs, tmp_path)
-    found = {r.case_id: r.problems[0].code for r in result.results
-             if r.problems}
+    found = {r.case_id: r.problems[0].code for r in result.results if r.problems}
     assert found == {
-        '1_left': 'no-retina', '2_left': 'unreadable', '3_left': 'missing',
-        '4_left': 'missing', 'train/4_links.jpeg': 'file-name'}
+        '1_left': 'no-retina',
+        '2_left': 'unreadable',
+        '3_left': 'missing',
+        '4_left': 'missing',
+        'train/4_links.jpeg': 'file-name',
+    }
 
 
-@pytest.mark.parametrize('old, new, message', [
-    ('3_left,3', '3_left,5', "line 6: the grade must be 0 to 4, found '5'"),
-    ('3_left,3', '3_links,3', 'line 6: expected <patient>_left or'),
-    ('3_left,3', '1_left,1', 'line 6: 1_left is listed twice'),
-    ('level', 'grade', 'has no column level'),
-])
+@pytest.mark.parametrize(
+    'old, new, message',
+    [
+        ('3_left,3', '3_left,5', "line 6: the grade must be 0 to 4, found '5'"),
+        ('3_left,3', '3_links,3', 'line 6: expected <patient>_left or'),
+        ('3_left,3', '1_left,1', 'line 6: 1_left is listed twice'),
+        ('level', 'grade', 'has no column level'),
+    ],
+)
 def test_wrong_label_files(eyepacs, tmp_path, old, new, message):
     path = eyepacs / 'trainLabels.csv'
     path.write_text(path.read_text().replace(old, new))
@@ -236,12 +256,10 @@ def test_real_pictures(realdata):
     paths = sorted(folder.rglob('*.jpeg'))
     assert len(paths) == 6
     for path in paths:
-        crop, problems = circle_crop(
-            read_reduced(str(path), 598), 299, str(path))
+        crop, problems = circle_crop(read_reduced(str(path), 598), 299, str(path))
         assert crop.shape == (299, 299, 3) and not problems
         x, y, radius = find_field(crop)
-        assert abs(radius - 150) < 6 and abs(x - 150) < 6 and abs(
-            y - 150) < 6
+        assert abs(radius - 150) < 6 and abs(x - 150) < 6 and abs(y - 150) < 6
         # A tenth of the light: the same field, within a fifth.
         dark = (read_reduced(str(path), 598) * 0.1).astype(np.uint8)
         field = find_field(read_reduced(str(path), 598))

@@ -15,13 +15,14 @@ JITTERS = [
     GammaJitter(prob=1, limits=None),
     BlurJitter(prob=1),
     NoiseJitter(prob=1),
-    EraseJitter(prob=1)
+    EraseJitter(prob=1),
 ]
 
 
 def run(transform, image, seed=0):
     results = dict(img=image, rng=np.random.default_rng(seed))
     return transform(results)['img']
+
 
 @pytest.mark.parametrize('value', [0, 17, -1000])
 @pytest.mark.parametrize('transform', [*JITTERS[:4], JITTERS[5]], ids=repr)
@@ -42,8 +43,8 @@ def test_jitter_depends_on_the_generator_alone(transform):
 
 
 @pytest.mark.parametrize(
-    'kind',
-    [IntensityJitter, GammaJitter, BlurJitter, NoiseJitter, EraseJitter])
+    'kind', [IntensityJitter, GammaJitter, BlurJitter, NoiseJitter, EraseJitter]
+)
 def test_probability_zero_changes_nothing(kind):
     image = np.random.default_rng(9).random((8, 8)).astype(np.float32)
     np.testing.assert_array_equal(run(kind(prob=0), image), image)
@@ -67,8 +68,7 @@ def test_intensity_jitter_is_affine_about_the_mean():
 def test_gamma_is_a_power_of_the_scaled_slice():
     image = np.linspace(-2, 3, 200, dtype=np.float32).reshape(10, 20)
     seen = run(GammaJitter((2, 2), prob=1, limits=None), image)
-    np.testing.assert_allclose(
-        seen, ((image + 2) / 5)**2 * 5 - 2, atol=1e-4)
+    np.testing.assert_allclose(seen, ((image + 2) / 5) ** 2 * 5 - 2, atol=1e-4)
 
 
 def test_noise_has_the_drawn_strength():
@@ -89,15 +89,19 @@ def test_erase_fills_the_drawn_share():
     seen = run(EraseJitter((0.1, 0.1), (1, 1), prob=1), image)
     assert (seen != image).mean() == pytest.approx(0.1, abs=0.02)
 
-@pytest.mark.parametrize('build, message', [
-    (lambda: IntensityJitter(prob=2), 'prob must lie between'),
-    (lambda: IntensityJitter(contrast=3), 'contrast must lie between'),
-    (lambda: GammaJitter((0, 1)), r'gamma\[0\] must be larger than 0'),
-    (lambda: GammaJitter(limits=(1, 1)), 'limits must differ'),
-    (lambda: BlurJitter((2, 1)), 'sigma must be ordered'),
-    (lambda: NoiseJitter(0.1), 'std must be a pair'),
-    (lambda: EraseJitter(area=(0.1, 2)), r'area\[1\] must lie between'),
-])
+
+@pytest.mark.parametrize(
+    'build, message',
+    [
+        (lambda: IntensityJitter(prob=2), 'prob must lie between'),
+        (lambda: IntensityJitter(contrast=3), 'contrast must lie between'),
+        (lambda: GammaJitter((0, 1)), r'gamma\[0\] must be larger than 0'),
+        (lambda: GammaJitter(limits=(1, 1)), 'limits must differ'),
+        (lambda: BlurJitter((2, 1)), 'sigma must be ordered'),
+        (lambda: NoiseJitter(0.1), 'std must be a pair'),
+        (lambda: EraseJitter(area=(0.1, 2)), r'area\[1\] must lie between'),
+    ],
+)
 def test_wrong_settings_are_named(build, message):
     with pytest.raises((ValueError, TypeError), match=message):
         build()
@@ -114,6 +118,8 @@ def test_blur_treats_the_channels_of_rgb_alike():
     for channel in range(3):
         np.testing.assert_allclose(
             blurred[..., channel],
-            run(BlurJitter(prob=1), picture[..., channel].copy()), atol=1e-6)
+            run(BlurJitter(prob=1), picture[..., channel].copy()),
+            atol=1e-6,
+        )
     with pytest.raises(ValueError, match=r'RGB \(H, W, 3\) image.*4, 4'):
         run(BlurJitter(prob=1), np.zeros((4, 4, 4), np.float32))

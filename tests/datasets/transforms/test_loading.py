@@ -35,8 +35,10 @@ def test_slice_and_label(store):
 def test_label_map_selects_classes(store):
     root, _, label = store
     results = LoadSliceLabel()(
-        dict(store_root=root, case_id='one', slice_index=0,
-             label_map={0: 0, 1: 0, 2: 1}))
+        dict(
+            store_root=root, case_id='one', slice_index=0, label_map={0: 0, 1: 0, 2: 1}
+        )
+    )
     np.testing.assert_array_equal(results['gt_seg_map'], label[0] == 2)
 
 
@@ -44,8 +46,8 @@ def test_list_of_label_fields_is_not_shared(store):
     root, _, _ = store
     fields = []
     LoadSliceLabel()(
-        dict(store_root=root, case_id='one', slice_index=0,
-             seg_fields=fields))
+        dict(store_root=root, case_id='one', slice_index=0, seg_fields=fields)
+    )
     assert fields == []
 
 

@@ -16,14 +16,19 @@ from medssl_mm.datasets.transforms.torchvision_steps import (
 from tests.datasets.images import make_picture
 
 JITTER = dict(
-    type='RandomApply', p=0.8, transforms=[
-        dict(type='ColorJitter', brightness=0.4, contrast=0.4,
-             saturation=0.4, hue=0.1)])
+    type='RandomApply',
+    p=0.8,
+    transforms=[
+        dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
+    ],
+)
 STEPS = [
-    dict(type='RandomResizedCrop', size=12, scale=(0.4, 1.0)), JITTER,
+    dict(type='RandomResizedCrop', size=12, scale=(0.4, 1.0)),
+    JITTER,
     dict(type='RandomGrayscale', p=0.2),
     dict(type='RandomRotation', degrees=30, interpolation='bilinear'),
-    dict(type='RandomHorizontalFlip')]
+    dict(type='RandomHorizontalFlip'),
+]
 
 
 def run(transform, image, seed=0):
@@ -33,6 +38,7 @@ def run(transform, image, seed=0):
 @pytest.mark.parametrize('channels', [1, 3])
 def test_equals_torchvision_with_the_same_seed(channels):
     from torchvision.transforms import v2
+
     picture = make_picture(1, 24, channels)
     seed = int(np.random.default_rng(7).integers(2**63 - 1))
     tensor = torch.from_numpy(np.atleast_3d(picture)).permute(2, 0, 1)
@@ -41,8 +47,7 @@ def test_equals_torchvision_with_the_same_seed(channels):
     tensor = v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.4, 0.1)], 0.8)(tensor)
     wanted = tensor.permute(1, 2, 0).numpy() / 255
     found = run(TorchvisionSteps([STEPS[0], JITTER]), picture, 7)
-    np.testing.assert_allclose(
-        np.atleast_3d(found), wanted, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(np.atleast_3d(found), wanted, rtol=1e-6, atol=1e-7)
 
 
 def test_is_a_function_of_the_samples_generator_alone():
@@ -52,8 +57,7 @@ def test_is_a_function_of_the_samples_generator_alone():
     for disturb in (torch.manual_seed, random.seed, np.random.seed):
         disturb(5)
     np.testing.assert_array_equal(run(transform, picture), first)
-    assert any((run(transform, picture, n) != first).any()
-               for n in range(1, 4))
+    assert any((run(transform, picture, n) != first).any() for n in range(1, 4))
 
 
 def test_global_generator_is_left_as_it_was():
@@ -97,23 +101,29 @@ def test_blank_images_pass(value):
 
 def test_size_and_packing():
     results = TorchvisionSteps(STEPS)(
-        dict(img=make_picture(1, 24), rng=np.random.default_rng(0)))
+        dict(img=make_picture(1, 24), rng=np.random.default_rng(0))
+    )
     assert results['img_shape'] == (12, 12)
     packed = PackImage()(results)['inputs']
     assert packed.shape == (3, 12, 12) and packed.is_contiguous()
-    np.testing.assert_array_equal(
-        packed.permute(1, 2, 0).numpy(), results['img'])
+    np.testing.assert_array_equal(packed.permute(1, 2, 0).numpy(), results['img'])
 
 
-@pytest.mark.parametrize('step, error, message', [
-    ('ColorJitter', TypeError, 'every step must be a dict'),
-    (dict(size=3), TypeError, 'every step must be a dict'),
-    (dict(type='ColourJitter'), ValueError, "no transform 'ColourJitter'"),
-    (dict(type='functional'), ValueError, "no transform 'functional'"),
-    (dict(type='ColorJitter', brightnes=1), ValueError, 'refuses.*brightnes'),
-    (dict(type='RandomApply', transforms=[dict(type='No')]), ValueError,
-     "no transform 'No'"),
-])
+@pytest.mark.parametrize(
+    'step, error, message',
+    [
+        ('ColorJitter', TypeError, 'every step must be a dict'),
+        (dict(size=3), TypeError, 'every step must be a dict'),
+        (dict(type='ColourJitter'), ValueError, "no transform 'ColourJitter'"),
+        (dict(type='functional'), ValueError, "no transform 'functional'"),
+        (dict(type='ColorJitter', brightnes=1), ValueError, 'refuses.*brightnes'),
+        (
+            dict(type='RandomApply', transforms=[dict(type='No')]),
+            ValueError,
+            "no transform 'No'",
+        ),
+    ],
+)
 def test_wrong_steps_are_named(step, error, message):
     with pytest.raises(error, match=message):
         build_step(step)

@@ -27,8 +27,7 @@ def test_views_are_cut_by_their_own_geometry():
     results = run(transform)
     assert len(results['img']) == len(results['view_geometry']) == 3
     for view, geometry in zip(results['img'], results['view_geometry']):
-        np.testing.assert_array_equal(
-            view, transform.crop.apply(image(), geometry))
+        np.testing.assert_array_equal(view, transform.crop.apply(image(), geometry))
     boxes = {geometry['box'] for geometry in results['view_geometry']}
     assert len(boxes) == 3
 
@@ -43,8 +42,7 @@ def test_source_is_left_alone():
 def test_shared_crop_differs_in_grey_values_alone():
     plain = run(SliceViews(CROP, shared_crop=True))
     np.testing.assert_array_equal(*plain['img'])
-    jittered = run(
-        SliceViews(CROP, [IntensityJitter(prob=1)], shared_crop=True))
+    jittered = run(SliceViews(CROP, [IntensityJitter(prob=1)], shared_crop=True))
     one, two = jittered['view_geometry']
     assert one == two or one is two
     assert not np.array_equal(*jittered['img'])
@@ -66,30 +64,31 @@ def test_overlap_share_by_hand():
 
 
 def test_steps_per_view():
-    results = run(
-        SliceViews(
-            CROP, [[], [IntensityJitter(prob=1)]], shared_crop=True))
+    results = run(SliceViews(CROP, [[], [IntensityJitter(prob=1)]], shared_crop=True))
     assert not np.array_equal(*results['img'])
-    np.testing.assert_array_equal(results['img'][0],
-                                  run(SliceViews(CROP))['img'][0])
+    np.testing.assert_array_equal(results['img'][0], run(SliceViews(CROP))['img'][0])
 
 
 @pytest.mark.parametrize('value', [0, 1])
 def test_blank_slices_pass(value):
     steps = [IntensityJitter(prob=1), BlurJitter(prob=1)]
-    results = run(
-        SliceViews(CROP, steps), source=np.full((30, 30), value, np.uint8))
+    results = run(SliceViews(CROP, steps), source=np.full((30, 30), value, np.uint8))
     assert all(np.isfinite(view).all() for view in results['img'])
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (dict(crop=dict(type='medssl_mm.ResizeSlice', size=4)),
-     'crop must be a medssl_mm.RandomSliceCrop'),
-    (dict(crop=CROP, num_views=0), 'num_views must be an int'),
-    (dict(crop=CROP, min_overlap=2), 'min_overlap must lie between'),
-    (dict(crop=CROP, transforms=[[], [], []]), r'list per view \(2\), got 3'),
-    (dict(crop=CROP, transforms=[[], BlurJitter()]), 'one list of steps'),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (
+            dict(crop=dict(type='medssl_mm.ResizeSlice', size=4)),
+            'crop must be a medssl_mm.RandomSliceCrop',
+        ),
+        (dict(crop=CROP, num_views=0), 'num_views must be an int'),
+        (dict(crop=CROP, min_overlap=2), 'min_overlap must lie between'),
+        (dict(crop=CROP, transforms=[[], [], []]), r'list per view \(2\), got 3'),
+        (dict(crop=CROP, transforms=[[], BlurJitter()]), 'one list of steps'),
+    ],
+)
 def test_wrong_settings_are_named(arguments, message):
     with pytest.raises((ValueError, TypeError), match=message):
         SliceViews(**arguments)
@@ -111,15 +110,15 @@ def test_views_of_colour_images():
     transform = SliceViews(dict(CROP, pad_value=0.5))
     for channel in range(3):
         for view, grey in zip(
-                run(transform, source=source)['img'],
-                run(transform, source=source[..., channel].copy())['img']):
+            run(transform, source=source)['img'],
+            run(transform, source=source[..., channel].copy())['img'],
+        ):
             np.testing.assert_allclose(view[..., channel], grey, atol=1e-6)
 
 
 def test_image_views_are_augmented_each_anew():
     source = image()
-    results = run(ImageViews([NoiseJitter(prob=1, std=(0.1, 0.1))], 3),
-                  source=source)
+    results = run(ImageViews([NoiseJitter(prob=1, std=(0.1, 0.1))], 3), source=source)
     assert len(results['img']) == 3 and results['img_shape'] == (60, 80)
     one, two, three = results['img']
     assert (one != two).any() and (two != three).any()

@@ -17,11 +17,8 @@ from medssl_mm.functional.spectrum import effective_rank
 from tests.engine import toy
 from tests.models.algorithms.toy import backbone, build_ours, neck
 
-PLACES = {f'stage{n}' for n in range(1, 5)} | {
-    'decorrelated', 'pooled', 'projection'}
-HEAD = dict(
-    type='medssl_mm.DecorrelationHead', num_channels=64, num_groups=8,
-    eps=1e-2)
+PLACES = {f'stage{n}' for n in range(1, 5)} | {'decorrelated', 'pooled', 'projection'}
+HEAD = dict(type='medssl_mm.DecorrelationHead', num_channels=64, num_groups=8, eps=1e-2)
 
 
 @DATASETS.register_module(force=True)
@@ -39,8 +36,7 @@ class ToyViews(torch.utils.data.Dataset):
         generator = torch.Generator().manual_seed(index + self.shift)
         image = torch.rand(1, 32, 32, generator=generator)
         noise = random.random() + np.random.rand() + torch.rand(1, 32, 32)
-        return dict(
-            inputs=[image + 0.1 * noise, image], data_samples=index)
+        return dict(inputs=[image + 0.1 * noise, image], data_samples=index)
 
 
 class Witness(Hook):
@@ -51,31 +47,49 @@ class Witness(Hook):
     def __init__(self):
         self.seen = []
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None,
-                         outputs=None):
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         state = random_state()
-        self.seen.append(dict(
-            weights=copy.deepcopy(runner.model.state_dict()),
-            python=state['python'], numpy=state['numpy'][1],
-            torch=state['torch'],
-            loader=runner.train_dataloader.generator.get_state(),
-            batch=data_batch['inputs'][0].clone(),
-            modes=[m.training for m in runner.model.modules()],
-            momenta=[m.momentum for m in runner.model.modules()
-                     if isinstance(m, _BatchNorm)]))
+        self.seen.append(
+            dict(
+                weights=copy.deepcopy(runner.model.state_dict()),
+                python=state['python'],
+                numpy=state['numpy'][1],
+                torch=state['torch'],
+                loader=runner.train_dataloader.generator.get_state(),
+                batch=data_batch['inputs'][0].clone(),
+                modes=[m.training for m in runner.model.modules()],
+                momenta=[
+                    m.momentum
+                    for m in runner.model.modules()
+                    if isinstance(m, _BatchNorm)
+                ],
+            )
+        )
 
 
 def settings(work_dir, by_epoch=True, hook=None, **changes):
     content = toy.config(
-        work_dir, by_epoch=by_epoch,
+        work_dir,
+        by_epoch=by_epoch,
         model=dict(
-            type='medssl_mm.MultiLevelMoCo', backbone=backbone(),
-            neck=neck(), head=dict(type='medssl_mm.InfoNCELoss'),
-            queue_len=32, feat_dim=16, decorrelation=HEAD),
-        val_dataloader=None, val_evaluator=None, val_cfg=None,
-        test_dataloader=None, test_evaluator=None, test_cfg=None,
-        custom_hooks=[dict(type='medssl_mm.CollapseMonitorHook', **hook)
-                      ] if hook is not None else [])
+            type='medssl_mm.MultiLevelMoCo',
+            backbone=backbone(),
+            neck=neck(),
+            head=dict(type='medssl_mm.InfoNCELoss'),
+            queue_len=32,
+            feat_dim=16,
+            decorrelation=HEAD,
+        ),
+        val_dataloader=None,
+        val_evaluator=None,
+        val_cfg=None,
+        test_dataloader=None,
+        test_evaluator=None,
+        test_cfg=None,
+        custom_hooks=[dict(type='medssl_mm.CollapseMonitorHook', **hook)]
+        if hook is not None
+        else [],
+    )
     content['custom_imports']['imports'] = ['medssl_mm.registry']
     content['train_dataloader']['dataset'] = dict(type='ToyViews')
     content['train_cfg'].pop('val_interval', None)
@@ -89,6 +103,7 @@ def settings(work_dir, by_epoch=True, hook=None, **changes):
 
 def run(work_dir, **changes):
     from medssl_mm.engine import launch
+
     runner = launch.make_runner(Config(settings(work_dir, **changes)))
     runner.register_hook(witness := Witness())
     runner.train()
@@ -98,7 +113,8 @@ def run(work_dir, **changes):
 def same(first, second):
     if isinstance(first, dict):
         return first.keys() == second.keys() and all(
-            same(first[key], second[key]) for key in first)
+            same(first[key], second[key]) for key in first
+        )
     if isinstance(first, torch.Tensor):
         return torch.equal(first, second)
     return first == second
@@ -116,36 +132,37 @@ def test_training_is_the_same_bit_for_bit(tmp_path, by_epoch):
     times = [0, 4, 8] if by_epoch else range(6)
     folder = tmp_path / 'with/spectra'
     assert {path.name for path in folder.iterdir()} == {
-        f'iter_{n}.{kind}' for n in times for kind in ('npz', 'png')}
+        f'iter_{n}.{kind}' for n in times for kind in ('npz', 'png')
+    }
 
 
 def test_what_is_written(tmp_path):
     """Figures of every place, on images which do not change."""
     runner, _ = run(
-        tmp_path, hook=dict(interval=2, num_samples=8, positions=1),
-        optim_wrapper=dict(
-            type='OptimWrapper', optimizer=dict(type='SGD', lr=0.0)),
-        visualizer=dict(
-            type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]))
-    first, last = (
-        dict(np.load(tmp_path / f'spectra/iter_{n}.npz')) for n in (0, 8))
+        tmp_path,
+        hook=dict(interval=2, num_samples=8, positions=1),
+        optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.0)),
+        visualizer=dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]),
+    )
+    first, last = (dict(np.load(tmp_path / f'spectra/iter_{n}.npz')) for n in (0, 8))
     assert set(first) == {
-        f'{place}_{name}' for place in PLACES
-        for name in (*FIGURES, 'eigenvalues')}
+        f'{place}_{name}' for place in PLACES for name in (*FIGURES, 'eigenvalues')
+    }
     assert len(last['stage2_eigenvalues']) == 16
-    assert last['stage3_effective_rank'] == pytest.approx(float(
-        effective_rank(torch.from_numpy(last['stage3_eigenvalues']))))
+    assert last['stage3_effective_rank'] == pytest.approx(
+        float(effective_rank(torch.from_numpy(last['stage3_eigenvalues'])))
+    )
     # The running statistics of the backbone have changed meanwhile.
     assert last['stage4_rankme'] != first['stage4_rankme']
     scalars = next(tmp_path.glob('*/vis_data/scalars.json')).read_text()
     assert '"collapse/projection_std_of_l2_normalized"' in scalars
-    assert 'Effective rank: stage1 ' in (
-        next(tmp_path.glob('*/*.log')).read_text())
+    assert 'Effective rank: stage1 ' in (next(tmp_path.glob('*/*.log')).read_text())
 
 
 def test_held_out_images_are_those_of_the_subset(tmp_path):
     content = settings(tmp_path, hook=dict(num_samples=4))
     from medssl_mm.engine import launch
+
     runner = launch.make_runner(Config(content))
     hook = CollapseMonitorHook(num_samples=4, batch_size=3)
     batches = hook._load(runner)
@@ -153,8 +170,7 @@ def test_held_out_images_are_those_of_the_subset(tmp_path):
     dataset = ToyViews(subset='val')
     wanted = torch.stack([dataset[n]['inputs'][1] for n in (0, 5, 10, 15)])
     assert torch.equal(images, wanted)
-    other = CollapseMonitorHook(
-        num_samples=9, dataset=dict(type='ToyViews', size=2))
+    other = CollapseMonitorHook(num_samples=9, dataset=dict(type='ToyViews', size=2))
     assert len(other._load(runner)[0]['inputs'][0]) == 2
 
 
@@ -169,19 +185,25 @@ def test_collapse_is_reported_once(tmp_path):
         file = tmp_path / f'{name}.pth'
         torch.save(dict(state_dict=model.state_dict()), file)
         work_dir = tmp_path / name
-        run(work_dir, hook=dict(interval=1, num_samples=8, std_share=share),
-            load_from=str(file), optim_wrapper=dict(
-                type='OptimWrapper', optimizer=dict(type='SGD', lr=0.0)))
+        run(
+            work_dir,
+            hook=dict(interval=1, num_samples=8, std_share=share),
+            load_from=str(file),
+            optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.0)),
+        )
         log = next(work_dir.glob('*/*.log')).read_text()
         assert log.count(f'projection: {name} collapse: ') == 1
         assert log.index('collapse: ') > log.index('Effective rank: ')
 
 
-@pytest.mark.parametrize('wrong, message', [
-    (dict(interval=0), 'interval must be 1 or more'),
-    (dict(num_samples=1), 'num_samples must be 2 or more'),
-    (dict(rank_share=2), 'rank_share is a share from 0 to 1, got 2'),
-])
+@pytest.mark.parametrize(
+    'wrong, message',
+    [
+        (dict(interval=0), 'interval must be 1 or more'),
+        (dict(num_samples=1), 'num_samples must be 2 or more'),
+        (dict(rank_share=2), 'rank_share is a share from 0 to 1, got 2'),
+    ],
+)
 def test_wrong_settings(wrong, message):
     with pytest.raises(ValueError, match=message):
         CollapseMonitorHook(**wrong)

@@ -25,8 +25,7 @@ def test_cases_of_the_batch_are_named():
 
     Run.message_hub.update_scalar('train/loss', float('inf'))
     samples = [
-        BaseDataElement(metainfo=dict(case_id='0001', slice_index=i))
-        for i in range(5)
+        BaseDataElement(metainfo=dict(case_id='0001', slice_index=i)) for i in range(5)
     ]
     with pytest.raises(NonFiniteLossError, match=r'0001#0, .*0001#3, \.\.\.'):
         FiniteLossHook().after_train_iter(

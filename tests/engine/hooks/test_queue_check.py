@@ -16,9 +16,7 @@ class Model(nn.Module):
         self.key_queue = KeyQueue(queue_len, feat_dim=2)
 
 
-def runner(
-    queue_len, batch=4, images=64, drop_last=True, loop=EpochBasedTrainLoop
-):
+def runner(queue_len, batch=4, images=64, drop_last=True, loop=EpochBasedTrainLoop):
     """What the hook looks at of a runner."""
     loader = DataLoader(
         TensorDataset(torch.zeros(images, 1)), batch, drop_last=drop_last
@@ -45,9 +43,7 @@ def test_incomplete_last_batch():
     [
         dict(queue_len=32, images=66, drop_last=True),
         dict(queue_len=32, images=64, drop_last=False),
-        dict(
-            queue_len=32, images=66, drop_last=False, loop=IterBasedTrainLoop
-        ),
+        dict(queue_len=32, images=66, drop_last=False, loop=IterBasedTrainLoop),
         dict(queue_len=64, images=64),
     ],
 )

@@ -29,25 +29,32 @@ class ToyLabelled(torch.utils.data.Dataset):
         return 8
 
     def __getitem__(self, index):
-        generator = torch.Generator().manual_seed(
-            index + 100 * ord(self.patients))
-        top, left = torch.randint(0, 16, (2, ), generator=generator).tolist()
+        generator = torch.Generator().manual_seed(index + 100 * ord(self.patients))
+        top, left = torch.randint(0, 16, (2,), generator=generator).tolist()
         label = torch.zeros(1, self.size, self.size, dtype=torch.long)
-        label[:, top:top + 14, left:left + 14] = 1
+        label[:, top : top + 14, left : left + 14] = 1
         noise = torch.rand(1, 32, 32, generator=generator) + torch.rand(1)
         image = 0.1 * noise + label[:, :32, :32]
         case = f'{self.patients}{index // 2}'
         return dict(
-            inputs=image, data_samples=SimpleNamespace(
+            inputs=image,
+            data_samples=SimpleNamespace(
                 metainfo=dict(case_id=case, patient_id=case),
-                gt_sem_seg=SimpleNamespace(data=label)))
+                gt_sem_seg=SimpleNamespace(data=label),
+            ),
+        )
 
 
 PROBE = dict(
-    type='medssl_mm.SegmentationProbeHook', stages=(1, 4), interval=1,
+    type='medssl_mm.SegmentationProbeHook',
+    stages=(1, 4),
+    interval=1,
     train_dataset=dict(type='ToyLabelled', patients='a'),
-    val_dataset=dict(type='ToyLabelled', patients='b'), steps=30,
-    batch_size=4, lr=0.05)
+    val_dataset=dict(type='ToyLabelled', patients='b'),
+    steps=30,
+    batch_size=4,
+    lr=0.05,
+)
 
 
 def run(work_dir, probe=(), resume=None, max_epochs=2, **changes):
@@ -66,8 +73,11 @@ def test_training_is_the_same_bit_for_bit(tmp_path):
         for name in first:
             assert toy.same(first[name], second[name]), (step, name)
     log = next((tmp_path / 'with').glob('*/*.log')).read_text()
-    scores = [float(line.split('stage1 ')[1].split(',')[0])
-              for line in log.splitlines() if 'Dice of the linear' in line]
+    scores = [
+        float(line.split('stage1 ')[1].split(',')[0])
+        for line in log.splitlines()
+        if 'Dice of the linear' in line
+    ]
     assert len(scores) == 2
     assert max(scores) > 0.6  # squares are easy to find
 
@@ -88,8 +98,7 @@ def test_resumed_probe_continues_exactly(tmp_path):
     second, other_weights = saved_probe(tmp_path / 'parts')
     assert toy.same(weights, other_weights)
     assert toy.same(first['decoders'], second['decoders'])
-    assert toy.same(first['optimizer']['state'],
-                    second['optimizer']['state'])
+    assert toy.same(first['optimizer']['state'], second['optimizer']['state'])
     steps = first['optimizer']['state'][0]['step']
     assert steps == 90
     assert not any('probe' in name for name in weights)
@@ -102,26 +111,35 @@ def test_dice_of_cases():
     assert counts.tolist() == [[1, 1, 0], [1, 1, 1], [1, 2, 0]]
     perfect = np.array([[2, 0, 3], [2, 0, 3], [2, 0, 3]])
     # Class 1 in the first case only, class 2 in the second only.
-    assert mean_dice(np.stack([counts, perfect])) == pytest.approx(
-        (2 / 3 + 1) / 2)
+    assert mean_dice(np.stack([counts, perfect])) == pytest.approx((2 / 3 + 1) / 2)
     assert np.isnan(mean_dice(np.zeros((1, 3, 3))))
 
 
-@pytest.mark.parametrize('wrong, message', [
-    (dict(val_dataset=dict(type='ToyLabelled', patients='a')),
-     'patients in both train_dataset and val_dataset: a0, a1'),
-    (dict(val_dataset=dict(type='ToyLabelled', patients='b', size=40)),
-     r'must all have one size, found \[\(32, 32\), \(40, 40\)\]'),
-])
+@pytest.mark.parametrize(
+    'wrong, message',
+    [
+        (
+            dict(val_dataset=dict(type='ToyLabelled', patients='a')),
+            'patients in both train_dataset and val_dataset: a0, a1',
+        ),
+        (
+            dict(val_dataset=dict(type='ToyLabelled', patients='b', size=40)),
+            r'must all have one size, found \[\(32, 32\), \(40, 40\)\]',
+        ),
+    ],
+)
 def test_unfit_data(tmp_path, wrong, message):
     with pytest.raises(ValueError, match=message):
         run(tmp_path, [dict(PROBE, **wrong)])
 
 
-@pytest.mark.parametrize('wrong, message', [
-    (dict(steps=0), 'steps must be 1 or more, got 0'),
-    (dict(stages=(5, )), 'stages must be some of 1 to 4'),
-])
+@pytest.mark.parametrize(
+    'wrong, message',
+    [
+        (dict(steps=0), 'steps must be 1 or more, got 0'),
+        (dict(stages=(5,)), 'stages must be some of 1 to 4'),
+    ],
+)
 def test_wrong_settings(wrong, message):
     with pytest.raises(ValueError, match=message):
         SegmentationProbeHook(dict(), dict(), **wrong)

@@ -66,9 +66,7 @@ def test_wrong_dtypes_are_refused(monkeypatch):
 @needs_gpu
 @pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
 def test_both_dtypes_train_on_a_gpu(dtype):
-    weight, output, wrapper = _fit(
-        AutocastOptimWrapper, device='cuda', dtype=dtype
-    )
+    weight, output, wrapper = _fit(AutocastOptimWrapper, device='cuda', dtype=dtype)
     assert output.dtype == getattr(torch, dtype)
     exact, _, _ = _fit(OptimWrapper, device='cuda')
     torch.testing.assert_close(weight, exact, rtol=0.02, atol=0.01)

@@ -1,4 +1,5 @@
 """Decorrelation between backbone and neck."""
+
 import copy
 
 import pytest
@@ -17,9 +18,7 @@ from tests.models.algorithms.test_moco import (
 )
 from tests.models.algorithms.toy import backbone, batches, build_ours, train
 
-HEAD = dict(
-    type='medssl_mm.DecorrelationHead', num_channels=64, num_groups=8,
-    eps=1e-2)
+HEAD = dict(type='medssl_mm.DecorrelationHead', num_channels=64, num_groups=8, eps=1e-2)
 
 
 def test_without_it_names_and_start_are_as_before():
@@ -27,7 +26,8 @@ def test_without_it_names_and_start_are_as_before():
     added = set(other.state_dict()) - set(plain.state_dict())
     assert set(plain.state_dict()) <= set(other.state_dict())
     assert {name.rpartition('.')[0] for name in added} == {
-        'decorrelation', 'encoder_k.module.2'
+        'decorrelation',
+        'encoder_k.module.2',
     }
     for name, value in plain.state_dict().items():
         assert torch.equal(other.state_dict()[name], value), name
@@ -38,7 +38,8 @@ def test_neck_gets_the_decorrelated_map():
     images = next(iter(batches()))[0]
     twin = copy.deepcopy(model)
     maps, embedding = model.encode(
-        model.backbone, model.neck, images, model.decorrelation)
+        model.backbone, model.neck, images, model.decorrelation
+    )
     plain = twin.backbone(images)[0]
     close(maps[4], twin.decorrelation(plain))
     close(embedding, twin.neck([maps[4]])[0])
@@ -50,7 +51,8 @@ def test_terms_may_keep_the_backbone_s_map():
     images = next(iter(batches()))[0]
     twin = copy.deepcopy(model)
     maps, embedding = model.encode(
-        model.backbone, model.neck, images, model.decorrelation)
+        model.backbone, model.neck, images, model.decorrelation
+    )
     plain = twin.backbone(images)[0]
     assert torch.equal(maps[4], plain)
     close(embedding, twin.neck([twin.decorrelation(plain)])[0])
@@ -58,8 +60,9 @@ def test_terms_may_keep_the_backbone_s_map():
         build_ours(
             levels=TERMS,
             decorrelation=dict(
-                HEAD, num_channels=32, place='after_stage3',
-                for_levels=False))
+                HEAD, num_channels=32, place='after_stage3', for_levels=False
+            ),
+        )
 
 
 def test_each_branch_has_its_own_statistics():
@@ -81,14 +84,17 @@ def test_each_branch_has_its_own_statistics():
 
 def history_and_state(place):
     model = build_ours(
-        levels=TERMS, decorrelation=dict(
-            HEAD, place=place, num_channels=dict(
-                after_stage3=32, after_stage4=64)[place]),
-        **FIXED_STATISTICS).double()
+        levels=TERMS,
+        decorrelation=dict(
+            HEAD,
+            place=place,
+            num_channels=dict(after_stage3=32, after_stage4=64)[place],
+        ),
+        **FIXED_STATISTICS,
+    ).double()
     wrapped = DistributedDataParallel(model) if world_size() > 1 else model
     torch.manual_seed(11)  # of the order in which the keys are mixed
-    data = [[view.double() for view in own_part(views)]
-            for views in batches(steps=2)]
+    data = [[view.double() for view in own_part(views)] for views in batches(steps=2)]
     return train(wrapped, data), model.state_dict()
 
 
@@ -120,13 +126,13 @@ def test_resume_is_exact():
 
 def test_place_without_use():
     with pytest.raises(ValueError, match='after stage 2 would have no effect'):
-        build_ours(
-            decorrelation=dict(HEAD, num_channels=16, place='after_stage2'))
+        build_ours(decorrelation=dict(HEAD, num_channels=16, place='after_stage2'))
 
 
 def test_checkpoint_loads_downstream():
     """Into the backbone of mmseg; the rest is named in the report."""
     from mmseg.models.backbones import ResNet
+
     source = build_ours(decorrelation=HEAD)
     train(source, batches(steps=1))
     target = ResNet(18, in_channels=1, base_channels=8, stem_channels=8)
@@ -142,23 +148,23 @@ def test_checkpoint_loads_downstream():
 def test_legacy_starts_from_an_ordinary_checkpoint(tmp_path):
     small = dict(depth=50, base_channels=2)
     neck = dict(
-        type='mmselfsup.MoCoV2Neck', in_channels=64, hid_channels=16,
-        out_channels=16)
+        type='mmselfsup.MoCoV2Neck', in_channels=64, hid_channels=16, out_channels=16
+    )
     file = tmp_path / 'ordinary.pth'
-    ordinary = build_ours(
-        seed=3, backbone={**backbone(), **small}, neck=neck)
+    ordinary = build_ours(seed=3, backbone={**backbone(), **small}, neck=neck)
     torch.save(dict(state_dict=ordinary.state_dict()), file)
     model = build_ours(
         neck=neck,
         backbone={
             **backbone(
-                init_cfg=dict(
-                    type='medssl_mm.PretrainedBackbone',
-                    checkpoint=str(file))), **small
+                init_cfg=dict(type='medssl_mm.PretrainedBackbone', checkpoint=str(file))
+            ),
+            **small,
         },
         decorrelation=dict(
-            type='medssl_mm.DecorrelationHead', num_channels=64,
-            legacy='bn3'))
+            type='medssl_mm.DecorrelationHead', num_channels=64, legacy='bn3'
+        ),
+    )
     model.init_weights()
     block = model.backbone.layer4[2]
     assert isinstance(block.bn3, IterNorm)

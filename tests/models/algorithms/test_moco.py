@@ -21,8 +21,12 @@ from tests.models.algorithms.toy import (
 )
 
 TERMS = [
-    dict(stage=3, loss=dict(type='medssl_mm.ToyMapDistance'),
-         neck=dict(type='medssl_mm.ToyProjector', channels=32), weight=0.5),
+    dict(
+        stage=3,
+        loss=dict(type='medssl_mm.ToyMapDistance'),
+        neck=dict(type='medssl_mm.ToyProjector', channels=32),
+        weight=0.5,
+    ),
     dict(stage=1, loss=dict(type='medssl_mm.ToyMapDistance')),
 ]
 # Statistics that do not depend on how a batch is divided among processes.
@@ -50,15 +54,22 @@ def train_distributed(model, steps=3):
 def both_histories():
     ours, host = build_ours(), build_host()
     host.load_state_dict(ours.state_dict())  # strict: all names and shapes
-    return (train_distributed(ours), train_distributed(host),
-            ours.state_dict(), host.state_dict())
+    return (
+        train_distributed(ours),
+        train_distributed(host),
+        ours.state_dict(),
+        host.state_dict(),
+    )
 
 
 @pytest.mark.parametrize('processes', [1, 2])
 def test_equals_the_host(processes):
     """Loss, gradients, queue and both encoders over three steps."""
-    results = run_processes(
-        both_histories, processes) if processes > 1 else [both_histories()]
+    results = (
+        run_processes(both_histories, processes)
+        if processes > 1
+        else [both_histories()]
+    )
     for ours, host, our_state, host_state in results:
         for (our_logs, our_grads), (host_logs, host_grads) in zip(ours, host):
             close(our_logs['loss_contrastive'], host_logs['loss'])
@@ -127,13 +138,15 @@ def test_key_encoder_follows_slowly():
 
 def test_terms_are_logged_and_weighted():
     logs, _ = train(build_ours(levels=TERMS), batches(steps=1))[0]
-    unweighted = [dict(level, weight=1.) for level in TERMS]
+    unweighted = [dict(level, weight=1.0) for level in TERMS]
     full, _ = train(build_ours(levels=unweighted), batches(steps=1))[0]
-    close(logs['loss_stage3_toy_map_distance'],
-          0.5 * full['loss_stage3_toy_map_distance'])
+    close(
+        logs['loss_stage3_toy_map_distance'], 0.5 * full['loss_stage3_toy_map_distance']
+    )
     assert {name for name in logs if 'loss' in name} == {
-        'loss_contrastive', 'loss_stage1_toy_map_distance',
-        'loss_stage3_toy_map_distance'
+        'loss_contrastive',
+        'loss_stage1_toy_map_distance',
+        'loss_stage3_toy_map_distance',
     }
 
 
@@ -149,9 +162,8 @@ def test_terms_leave_the_start_of_the_encoder():
 def test_log_values():
     history = train(build_ours(), batches(steps=6))
     for step, (logs, _) in enumerate(history, start=1):
-        assert logs['chance_level'].item() == pytest.approx(
-            math.log(QUEUE + 1))
-        assert logs['queue_fill'] == min(1., step * 8 / QUEUE)
+        assert logs['chance_level'].item() == pytest.approx(math.log(QUEUE + 1))
+        assert logs['queue_fill'] == min(1.0, step * 8 / QUEUE)
         assert 0 <= logs['contrastive_top1'] <= 1
 
 
@@ -167,8 +179,11 @@ def test_equal_views_are_found():
 def test_resume_is_exact(levels):
     data = list(batches(steps=4))
     straight = build_ours(levels=levels)
-    train(straight, data[:2], optimizer := torch.optim.SGD(
-        straight.parameters(), 0.05, momentum=0.9))
+    train(
+        straight,
+        data[:2],
+        optimizer := torch.optim.SGD(straight.parameters(), 0.05, momentum=0.9),
+    )
     saved = copy.deepcopy((straight.state_dict(), optimizer.state_dict()))
     train(straight, data[2:], optimizer)
     resumed = build_ours(seed=1, levels=levels)
@@ -201,12 +216,16 @@ def test_bfloat16_stays_close(channels_last):
         logs = model(views, [], mode='loss')
     assert logs['loss_contrastive'].dtype == torch.float32
     torch.testing.assert_close(
-        logs['loss_contrastive'].detach(), expected['loss_contrastive'],
-        rtol=0.02, atol=0)
+        logs['loss_contrastive'].detach(),
+        expected['loss_contrastive'],
+        rtol=0.02,
+        atol=0,
+    )
     logs['loss_contrastive'].backward()
     weight = model.neck.mlp[0].weight.grad
     similarity = torch.cosine_similarity(
-        weight.flatten(), grads['neck.mlp.0.weight'].flatten(), dim=0)
+        weight.flatten(), grads['neck.mlp.0.weight'].flatten(), dim=0
+    )
     assert similarity > 0.99
     keys = model.key_queue.rows
     torch.testing.assert_close(keys.norm(dim=1), torch.ones(QUEUE))
@@ -219,14 +238,16 @@ def test_starts_from_a_checkpoint(tmp_path):
     torch.save(dict(state_dict=source.state_dict()), file)
     model = build_ours(
         backbone=backbone(
-            init_cfg=dict(
-                type='medssl_mm.PretrainedBackbone', checkpoint=str(file))))
+            init_cfg=dict(type='medssl_mm.PretrainedBackbone', checkpoint=str(file))
+        )
+    )
     model.init_weights()
-    close(dict(model.backbone.state_dict()),
-          dict(source.backbone.state_dict()))
+    close(dict(model.backbone.state_dict()), dict(source.backbone.state_dict()))
     model(next(iter(batches())), [], mode='loss')
-    close(model.encoder_k.module[0].layer4[1].conv2.weight,
-          source.backbone.layer4[1].conv2.weight)
+    close(
+        model.encoder_k.module[0].layer4[1].conv2.weight,
+        source.backbone.layer4[1].conv2.weight,
+    )
 
 
 @pytest.mark.parametrize('levels', [(), TERMS])
@@ -240,7 +261,8 @@ def test_validation_changes_nothing(levels):
     state = torch.random.get_rng_state()
     first, again = (
         model.val_step(dict(inputs=data[1], data_samples=None))[-1].loss
-        for _ in range(2))
+        for _ in range(2)
+    )
     close(first, again)
     for name, value in model.state_dict().items():
         assert torch.equal(before[name], value), name
@@ -260,15 +282,21 @@ def test_validation_loss_is_that_of_both_encoders_in_evaluation():
         query_map, key_map = model.backbone(views[0]), follower[0](views[1])
         query = model.neck([query_map[-1]])[0]
         key = follower[1]([key_map[-1]])[0]
-        query, key = (
-            torch.nn.functional.normalize(rows) for rows in (query, key))
-        logits = torch.cat([(query * key).sum(1, keepdim=True),
-                            query @ model.key_queue.queue], 1) / TEMPERATURE
+        query, key = (torch.nn.functional.normalize(rows) for rows in (query, key))
+        logits = (
+            torch.cat(
+                [(query * key).sum(1, keepdim=True), query @ model.key_queue.queue], 1
+            )
+            / TEMPERATURE
+        )
         expected = torch.nn.functional.cross_entropy(
-            logits, torch.zeros(len(logits), dtype=torch.long))
+            logits, torch.zeros(len(logits), dtype=torch.long)
+        )
     close(found['loss_contrastive'], expected)
-    close(found['loss_stage1_toy_map_distance'],
-          (query_map[0] - key_map[0]).square().mean())
+    close(
+        found['loss_stage1_toy_map_distance'],
+        (query_map[0] - key_map[0]).square().mean(),
+    )
 
 
 class TwoViews(torch.utils.data.Dataset):
@@ -288,22 +316,32 @@ class TwoViews(torch.utils.data.Dataset):
 def run(work_dir, **validation):
     def loader(seed):
         return dict(
-            dataset=TwoViews(seed), batch_size=4, num_workers=0,
+            dataset=TwoViews(seed),
+            batch_size=4,
+            num_workers=0,
             sampler=dict(type='DefaultSampler', shuffle=seed == 0),
-            collate_fn=dict(type='default_collate'))
+            collate_fn=dict(type='default_collate'),
+        )
 
     if validation:
         validation['val_dataloader'] = loader(1)
     runner = Runner(
-        build_ours(), str(work_dir), train_dataloader=loader(0),
+        build_ours(),
+        str(work_dir),
+        train_dataloader=loader(0),
         train_cfg=dict(by_epoch=True, max_epochs=2),
-        optim_wrapper=dict(
-            type='OptimWrapper', optimizer=dict(type='SGD', lr=0.05)),
-        default_scope='mmselfsup', log_level='ERROR',
-        randomness=dict(seed=0), default_hooks=dict(checkpoint=dict(
-            type='CheckpointHook',
-            **(dict(save_best='val_loss', rule='less')
-               if validation else {}))), **validation)
+        optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.05)),
+        default_scope='mmselfsup',
+        log_level='ERROR',
+        randomness=dict(seed=0),
+        default_hooks=dict(
+            checkpoint=dict(
+                type='CheckpointHook',
+                **(dict(save_best='val_loss', rule='less') if validation else {}),
+            )
+        ),
+        **validation,
+    )
     runner.train()
     return runner
 
@@ -317,19 +355,25 @@ def test_run_with_validation_trains_alike_and_keeps_the_best(tmp_path):
     assert list((tmp_path / 'other').glob('best_val_loss_epoch_*.pth'))
     scalars = other.message_hub.log_scalars
     assert scalars['val/val_loss'].current() == pytest.approx(
-        scalars['val/loss_contrastive'].current())
+        scalars['val/loss_contrastive'].current()
+    )
 
 
-@pytest.mark.parametrize('views, message', [
-    ([torch.rand(4, 1, 32, 32)], r'two views .* got 1 view'),
-    ([torch.rand(4, 1, 32, 32)] * 3, 'got 3 view'),
-    (torch.rand(2, 1, 32, 32), 'got one tensor'),
-    ([torch.rand(4, 1, 32, 32), torch.rand(3, 1, 32, 32)], 'of the same N'),
-    ([torch.rand(1, 1, 32, 32)] * 2, 'batch of 1 image .* drop_last=True'),
-    ([torch.rand(5, 1, 32, 32)] * 2,
-     'queue_len=32 is not a multiple of the global batch size 5; set '
-     'queue_len=30 or 35'),
-])
+@pytest.mark.parametrize(
+    'views, message',
+    [
+        ([torch.rand(4, 1, 32, 32)], r'two views .* got 1 view'),
+        ([torch.rand(4, 1, 32, 32)] * 3, 'got 3 view'),
+        (torch.rand(2, 1, 32, 32), 'got one tensor'),
+        ([torch.rand(4, 1, 32, 32), torch.rand(3, 1, 32, 32)], 'of the same N'),
+        ([torch.rand(1, 1, 32, 32)] * 2, 'batch of 1 image .* drop_last=True'),
+        (
+            [torch.rand(5, 1, 32, 32)] * 2,
+            'queue_len=32 is not a multiple of the global batch size 5; set '
+            'queue_len=30 or 35',
+        ),
+    ],
+)
 def test_wrong_batch(views, message):
     model = build_ours()
     before = copy.deepcopy(model.state_dict())

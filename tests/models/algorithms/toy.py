@@ -1,4 +1,5 @@
 """Small models for the tests of the algorithms."""
+
 import copy
 
 import torch
@@ -32,25 +33,37 @@ class ToyProjector(nn.Module):
 
 def backbone(**changes):
     return dict(
-        type='mmselfsup.ResNet', depth=18, in_channels=1, base_channels=8,
-        stem_channels=8, norm_cfg=dict(type='BN'), **changes)
+        type='mmselfsup.ResNet',
+        depth=18,
+        in_channels=1,
+        base_channels=8,
+        stem_channels=8,
+        norm_cfg=dict(type='BN'),
+        **changes,
+    )
 
 
 def neck():
     return dict(
-        type='mmselfsup.MoCoV2Neck', in_channels=64, hid_channels=32,
-        out_channels=DIM)
+        type='mmselfsup.MoCoV2Neck', in_channels=64, hid_channels=32, out_channels=DIM
+    )
 
 
 def build_ours(seed=0, levels=(), **changes):
     torch.manual_seed(seed)
     settings = dict(
-        type='medssl_mm.MultiLevelMoCo', backbone=backbone(), neck=neck(),
+        type='medssl_mm.MultiLevelMoCo',
+        backbone=backbone(),
+        neck=neck(),
         head=dict(type='medssl_mm.InfoNCELoss', temperature=TEMPERATURE),
-        queue_len=QUEUE, feat_dim=DIM, ema_decay=DECAY)
+        queue_len=QUEUE,
+        feat_dim=DIM,
+        ema_decay=DECAY,
+    )
     if levels:
         settings['multi_level_head'] = dict(
-            type='medssl_mm.MultiLevelHead', levels=list(levels))
+            type='medssl_mm.MultiLevelHead', levels=list(levels)
+        )
     return MODELS.build(copy.deepcopy({**settings, **changes})).train()
 
 
@@ -59,12 +72,19 @@ def build_host(seed=0):
     with DefaultScope.overwrite_default_scope('mmselfsup'):
         return MODELS.build(
             dict(
-                type='mmselfsup.MoCo', backbone=backbone(), neck=neck(),
+                type='mmselfsup.MoCo',
+                backbone=backbone(),
+                neck=neck(),
                 head=dict(
                     type='mmselfsup.ContrastiveHead',
                     loss=dict(type='mmcls.CrossEntropyLoss'),
-                    temperature=TEMPERATURE),
-                queue_len=QUEUE, feat_dim=DIM, momentum=DECAY))
+                    temperature=TEMPERATURE,
+                ),
+                queue_len=QUEUE,
+                feat_dim=DIM,
+                momentum=DECAY,
+            )
+        )
 
 
 def batches(steps=3, batch=8, size=64, seed=7):
@@ -79,7 +99,8 @@ def batches(steps=3, batch=8, size=64, seed=7):
 def train(model, data, optimizer=None):
     """Train; return the logs and the gradients of each step."""
     optimizer = optimizer or torch.optim.SGD(
-        model.parameters(), 0.05, momentum=0.9, weight_decay=1e-4)
+        model.parameters(), 0.05, momentum=0.9, weight_decay=1e-4
+    )
     history = []
     for views in data:
         logs = model(views, [], mode='loss')
@@ -92,6 +113,5 @@ def train(model, data, optimizer=None):
             if parameter.grad is not None
         }
         optimizer.step()
-        history.append((
-            {name: value.detach() for name, value in logs.items()}, grads))
+        history.append(({name: value.detach() for name, value in logs.items()}, grads))
     return history

@@ -13,7 +13,9 @@ def build(head='LinearClsHead'):
                 type='medssl_mm.FrozenImageClassifier',
                 backbone=dict(type='ResNet', depth=18, in_channels=1),
                 neck=dict(type='GlobalAveragePooling'),
-                head=dict(type=head, num_classes=3, in_channels=512)))
+                head=dict(type=head, num_classes=3, in_channels=512),
+            )
+        )
 
 
 def batch():
@@ -27,7 +29,8 @@ def test_training_leaves_the_backbone_bit_for_bit():
         before = copy.deepcopy(model.state_dict())
         # All parameters, as the optimizer constructor of the host does.
         optimizer = torch.optim.SGD(
-            model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
+            model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1
+        )
         for _ in range(3):
             model.train()
             loss = model(*batch(), mode='loss')['loss']
@@ -35,8 +38,9 @@ def test_training_leaves_the_backbone_bit_for_bit():
             loss.backward()
             optimizer.step()
         after = model.state_dict()
-        changed = {name for name in before
-                   if not torch.equal(before[name], after[name])}
+        changed = {
+            name for name in before if not torch.equal(before[name], after[name])
+        }
         assert changed == {'head.fc.weight', 'head.fc.bias'}
 
 
@@ -56,5 +60,5 @@ def test_features_are_those_of_the_evaluation_mode():
     model = build().train()
     images, _ = batch()
     torch.testing.assert_close(
-        model.extract_feat(images)[-1][:1],
-        model.eval().extract_feat(images[:1])[-1])
+        model.extract_feat(images)[-1][:1], model.eval().extract_feat(images[:1])[-1]
+    )

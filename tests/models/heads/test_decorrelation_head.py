@@ -19,11 +19,10 @@ from tests.distributed import run_processes
 def maps(count=8, channels=8, side=6, seed=0, dtype=torch.float32):
     """Correlated, shifted, of different scales."""
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(
-        count, channels, side, side, generator=generator, dtype=dtype)
+    x = torch.randn(count, channels, side, side, generator=generator, dtype=dtype)
     mixing = torch.randn(
-        channels, channels, generator=torch.Generator().manual_seed(99),
-        dtype=dtype)
+        channels, channels, generator=torch.Generator().manual_seed(99), dtype=dtype
+    )
     return torch.einsum('ij,njhw->nihw', mixing, x) + 3
 
 
@@ -35,15 +34,16 @@ def covariance(x):
 
 def close(found, expected, **tolerance):
     torch.testing.assert_close(
-        found, expected, **(tolerance or dict(rtol=1e-4, atol=1e-4)))
+        found, expected, **(tolerance or dict(rtol=1e-4, atol=1e-4))
+    )
 
 
-@pytest.mark.parametrize(
-    'method', ['zca', 'newton_schulz', 'cholesky'])
+@pytest.mark.parametrize('method', ['zca', 'newton_schulz', 'cholesky'])
 @pytest.mark.parametrize('seed', [None, 5])
 def test_training_output_is_white_in_each_group(method, seed):
     head = DecorrelationHead(
-        8, num_groups=2, method=method, eps=1e-6, shuffle_seed=seed)
+        8, num_groups=2, method=method, eps=1e-6, shuffle_seed=seed
+    )
     y = head(maps())
     order = torch.arange(8) if seed is None else head.channel_order
     found = covariance(y)[order][:, order]
@@ -62,14 +62,13 @@ def test_running_moments_are_those_of_the_stream():
         head(x)
     stream = torch.cat(batches)
     close(head.running_mean[0], stream.mean((0, 2, 3)))
-    close(head.running_covariance[0], covariance(stream), rtol=1e-3,
-          atol=1e-3)
+    close(head.running_covariance[0], covariance(stream), rtol=1e-3, atol=1e-3)
 
 
 def test_running_moments_forget():
     """As of the raw first and second moments, averaged in float64."""
     head = DecorrelationHead(4, momentum=0.3).double()
-    first, second = 0., 0.
+    first, second = 0.0, 0.0
     for step in range(8):
         x = maps(channels=4, seed=step, dtype=torch.float64) * (1 + step)
         head(x)
@@ -121,8 +120,10 @@ def test_state_dict_holds_all():
     head(maps())
     state = head.state_dict()
     assert set(state) == {
-        'running_mean', 'running_covariance', 'num_batches_tracked',
-        'channel_order'
+        'running_mean',
+        'running_covariance',
+        'num_batches_tracked',
+        'channel_order',
     }
     other = DecorrelationHead(8, num_groups=2, shuffle_seed=4)
     other.load_state_dict(state)
@@ -147,21 +148,21 @@ def outcome(settings):
     head = DecorrelationHead(8, **settings)
     x = maps()
     size = len(x) // world_size()
-    x = x[rank() * size:(rank() + 1) * size].requires_grad_()
+    x = x[rank() * size : (rank() + 1) * size].requires_grad_()
     y = head(x)
     loss_of(y).backward()
     # The gradients of the ranks are averaged later.
     return y.detach(), x.grad / world_size(), head.state_dict()
 
 
-@pytest.mark.parametrize('settings', [
-    dict(), dict(num_groups=4, method='newton_schulz', shuffle_seed=0)])
+@pytest.mark.parametrize(
+    'settings', [dict(), dict(num_groups=4, method='newton_schulz', shuffle_seed=0)]
+)
 def test_two_processes_equal_one(settings):
     y, grad, state = outcome(settings)
     results = run_processes(outcome, 2, settings)
     close(torch.cat([part[0] for part in results]), y)
-    close(torch.cat([part[1] for part in results]), grad, rtol=1e-3,
-          atol=1e-6)
+    close(torch.cat([part[1] for part in results]), grad, rtol=1e-3, atol=1e-6)
     for part in results:
         close(dict(part[2]), dict(state))
 
@@ -174,15 +175,18 @@ def test_full_precision_under_autocast():
         assert head.eval()(x.bfloat16()).dtype == torch.float32
 
 
-@pytest.mark.parametrize('settings, message', [
-    (dict(num_groups=3), 'num_groups=3 does not divide num_channels=8'),
-    (dict(method='pca'), "method must be one of zca, .* got 'pca'"),
-    (dict(eps=-1), 'eps must not be negative, got -1'),
-    (dict(place='stage4'), "place must be one of .* got 'stage4'"),
-    (dict(momentum=0), 'momentum must be above 0 and at most 1, got 0'),
-    (dict(iterations=3), "'zca' does not iterate; leave iterations=3 out"),
-    (dict(legacy='bn2'), 'legacy must be None or "bn3"'),
-])
+@pytest.mark.parametrize(
+    'settings, message',
+    [
+        (dict(num_groups=3), 'num_groups=3 does not divide num_channels=8'),
+        (dict(method='pca'), "method must be one of zca, .* got 'pca'"),
+        (dict(eps=-1), 'eps must not be negative, got -1'),
+        (dict(place='stage4'), "place must be one of .* got 'stage4'"),
+        (dict(momentum=0), 'momentum must be above 0 and at most 1, got 0'),
+        (dict(iterations=3), "'zca' does not iterate; leave iterations=3 out"),
+        (dict(legacy='bn2'), 'legacy must be None or "bn3"'),
+    ],
+)
 def test_wrong_settings(settings, message):
     with pytest.raises(ValueError, match=message):
         DecorrelationHead(8, **settings)
@@ -194,9 +198,17 @@ def test_wrong_map():
 
 
 def resnet50(**changes):
-    return MODELS.build(dict(
-        type='mmselfsup.ResNet', depth=50, in_channels=1, base_channels=4,
-        stem_channels=4, norm_cfg=dict(type='BN'), **changes))
+    return MODELS.build(
+        dict(
+            type='mmselfsup.ResNet',
+            depth=50,
+            in_channels=1,
+            base_channels=4,
+            stem_channels=4,
+            norm_cfg=dict(type='BN'),
+            **changes,
+        )
+    )
 
 
 def reference_iternorm(x, steps=5, eps=1e-5):
@@ -209,8 +221,7 @@ def reference_iternorm(x, steps=5, eps=1e-5):
     trace = sigma.trace()
     matrix = torch.eye(size, dtype=x.dtype)
     for _ in range(steps):
-        matrix = 1.5 * matrix - 0.5 * (
-            matrix @ matrix @ matrix @ sigma / trace)
+        matrix = 1.5 * matrix - 0.5 * (matrix @ matrix @ matrix @ sigma / trace)
     matrix = matrix / trace.sqrt()
     y = (matrix @ centred).view(x.shape[1], x.shape[0], *x.shape[2:])
     return y.transpose(0, 1), matrix
@@ -222,15 +233,15 @@ def test_iternorm_equals_the_formula():
     expected, matrix = reference_iternorm(x)
     y = norm(x)
     close(y, expected)
-    found, = torch.autograd.grad(loss_of(y), x)
-    wanted, = torch.autograd.grad(loss_of(expected), x)
+    (found,) = torch.autograd.grad(loss_of(y), x)
+    (wanted,) = torch.autograd.grad(loss_of(expected), x)
     close(found, wanted)
     close(norm.running_wm[0], 0.9 * torch.eye(6).double() + 0.1 * matrix)
     close(norm.running_mean[0, :, 0], 0.1 * x.mean((0, 2, 3)).detach())
     rows = norm.eval()(x) - norm.bias
     expected = torch.einsum(
-        'ij,njhw->nihw', norm.running_wm[0],
-        x - norm.running_mean[0, :, 0, None, None])
+        'ij,njhw->nihw', norm.running_wm[0], x - norm.running_mean[0, :, 0, None, None]
+    )
     close(rows, expected)
 
 
@@ -245,8 +256,11 @@ def test_legacy_sits_in_the_last_bottleneck():
         if name.startswith('layer4.2.bn3')
     }
     assert shapes == dict(
-        weight=(1, 128, 1, 1), bias=(1, 128, 1, 1),
-        running_mean=(1, 128, 1), running_wm=(1, 128, 128))
+        weight=(1, 128, 1, 1),
+        bias=(1, 128, 1, 1),
+        running_mean=(1, 128, 1),
+        running_wm=(1, 128, 128),
+    )
     assert not head.state_dict()
     x = maps()
     assert head(x) is x
@@ -260,21 +274,29 @@ def test_legacy_sits_in_the_last_bottleneck():
 
 @pytest.mark.parametrize('depth, channels', [(18, 32), (50, 32)])
 def test_legacy_needs_its_bottleneck(depth, channels):
-    backbone = resnet50() if depth == 50 else MODELS.build(dict(
-        type='mmselfsup.ResNet', depth=18, in_channels=1, base_channels=4,
-        stem_channels=4))
+    backbone = (
+        resnet50()
+        if depth == 50
+        else MODELS.build(
+            dict(
+                type='mmselfsup.ResNet',
+                depth=18,
+                in_channels=1,
+                base_channels=4,
+                stem_channels=4,
+            )
+        )
+    )
     with pytest.raises(ValueError, match='bn3 of the last bottleneck'):
         DecorrelationHead(channels, legacy='bn3').attach(backbone)
 
 
 def test_conv_changes_one_map_and_does_not_learn():
     with DefaultScope.overwrite_default_scope('mmseg'):
-        neck = MODELS.build(
-            dict(type='medssl_mm.DecorrelationConv', num_channels=8))
+        neck = MODELS.build(dict(type='medssl_mm.DecorrelationConv', num_channels=8))
     assert isinstance(neck, DecorrelationConv)
     inputs = (maps(channels=4), maps())
     first, last = neck(inputs)
     assert first is inputs[0]
-    close(last, nn.functional.conv2d(
-        inputs[1], neck.conv.weight, neck.conv.bias))
+    close(last, nn.functional.conv2d(inputs[1], neck.conv.weight, neck.conv.bias))
     assert not any(p.requires_grad for p in neck.parameters())

@@ -18,11 +18,15 @@ def levels(weight=1e-3, stages=(1, 4), **loss):
             stage=stage,
             neck=dict(
                 type='medssl_mm.BarlowTwinsNeck',
-                in_channels=8 * 2**(stage - 1), hid_channels=16,
-                out_channels=24),
+                in_channels=8 * 2 ** (stage - 1),
+                hid_channels=16,
+                out_channels=24,
+            ),
             key_neck='shared',
             loss=dict(type='medssl_mm.BarlowTwinsLoss', **loss),
-            weight=weight) for stage in stages
+            weight=weight,
+        )
+        for stage in stages
     ]
 
 
@@ -42,8 +46,7 @@ def test_uses_its_setting(weight):
 
 def test_correlation_of_the_views():
     a, b = views(50, 3)
-    expected = [torch.corrcoef(torch.stack(pair))[0, 1]
-                for pair in zip(a.T, b.T)]
+    expected = [torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(a.T, b.T)]
     found = BarlowTwinsLoss()(a, 3 * b + 7, None)['correlation']
     torch.testing.assert_close(found, torch.stack(expected).mean())
     same = BarlowTwinsLoss()(a.bfloat16(), a.bfloat16(), None)['correlation']
@@ -80,14 +83,13 @@ def test_terms_of_the_published_code_with_gradients():
         expected = published_term(neck(q, 0, None), neck(k, 1, None))
         close(logs[f'loss_{name}'], expected)
         weights = [*neck.parameters(), model.backbone.conv1.weight]
-        found = torch.autograd.grad(
-            logs[f'loss_{name}'], weights, retain_graph=True)
+        found = torch.autograd.grad(logs[f'loss_{name}'], weights, retain_graph=True)
         wanted = torch.autograd.grad(expected, weights, retain_graph=True)
         for a, b in zip(found, wanted):
             torch.testing.assert_close(
-                a, b, rtol=1e-3, atol=1e-3 * b.abs().max().item())
-    assert not [n for n, p in model.encoder_k.named_parameters()
-                if p.requires_grad]
+                a, b, rtol=1e-3, atol=1e-3 * b.abs().max().item()
+            )
+    assert not [n for n, p in model.encoder_k.named_parameters() if p.requires_grad]
     # No slow copy of the projectors: they are shared.
     assert not [n for n in model.encoder_k.state_dict() if 'projector' in n]
 

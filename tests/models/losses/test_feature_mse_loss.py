@@ -20,14 +20,14 @@ def maps(size, seed=0):
     return torch.randn(2, 3, size, size)
 
 
-@pytest.mark.parametrize('stage, cells', [(0, 16), (1, 16), (2, 16), (3, 4),
-                                          (4, 4)])
+@pytest.mark.parametrize('stage, cells', [(0, 16), (1, 16), (2, 16), (3, 4), (4, 4)])
 def test_default_grid_by_stage(stage, cells):
     query, key = maps(38), maps(38, 1)
     logs = FeatureMSELoss()(query, key, LevelContext(stage, (), ()))
     torch.testing.assert_close(
-        logs.pop('loss'), F.mse_loss(*(
-            F.adaptive_avg_pool2d(view, cells) for view in (query, key))))
+        logs.pop('loss'),
+        F.mse_loss(*(F.adaptive_avg_pool2d(view, cells) for view in (query, key))),
+    )
     assert set(logs) == {'norm', 'relative', 'spread'}
 
 
@@ -55,21 +55,26 @@ def test_terms_of_the_published_code():
     for stage, q, k in zip((1, 2, 3, 4), query, key):
         side = min((16, 16, 4, 4)[stage - 1], q.shape[2])
         q, k = (F.adaptive_avg_pool2d(m, side) for m in (q, k))
-        close(logs[f'loss_stage{stage}_feature_mse'].detach(),
-              0.25 * ((q - k)**2).mean())
-        close(logs[f'stage{stage}_feature_mse_norm'],
-              q.norm(dim=1).mean())
+        close(
+            logs[f'loss_stage{stage}_feature_mse'].detach(),
+            0.25 * ((q - k) ** 2).mean(),
+        )
+        close(logs[f'stage{stage}_feature_mse_norm'], q.norm(dim=1).mean())
 
 
 def test_gradient_goes_to_the_query_side_up_to_the_stage():
     model = build_ours(levels=LEVELS[1:2])
     logs = model(next(iter(batches(steps=1))), [], mode='loss')
     logs['loss_stage2_feature_mse'].backward()
-    reached = {name for name, parameter in model.named_parameters()
-               if parameter.grad is not None and parameter.grad.any()}
+    reached = {
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None and parameter.grad.any()
+    }
     assert 'backbone.layer2.1.conv2.weight' in reached
-    assert not [name for name in reached
-                if not name.startswith('backbone.') or 'layer3' in name]
+    assert not [
+        name for name in reached if not name.startswith('backbone.') or 'layer3' in name
+    ]
 
 
 def history(levels):

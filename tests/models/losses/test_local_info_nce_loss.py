@@ -21,8 +21,10 @@ def test_uses_its_settings_and_both_masks(negatives):
     logs = LocalInfoNCELoss(0.7, negatives)(query, key, None)
     torch.testing.assert_close(
         logs.pop('loss'),
-        local_info_nce(query.features, key.features, 0.7,
-                       query.valid & key.valid, negatives))
+        local_info_nce(
+            query.features, key.features, 0.7, query.valid & key.valid, negatives
+        ),
+    )
     assert set(logs) == {'chance_level', 'top1', 'valid_share'}
 
 
@@ -40,17 +42,22 @@ def test_release_term_is_constant_in_the_parameters():
     """It adds a number to the log, and nothing to any gradient."""
     views = next(iter(batches(steps=1)))
     values, grads = [], []
-    level = dict(stage=3, weight=0.5, loss=dict(
-        type='medssl_mm.LocalInfoNCELoss', legacy='release'))
+    level = dict(
+        stage=3,
+        weight=0.5,
+        loss=dict(type='medssl_mm.LocalInfoNCELoss', legacy='release'),
+    )
     for seed, levels in ((0, ()), (0, [level]), (1, [level])):
         model = build_ours(seed, levels)
         logs = model(views, [], mode='loss')
         sum(v for name, v in logs.items() if 'loss' in name).backward()
-        grads.append({
-            name: parameter.grad
-            for name, parameter in model.named_parameters()
-            if parameter.grad is not None
-        })
+        grads.append(
+            {
+                name: parameter.grad
+                for name, parameter in model.named_parameters()
+                if parameter.grad is not None
+            }
+        )
         if levels:
             assert not logs['loss_stage3_local_info_nce'].requires_grad
             values.append(logs['loss_stage3_local_info_nce'])

@@ -17,8 +17,7 @@ def test_three_layers_on_the_mean_of_the_map():
     found = neck(maps, 0, None)
     x = maps.mean(dim=(2, 3))
     linear = [part for part in neck.projector if isinstance(part, nn.Linear)]
-    assert [tuple(part.weight.shape) for part in linear] == [
-        (8, 4), (8, 8), (10, 8)]
+    assert [tuple(part.weight.shape) for part in linear] == [(8, 4), (8, 8), (10, 8)]
     assert not any(part.bias is not None for part in linear)
     for part in linear[:-1]:
         x = x @ part.weight.T
@@ -45,17 +44,20 @@ def test_size_of_the_published_projectors():
 
 
 def test_number_of_layers_and_normalisation():
-    neck = BarlowTwinsNeck(
-        4, 8, 6, layers=2, norm_cfg=dict(type='GN', num_groups=2))
+    neck = BarlowTwinsNeck(4, 8, 6, layers=2, norm_cfg=dict(type='GN', num_groups=2))
     assert [type(part) for part in neck.projector] == [
-        nn.Linear, nn.GroupNorm, nn.ReLU, nn.Linear]
-    single = MODELS.build(dict(
-        type='medssl_mm.BarlowTwinsNeck', in_channels=4, out_channels=6,
-        layers=1))
+        nn.Linear,
+        nn.GroupNorm,
+        nn.ReLU,
+        nn.Linear,
+    ]
+    single = MODELS.build(
+        dict(type='medssl_mm.BarlowTwinsNeck', in_channels=4, out_channels=6, layers=1)
+    )
     maps = level()
     torch.testing.assert_close(
-        single(maps, 0, None),
-        maps.mean(dim=(2, 3)) @ single.projector[0].weight.T)
+        single(maps, 0, None), maps.mean(dim=(2, 3)) @ single.projector[0].weight.T
+    )
 
 
 def test_wrong_settings_and_shapes():

@@ -21,7 +21,7 @@ SOURCE = (150, 170)
 SIZE = 128
 
 
-def view_pairs(number, rotation=30., shared=False, size=SIZE, seed=0):
+def view_pairs(number, rotation=30.0, shared=False, size=SIZE, seed=0):
     rng = np.random.default_rng(seed)
     crop = RandomSliceCrop(size=size, scale=(0.2, 1.0), rotation=rotation)
     pairs = []
@@ -32,9 +32,7 @@ def view_pairs(number, rotation=30., shared=False, size=SIZE, seed=0):
 
 
 def make_context(pairs, images=None):
-    samples = [
-        BaseDataElement(metainfo=dict(view_geometry=pair)) for pair in pairs
-    ]
+    samples = [BaseDataElement(metainfo=dict(view_geometry=pair)) for pair in pairs]
     if images is None:
         height, width = pairs[0][0]['view_shape']
         images = [torch.rand(len(pairs), 1, height, width)] * 2
@@ -45,8 +43,7 @@ def coordinate_map(context, view, stride):
     """A map whose two channels are the source place of every cell."""
     shape = context.images[view].shape[2:]
     cells = [side // stride for side in shape]
-    places = apply_affine(
-        context.view_matrices(view), cell_centres(shape, cells))
+    places = apply_affine(context.view_matrices(view), cell_centres(shape, cells))
     return places.mT.unflatten(2, cells).float()
 
 
@@ -59,24 +56,27 @@ def plain_neck(**settings):
 
 def both(neck, context, maps):
     regions = [neck(level, view, context) for view, level in enumerate(maps)]
-    return (*[found.features for found in regions],
-            regions[0].valid & regions[1].valid)
+    return (*[found.features for found in regions], regions[0].valid & regions[1].valid)
 
 
 @pytest.mark.parametrize('stride', [4, 8, 16, 32])
-@pytest.mark.parametrize('settings', [
-    dict(),
-    dict(grid_size=7, samples_per_side=2),
-    dict(sampling='points', num_points=20),
-], ids=['grid', 'means', 'points'])
-@pytest.mark.parametrize('rotation', [0., 60.])
+@pytest.mark.parametrize(
+    'settings',
+    [
+        dict(),
+        dict(grid_size=7, samples_per_side=2),
+        dict(sampling='points', num_points=20),
+    ],
+    ids=['grid', 'means', 'points'],
+)
+@pytest.mark.parametrize('rotation', [0.0, 60.0])
 def test_overlap_matches_places_exactly(stride, settings, rotation):
     """Between cell centres a map of coordinates is interpolated exactly."""
     context = make_context(view_pairs(40, rotation))
     neck = plain_neck(edge_margin=0.5, **settings)
-    query, key, valid = both(neck, context, [
-        coordinate_map(context, view, stride) for view in (0, 1)
-    ])
+    query, key, valid = both(
+        neck, context, [coordinate_map(context, view, stride) for view in (0, 1)]
+    )
     assert valid.sum() > 100
     assert (query - key).norm(dim=2)[valid].max() < 1e-3
     # The places are told apart: the nearest is the own one.
@@ -88,13 +88,18 @@ def test_overlap_matches_places_exactly(stride, settings, rotation):
 
 @pytest.mark.parametrize('stride', [4, 8, 16, 32])
 def test_overlap_at_the_edges_is_within_half_a_cell(stride):
-    context = make_context(view_pairs(40, 0.))
-    query, key, valid = both(plain_neck(), context, [
-        coordinate_map(context, view, stride) for view in (0, 1)
-    ])
-    coarse = torch.stack([
-        context.view_matrices(view)[:, :, :2].norm(dim=1) for view in (0, 1)
-    ]).amax(dim=0) * stride  # (N, 2) sides of the larger cell
+    context = make_context(view_pairs(40, 0.0))
+    query, key, valid = both(
+        plain_neck(),
+        context,
+        [coordinate_map(context, view, stride) for view in (0, 1)],
+    )
+    coarse = (
+        torch.stack(
+            [context.view_matrices(view)[:, :, :2].norm(dim=1) for view in (0, 1)]
+        ).amax(dim=0)
+        * stride
+    )  # (N, 2) sides of the larger cell
     gap = (query - key).abs() / coarse[:, None]
     assert gap[valid].max() <= 0.5 + 1e-6
     # Nothing but the edges differ.
@@ -104,27 +109,30 @@ def test_overlap_at_the_edges_is_within_half_a_cell(stride):
         for places in (query, key):
             low, high = level.amin(dim=1), level.amax(dim=1)
             edge = 1e-3 * (high - low)
-            within &= ((places > (low + edge)[:, None])
-                       & (places < (high - edge)[:, None])).all(dim=2)
+            within &= (
+                (places > (low + edge)[:, None]) & (places < (high - edge)[:, None])
+            ).all(dim=2)
     assert (within & valid).any()
     assert gap[within & valid].max() < 1e-4
 
 
 def test_overlap_of_real_views():
     """The same through the cut images: a slice that shows its own x."""
-    slice_image = np.broadcast_to(
-        np.arange(SOURCE[1], dtype=np.float32), SOURCE)
+    slice_image = np.broadcast_to(np.arange(SOURCE[1], dtype=np.float32), SOURCE)
     views = SliceViews(
-        crop=dict(type='medssl_mm.RandomSliceCrop', size=SIZE), transforms=[])
+        crop=dict(type='medssl_mm.RandomSliceCrop', size=SIZE), transforms=[]
+    )
     rng = np.random.default_rng(1)
-    done = [views.transform(dict(img=slice_image, rng=rng))
-            for _ in range(20)]
-    images = [torch.from_numpy(np.stack([item['img'][view] for item in done])
-                               )[:, None] for view in (0, 1)]
+    done = [views.transform(dict(img=slice_image, rng=rng)) for _ in range(20)]
+    images = [
+        torch.from_numpy(np.stack([item['img'][view] for item in done]))[:, None]
+        for view in (0, 1)
+    ]
     context = make_context([item['view_geometry'] for item in done], images)
     neck = plain_neck(edge_margin=0.5)
     query, key, valid = both(
-        neck, context, [F.avg_pool2d(image, 8) for image in images])
+        neck, context, [F.avg_pool2d(image, 8) for image in images]
+    )
     assert valid.sum() > 100
     # Border pixels repeat the slice's edge: at most half a pixel.
     assert (query - key).abs()[valid].max() < 0.51
@@ -134,45 +142,44 @@ def test_overlap_of_real_views():
 def test_common_box_by_hand():
     """Two upright crops: regions lie on a grid over their common box."""
     crop = RandomSliceCrop(size=64)
-    boxes = [(0., 0., 64., 64.), (32., 16., 96., 80.)]
+    boxes = [(0.0, 0.0, 64.0, 64.0), (32.0, 16.0, 96.0, 80.0)]
     pair = []
     for box in boxes:
         geometry = dict(crop.sample(SOURCE, np.random.default_rng(0)))
-        matrix = [[1., 0., box[0]], [0., 1., box[1]]]
+        matrix = [[1.0, 0.0, box[0]], [0.0, 1.0, box[1]]]
         pair.append({**geometry, 'matrix': np.array(matrix)})
     context = make_context([pair])
     maps = [coordinate_map(context, view, 4) for view in (0, 1)]
-    found, _, valid = both(
-        plain_neck(grid_size=2, min_overlap=0.37), context, maps)
+    found, _, valid = both(plain_neck(grid_size=2, min_overlap=0.37), context, maps)
     assert valid.all()  # common share 32 * 48 / 64 / 64 = 0.375
     torch.testing.assert_close(
-        found[0], torch.tensor([[39.5, 27.5], [55.5, 27.5], [39.5, 51.5],
-                                [55.5, 51.5]]))
+        found[0], torch.tensor([[39.5, 27.5], [55.5, 27.5], [39.5, 51.5], [55.5, 51.5]])
+    )
     context = make_context([pair])
     *_, valid = both(plain_neck(min_overlap=0.38), context, maps)
     assert not valid.any()
 
 
-@pytest.mark.parametrize('min_overlap', [0., 0.1, 0.5])
+@pytest.mark.parametrize('min_overlap', [0.0, 0.1, 0.5])
 def test_images_with_little_in_common_do_not_count(min_overlap):
-    pairs = view_pairs(60, 0.)
+    pairs = view_pairs(60, 0.0)
     context = make_context(pairs)
     maps = [coordinate_map(context, view, 8) for view in (0, 1)]
     *_, valid = both(plain_neck(min_overlap=min_overlap), context, maps)
     for (first, second), counts in zip(pairs, valid):
         a, b = first['box'], second['box']
         common = max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(
-            0, min(a[3], b[3]) - max(a[1], b[1]))
+            0, min(a[3], b[3]) - max(a[1], b[1])
+        )
         areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (a, b)]
         expected = common > 0 and common / min(areas) >= min_overlap
         assert counts.all() == counts.any() == expected
 
 
 def test_turned_crops_count_places_in_both_only():
-    context = make_context(view_pairs(40, 90.))
+    context = make_context(view_pairs(40, 90.0))
     maps = [coordinate_map(context, view, 8) for view in (0, 1)]
-    query, _, valid = both(
-        plain_neck(min_overlap=0., edge_margin=0.5), context, maps)
+    query, _, valid = both(plain_neck(min_overlap=0.0, edge_margin=0.5), context, maps)
     assert 0 < valid.sum() < valid.numel()
     for view in (0, 1):
         inverse = torch.linalg.inv(context.view_matrices(view)[:, :, :2])
@@ -185,18 +192,22 @@ def test_turned_crops_count_places_in_both_only():
 @pytest.mark.parametrize('grid_size', [None, 4])
 def test_location_finds_the_nearest_cell(stride, grid_size):
     """Equals a slow loop over all cells, with crops, flips and turns."""
-    pairs = view_pairs(8, 30.)
+    pairs = view_pairs(8, 30.0)
     context = make_context(pairs)
     maps = [coordinate_map(context, view, stride) for view in (0, 1)]
     query, key, valid = both(
-        plain_neck(matching='location', grid_size=grid_size), context, maps)
+        plain_neck(matching='location', grid_size=grid_size), context, maps
+    )
     if grid_size:
         maps = [F.adaptive_avg_pool2d(level, grid_size) for level in maps]
     for n in range(len(pairs)):
         ours, theirs = (level[n].flatten(1).T for level in maps)
         side = max(
-            math.sqrt(abs(np.linalg.det(view['matrix'][:, :2]))) * SIZE /
-            math.sqrt(len(ours)) for view in pairs[n])
+            math.sqrt(abs(np.linalg.det(view['matrix'][:, :2])))
+            * SIZE
+            / math.sqrt(len(ours))
+            for view in pairs[n]
+        )
         for i, place in enumerate(ours):
             distance = (theirs - place).norm(dim=1)
             j = distance.argmin()
@@ -212,7 +223,7 @@ def test_location_finds_the_nearest_cell(stride, grid_size):
 @pytest.mark.parametrize('stride', [4, 8, 16, 32])
 def test_location_is_exact_where_cells_coincide(stride):
     """Mirrored and turned by 180 degrees, and shifted by whole cells."""
-    first = view_pairs(6, 0., shared=True)
+    first = view_pairs(6, 0.0, shared=True)
     pairs = []
     for index, (view, _) in enumerate(first):
         other = dict(view)
@@ -228,23 +239,24 @@ def test_location_is_exact_where_cells_coincide(stride):
         pairs.append([view, other])
     context = make_context(pairs)
     query, key, valid = both(
-        plain_neck(matching='location', grid_size=None), context,
-        [coordinate_map(context, view, stride) for view in (0, 1)])
+        plain_neck(matching='location', grid_size=None),
+        context,
+        [coordinate_map(context, view, stride) for view in (0, 1)],
+    )
     columns = SIZE // stride
     assert valid.float().mean(dim=1).tolist() == pytest.approx(
-        [1, 1, 1] + 3 * [1 - 1 / columns])
+        [1, 1, 1] + 3 * [1 - 1 / columns]
+    )
     assert (query - key).norm(dim=2)[valid].max() < 1e-3
 
 
 def test_aligned_matches_by_index():
     context = make_context(view_pairs(5, shared=True))
     maps = [coordinate_map(context, view, 8) for view in (0, 1)]
-    query, key, valid = both(
-        plain_neck(matching='aligned', grid_size=4), context, maps)
+    query, key, valid = both(plain_neck(matching='aligned', grid_size=4), context, maps)
     assert valid.all()
     torch.testing.assert_close(query, key)
-    torch.testing.assert_close(
-        query, F.adaptive_avg_pool2d(maps[0], 4).flatten(2).mT)
+    torch.testing.assert_close(query, F.adaptive_avg_pool2d(maps[0], 4).flatten(2).mT)
 
 
 def test_aligned_needs_a_shared_crop():
@@ -284,23 +296,24 @@ def test_feature_needs_the_query_first():
         neck(torch.rand(2, 2, 8, 8), 1, context)
 
 
-@pytest.mark.parametrize('matching', ['overlap', 'aligned', 'location',
-                                      'feature'])
+@pytest.mark.parametrize('matching', ['overlap', 'aligned', 'location', 'feature'])
 def test_uniform_regions_do_not_count(matching):
     """The left half of the slice is air."""
-    pairs = view_pairs(12, 0., shared=matching == 'aligned')
+    pairs = view_pairs(12, 0.0, shared=matching == 'aligned')
     rng = np.random.default_rng(0)
     slice_image = rng.random(SOURCE, dtype=np.float32)
     slice_image[:, :85] = 1
     crop = RandomSliceCrop(size=SIZE)
-    images = [torch.from_numpy(np.stack([
-        crop.apply(slice_image, pair[view]) for pair in pairs]))[:, None]
-        for view in (0, 1)]
+    images = [
+        torch.from_numpy(
+            np.stack([crop.apply(slice_image, pair[view]) for pair in pairs])
+        )[:, None]
+        for view in (0, 1)
+    ]
     maps = [coordinate_map(make_context(pairs), view, 8) for view in (0, 1)]
     results = []
     for threshold in (None, 0.02):
-        neck = plain_neck(
-            matching=matching, mask_uniform=threshold, max_distance=2)
+        neck = plain_neck(matching=matching, mask_uniform=threshold, max_distance=2)
         results.append(both(neck, make_context(pairs, images), maps))
     (query, _, everything), (_, key, textured) = results
     assert (textured <= everything).all()
@@ -337,7 +350,8 @@ def test_bfloat16_maps_are_sampled_in_float32():
 def test_projects_regions_like_a_small_network(norm_cfg):
     torch.manual_seed(0)
     neck = LocalContrastNeck(
-        6, 10, 5, matching='aligned', grid_size=3, norm_cfg=norm_cfg)
+        6, 10, 5, matching='aligned', grid_size=3, norm_cfg=norm_cfg
+    )
     context = make_context(view_pairs(4, shared=True))
     level = torch.rand(4, 6, 12, 12, requires_grad=True)
     found = neck(level, 0, context).features
@@ -348,14 +362,17 @@ def test_projects_regions_like_a_small_network(norm_cfg):
     assert level.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize('settings, message', [
-    (dict(matching='nearest'), "matching must be one of .* got 'nearest'"),
-    (dict(sampling='all'), "sampling must be one of .* got 'all'"),
-    (dict(matching='aligned', sampling='points'), "needs matching='overlap'"),
-    (dict(grid_size=None), "does not go with matching='overlap'"),
-    (dict(grid_size=0), 'grid_size must be at least 1, got 0'),
-    (dict(min_overlap=-1), 'min_overlap must be at least 0, got -1'),
-])
+@pytest.mark.parametrize(
+    'settings, message',
+    [
+        (dict(matching='nearest'), "matching must be one of .* got 'nearest'"),
+        (dict(sampling='all'), "sampling must be one of .* got 'all'"),
+        (dict(matching='aligned', sampling='points'), "needs matching='overlap'"),
+        (dict(grid_size=None), "does not go with matching='overlap'"),
+        (dict(grid_size=0), 'grid_size must be at least 1, got 0'),
+        (dict(min_overlap=-1), 'min_overlap must be at least 0, got -1'),
+    ],
+)
 def test_wrong_settings(settings, message):
     with pytest.raises(ValueError, match=message):
         LocalContrastNeck(4, **settings)
@@ -369,67 +386,84 @@ def test_pooled_input():
 def local_level(**neck):
     return dict(
         stage=3,
-        neck=dict(type='medssl_mm.LocalContrastNeck', in_channels=32,
-                  hid_channels=16, out_channels=8, **neck),
+        neck=dict(
+            type='medssl_mm.LocalContrastNeck',
+            in_channels=32,
+            hid_channels=16,
+            out_channels=8,
+            **neck,
+        ),
         loss=dict(type='medssl_mm.LocalInfoNCELoss'),
         weight=0.5,
-        name='local')
+        name='local',
+    )
 
 
 def train_step(**neck):
     """One step on this process' share of eight images."""
-    model = build_ours(
-        levels=[local_level(**neck)], backbone=backbone(norm_eval=True))
+    model = build_ours(levels=[local_level(**neck)], backbone=backbone(norm_eval=True))
     runner = DistributedDataParallel(model) if world_size() > 1 else model
     size = 8 // world_size()
     part = slice(rank() * size, (rank() + 1) * size)
     views = [view[part] for view in next(iter(batches(steps=1)))]
     shared = neck.get('matching') == 'aligned'
-    pairs = view_pairs(8, 30., shared, size=64, seed=3)[part]
+    pairs = view_pairs(8, 30.0, shared, size=64, seed=3)[part]
     torch.manual_seed(11)
     logs = runner(views, make_context(pairs, views).data_samples, mode='loss')
     sum(value for name, value in logs.items() if 'loss' in name).backward()
-    grads = {name: parameter.grad for name, parameter
-             in model.named_parameters() if parameter.grad is not None}
-    return {name: value.detach() for name, value in logs.items()}, grads, {
-        name: parameter.requires_grad
+    grads = {
+        name: parameter.grad
         for name, parameter in model.named_parameters()
+        if parameter.grad is not None
     }
+    return (
+        {name: value.detach() for name, value in logs.items()},
+        grads,
+        {name: parameter.requires_grad for name, parameter in model.named_parameters()},
+    )
 
 
-@pytest.mark.parametrize('matching', ['overlap', 'aligned', 'location',
-                                      'feature'])
+@pytest.mark.parametrize('matching', ['overlap', 'aligned', 'location', 'feature'])
 def test_trains_the_query_side(matching):
     logs, grads, learns = train_step(matching=matching)
     assert {name for name in logs if 'local' in name} == {
-        'loss_stage3_local', 'stage3_local_chance_level',
-        'stage3_local_top1', 'stage3_local_valid_share'
+        'loss_stage3_local',
+        'stage3_local_chance_level',
+        'stage3_local_top1',
+        'stage3_local_valid_share',
     }
     assert logs['loss_stage3_local'] > 0
     for name, parameter_learns in learns.items():
         assert (name in grads) == parameter_learns
         assert parameter_learns != name.startswith('encoder_k.')
-    for name in ('backbone.layer3.1.conv2.weight', 'backbone.conv1.weight',
-                 'multi_level_head.necks.stage3_local.projector.0.weight'):
+    for name in (
+        'backbone.layer3.1.conv2.weight',
+        'backbone.conv1.weight',
+        'multi_level_head.necks.stage3_local.projector.0.weight',
+    ):
         assert grads[name].abs().sum() > 0
     if matching == 'aligned':
-        assert logs['stage3_local_chance_level'].item() == pytest.approx(
-            math.log(16))
+        assert logs['stage3_local_chance_level'].item() == pytest.approx(math.log(16))
 
 
 def test_gradient_of_the_term_alone_reaches_backbone_and_neck():
     model = build_ours(levels=[local_level()])
     views = next(iter(batches(steps=1)))
-    context = make_context(view_pairs(8, 0., size=64, seed=3), views)
+    context = make_context(view_pairs(8, 0.0, size=64, seed=3), views)
     logs = model(views, context.data_samples, mode='loss')
     logs['loss_stage3_local'].backward()
-    touched = {name for name, parameter in model.named_parameters()
-               if parameter.grad is not None
-               and parameter.grad.abs().sum() > 0}
+    touched = {
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None and parameter.grad.abs().sum() > 0
+    }
     assert 'backbone.conv1.weight' in touched
     assert 'multi_level_head.necks.stage3_local.projector.2.weight' in touched
-    assert not [name for name in touched
-                if name.startswith(('encoder_k.', 'neck.', 'backbone.layer4'))]
+    assert not [
+        name
+        for name in touched
+        if name.startswith(('encoder_k.', 'neck.', 'backbone.layer4'))
+    ]
 
 
 def test_two_processes_equal_one():
@@ -442,5 +476,4 @@ def test_two_processes_equal_one():
         mean = torch.stack([logs[name] for logs, *_ in results]).mean()
         torch.testing.assert_close(mean, value, rtol=1e-4, atol=1e-5)
     for _, grads, _ in results:
-        torch.testing.assert_close(
-            grads, expected_grads, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(grads, expected_grads, rtol=1e-3, atol=1e-5)

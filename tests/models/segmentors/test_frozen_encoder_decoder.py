@@ -20,10 +20,14 @@ def build(**settings):
                 depth=18,
                 in_channels=1,
                 strides=(1, 2, 1, 1),
-                dilations=(1, 1, 2, 4)),
+                dilations=(1, 1, 2, 4),
+            ),
             decode_head=dict(
-                type='medssl_mm.LinearHead', in_channels=512, num_classes=3),
-            **settings))
+                type='medssl_mm.LinearHead', in_channels=512, num_classes=3
+            ),
+            **settings,
+        )
+    )
 
 
 @pytest.fixture
@@ -36,7 +40,8 @@ def batch():
     samples = [
         SegDataSample(
             gt_sem_seg=PixelData(data=torch.randint(0, 3, (1, 32, 32))),
-            metainfo=dict(ori_shape=(32, 32), img_shape=(32, 32)))
+            metainfo=dict(ori_shape=(32, 32), img_shape=(32, 32)),
+        )
         for _ in range(2)
     ]
     return images, samples
@@ -46,7 +51,8 @@ def test_training_leaves_the_backbone_bit_for_bit(model):
     before = copy.deepcopy(model.state_dict())
     # All parameters, as the optimizer constructor of the host passes them.
     optimizer = torch.optim.SGD(
-        model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
+        model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1
+    )
     for _ in range(3):
         model.train()
         losses = model.loss(*batch())
@@ -54,10 +60,8 @@ def test_training_leaves_the_backbone_bit_for_bit(model):
         losses['decode.loss_ce'].backward()
         optimizer.step()
     after = model.state_dict()
-    changed = {name for name in before
-               if not torch.equal(before[name], after[name])}
-    assert changed == {name for name in before
-                       if name.startswith('decode_head.')}
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if name.startswith('decode_head.')}
 
 
 def test_no_graph_through_the_backbone(model):
@@ -69,18 +73,17 @@ def test_no_graph_through_the_backbone(model):
     assert features[-1].shape[-2:] == (4, 4)  # stride 8
 
 
-NECK = dict(
-    type='FPN', in_channels=[64, 128, 256, 512], out_channels=8, num_outs=4)
+NECK = dict(type='FPN', in_channels=[64, 128, 256, 512], out_channels=8, num_outs=4)
 
 
 def test_training_with_cached_features_is_the_same():
     images, samples = batch()
     results = []
     for size in (0.0, 1.0):
-        model = build(
-            feature_cache_gib=size, test_cfg=ConfigDict(mode='whole'))
+        model = build(feature_cache_gib=size, test_cfg=ConfigDict(mode='whole'))
         optimizer = torch.optim.SGD(
-            model.decode_head.parameters(), lr=0.1, momentum=0.9)
+            model.decode_head.parameters(), lr=0.1, momentum=0.9
+        )
         losses = []
         for _ in range(4):
             model.train()
@@ -108,10 +111,10 @@ def test_a_neck_is_trained():
             backbone=dict(type='ResNet', depth=18, in_channels=1),
             neck=NECK,
             decode_head=dict(
-                type='medssl_mm.LinearHead',
-                in_channels=8,
-                in_index=0,
-                num_classes=3)))
+                type='medssl_mm.LinearHead', in_channels=8, in_index=0, num_classes=3
+            ),
+        )
+    )
     model.train()
     model.loss(*batch())['decode.loss_ce'].backward()
     assert model.neck.lateral_convs[0].conv.weight.grad.abs().sum() > 0

@@ -11,7 +11,8 @@ from medssl_mm.models.utils import ForeachEMA
 def network(seed=0):
     torch.manual_seed(seed)
     return nn.Sequential(
-        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2))
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2)
+    )
 
 
 def change(model):
@@ -44,11 +45,11 @@ def test_equals_the_host(decay):
 def test_weighs_old_and_new():
     model, decay = nn.Linear(1, 1, bias=False), 0.75
     average = ForeachEMA(model, decay)
-    values = [2., -1., 5.]
+    values = [2.0, -1.0, 5.0]
     for value in values:
         nn.init.constant_(model.weight, value)
         average.update_parameters(model)
-    expected = decay * (decay * 2. + (1 - decay) * -1.) + (1 - decay) * 5.
+    expected = decay * (decay * 2.0 + (1 - decay) * -1.0) + (1 - decay) * 5.0
     assert average.module.weight.item() == pytest.approx(expected)
 
 

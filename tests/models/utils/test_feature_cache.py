@@ -28,8 +28,7 @@ def network():
 
 
 def images(number, seed=1):
-    return torch.randn(
-        number, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(number, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
 
 
 def test_returns_what_the_network_returns_and_runs_it_once(network):
@@ -58,13 +57,15 @@ def test_images_that_differ_in_one_pixel_are_different(network):
     assert network.images == 2
 
 
-@pytest.mark.parametrize('write', [
-    lambda n: n.second.weight.add_(1),
-    lambda n: n.norm.running_mean.add_(1),
-    lambda n: n.load_state_dict(
-        {k: v + 1 for k, v in n.state_dict().items()}),
-    lambda n: n.double().float(),
-])
+@pytest.mark.parametrize(
+    'write',
+    [
+        lambda n: n.second.weight.add_(1),
+        lambda n: n.norm.running_mean.add_(1),
+        lambda n: n.load_state_dict({k: v + 1 for k, v in n.state_dict().items()}),
+        lambda n: n.double().float(),
+    ],
+)
 def test_a_changed_network_is_called_again(network, write):
     cache = FeatureCache(network, [1], 2**20)
     cache(images(3))

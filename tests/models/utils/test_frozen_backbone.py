@@ -22,8 +22,7 @@ class Frozen(FrozenBackbone, Host):
 
 def test_only_the_neck_learns():
     model = Frozen().train()
-    state = {name: value.clone()
-             for name, value in model.backbone.state_dict().items()}
+    state = {name: value.clone() for name, value in model.backbone.state_dict().items()}
     model.extract_feat(torch.randn(5, 3), scale=2.0).square().sum().backward()
     assert all(p.grad is None for p in model.backbone.parameters())
     assert all(p.grad is not None for p in model.neck.parameters())
@@ -39,7 +38,7 @@ def test_mode_and_arguments_are_the_hosts():
     assert not model.eval().neck.training
     inputs = torch.randn(2, 3, requires_grad=True)
     torch.testing.assert_close(
-        model.extract_feat(inputs, scale=3.0),
-        3 * model.extract_feat(inputs))
+        model.extract_feat(inputs, scale=3.0), 3 * model.extract_feat(inputs)
+    )
     model.extract_feat(inputs).sum().backward()
     assert inputs.grad is None

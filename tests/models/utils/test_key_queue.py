@@ -19,7 +19,7 @@ def test_oldest_keys_leave_first():
     for keys in batches:
         queue.enqueue(keys)
     found = queue.rows[:, 0].tolist()
-    assert found == [3., 3., 4., 4., 2., 2.]
+    assert found == [3.0, 3.0, 4.0, 4.0, 2.0, 2.0]
     assert queue.queue_ptr.tolist() == [4]
 
 
@@ -38,20 +38,23 @@ def enqueue_on_every_rank():
     torch.manual_seed(0)
     queue = KeyQueue(8, feat_dim=2)
     for step in range(3):
-        queue.enqueue(torch.full((2, 2), 10. * step + rank()))
+        queue.enqueue(torch.full((2, 2), 10.0 * step + rank()))
     return queue.rows[:, 0]
 
 
 def test_two_processes_hold_the_keys_of_both():
-    expected = torch.tensor([20., 20., 21., 21., 10., 10., 11., 11.])
+    expected = torch.tensor([20.0, 20.0, 21.0, 21.0, 10.0, 10.0, 11.0, 11.0])
     for found in run_processes(enqueue_on_every_rank, 2):
         torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize('queue_len, batch, near', [
-    (100, 48, '96 or 144'),
-    (30, 64, 'queue_len=64'),
-])
+@pytest.mark.parametrize(
+    'queue_len, batch, near',
+    [
+        (100, 48, '96 or 144'),
+        (30, 64, 'queue_len=64'),
+    ],
+)
 def test_batch_that_does_not_divide(queue_len, batch, near):
     queue = KeyQueue(queue_len, feat_dim=2)
     message = f'queue_len={queue_len} .* batch size {batch}; .*{near}'
@@ -68,7 +71,6 @@ def test_wrong_sizes():
 
 
 class Owner(nn.Module):
-
     def __init__(self):
         super().__init__()
         self.layer = nn.Linear(2, 2)
@@ -80,14 +82,11 @@ def test_hoisted_names_survive_nesting():
     saved, loaded = nn.ModuleList([Owner()]), nn.ModuleList([Owner()])
     saved[0].keys.enqueue(torch.ones(2, 2))
     state = saved.state_dict()
-    assert set(state) == {
-        '0.layer.weight', '0.layer.bias', '0.queue', '0.queue_ptr'
-    }
+    assert set(state) == {'0.layer.weight', '0.layer.bias', '0.queue', '0.queue_ptr'}
     loaded.load_state_dict(state)  # strict
     torch.testing.assert_close(loaded[0].keys.rows, saved[0].keys.rows)
     assert loaded[0].keys.queue_ptr.tolist() == [2]
     with pytest.raises(RuntimeError, match='queue_ptr'):
-        loaded.load_state_dict({
-            name: value
-            for name, value in state.items() if 'ptr' not in name
-        })
+        loaded.load_state_dict(
+            {name: value for name, value in state.items() if 'ptr' not in name}
+        )

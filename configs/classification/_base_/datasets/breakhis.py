@@ -3,7 +3,8 @@ _base_ = 'images.py'
 images = dict(
     type='medssl_mm.ClassificationImages',
     data_root='data/breakhis',
-    split='breakhis-patients')
+    split='breakhis-patients',
+)
 test_pipeline = [_base_.normalize, dict(type='medssl_mm.PackImage')]
 train_dataloader = dict(
     num_workers=1,
@@ -12,16 +13,16 @@ train_dataloader = dict(
             dict(
                 type='medssl_mm.TorchvisionSteps',
                 steps=[
-                    dict(
-                        type='RandomResizedCrop', size=224, scale=(0.4, 1.0)),
+                    dict(type='RandomResizedCrop', size=224, scale=(0.4, 1.0)),
                     _base_.colour_jitter,
                     dict(type='RandomHorizontalFlip'),
                     dict(type='RandomVerticalFlip'),
-                ]),
+                ],
+            ),
             dict(type='medssl_mm.PackImage'),
         ],
-        **images))
-val_dataloader = dict(
-    num_workers=1, dataset=dict(pipeline=test_pipeline, **images))
-test_dataloader = dict(
-    num_workers=1, dataset=dict(pipeline=test_pipeline, **images))
+        **images,
+    ),
+)
+val_dataloader = dict(num_workers=1, dataset=dict(pipeline=test_pipeline, **images))
+test_dataloader = dict(num_workers=1, dataset=dict(pipeline=test_pipeline, **images))

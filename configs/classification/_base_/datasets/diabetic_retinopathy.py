@@ -4,7 +4,8 @@ images = dict(
     type='medssl_mm.DiabeticRetinopathy',
     binary='referable',
     data_root='data/diabetic-retinopathy',
-    split='diabetic-retinopathy-patients')
+    split='diabetic-retinopathy-patients',
+)
 test_pipeline = [_base_.normalize, dict(type='medssl_mm.PackImage')]
 train_dataloader = dict(
     dataset=dict(
@@ -14,7 +15,8 @@ train_dataloader = dict(
                 type='medssl_mm.RandomSliceCrop',
                 size=299,
                 scale=(0.6, 1.0),
-                rotation=180),
+                rotation=180,
+            ),
             dict(
                 type='medssl_mm.TorchvisionSteps',
                 steps=[
@@ -26,11 +28,16 @@ train_dataloader = dict(
                                 type='ColorJitter',
                                 brightness=0.2,
                                 contrast=0.2,
-                                saturation=0.2)
-                        ]),
-                ]),
+                                saturation=0.2,
+                            )
+                        ],
+                    ),
+                ],
+            ),
             dict(type='medssl_mm.PackImage'),
         ],
-        **images))
+        **images,
+    )
+)
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline, **images))
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline, **images))

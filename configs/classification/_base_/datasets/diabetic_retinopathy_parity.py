@@ -11,11 +11,13 @@ train_dataloader = dict(
                     dict(
                         type='RandomApply',
                         p=0.8,
-                        transforms=[
-                            dict(type='ColorJitter', contrast=0.4, hue=0.1)
-                        ]),
+                        transforms=[dict(type='ColorJitter', contrast=0.4, hue=0.1)],
+                    ),
                     dict(type='RandomHorizontalFlip'),
                     dict(type='RandomVerticalFlip'),
-                ]),
+                ],
+            ),
             dict(type='medssl_mm.PackImage'),
-        ]))
+        ]
+    ),
+)

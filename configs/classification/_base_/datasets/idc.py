@@ -1,16 +1,16 @@
 # Breast histopathology, carcinoma or not, patches of 50 px shown at 255 px.
 _base_ = 'images.py'
 images = dict(
-    type='medssl_mm.BreastHistopathologyIDC',
-    data_root='data/idc',
-    split='idc-patients')
+    type='medssl_mm.BreastHistopathologyIDC', data_root='data/idc', split='idc-patients'
+)
 test_pipeline = [
     dict(
         type='medssl_mm.TorchvisionSteps',
         steps=[
             dict(type='Resize', size=256),
             dict(type='CenterCrop', size=255),
-        ]),
+        ],
+    ),
     dict(type='medssl_mm.PackImage'),
 ]
 train_dataloader = dict(
@@ -19,19 +19,20 @@ train_dataloader = dict(
             dict(
                 type='medssl_mm.TorchvisionSteps',
                 steps=[
-                    dict(
-                        type='RandomResizedCrop', size=255, scale=(0.4, 1.0)),
+                    dict(type='RandomResizedCrop', size=255, scale=(0.4, 1.0)),
                     _base_.colour_jitter,
                     dict(type='RandomHorizontalFlip'),
                     dict(type='RandomVerticalFlip'),
                     dict(
                         type='RandomApply',
-                        transforms=[
-                            dict(type='RandomRotation', degrees=(90, 90))
-                        ]),
-                ]),
+                        transforms=[dict(type='RandomRotation', degrees=(90, 90))],
+                    ),
+                ],
+            ),
             dict(type='medssl_mm.PackImage'),
         ],
-        **images))
+        **images,
+    )
+)
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline, **images))
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline, **images))

@@ -11,8 +11,7 @@ train_dataloader = dict(
                 steps=[
                     dict(type='Resize', size=256),
                     dict(type='CenterCrop', size=255),
-                    dict(
-                        type='RandomResizedCrop', size=255, scale=(0.2, 1.0)),
+                    dict(type='RandomResizedCrop', size=255, scale=(0.2, 1.0)),
                     dict(
                         type='RandomApply',
                         p=0.8,
@@ -22,14 +21,19 @@ train_dataloader = dict(
                                 brightness=0.4,
                                 contrast=0.4,
                                 saturation=0.4,
-                                hue=0.1)
-                        ]),
+                                hue=0.1,
+                            )
+                        ],
+                    ),
                     dict(type='RandomGrayscale', p=0.2),
                     # A flip and a blur may change places.
                     dict(type='RandomHorizontalFlip'),
-                ]),
+                ],
+            ),
             dict(type='medssl_mm.BlurJitter', sigma=(0.1, 2.0), prob=0.5),
             dict(type='medssl_mm.PackImage'),
-        ]))
+        ],
+    ),
+)
 val_dataloader = dict(dataset=dict(split='idc-lists'))
 test_dataloader = dict(dataset=dict(split='idc-lists'))

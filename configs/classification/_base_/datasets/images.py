@@ -1,30 +1,23 @@
 # What classification on image sets shares: every image of val and test is
 # evaluated, once.
 _base_ = '../../../_base_/intensity/grey_8bit.py'
-each_image_once = dict(
-    type='DefaultSampler', shuffle=False, round_up=False)
+each_image_once = dict(type='DefaultSampler', shuffle=False, round_up=False)
 # Mild, for stained tissue.
 colour_jitter = dict(
     type='RandomApply',
     p=0.8,
     transforms=[
-        dict(
-            type='ColorJitter',
-            brightness=0.2,
-            contrast=0.2,
-            saturation=0.2,
-            hue=0.05)
-    ])
+        dict(type='ColorJitter', brightness=0.2, contrast=0.2, saturation=0.2, hue=0.05)
+    ],
+)
 train_dataloader = dict(
     batch_size=32,
     num_workers=4,
     persistent_workers=True,
     sampler=dict(type='medssl_mm.SliceSampler'),
     collate_fn=dict(type='default_collate'),
-    dataset=dict(
-        type='medssl_mm.ClassificationImages',
-        subset='train',
-        labelled=True))
+    dataset=dict(type='medssl_mm.ClassificationImages', subset='train', labelled=True),
+)
 val_dataloader = dict(
     batch_size=64,
     num_workers=4,
@@ -35,7 +28,9 @@ val_dataloader = dict(
         type='medssl_mm.ClassificationImages',
         subset='val',
         labelled=True,
-        test_mode=True))
+        test_mode=True,
+    ),
+)
 test_dataloader = dict(
     batch_size=64,
     num_workers=4,
@@ -46,4 +41,6 @@ test_dataloader = dict(
         type='medssl_mm.ClassificationImages',
         subset='test',
         labelled=True,
-        test_mode=True))
+        test_mode=True,
+    ),
+)

@@ -3,7 +3,8 @@ _base_ = 'images.py'
 images = dict(
     type='medssl_mm.NIHChestXray14',
     data_root='data/nih-cxr14',
-    split='nih-cxr14-official')
+    split='nih-cxr14-official',
+)
 test_pipeline = [_base_.normalize, dict(type='medssl_mm.PackImage')]
 train_dataloader = dict(
     dataset=dict(
@@ -15,13 +16,13 @@ train_dataloader = dict(
                 scale=(0.6, 1.0),
                 # The heart lies on one side.
                 flip_prob=0.0,
-                rotation=15),
-            dict(
-                type='medssl_mm.IntensityJitter',
-                brightness=0.1,
-                contrast=0.25),
+                rotation=15,
+            ),
+            dict(type='medssl_mm.IntensityJitter', brightness=0.1, contrast=0.25),
             dict(type='medssl_mm.PackImage'),
         ],
-        **images))
+        **images,
+    )
+)
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline, **images))
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline, **images))

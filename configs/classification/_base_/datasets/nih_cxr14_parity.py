@@ -13,17 +13,19 @@ train_dataloader = dict(
                         type='RandomApply',
                         p=0.8,
                         transforms=[
-                            dict(
-                                type='ColorJitter',
-                                brightness=0.4,
-                                contrast=0.4)
-                        ]),
-                ]),
+                            dict(type='ColorJitter', brightness=0.4, contrast=0.4)
+                        ],
+                    ),
+                ],
+            ),
             dict(type='medssl_mm.BlurJitter', sigma=(0.1, 2.0), prob=0.5),
             dict(
                 type='medssl_mm.TorchvisionSteps',
-                steps=[dict(type='RandomRotation', degrees=30)]),
+                steps=[dict(type='RandomRotation', degrees=30)],
+            ),
             dict(type='medssl_mm.PackImage'),
-        ]))
+        ],
+    ),
+)
 val_dataloader = dict(dataset=dict(split='nih-cxr14-lists'))
 test_dataloader = dict(dataset=dict(split='nih-cxr14-lists'))

@@ -3,7 +3,8 @@ _base_ = 'nih1000.py'
 images = dict(
     type='medssl_mm.ClassificationImages',
     data_root='data/pneumoniamnist',
-    split='pneumoniamnist-subsets')
+    split='pneumoniamnist-subsets',
+)
 test_pipeline = [
     {{_base_.normalize}},
     dict(type='medssl_mm.ResizeSlice', size=64),

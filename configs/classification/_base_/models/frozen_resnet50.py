@@ -4,5 +4,6 @@ _base_ = 'resnet50.py'
 model = dict(
     type='medssl_mm.FrozenImageClassifier',
     # Random features need their residual branches.
-    backbone=dict(zero_init_residual=False))
+    backbone=dict(zero_init_residual=False),
+)
 custom_hooks = [dict(type='medssl_mm.CalibrateRandomBackboneHook')]

@@ -9,7 +9,9 @@ model = dict(
         depth=50,
         in_channels=1,
         # FILE: --cfg-options model.backbone.init_cfg.checkpoint=FILE
-        init_cfg=dict(type='medssl_mm.PretrainedBackbone', checkpoint=None)),
+        init_cfg=dict(type='medssl_mm.PretrainedBackbone', checkpoint=None),
+    ),
     neck=dict(type='GlobalAveragePooling'),
-    head=dict(in_channels=2048))
+    head=dict(in_channels=2048),
+)
 sync_bn = 'torch'  # over several GPUs; CPUs and single GPUs keep plain BN

@@ -2,7 +2,6 @@
 # "Intermediate Layers Matter in Momentum Contrastive Self Supervised
 # Learning".
 _base_ = '../classification_metric.py'
-optim_wrapper = dict(
-    type='OptimWrapper', optimizer=dict(type='Adam', lr=1e-3))
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='Adam', lr=1e-3))
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=100)
 auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -3,13 +3,10 @@ _base_ = '../classification_metric.py'
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=3e-4, weight_decay=0.01),
-    clip_grad=dict(max_norm=5.0))
+    clip_grad=dict(max_norm=5.0),
+)
 param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=0.1,
-        end=1,
-        convert_to_iter_based=True),
+    dict(type='LinearLR', start_factor=0.1, end=1, convert_to_iter_based=True),
     # Ends with the run: changing max_epochs is enough.
     dict(type='CosineAnnealingLR'),
 ]

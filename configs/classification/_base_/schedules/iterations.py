@@ -3,6 +3,6 @@
 _base_ = '../classification_metric.py'
 train_cfg = dict(type='IterBasedTrainLoop')
 default_hooks = dict(
-    logger=dict(log_metric_by_epoch=False),
-    checkpoint=dict(by_epoch=False))
+    logger=dict(log_metric_by_epoch=False), checkpoint=dict(by_epoch=False)
+)
 log_processor = dict(by_epoch=False)

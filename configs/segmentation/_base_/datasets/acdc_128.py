@@ -1,9 +1,6 @@
 # ACDC, 20 training, 10 validation, 20 test patients; 3 structures.
 _base_ = ['slices_128.py', '../../../_base_/intensity/mr_percentiles.py']
-slices = dict(
-    type='medssl_mm.ACDCSlices',
-    data_root='data/acdc',
-    split='acdc-20')
+slices = dict(type='medssl_mm.ACDCSlices', data_root='data/acdc', split='acdc-20')
 test_pipeline = [
     dict(type='medssl_mm.LoadSlice'),
     _base_.normalize,
@@ -29,6 +26,8 @@ train_dataloader = dict(
             *_base_.augment,
             dict(type='medssl_mm.PackSlice'),
         ],
-        **slices))
+        **slices,
+    )
+)
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline, **slices))
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline, **slices))

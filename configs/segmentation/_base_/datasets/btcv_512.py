@@ -6,10 +6,20 @@ slices = dict(
     type='medssl_mm.BTCVSlices',
     data_root='data/btcv',
     split='btcv-18-12',
-    metainfo=dict(classes=[
-        'background', 'spleen', 'right kidney', 'left kidney', 'gallbladder',
-        'liver', 'stomach', 'aorta', 'pancreas'
-    ]))
+    metainfo=dict(
+        classes=[
+            'background',
+            'spleen',
+            'right kidney',
+            'left kidney',
+            'gallbladder',
+            'liver',
+            'stomach',
+            'aorta',
+            'pancreas',
+        ]
+    ),
+)
 train_dataloader = dict(dataset=slices)
 val_dataloader = dict(dataset=dict(subset='test', **slices))
 test_dataloader = dict(dataset=slices)

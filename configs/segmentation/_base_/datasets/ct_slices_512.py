@@ -10,12 +10,15 @@ test_pipeline = [
     dict(type='medssl_mm.PackSlice'),
 ]
 train_dataloader = dict(
-    dataset=dict(pipeline=[
-        dict(type='medssl_mm.LoadSlice'),
-        dict(type='medssl_mm.LoadSliceLabel'),
-        _base_.normalize,
-        *_base_.augment,
-        dict(type='medssl_mm.PackSlice'),
-    ]))
+    dataset=dict(
+        pipeline=[
+            dict(type='medssl_mm.LoadSlice'),
+            dict(type='medssl_mm.LoadSliceLabel'),
+            _base_.normalize,
+            *_base_.augment,
+            dict(type='medssl_mm.PackSlice'),
+        ]
+    )
+)
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

@@ -1,9 +1,6 @@
 # CURVAS slices of 14 patients, 3 organs.
 _base_ = ['slices_128.py', '../../../_base_/intensity/grey_8bit.py']
-slices = dict(
-    type='medssl_mm.CurvasSlices',
-    data_root='data/curvas',
-    split='curvas-14')
+slices = dict(type='medssl_mm.CurvasSlices', data_root='data/curvas', split='curvas-14')
 test_pipeline = [
     dict(type='medssl_mm.LoadSlice'),
     _base_.normalize,
@@ -29,6 +26,8 @@ train_dataloader = dict(
             *_base_.augment,
             dict(type='medssl_mm.PackSlice'),
         ],
-        **slices))
+        **slices,
+    )
+)
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline, **slices))
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline, **slices))

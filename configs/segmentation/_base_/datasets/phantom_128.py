@@ -1,9 +1,8 @@
 # CT phantom, 6 labelled training, 2 validation, 6 test patients.
 _base_ = ['slices_128.py', '../../../_base_/intensity/ct_window.py']
 slices = dict(
-    type='medssl_mm.PhantomSlices',
-    data_root='data/phantom',
-    split='phantom-24')
+    type='medssl_mm.PhantomSlices', data_root='data/phantom', split='phantom-24'
+)
 test_pipeline = [
     dict(type='medssl_mm.LoadSlice'),
     _base_.normalize,
@@ -29,6 +28,8 @@ train_dataloader = dict(
             *_base_.augment,
             dict(type='medssl_mm.PackSlice'),
         ],
-        **slices))
+        **slices,
+    )
+)
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline, **slices))
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline, **slices))

@@ -8,8 +8,7 @@ augment = [
 ]
 resize = dict(type='medssl_mm.ResizeSlice', size=128)
 # For training without augmentation: the view of evaluation, with its label.
-resize_both = dict(
-    type='medssl_mm.ResizeSlice', size=128, resize_labels=True)
+resize_both = dict(type='medssl_mm.ResizeSlice', size=128, resize_labels=True)
 train_dataloader = dict(batch_size=16, num_workers=1)
 val_dataloader = dict(batch_size=16, num_workers=1)
 test_dataloader = dict(batch_size=16, num_workers=1)

@@ -9,33 +9,30 @@ augment = [
 ]
 resize = dict(type='medssl_mm.ResizeSlice', size=512)
 # Not rounded up: no process repeats a slice to have as many as the others.
-each_slice_once = dict(
-    type='DefaultSampler', shuffle=False, round_up=False)
+each_slice_once = dict(type='DefaultSampler', shuffle=False, round_up=False)
 train_dataloader = dict(
     batch_size=8,
     num_workers=4,
     persistent_workers=True,
     drop_last=True,
     sampler=dict(type='medssl_mm.SliceSampler', infinite=True),
-    dataset=dict(
-        type='medssl_mm.SliceDataset', subset='train', labelled=True))
+    dataset=dict(type='medssl_mm.SliceDataset', subset='train', labelled=True),
+)
 val_dataloader = dict(
     batch_size=8,
     num_workers=4,
     persistent_workers=True,
     sampler=each_slice_once,
     dataset=dict(
-        type='medssl_mm.SliceDataset',
-        subset='val',
-        labelled=True,
-        test_mode=True))
+        type='medssl_mm.SliceDataset', subset='val', labelled=True, test_mode=True
+    ),
+)
 test_dataloader = dict(
     batch_size=8,
     num_workers=4,
     persistent_workers=True,
     sampler=each_slice_once,
     dataset=dict(
-        type='medssl_mm.SliceDataset',
-        subset='test',
-        labelled=True,
-        test_mode=True))
+        type='medssl_mm.SliceDataset', subset='test', labelled=True, test_mode=True
+    ),
+)

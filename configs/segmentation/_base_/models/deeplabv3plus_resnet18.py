@@ -9,5 +9,7 @@ model = dict(
         # The map is 8 x 8: larger rates would see padding only.
         dilations=(1, 2, 4, 6),
         c1_in_channels=64,
-        c1_channels=32),
-    auxiliary_head=dict(in_channels=256, channels=64))
+        c1_channels=32,
+    ),
+    auxiliary_head=dict(in_channels=256, channels=64),
+)

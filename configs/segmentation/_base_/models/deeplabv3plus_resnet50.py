@@ -16,7 +16,8 @@ model = dict(
         dilations=(1, 1, 2, 4),
         contract_dilation=True,
         # FILE: --cfg-options model.backbone.init_cfg.checkpoint=FILE
-        init_cfg=dict(type='medssl_mm.PretrainedBackbone', checkpoint=None)),
+        init_cfg=dict(type='medssl_mm.PretrainedBackbone', checkpoint=None),
+    ),
     decode_head=dict(
         type='DepthwiseSeparableASPPHead',
         in_channels=2048,
@@ -27,7 +28,8 @@ model = dict(
         c1_channels=48,
         norm_cfg=dict(type='BN'),
         align_corners=False,
-        loss_decode=loss_decode),
+        loss_decode=loss_decode,
+    ),
     auxiliary_head=dict(
         type='FCNHead',
         in_channels=1024,
@@ -37,7 +39,8 @@ model = dict(
         concat_input=False,
         norm_cfg=dict(type='BN'),
         align_corners=False,
-        loss_decode=dict(
-            type='CrossEntropyLoss', avg_non_ignore=True, loss_weight=0.4)),
-    test_cfg=dict(mode='whole'))
+        loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True, loss_weight=0.4),
+    ),
+    test_cfg=dict(mode='whole'),
+)
 sync_bn = 'torch'  # over several GPUs; CPUs and single GPUs keep plain BN

@@ -14,7 +14,8 @@ model = dict(
         # Random features need their residual branches.
         zero_init_residual=False,
         # FILE: --cfg-options model.backbone.init_cfg.checkpoint=FILE
-        init_cfg=dict(type='medssl_mm.PretrainedBackbone', checkpoint=None)),
+        init_cfg=dict(type='medssl_mm.PretrainedBackbone', checkpoint=None),
+    ),
     decode_head=dict(
         type='medssl_mm.LinearHead',
         in_channels=2048,
@@ -23,7 +24,9 @@ model = dict(
         loss_decode=[
             dict(type='CrossEntropyLoss', avg_non_ignore=True),
             dict(type='medssl_mm.SoftDiceLoss'),
-        ]),
-    test_cfg=dict(mode='whole'))
+        ],
+    ),
+    test_cfg=dict(mode='whole'),
+)
 custom_hooks = [dict(type='medssl_mm.CalibrateRandomBackboneHook')]
 sync_bn = 'torch'  # over several GPUs; CPUs and single GPUs keep plain BN

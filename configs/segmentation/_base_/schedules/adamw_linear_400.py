@@ -1,8 +1,8 @@
 # AdamW for a linear decoder on small images, 400 iterations.
 _base_ = '../volume_metric.py'
 optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=0.01, weight_decay=1e-4))
+    type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.01, weight_decay=1e-4)
+)
 param_scheduler = [
     dict(type='PolyLR', eta_min=1e-5, power=0.9, end=400, by_epoch=False)
 ]

@@ -2,7 +2,8 @@
 _base_ = '../volume_metric.py'
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0005))
+    optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0005),
+)
 param_scheduler = [
     dict(type='PolyLR', eta_min=1e-4, power=0.9, end=40000, by_epoch=False)
 ]

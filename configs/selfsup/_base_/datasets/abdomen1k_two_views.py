@@ -5,4 +5,6 @@ train_dataloader = dict(
     dataset=dict(
         type='medssl_mm.Abdomen1KSlices',
         data_root='data/abdomen1k',
-        split='holdout-20-val-10-seed0'))
+        split='holdout-20-val-10-seed0',
+    )
+)

@@ -15,12 +15,13 @@ train_dataloader = dict(
                     size=336,
                     scale=(0.2, 1.0),
                     flip_prob=0.0,
-                    rotation=30),
+                    rotation=30,
+                ),
                 transforms=[
-                    dict(
-                        type='medssl_mm.IntensityJitter',
-                        brightness=0.3,
-                        contrast=0.5)
-                ]),
+                    dict(type='medssl_mm.IntensityJitter', brightness=0.3, contrast=0.5)
+                ],
+            ),
             dict(type='medssl_mm.PackViews'),
-        ]))
+        ]
+    ),
+)

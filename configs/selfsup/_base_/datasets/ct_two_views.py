@@ -13,9 +13,9 @@ train_pipeline = [
     _base_.normalize,
     dict(
         type='medssl_mm.SliceViews',
-        crop=dict(
-            type='medssl_mm.RandomSliceCrop', size=224, scale=(0.2, 1.0)),
-        transforms=view_transforms),
+        crop=dict(type='medssl_mm.RandomSliceCrop', size=224, scale=(0.2, 1.0)),
+        transforms=view_transforms,
+    ),
     dict(type='medssl_mm.PackViews'),
 ]
 train_dataloader = dict(
@@ -30,4 +30,6 @@ train_dataloader = dict(
         subset='pretrain',
         # Less than 5 % body: table, air and a little skin.
         min_foreground=0.05,
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+    ),
+)

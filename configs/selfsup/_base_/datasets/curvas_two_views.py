@@ -10,4 +10,6 @@ train_dataloader = dict(
             _base_.normalize,
             _base_.views,
             dict(type='medssl_mm.PackViews'),
-        ]))
+        ],
+    )
+)

@@ -9,15 +9,18 @@ views = dict(
             steps=[
                 _base_.colour_jitter,
                 dict(type='RandomGrayscale', p=0.2),
-            ]),
+            ],
+        ),
         dict(type='medssl_mm.BlurJitter', sigma=(0.1, 2.0), prob=0.5),
         dict(
             type='medssl_mm.TorchvisionSteps',
             steps=[
                 dict(type='RandomRotation', degrees=30),
                 dict(type='RandomHorizontalFlip'),
-            ]),
-    ])
+            ],
+        ),
+    ],
+)
 train_dataloader = dict(
     batch_size=8,
     dataset=dict(
@@ -26,4 +29,6 @@ train_dataloader = dict(
         data_root='data/diabetic-retinopathy',
         split='diabetic-retinopathy-patients',
         subset='train',
-        pipeline=[views, dict(type='medssl_mm.PackViews')]))
+        pipeline=[views, dict(type='medssl_mm.PackViews')],
+    ),
+)

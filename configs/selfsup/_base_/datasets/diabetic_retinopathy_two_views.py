@@ -4,10 +4,8 @@ _base_ = 'images_two_views.py'
 views = dict(
     type='medssl_mm.SliceViews',
     crop=dict(
-        type='medssl_mm.RandomSliceCrop',
-        size=299,
-        scale=(0.4, 1.0),
-        rotation=180),
+        type='medssl_mm.RandomSliceCrop', size=299, scale=(0.4, 1.0), rotation=180
+    ),
     transforms=[
         dict(
             type='medssl_mm.TorchvisionSteps',
@@ -22,13 +20,17 @@ views = dict(
                             contrast=0.4,
                             saturation=0.4,
                             # Bleedings are told by their red.
-                            hue=0.05)
-                    ]),
+                            hue=0.05,
+                        )
+                    ],
+                ),
                 dict(type='RandomGrayscale', p=0.2),
-            ]),
+            ],
+        ),
         # Small aneurysms are two or three pixels wide.
         dict(type='medssl_mm.BlurJitter', sigma=(0.1, 1.0), prob=0.5),
-    ])
+    ],
+)
 train_dataloader = dict(
     dataset=dict(
         type='medssl_mm.DiabeticRetinopathy',
@@ -39,4 +41,6 @@ train_dataloader = dict(
             _base_.normalize,
             views,
             dict(type='medssl_mm.PackViews'),
-        ]))
+        ],
+    )
+)

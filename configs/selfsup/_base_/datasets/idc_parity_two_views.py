@@ -14,9 +14,11 @@ views = dict(
                 dict(type='RandomGrayscale', p=0.2),
                 # A flip and a blur may change places.
                 dict(type='RandomHorizontalFlip'),
-            ]),
+            ],
+        ),
         dict(type='medssl_mm.BlurJitter', sigma=(0.1, 2.0), prob=0.5),
-    ])
+    ],
+)
 train_dataloader = dict(
     batch_size=32,
     dataset=dict(
@@ -24,4 +26,6 @@ train_dataloader = dict(
         data_root='data/idc',
         split='idc-lists',
         subset='train',
-        pipeline=[views, dict(type='medssl_mm.PackViews')]))
+        pipeline=[views, dict(type='medssl_mm.PackViews')],
+    ),
+)

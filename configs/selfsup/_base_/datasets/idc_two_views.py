@@ -14,15 +14,18 @@ views = dict(
                 dict(type='RandomVerticalFlip'),
                 dict(
                     type='RandomApply',
-                    transforms=[
-                        dict(type='RandomRotation', degrees=(90, 90))
-                    ]),
-            ]),
+                    transforms=[dict(type='RandomRotation', degrees=(90, 90))],
+                ),
+            ],
+        ),
         dict(type='medssl_mm.BlurJitter', sigma=(0.1, 2.0), prob=0.5),
-    ])
+    ],
+)
 train_dataloader = dict(
     dataset=dict(
         type='medssl_mm.BreastHistopathologyIDC',
         data_root='data/idc',
         split='idc-patients',
-        pipeline=[views, dict(type='medssl_mm.PackViews')]))
+        pipeline=[views, dict(type='medssl_mm.PackViews')],
+    )
+)

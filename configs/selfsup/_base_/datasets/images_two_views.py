@@ -5,13 +5,9 @@ colour_jitter = dict(
     type='RandomApply',
     p=0.8,
     transforms=[
-        dict(
-            type='ColorJitter',
-            brightness=0.4,
-            contrast=0.4,
-            saturation=0.4,
-            hue=0.1)
-    ])
+        dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
+    ],
+)
 train_dataloader = dict(
     batch_size=32,
     num_workers=4,
@@ -19,4 +15,5 @@ train_dataloader = dict(
     drop_last=True,
     sampler=dict(type='medssl_mm.SliceSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
-    dataset=dict(type='medssl_mm.ClassificationImages', subset='pretrain'))
+    dataset=dict(type='medssl_mm.ClassificationImages', subset='pretrain'),
+)

@@ -7,8 +7,10 @@ views = dict(
         size=64,
         scale=(0.2, 1.0),
         # The heart lies on one side.
-        flip_prob=0.0),
-    transforms=_base_.view_transforms)
+        flip_prob=0.0,
+    ),
+    transforms=_base_.view_transforms,
+)
 train_dataloader = dict(
     dataset=dict(
         type='medssl_mm.NIHChestXray14',
@@ -18,4 +20,6 @@ train_dataloader = dict(
             _base_.normalize,
             views,
             dict(type='medssl_mm.PackViews'),
-        ]))
+        ],
+    )
+)

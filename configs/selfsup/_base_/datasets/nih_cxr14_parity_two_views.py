@@ -11,16 +11,17 @@ views = dict(
                 dict(
                     type='RandomApply',
                     p=0.8,
-                    transforms=[
-                        dict(
-                            type='ColorJitter', brightness=0.4, contrast=0.4)
-                    ]),
-            ]),
+                    transforms=[dict(type='ColorJitter', brightness=0.4, contrast=0.4)],
+                ),
+            ],
+        ),
         dict(type='medssl_mm.BlurJitter', sigma=(0.1, 2.0), prob=0.5),
         dict(
             type='medssl_mm.TorchvisionSteps',
-            steps=[dict(type='RandomRotation', degrees=30)]),
-    ])
+            steps=[dict(type='RandomRotation', degrees=30)],
+        ),
+    ],
+)
 train_dataloader = dict(
     batch_size=16,
     dataset=dict(
@@ -28,4 +29,6 @@ train_dataloader = dict(
         data_root='data/nih-cxr14',
         split='nih-cxr14-lists',
         subset='train',
-        pipeline=[views, dict(type='medssl_mm.PackViews')]))
+        pipeline=[views, dict(type='medssl_mm.PackViews')],
+    ),
+)

@@ -9,12 +9,14 @@ views = dict(
         scale=(0.4, 1.0),
         # The heart lies on one side.
         flip_prob=0.0,
-        rotation=30),
+        rotation=30,
+    ),
     transforms=[
         dict(type='medssl_mm.IntensityJitter', brightness=0.2, contrast=0.4),
         dict(type='medssl_mm.GammaJitter', prob=0.3),
         dict(type='medssl_mm.BlurJitter', sigma=(0.1, 2.0), prob=0.5),
-    ])
+    ],
+)
 train_dataloader = dict(
     dataset=dict(
         type='medssl_mm.NIHChestXray14',
@@ -24,4 +26,6 @@ train_dataloader = dict(
             _base_.normalize,
             views,
             dict(type='medssl_mm.PackViews'),
-        ]))
+        ],
+    )
+)

@@ -4,4 +4,6 @@ train_dataloader = dict(
     dataset=dict(
         type='medssl_mm.ClassificationImages',
         data_root='data/pneumoniamnist',
-        split='pneumoniamnist-subsets'))
+        split='pneumoniamnist-subsets',
+    )
+)

@@ -10,7 +10,8 @@ view_transforms = [
 views = dict(
     type='medssl_mm.SliceViews',
     crop=dict(type='medssl_mm.RandomSliceCrop', size=64, scale=(0.2, 1.0)),
-    transforms=view_transforms)
+    transforms=view_transforms,
+)
 train_dataloader = dict(
     batch_size=64,
     num_workers=1,
@@ -18,4 +19,5 @@ train_dataloader = dict(
     drop_last=True,
     sampler=dict(type='medssl_mm.SliceSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
-    dataset=dict(type='medssl_mm.SliceDataset', subset='pretrain'))
+    dataset=dict(type='medssl_mm.SliceDataset', subset='pretrain'),
+)

@@ -7,9 +7,12 @@ barlow_twins_levels = [
             type='medssl_mm.BarlowTwinsNeck',
             in_channels=32 * 2**stage,
             hid_channels=512,
-            out_channels=512),
+            out_channels=512,
+        ),
         key_neck='shared',
         loss=dict(type='medssl_mm.BarlowTwinsLoss'),
         # As for ResNet-50, with a sum over 512 channels.
-        weight=2.5e-3) for stage in range(1, 5)
+        weight=2.5e-3,
+    )
+    for stage in range(1, 5)
 ]

@@ -2,11 +2,12 @@
 barlow_twins_levels = [
     dict(
         stage=stage,
-        neck=dict(
-            type='medssl_mm.BarlowTwinsNeck', in_channels=128 * 2**stage),
+        neck=dict(type='medssl_mm.BarlowTwinsNeck', in_channels=128 * 2**stage),
         key_neck='shared',
         loss=dict(type='medssl_mm.BarlowTwinsLoss'),
         # The term is a sum over 2048 channels, some hundreds: so weighted,
         # its gradient is as large as that of an MSE term of weight 0.25.
-        weight=6e-4) for stage in range(1, 5)
+        weight=6e-4,
+    )
+    for stage in range(1, 5)
 ]

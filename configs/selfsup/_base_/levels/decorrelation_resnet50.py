@@ -5,4 +5,5 @@ decorrelation = dict(
     num_groups=32,
     # What 'zca' gives, without the eigen-decomposition, slow on GPUs.
     method='newton_schulz',
-    eps=1e-2)
+    eps=1e-2,
+)

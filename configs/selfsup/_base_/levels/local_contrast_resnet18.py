@@ -5,7 +5,9 @@ local_levels = [
         neck=dict(type='medssl_mm.LocalContrastNeck', in_channels=channels),
         loss=dict(type='medssl_mm.LocalInfoNCELoss'),
         weight=0.5,
-        name='local') for stage, channels in ((3, 256), (4, 512))
+        name='local',
+    )
+    for stage, channels in ((3, 256), (4, 512))
 ]
 # The last stage at stride 16: the regions of its map are places, not quarters.
 local_backbone = dict(strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2))

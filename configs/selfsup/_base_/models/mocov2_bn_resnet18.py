@@ -10,4 +10,6 @@ model = dict(
         in_channels=512,
         hid_channels=512,
         out_channels=128,
-        norm_cfg=dict(type='BN1d')))
+        norm_cfg=dict(type='BN1d'),
+    )
+)

@@ -6,4 +6,5 @@ model = dict(
     queue_len=256,
     ema_decay=0.99,
     backbone=dict(depth=18),
-    neck=dict(in_channels=512, hid_channels=512))
+    neck=dict(in_channels=512, hid_channels=512),
+)

@@ -10,13 +10,11 @@ model = dict(
         norm_cfg=dict(type='BN'),
         # Start from a checkpoint, ours or another one of the same network:
         # --cfg-options model.backbone.init_cfg.checkpoint=FILE
-        init_cfg=dict(type='medssl_mm.PretrainedBackbone', checkpoint=None)),
-    neck=dict(
-        type='MoCoV2Neck',
-        in_channels=2048,
-        hid_channels=2048,
-        out_channels=128),
+        init_cfg=dict(type='medssl_mm.PretrainedBackbone', checkpoint=None),
+    ),
+    neck=dict(type='MoCoV2Neck', in_channels=2048, hid_channels=2048, out_channels=128),
     head=dict(type='medssl_mm.InfoNCELoss'),
     # Further loss terms on stages 0 (stem) to 4, none here; see
     # medssl_mm/models/heads/multi_level_head.py.
-    multi_level_head=dict(type='medssl_mm.MultiLevelHead', levels=[]))
+    multi_level_head=dict(type='medssl_mm.MultiLevelHead', levels=[]),
+)

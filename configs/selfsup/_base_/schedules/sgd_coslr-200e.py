@@ -7,7 +7,9 @@ optim_wrapper = dict(
         momentum=0.9,
         weight_decay=1e-4,
         # One kernel for all tensors: less than half the time on a CPU.
-        fused=True))
+        fused=True,
+    ),
+)
 # Ends with the run: changing max_epochs is enough.
 param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=True)]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=200)
