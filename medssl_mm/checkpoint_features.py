@@ -401,7 +401,7 @@ class CheckpointFeatures:
         if weights.path is None:
             return weights.source
         if weights.path not in self._digests:
-            from medssl_mm.datasets.importers.run import file_digest
+            from medssl_mm.importers.run import file_digest
 
             self._digests[weights.path] = file_digest([weights.path])
         return self._digests[weights.path]

@@ -201,10 +201,10 @@ def _load_model(config, checkpoint):
 
 def _import_one(source: Path, root: Path, modality: str, series: str | None):
     """Import one volume into a new store."""
-    from medssl_mm.datasets.importers import make_importer
-    from medssl_mm.datasets.importers.base import ERROR, SourceCase
-    from medssl_mm.datasets.importers.run import import_case
-    from medssl_mm.datasets.store import StoreWriter
+    from medssl_mm.importers import make_importer
+    from medssl_mm.importers.base import ERROR, SourceCase
+    from medssl_mm.importers.run import import_case
+    from medssl_mm.store.volumes import StoreWriter
 
     if source.is_dir():
         importer = make_importer('dicom')

@@ -334,7 +334,7 @@ def test_cases_are_chosen_by_rank(tmp_path):
 
 @pytest.fixture
 def store(tmp_path):
-    from medssl_mm.datasets.store import StoreWriter
+    from medssl_mm.store.volumes import StoreWriter
 
     rng = np.random.default_rng(0)
     writer = StoreWriter.create(

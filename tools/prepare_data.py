@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from medssl_mm.datasets.importers import IMPORTERS, make_importer
 from medssl_mm.errors import UserError, run_tool
+from medssl_mm.importers import IMPORTERS, make_importer
 
 EXAMPLES = """\
 examples:
@@ -169,7 +169,7 @@ def main():
         TimeRemainingColumn,
     )
 
-    from medssl_mm.datasets.importers import report, run
+    from medssl_mm.importers import report, run
 
     importer = make_importer(args.name)
     options = {name: getattr(args, name) for name in IMPORTER_OPTIONS}

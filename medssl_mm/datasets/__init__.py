@@ -1,1 +1,1 @@
-"""Slice store, image set, importers, splits, data sets and transforms."""
+"""Data sets of stores, samplers and transforms."""

@@ -13,19 +13,19 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from mmengine.logging import print_log
 
-from medssl_mm.datasets.image_store import (
+from medssl_mm.datasets.sampler import EpochIndex, sample_rng
+from medssl_mm.datasets.split_dataset import SplitDataset
+from medssl_mm.errors import UserError
+from medssl_mm.registry import DATASETS
+from medssl_mm.store.header import IMAGES
+from medssl_mm.store.images import (
     IMAGE_FILE,
     MULTI_LABEL,
     SINGLE_LABEL,
     UNKNOWN,
     ImageStore,
 )
-from medssl_mm.datasets.sampler import EpochIndex, sample_rng
-from medssl_mm.datasets.split_dataset import SplitDataset
-from medssl_mm.datasets.store import open_store
-from medssl_mm.datasets.store_header import IMAGES
-from medssl_mm.errors import UserError
-from medssl_mm.registry import DATASETS
+from medssl_mm.store.volumes import open_store
 
 
 @DATASETS.register_module()

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from mmengine.dataset import BaseDataset
 
-from medssl_mm.datasets.splits import load_split, take_fraction
 from medssl_mm.errors import UserError
+from medssl_mm.store.splits import load_split, take_fraction
 
 
 class SplitDataset(BaseDataset):

@@ -265,7 +265,7 @@ def read_prediction(folder: str | Path, case) -> np.ndarray | None:
     if path.exists():
         import nibabel as nib
 
-        from medssl_mm.datasets.orientation import canonicalize
+        from medssl_mm.store.orientation import canonicalize
 
         image = nib.load(path)
         volume = canonicalize(np.asanyarray(image.dataobj), image.affine)[0].astype(

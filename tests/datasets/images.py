@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from medssl_mm.datasets.image_store_writer import ImageStoreWriter
-from medssl_mm.datasets.splits import Split, save_split
+from medssl_mm.store.image_writer import ImageStoreWriter
+from medssl_mm.store.splits import Split, save_split
 
 
 def make_picture(seed, side=16, channels=3):

@@ -12,11 +12,11 @@ from medssl_mm.datasets.classification import (
     DiabeticRetinopathy,
     NIHChestXray14,
 )
-from medssl_mm.datasets.importers.chest_xray import FINDINGS
-from medssl_mm.datasets.importers.histology import IDCImporter
-from medssl_mm.datasets.importers.retina import DiabeticRetinopathyImporter
 from medssl_mm.datasets.sampler import EpochIndex
 from medssl_mm.errors import UserError
+from medssl_mm.importers.chest_xray import FINDINGS
+from medssl_mm.importers.histology import IDCImporter
+from medssl_mm.importers.retina import DiabeticRetinopathyImporter
 from tests.datasets.images import make_picture, write_image_set
 
 

@@ -4,7 +4,6 @@ import nibabel
 import numpy as np
 import pytest
 
-from medssl_mm.datasets.orientation import axis_codes, canonicalize
 from medssl_mm.datasets.phantom import (
     CLASSES,
     INDEX,
@@ -16,6 +15,7 @@ from medssl_mm.datasets.phantom import (
     write_phantom,
 )
 from medssl_mm.errors import UserError
+from medssl_mm.store.orientation import axis_codes, canonicalize
 
 
 @pytest.fixture(scope='module')

@@ -70,8 +70,8 @@ def read_volume(path):
     """Read a NIfTI file as a canonical volume of type int16."""
     import numpy as np
 
-    from medssl_mm.datasets.importers.nifti import read_nifti
-    from medssl_mm.datasets.orientation import canonicalize
+    from medssl_mm.importers.nifti import read_nifti
+    from medssl_mm.store.orientation import canonicalize
 
     array, affine, _ = read_nifti(path)
     return np.rint(canonicalize(array, affine)[0]).astype(np.int16)
@@ -79,7 +79,7 @@ def read_volume(path):
 
 def write_store(root, volume, cases):
     """Write a store of ``cases`` cases with one content."""
-    from medssl_mm.datasets.store import StoreWriter
+    from medssl_mm.store.volumes import StoreWriter
 
     writer = StoreWriter.create(root, 'benchmark', 'CT', 'HU', ['background'])
     for index in range(cases):

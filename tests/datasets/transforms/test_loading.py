@@ -2,13 +2,13 @@ import cv2
 import numpy as np
 import pytest
 
-from medssl_mm.datasets.store import StoreWriter
 from medssl_mm.datasets.transforms import (
     LoadGreyImage,
     LoadSlice,
     LoadSliceLabel,
 )
 from medssl_mm.errors import UserError
+from medssl_mm.store.volumes import StoreWriter
 
 
 @pytest.fixture

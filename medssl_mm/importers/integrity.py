@@ -1,0 +1,399 @@
+"""Checks that hold for every source format.
+
+Tolerances: spacing may differ by 0.1 %; the corners of the label grid may
+lie 1 % of the smallest voxel edge off those of the image grid without a
+word, half an edge with a warning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from medssl_mm.importers.base import (
+    ERROR,
+    WARNING,
+    LoadedCase,
+    Problem,
+)
+
+SPACING_TOLERANCE = 1e-3  # relative
+CORNER_WARNING = 0.01  # of the smallest voxel edge
+CORNER_ERROR = 0.5
+MIN_SIDE = 8  # pixels
+LABEL_ROUNDING = 1e-3  # labels stored through a scale factor
+_INT16 = np.iinfo(np.int16)
+
+
+def error(code: str, message: str) -> Problem:
+    """Make a problem that leaves the case out."""
+    return Problem(ERROR, code, message)
+
+
+def warning(code: str, message: str) -> Problem:
+    """Make a problem that is listed only."""
+    return Problem(WARNING, code, message)
+
+
+def _round(values, digits=4) -> tuple:
+    return tuple(round(float(v), digits) for v in values)
+
+
+def check_geometry(
+    image_shape, label_shape, image_affine=None, label_affine=None
+) -> list[Problem]:
+    """Compare the grids of image and label.
+
+    Args:
+        image_shape (tuple): Shape of the image, in one axis order with the
+            label's.
+        label_shape (tuple): Shape of the label.
+        image_affine (array, optional): 4x4; its columns belong to the
+            voxel axes (x, y, z), of which the shapes are the reverse.
+        label_affine (array, optional): Same for the label.
+
+    Returns:
+        list[Problem]: 'shape-mismatch', 'spacing-mismatch' or
+        'affine-mismatch'; empty when the grids agree.
+    """
+    from medssl_mm.store.orientation import spacing_of
+
+    remedy = (
+        'Resample the label to the image grid (nearest neighbour), or '
+        'pair it with the image it was drawn on.'
+    )
+    if tuple(image_shape) != tuple(label_shape):
+        return [
+            error(
+                'shape-mismatch',
+                f'image has {tuple(image_shape)} voxels (z, y, x), label has '
+                f'{tuple(label_shape)}. {remedy}',
+            )
+        ]
+    if image_affine is None or label_affine is None:
+        return []
+    spacing = np.array(spacing_of(image_affine))
+    other = np.array(spacing_of(label_affine))
+    if (np.abs(spacing - other) > SPACING_TOLERANCE * spacing).any():
+        return [
+            error(
+                'spacing-mismatch',
+                f'image voxels are {_round(spacing)} mm (x, y, z), label voxels '
+                f'{_round(other)} mm. {remedy}',
+            )
+        ]
+    size = np.array(image_shape[::-1]) - 1
+    corners = np.stack(np.meshgrid(*[(0, n) for n in size]), -1).reshape(-1, 3)
+    corners = np.c_[corners, np.ones(len(corners))]
+    difference = np.asarray(image_affine) - np.asarray(label_affine)
+    shift = (corners @ difference.T)[:, :3]
+    shift = float(np.linalg.norm(shift, axis=1).max())
+    edge = float(spacing.min())
+    message = (
+        f'the corners of image and label grid lie up to {shift:.3g} mm '
+        f'apart (smallest voxel edge {edge:.3g} mm). '
+    )
+    if shift > CORNER_ERROR * edge:
+        return [error('affine-mismatch', message + remedy)]
+    if shift > CORNER_WARNING * edge:
+        return [
+            warning('affine-mismatch', message + 'The label is used voxel by voxel.')
+        ]
+    return []
+
+
+def check_affine(affine) -> list[Problem]:
+    """Warn about unusual voxel sizes and sheared grids."""
+    from medssl_mm.store.orientation import spacing_of
+
+    problems = []
+    spacing = spacing_of(affine)
+    if min(spacing) < 0.05 or max(spacing) > 30:
+        problems.append(
+            warning(
+                'spacing-unusual',
+                f'voxels are {_round(spacing)} mm (x, y, z); expected 0.05 to 30 '
+                'mm. Distances in mm will be wrong if the header is.',
+            )
+        )
+    axes = np.asarray(affine)[:3, :3] / np.array(spacing)
+    skew = np.abs(axes.T @ axes - np.eye(3)).max()
+    if skew > 1e-2:
+        angle = np.degrees(np.arcsin(min(1.0, skew)))
+        problems.append(
+            warning(
+                'sheared',
+                f'grid axes are {angle:.1f} degrees off the right angle (gantry '
+                'tilt?); distances in mm use the voxel size only.',
+            )
+        )
+    return problems
+
+
+def check_image(
+    image: np.ndarray, units: str
+) -> tuple[np.ndarray | None, list[Problem]]:
+    """Check an image and bring it to a type of the store.
+
+    HU are rounded to int16; values beyond its range are clipped with a
+    warning. Otherwise uint8, int16 and uint16 stay, wider integers become
+    int16 where they fit, everything else float32.
+
+    Args:
+        image (np.ndarray): ``(Z, H, W)``.
+        units (str): 'HU' or 'arbitrary'.
+
+    Returns:
+        tuple: image, or None when it cannot be used; problems.
+    """
+    if image.ndim != 3 or image.dtype.kind not in 'iufb':
+        return None, [
+            error(
+                'not-a-volume',
+                f'expected a grey volume of 3 axes, found shape {image.shape} of '
+                f'type {image.dtype}.',
+            )
+        ]
+    if min(image.shape[1:]) < MIN_SIDE or image.shape[0] < 1:
+        return None, [
+            error(
+                'tiny',
+                f'slices are {image.shape[1]} x {image.shape[2]} pixels '
+                f'({image.shape[0]} of them), fewer than {MIN_SIDE} a side. Is '
+                'the slice axis the wrong one, or the file a thumbnail?',
+            )
+        ]
+    if image.dtype.kind == 'f':
+        bad = image.size - int(np.isfinite(image).sum())
+        if bad:
+            where = np.unique(np.nonzero(~np.isfinite(image))[0])[:5]
+            return None, [
+                error(
+                    'not-finite',
+                    f'{bad} voxels are NaN or infinite (first in slices '
+                    f'{where.tolist()}). Replace them by the value of air.',
+                )
+            ]
+    low, high = image.min(), image.max()
+    if low == high:
+        return None, [
+            error(
+                'constant',
+                f'every voxel is {low}; the image is empty. Fetch or '
+                'convert it again, or remove it.',
+            )
+        ]
+    if units == 'HU':
+        return _to_hounsfield(image, float(low), float(high))
+    return _to_stored_type(image, low, high), []
+
+
+def _to_hounsfield(image, low, high):
+    if high - low < 20:
+        return None, [
+            error(
+                'not-hounsfield',
+                f'values span {low:g} to {high:g}, expected Hounsfield units '
+                '(air about -1000, bone above 300). Use the unscaled images, or '
+                'import with --modality other.',
+            )
+        ]
+    problems = []
+    if low > -10:
+        problems.append(
+            warning(
+                'hounsfield-range',
+                f'no value below {low:g} HU: air is missing. Stored values '
+                'without their offset, or an image that was windowed?',
+            )
+        )
+    elif low < -5000 or high > 20000:
+        problems.append(
+            warning(
+                'hounsfield-range',
+                f'values span {low:g} to {high:g} HU, expected about -1024 to '
+                '3071 (padding down to -3024).',
+            )
+        )
+    if low < _INT16.min or high > _INT16.max:
+        outside = int(((image < _INT16.min) | (image > _INT16.max)).sum())
+        problems.append(
+            warning(
+                'clipped',
+                f'{outside} voxels do not fit 16 bit ({low:g} to '
+                f'{high:g}) and were clipped.',
+            )
+        )
+        image = np.clip(image, _INT16.min, _INT16.max)
+    if image.dtype.kind == 'f':
+        image = np.rint(image)
+    return image.astype(np.int16, copy=False), problems
+
+
+def _to_stored_type(image, low, high):
+    if image.dtype.kind == 'b' or image.dtype in (np.uint8, np.int8):
+        target = np.int16 if image.dtype == np.int8 else np.uint8
+    elif image.dtype in (np.int16, np.uint16):
+        target = image.dtype
+    elif image.dtype.kind in 'iu' and low >= _INT16.min and high <= _INT16.max:
+        target = np.int16
+    else:
+        target = np.float32
+    return image.astype(np.dtype(target).newbyteorder('='), copy=False)
+
+
+def check_label(
+    label: np.ndarray, classes: Sequence[str]
+) -> tuple[np.ndarray | None, list[Problem]]:
+    """Check a label and bring it to uint8.
+
+    Args:
+        label (np.ndarray): ``(Z, H, W)``.
+        classes (Sequence[str]): Names; the values 0 .. len - 1 are allowed.
+
+    Returns:
+        tuple: label, or None when it cannot be used; problems.
+    """
+    if label.dtype.kind not in 'iufb':
+        return None, [
+            error(
+                'label-type',
+                f'label values are of type {label.dtype}, expected integers.',
+            )
+        ]
+    values, counts = np.unique(label, return_counts=True)
+    if label.dtype.kind == 'f':
+        rounded = np.rint(values)
+        bad = ~(np.abs(values - rounded) <= LABEL_ROUNDING)  # catches NaN
+        if bad.any():
+            shown = ', '.join(f'{v:g}' for v in values[bad][:5])
+            return None, [
+                error(
+                    'label-not-integer',
+                    f'{int(counts[bad].sum())} label voxels are no integers (e.g. '
+                    f'{shown}). Was the label resampled with interpolation? Use '
+                    'nearest neighbour.',
+                )
+            ]
+        label, values = np.rint(label), rounded
+    unknown = (values < 0) | (values >= len(classes))
+    if unknown.any():
+        shown = ', '.join(
+            f'{int(v)} ({n} voxels)'
+            for v, n in list(zip(values[unknown], counts[unknown]))[:8]
+        )
+        return None, [
+            error(
+                'label-unexpected',
+                f'unexpected label value(s) {shown}; allowed are 0 to '
+                f'{len(classes) - 1}: '
+                + ', '.join(f'{i} {n}' for i, n in enumerate(classes[:16]))
+                + (' and so on' if len(classes) > 16 else '')
+                + '. Name the classes by --classes or correct the label.',
+            )
+        ]
+    problems = []
+    if not (values > 0).any():
+        problems.append(
+            warning(
+                'label-empty',
+                'label is background everywhere. Leave it out if the case was '
+                'never labelled.',
+            )
+        )
+    return label.astype(np.uint8), problems
+
+
+def check_case(
+    case: LoadedCase, units: str, classes: Sequence[str]
+) -> tuple[np.ndarray | None, np.ndarray | None, list[Problem]]:
+    """Run every check on a loaded case.
+
+    Args:
+        case (LoadedCase): Arrays in the canonical orientation.
+        units (str): 'HU' or 'arbitrary'.
+        classes (Sequence[str]): Class names of the data set.
+
+    Returns:
+        tuple: image and label as the store takes them; all problems, those
+        of the loader first. With an error among them nothing may be stored.
+    """
+    problems = list(case.problems)
+    image, found = check_image(case.image, units)
+    problems += found
+    if case.affine is not None:
+        problems += check_affine(case.affine)
+    label = None
+    if case.label is not None:
+        known = [p for p in problems if p.code.endswith('-mismatch')]
+        if not known:
+            problems += check_geometry(case.image.shape, case.label.shape)
+        label, found = check_label(case.label, classes)
+        problems += found
+    if case.labelled_slices is not None:
+        outside = [i for i in case.labelled_slices if not 0 <= i < case.image.shape[0]]
+        if outside:
+            problems.append(
+                error(
+                    'labelled-slices',
+                    f'labelled slices {outside[:5]} lie '
+                    f'outside the {case.image.shape[0]} slices.',
+                )
+            )
+    return image, label, problems
+
+
+def check_picture(image: np.ndarray, blank_allowed: bool) -> list[Problem]:
+    """Check an image of a classification set.
+
+    Args:
+        image (np.ndarray): uint8 ``(H, W)`` or ``(H, W, 3)``.
+        blank_allowed (bool): Whether an image of one colour is listed only
+            (empty glass in histology) instead of left out.
+
+    Returns:
+        list[Problem]: 'blank', or nothing.
+    """
+    first = image.reshape(-1, *image.shape[2:])[0]
+    if (image != first).any():
+        return []
+    make = warning if blank_allowed else error
+    return [
+        make(
+            'blank',
+            f'every pixel is {first.tolist()}; the image is empty. Fetch '
+            'it again, or remove it.',
+        )
+    ]
+
+
+def find_duplicates(cases) -> dict[str, str]:
+    """Find cases whose stored image equals that of another one.
+
+    The labelled one is kept, then the first by name.
+
+    Args:
+        cases (Iterable[CaseInfo]): Cases of one store.
+
+    Returns:
+        dict: Case id of the copy to case id of the one to keep.
+    """
+    kept: dict[str, str] = {}
+    copies: dict[str, str] = {}
+    for case in sorted(cases, key=lambda c: (not c.labelled, c.case_id)):
+        if not case.content_sha256:  # empty images are all alike
+            continue
+        first = kept.setdefault(case.content_sha256, case.case_id)
+        if first != case.case_id:
+            copies[case.case_id] = first
+    return copies
+
+
+def duplicate_problem(original: str) -> Problem:
+    """Describe a case that is a copy of ``original``."""
+    return error(
+        'duplicate',
+        f'image content equals that of case {original!r}. Remove one file; '
+        'the same scan on both sides of a split would be a leak.',
+    )

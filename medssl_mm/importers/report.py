@@ -1,0 +1,260 @@
+"""What an import prints, and the report files it leaves in the store."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from medssl_mm.files import whole_file, write_json
+from medssl_mm.importers.run import CaseResult, ImportResult
+from medssl_mm.store.header import IMAGES
+from medssl_mm.store.images import IMAGE_FILE, classes_of_label
+from medssl_mm.store.splits import Split
+
+SHOWN = 40  # rows of the table on screen; the report files have all
+
+
+def summarize(store) -> dict:
+    """Count what a store holds.
+
+    Args:
+        store (SliceStore | ImageStore): The store.
+
+    Returns:
+        dict: For slices: patients, cases, labelled_cases, slices,
+        labelled_slices, classes (name to cases, slices, voxels), spacing
+        (per axis min and max in mm, or None), bytes. For images: patients,
+        images, labelled_images, classes (name to images, patients), size
+        (height, width, pixels), bytes.
+    """
+    if store.kind == IMAGES:
+        return _summarize_images(store)
+    patients, slices, labelled_slices, spacings = set(), 0, 0, []
+    labelled_cases, size = 0, 0
+    counts = {name: dict(cases=0, slices=0, voxels=0) for name in store.classes[1:]}
+    for case_id in store.case_ids:
+        info = store.case(case_id)
+        patients.add(info.patient_id)
+        slices += info.shape[0]
+        if info.labelled:
+            labelled_cases += 1
+            known = info.labelled_slices
+            labelled_slices += info.shape[0] if known is None else len(known)
+        if info.spacing is not None:
+            spacings.append(info.spacing)
+        for index, number in info.class_slices.items():
+            entry = counts[store.classes[int(index)]]
+            entry['cases'] += 1
+            entry['slices'] += number
+            entry['voxels'] += (info.class_voxels or {}).get(index, 0)
+        for entry in os.scandir(store.root / 'cases' / case_id):
+            size += entry.stat().st_size
+    spacing = None
+    if spacings:
+        spacing = {
+            axis: [min(values), max(values)]
+            for axis, values in zip('zyx', zip(*spacings))
+        }
+    return dict(
+        patients=len(patients),
+        cases=len(store.case_ids),
+        labelled_cases=labelled_cases,
+        slices=slices,
+        labelled_slices=labelled_slices,
+        classes=counts,
+        spacing=spacing,
+        bytes=size,
+    )
+
+
+def _summarize_images(store) -> dict:
+    counts = {name: dict(images=0, patients=set()) for name in store.classes}
+    patients, images, labelled = set(), 0, 0
+    for info in store.infos():
+        images += 1
+        labelled += info.labelled
+        patients.add(info.patient_id)
+        for index in classes_of_label(info.label):
+            entry = counts[store.classes[index]]
+            entry['images'] += 1
+            entry['patients'].add(info.patient_id)
+    for entry in counts.values():
+        entry['patients'] = len(entry['patients'])
+    return dict(
+        patients=len(patients),
+        images=images,
+        labelled_images=labelled,
+        classes=counts,
+        size=list(store.size),
+        bytes=(store.root / IMAGE_FILE).stat().st_size,
+    )
+
+
+def write_report(result: ImportResult) -> None:
+    """Write ``import_report.json`` and ``import_report.csv`` in the store."""
+    root = Path(result.store.root)
+    # Images are many, and images.csv lists them: findings alone are kept.
+    every = result.store.kind != IMAGES
+    rows = [asdict(r) for r in result.results if every or r.problems]
+    content = dict(
+        dataset=result.store.name,
+        summary=summarize(result.store),
+        splits={s.protocol: s.hash for s in result.splits},
+        notes=result.notes,
+        cases=rows,
+    )
+    write_json(root / 'import_report.json', content)
+    with (
+        whole_file(root / 'import_report.csv') as temporary,
+        open(temporary, 'w', newline='') as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(
+            [
+                'case_id',
+                'patient_id',
+                'status',
+                'severity',
+                'code',
+                'message',
+                'source',
+                'label_source',
+            ]
+        )
+        for r in result.results:
+            for problem in r.problems or [None] * every:
+                finding = (
+                    ['', '', '']
+                    if problem is None
+                    else [problem.severity, problem.code, problem.message]
+                )
+                writer.writerow(
+                    [
+                        r.case_id,
+                        r.patient_id,
+                        r.status,
+                        *finding,
+                        r.source,
+                        r.label_source or '',
+                    ]
+                )
+
+
+def print_problems(results: Sequence[CaseResult], console, unit: str = 'case') -> None:
+    """Print the integrity table: errors first, then warnings."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    findings = [
+        (p.severity, r.case_id, _file_of(r, p, results), p)
+        for r in results
+        for p in r.problems
+    ]
+    if not findings:
+        console.print(f'Integrity: {len(results)} {unit}s checked, nothing found.')
+        return
+    findings.sort(key=lambda f: f[:3])
+    codes = Counter((f[0], f[-1].code) for f in findings)
+    table = Table(title='Integrity', show_lines=True)
+    for column in (f'{unit}, file', 'severity', 'finding'):
+        table.add_column(column, overflow='fold')
+    for severity, case_id, file, problem in findings[:SHOWN]:
+        style = 'red' if severity == 'error' else 'yellow'
+        table.add_row(
+            escape(f'{case_id}\n{file}'),
+            f'[{style}]{severity}[/]',
+            f'{problem.code}: {escape(problem.message)}',
+        )
+    console.print(table)
+    if len(findings) > SHOWN:
+        console.print(f'... and {len(findings) - SHOWN} more.')
+    console.print(
+        'Findings: '
+        + ', '.join(
+            f'{count} x {code} ({severity})'
+            for (severity, code), count in sorted(codes.items())
+        )
+    )
+
+
+def _file_of(result: CaseResult, problem, results) -> str:
+    """The file a finding is about, relative to what all cases share."""
+    path = result.source
+    if problem.code.startswith('label') and result.label_source:
+        path = result.label_source
+    sources = [
+        os.path.dirname(p) for r in results for p in (r.source, r.label_source) if p
+    ]
+    try:
+        return os.path.relpath(path, os.path.commonpath(sources))
+    except ValueError:  # relative and absolute paths mixed
+        return path
+
+
+def print_result(result: ImportResult, console, unit: str = 'case') -> None:
+    """Print findings and counts."""
+    from rich.table import Table
+
+    print_problems(result.results, console, unit)
+    rejected = [r.case_id for r in result.results if r.status == 'rejected']
+    imported = result.count('imported')
+    text = (
+        f'{imported} imported, {result.count("unchanged")} unchanged, '
+        f'{len(rejected)} rejected'
+    )
+    if not imported:
+        text += ' - nothing to do'
+    console.print(text, highlight=False)
+    summary = summarize(result.store)
+    table = Table(title=f'{result.store.name}: {result.store.root}')
+    table.add_column('what')
+    table.add_column('count', justify='right')
+    for key, value in summary.items():
+        if isinstance(value, int) and key != 'bytes':
+            table.add_row(key.replace('_', ' '), str(value))
+    if 'spacing' in summary:
+        table.add_row('spacing z, y, x (mm)', _spacing(summary['spacing']))
+    if 'size' in summary:
+        table.add_row('pixels', ' x '.join(map(str, summary['size'])))
+    table.add_row('size on disk', f'{summary["bytes"] / 1e6:.1f} MB')
+    console.print(table)
+    if summary[f'labelled_{unit}s'] and summary['classes']:
+        table = Table(title='Classes')
+        columns = list(next(iter(summary['classes'].values())))
+        for column in ('class', *columns):
+            table.add_column(column, justify='left' if column == 'class' else 'right')
+        for name, count in summary['classes'].items():
+            table.add_row(name, *(str(count[key]) for key in columns))
+        console.print(table)
+
+
+def _spacing(spacing: dict | None) -> str:
+    if spacing is None:
+        return 'unknown'
+    return ', '.join(
+        '-'.join(dict.fromkeys(f'{v:.3g}' for v in limits))
+        for limits in spacing.values()
+    )
+
+
+def print_splits(splits: Sequence[Split], console, unit: str = 'case') -> None:
+    """Print one line per split: protocol, hash, number of cases."""
+    for split in splits:
+        sizes = ', '.join(f'{k} {len(v)}' for k, v in split.subsets.items())
+        console.print(
+            f'split {split.protocol} (hash {split.hash}): {sizes} {unit}s',
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def print_notes(notes: Sequence[str], console) -> None:
+    """Print what concerns the data set as a whole."""
+    for note in notes:
+        console.print(
+            '[yellow]note:[/]', note, highlight=False, markup=True, soft_wrap=True
+        )

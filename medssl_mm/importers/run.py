@@ -1,0 +1,513 @@
+"""The import itself: discover, check, write, resume, report."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medssl_mm.errors import UserError
+from medssl_mm.files import locked
+from medssl_mm.importers import base, integrity
+from medssl_mm.importers.base import (
+    CaseError,
+    Importer,
+    Problem,
+    SourceCase,
+)
+from medssl_mm.store.header import IMAGES
+from medssl_mm.store.splits import (
+    Split,
+    check_no_leak,
+    make_holdout,
+    make_kfold,
+    save_split,
+)
+from medssl_mm.store.volumes import StoreWriter
+
+# Options that the header holds anyway, or that do not change the content.
+_NOT_KEPT = ('classes', 'jobs')
+IMPORTED, UNCHANGED, REJECTED = 'imported', 'unchanged', 'rejected'
+
+
+@dataclass
+class CaseResult:
+    """What became of one case: imported, unchanged or rejected."""
+
+    case_id: str
+    patient_id: str
+    source: str
+    label_source: str | None
+    status: str
+    problems: list[Problem] = field(default_factory=list)
+    content_sha256: str = ''
+    labelled: bool = False
+
+
+@dataclass
+class ImportResult:
+    """Outcome of an import.
+
+    Args:
+        store (SliceStore | ImageStore): The finished store.
+        results (list[CaseResult]): One per case of the source.
+        splits (list[Split]): Splits written by :func:`write_splits`.
+        notes (list[str]): Warnings about the data set as a whole.
+    """
+
+    store: object
+    results: list[CaseResult]
+    splits: list[Split] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def count(self, status: str) -> int:
+        """Count the cases of a status."""
+        return sum(r.status == status for r in self.results)
+
+
+class ImportFailed(UserError):
+    """The import was given up; nothing was left behind.
+
+    Args:
+        message (str): Why.
+        results (list[CaseResult]): The findings, for a table.
+    """
+
+    def __init__(self, message: str, results: Sequence[CaseResult]):
+        super().__init__(message)
+        self.results = list(results)
+
+
+def import_dataset(
+    importer: Importer,
+    src: str | Path | None,
+    out: str | Path,
+    options: dict | None = None,
+    jobs: int | None = 1,
+    limit: int | None = None,
+    strict: bool = False,
+    overwrite: bool = False,
+    progress=None,
+) -> ImportResult:
+    """Import a data set into a slice store, or images into an image set.
+
+    An interrupted import goes on where it stopped; cases whose sources did
+    not change are not read again.
+
+    Args:
+        importer (Importer): Knows the source format.
+        src (str | Path, optional): Source folder; None for importers that
+            make their data: '<out>-source'.
+        out (str | Path): Folder of the store.
+        options (dict, optional): Options of the importer. Defaults to None.
+        jobs (int, optional): Worker processes; None = as the surrounding
+            ``joblib.parallel_config`` says. Defaults to 1.
+        limit (int, optional): Import only the first cases. Defaults to None.
+        strict (bool): Give up, and leave nothing behind, when any case is
+            bad. Defaults to False.
+        overwrite (bool): Import everything anew. Defaults to False.
+        progress (callable, optional): Called as ``progress(done, total)``.
+
+    Raises:
+        UserError: Nothing found, wrong option, or store of another set.
+        ImportFailed: No case was usable, or a bad one in strict mode.
+    """
+    options = {k: v for k, v in (options or {}).items() if v is not None}
+    if src is None and not importer.source_needed:
+        src = f'{out}-source'
+    cases = _discover(importer, src, options)
+    if limit is not None:
+        if limit < 1:
+            raise UserError(f'limit must be at least 1, got {limit}')
+        cases = cases[:limit]
+    writer = _make_writer(
+        importer,
+        out,
+        {k: _plain(v) for k, v in sorted(options.items()) if k not in _NOT_KEPT},
+        overwrite,
+    )
+    with _only_one(writer):
+        results = []
+        for result in _import_all(importer, cases, writer, jobs):
+            results.append(result)
+            if progress:
+                progress(len(results), len(cases))
+        results.sort(key=lambda r: r.case_id)
+        _reject_duplicates(importer, results, writer)
+        rejected = [r for r in results if r.status == REJECTED]
+        if rejected and (strict or len(rejected) == len(results)):
+            writer.discard()
+            reason = '--strict: ' if strict else f'no {importer.unit} is usable: '
+            raise ImportFailed(
+                f'{reason}{len(rejected)} of {len(results)} '
+                f'{importer.unit}s are bad, '
+                f'first {rejected[0].case_id!r} ({rejected[0].source}): '
+                f'{_first_error(rejected[0])} '
+                f'{"Nothing was imported." if strict else ""}'.rstrip(),
+                results,
+            )
+        published = set(writer.published)
+        stale = published & {r.case_id for r in rejected}
+        changed = bool(
+            writer.staged
+            or stale
+            or overwrite
+            or not (writer.root / 'dataset.json').is_file()
+        )
+        if changed:
+            store = writer.finish(remove=stale)
+        else:
+            writer.discard()
+            store = writer.open()
+    notes = list(importer.notes)
+    if limit is None:
+        gone = sorted(published - {r.case_id for r in results})
+        if gone:
+            notes.append(
+                f'{len(gone)} {importer.unit}(s) of the store are no longer '
+                f'in the source and were kept, e.g. {gone[0]!r}; --overwrite '
+                'drops them'
+            )
+    return ImportResult(store, results, notes=notes)
+
+
+def write_splits(
+    importer: Importer,
+    result: ImportResult,
+    holdout: float | None = None,
+    val: float = 0.0,
+    folds: int | None = None,
+    seed: int = 0,
+    stratified: bool = False,
+) -> None:
+    """Write the splits that the data set ships and those asked for.
+
+    Splits are drawn over the labelled cases, if there are any; the
+    unlabelled ones go to pretraining. Adds to ``result.splits`` and
+    ``result.notes``.
+
+    Args:
+        importer (Importer): Ships published protocols.
+        result (ImportResult): The import.
+        holdout (float, optional): Share of the patients for a hold-out
+            split. Defaults to None.
+        val (float): Share for its validation subset. Defaults to 0.0.
+        folds (int, optional): Number of folds of k-fold splits. Defaults to
+            None.
+        seed (int): Seed of the draw. Defaults to 0.
+        stratified (bool): Draw those asked for in proportion by the rarest
+            class of each patient; image sets only. Defaults to False.
+
+    Raises:
+        UserError: Shares out of range, too few patients, or a leak.
+    """
+    if val and holdout is None:
+        raise UserError('--val needs --holdout')
+    if stratified and importer.kind != IMAGES:
+        raise UserError(
+            f'--stratified goes by the class of an image; {importer.name!r} has volumes'
+        )
+    if stratified and holdout is None and folds is None:
+        raise UserError('--stratified needs --holdout or --folds')
+    store, name = result.store, result.store.name
+    infos = list(store.infos())
+    classes_of = store.classes_of if stratified else None
+    patient_of = {i.case_id: i.patient_id for i in infos}
+    labelled = [i.case_id for i in infos if i.labelled] or list(patient_of)
+    importer.notes = []
+    _write(result, importer.splits(infos), patient_of)
+    result.notes += importer.notes
+    if holdout is not None:
+        _write(
+            result,
+            [
+                make_holdout(
+                    labelled,
+                    patient_of,
+                    name,
+                    holdout,
+                    val,
+                    seed,
+                    pretrain_ids=patient_of,
+                    classes_of=classes_of,
+                )
+            ],
+            patient_of,
+        )
+    if folds is not None:
+        _write(
+            result,
+            make_kfold(
+                labelled,
+                patient_of,
+                name,
+                folds,
+                seed,
+                pretrain_ids=patient_of,
+                classes_of=classes_of,
+            ),
+            patient_of,
+        )
+
+
+def _write(result, splits, patient_of) -> None:
+    for split in splits:
+        check_no_leak(split, patient_of)
+        save_split(result.store.root, split)
+        result.splits.append(split)
+
+
+def _discover(importer, src, options) -> list[SourceCase]:
+    unknown = sorted(set(options) - set(importer.options))
+    if unknown:
+        raise UserError(
+            f'{importer.name!r} does not take {", ".join(map(flag, unknown))}'
+            '; its options are ' + (', '.join(map(flag, importer.options)) or 'none')
+        )
+    if importer.source_needed:
+        if src is None:
+            raise UserError(f'{importer.name!r} needs --src')
+        if not Path(src).is_dir():
+            raise UserError(
+                f'source folder {src} does not exist. Expected layout:\n'
+                f'{importer.layout.rstrip()}'
+            )
+    cases = importer.discover(Path(src), **options)
+    return base.check_unique(cases)
+
+
+def flag(name: str) -> str:
+    """Command-line spelling of an option."""
+    return '--' + name.replace('_', '-')
+
+
+def _plain(value):
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, (str, int, float, bool)):
+        return value
+    return str(value)
+
+
+def _make_writer(importer, out, import_options, overwrite):
+    if importer.kind == IMAGES:
+        from medssl_mm.store.image_writer import ImageStoreWriter
+
+        return ImageStoreWriter.create(
+            out,
+            importer.name,
+            importer.task,
+            importer.classes,
+            importer.channels,
+            (importer.size, importer.size),
+            import_options,
+            overwrite,
+        )
+    return StoreWriter.create(
+        out,
+        importer.name,
+        importer.modality,
+        importer.units,
+        importer.classes,
+        importer.palette,
+        import_options,
+        overwrite,
+    )
+
+
+def _first_error(result: CaseResult) -> str:
+    return next(p.message for p in result.problems if p.severity == base.ERROR)
+
+
+@contextmanager
+def _only_one(writer):
+    """Hold a lock, so that two imports never write one store."""
+    with locked(writer.staging) as lock:
+        if lock is None:
+            raise UserError(f'another import is writing {writer.root}; wait for it')
+        yield
+
+
+def _import_all(importer, cases, writer, jobs):
+    """Import in parallel; yields results as they come."""
+    import joblib
+
+    tasks = (joblib.delayed(import_case)(importer, case, writer) for case in cases)
+    if jobs == 1:
+        for function, args, kwargs in tasks:
+            yield function(*args, **kwargs)
+        return
+    parallel = joblib.Parallel(
+        n_jobs=jobs,
+        return_as='generator_unordered',
+        # Volumes are few and heavy, images many and light.
+        batch_size='auto' if importer.kind == IMAGES else 1,
+        pre_dispatch='2*n_jobs',
+    )
+    yield from parallel(tasks)
+
+
+def import_case(importer: Importer, case: SourceCase, writer) -> CaseResult:
+    """Load, check and stage one case, unless it is there unchanged.
+
+    Args:
+        importer (Importer): Knows the source format.
+        case (SourceCase): The volume or image.
+        writer (StoreWriter | ImageStoreWriter): Of the store.
+    """
+    previous = writer.read_case(case.case_id)
+    result = CaseResult(case.case_id, case.patient_id, case.image, case.label, REJECTED)
+    try:
+        image_files, label_files = importer.source_files(case)
+        stat = tuple(_stat(f) for f in (*image_files, *label_files))
+        same_case = (
+            previous is not None
+            and previous.patient_id == case.patient_id
+            and importer.same_label(previous, case, label_files)
+        )
+        if same_case and previous.source_stat == stat:
+            return _unchanged(result, previous)
+        digests = dict(
+            source_sha256=file_digest(image_files),
+            label_sha256=file_digest(label_files) if label_files else None,
+        )
+        if same_case and digests == dict(
+            source_sha256=previous.source_sha256, label_sha256=previous.label_sha256
+        ):
+            previous = previous.moved(case.image, case.label, stat)
+            writer.refresh_case(previous)
+            return _unchanged(result, previous)
+        loaded = importer.load(case)
+    except CaseError as error:
+        result.problems.append(integrity.error(error.code, error.message))
+        return result
+    except Exception as error:  # whatever a broken file provokes
+        result.problems.append(
+            integrity.error(
+                'unreadable', f'{case.image}: {type(error).__name__}: {error}'
+            )
+        )
+        return result
+    store = _store_image if importer.kind == IMAGES else _store_volume
+    info, result.problems = store(importer, case, loaded, writer, stat, digests)
+    if info is None:
+        return result
+    result.status = IMPORTED
+    result.content_sha256 = info.content_sha256
+    result.labelled = info.labelled
+    return result
+
+
+def _store_volume(importer, case, loaded, writer, stat, digests):
+    """Check and stage a volume; without CaseInfo when it is unusable."""
+    image, label, problems = integrity.check_case(
+        loaded, importer.units, importer.classes
+    )
+    if any(p.severity == base.ERROR for p in problems):
+        return None, problems
+    info = writer.add_case(
+        case.case_id,
+        image,
+        label,
+        patient_id=case.patient_id,
+        labelled_slices=loaded.labelled_slices,
+        spacing=loaded.spacing,
+        affine=loaded.affine,
+        source_affine=loaded.source_affine,
+        source_shape=loaded.source_shape,
+        source_orientation=loaded.source_orientation,
+        source_file=case.image,
+        label_source_file=case.label,
+        source_stat=stat,
+        warnings=[(p.code, p.message) for p in problems],
+        **digests,
+    )
+    return info, problems
+
+
+def _store_image(importer, case, loaded, writer, stat, digests):
+    """Check and stage an image; without ImageInfo when it is unusable."""
+    problems = [
+        *loaded.problems,
+        *integrity.check_picture(loaded.image, importer.blank_allowed),
+    ]
+    if any(p.severity == base.ERROR for p in problems):
+        return None, problems
+    info = writer.add_case(
+        case.case_id,
+        loaded.image,
+        case.extra['label'],
+        patient_id=case.patient_id,
+        source_file=case.image,
+        source_sha256=digests['source_sha256'],
+        source_stat=stat,
+        warnings=[(p.code, p.message) for p in problems],
+    )
+    return info, problems
+
+
+def _unchanged(result: CaseResult, info) -> CaseResult:
+    result.status = UNCHANGED
+    result.problems = [
+        integrity.warning(code, message) for code, message in info.warnings
+    ]
+    result.content_sha256 = info.content_sha256
+    result.labelled = info.labelled
+    return result
+
+
+def _stat(path: str) -> tuple[str, int, int]:
+    try:
+        stat = os.stat(path)
+    except OSError as error:
+        raise CaseError('missing', f'{path}: {error.strerror}.') from None
+    return (str(path), stat.st_size, stat.st_mtime_ns)
+
+
+def file_digest(paths: Sequence[str]) -> str:
+    """SHA-256 of a file; of several, the SHA-256 over their digests."""
+    digests = [_digest_of_file(*_stat(path)) for path in paths]
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256('\n'.join(digests).encode()).hexdigest()
+
+
+# The last one is kept: a file may hold all images of a set.
+@functools.lru_cache(maxsize=1)
+def _digest_of_file(path: str, size: int, time: int) -> str:
+    with open(path, 'rb') as file:
+        if hasattr(hashlib, 'file_digest'):
+            return hashlib.file_digest(file, 'sha256').hexdigest()
+        return _digest_of(file)
+
+
+def _digest_of(file) -> str:  # Python 3.10 has no hashlib.file_digest
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _reject_duplicates(importer, results: list[CaseResult], writer) -> None:
+    usable = {r.case_id: r for r in results if r.status != REJECTED}
+    copies = integrity.find_duplicates(usable.values())
+    for case_id, original in copies.items():
+        result = usable[case_id]
+        if importer.kind == IMAGES and (
+            result.patient_id == usable[original].patient_id
+        ):
+            # No leak, and a published count stays as it is.
+            result.problems.append(
+                integrity.warning(
+                    'duplicate',
+                    f'pixels equal those of image {original!r} of the same patient.',
+                )
+            )
+            continue
+        result.status = REJECTED
+        result.problems.append(integrity.duplicate_problem(original))
+        writer.drop_staged(case_id)

@@ -1,0 +1,1 @@
+"""Stores of volumes and of images: format, readers, writers, splits."""

@@ -1,0 +1,429 @@
+"""Writes an image set, atomically."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+import uuid
+import zlib
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from medssl_mm.errors import UserError
+from medssl_mm.files import write_json
+from medssl_mm.store.case_info import content_digest, load_json
+from medssl_mm.store.chunks import (
+    SliceReader,
+    compress_image,
+    write_chunks,
+)
+from medssl_mm.store.header import (
+    DATASET_FILE,
+    FORMAT_VERSION,
+    IMAGES,
+    STAGING,
+    start_staging,
+)
+from medssl_mm.store.images import (
+    IMAGE_FILE,
+    MULTI_LABEL,
+    SINGLE_LABEL,
+    TABLE_FILE,
+    UNKNOWN,
+    ImageInfo,
+    ImageStore,
+    read_table,
+    table_digest,
+    write_table,
+)
+
+# What one process of an import keeps: its open part files, and what was known
+# before. By token, so that the next import starts anew.
+_OPEN_PARTS: dict[tuple, _Part] = {}
+_KNOWN: dict[str, dict[str, ImageInfo]] = {}
+
+
+class _Part:
+    """Images of one worker: compressed pixels, and one line of JSON each."""
+
+    def __init__(self, folder: Path):
+        stem = folder / uuid.uuid4().hex
+        self._pixels = open(stem.with_suffix('.bin'), 'ab')
+        self._lines = open(stem.with_suffix('.jsonl'), 'a', encoding='utf-8')
+
+    def append(self, info: ImageInfo, chunk: bytes | None, fill: int | None) -> None:
+        place = None
+        if chunk is not None:
+            place = (self._pixels.tell(), len(chunk), zlib.crc32(chunk))
+            self._pixels.write(chunk)
+            self._pixels.flush()
+        # The line comes last: without it the image counts as not done.
+        self._write(dict(info=asdict(info), place=place, fill=fill))
+
+    def drop(self, image_id: str) -> None:
+        self._write(dict(dropped=image_id))
+
+    def _write(self, record: dict) -> None:
+        self._lines.write(json.dumps(record) + '\n')
+        self._lines.flush()
+
+
+class ImageStoreWriter:
+    """Writes an image set so that no reader ever sees a half-written one.
+
+    Workers append images to part files of their own under
+    ``<root>/.import``; :meth:`finish` puts them in order into one file,
+    which replaces the old one. Picklable: workers may call :meth:`add_case`
+    at the same time. The method names are those of a StoreWriter, an image
+    being a case.
+
+    Use :meth:`create` to start.
+    """
+
+    def __init__(self, root: Path, header: dict, overwrite: bool = False):
+        self.root = Path(root)
+        self.header = header
+        self.overwrite = overwrite
+        self.token = uuid.uuid4().hex
+
+    @classmethod
+    def create(
+        cls,
+        root: str | Path,
+        name: str,
+        task: str,
+        classes,
+        channels: int,
+        size: tuple[int, int],
+        import_options: dict | None = None,
+        overwrite: bool = False,
+    ) -> ImageStoreWriter:
+        """Start or continue writing an image set.
+
+        Args:
+            root (str | Path): Folder, made if missing.
+            name (str): Name of the data set.
+            task (str): 'multi-label' or 'single-label'.
+            classes (Sequence[str]): Names of the classes.
+            channels (int): 1 (grey) or 3 (RGB).
+            size (tuple[int, int]): Height and width, pixels.
+            import_options (dict, optional): Options of the import, kept
+                for later runs. Defaults to None.
+            overwrite (bool): Start anew whatever the folder's set was made
+                with; :meth:`finish` drops its images. Defaults to False.
+
+        Raises:
+            ValueError: Unknown task or number of channels.
+            UserError: The folder holds another data set or cannot be made.
+        """
+        if task not in (MULTI_LABEL, SINGLE_LABEL):
+            raise ValueError(
+                f"task must be '{MULTI_LABEL}' or '{SINGLE_LABEL}', got {task!r}"
+            )
+        if channels not in (1, 3):
+            raise ValueError(f'channels must be 1 or 3, got {channels!r}')
+        header = dict(
+            name=name,
+            kind=IMAGES,
+            task=task,
+            classes=list(classes),
+            channels=channels,
+            size=list(size),
+            version=FORMAT_VERSION,
+            import_options=import_options or {},
+        )
+        start_staging(Path(root), header, 'images', overwrite)
+        return cls(root, header, overwrite)
+
+    @property
+    def staging(self) -> Path:
+        """Folder of the images that are not published yet."""
+        return self.root / STAGING
+
+    @property
+    def staged(self) -> list[str]:
+        """Images that wait for :meth:`finish`."""
+        return sorted(self._staged_records())
+
+    @property
+    def published(self) -> list[str]:
+        """Images of the finished set, if there is one."""
+        return sorted(self._published_infos())
+
+    @property
+    def _image_shape(self) -> tuple[int, ...]:
+        colours = (3,) if self.header['channels'] == 3 else ()
+        return (*self.header['size'], *colours)
+
+    def _published_infos(self) -> dict[str, ImageInfo]:
+        path = self.root / DATASET_FILE
+        if self.overwrite or not path.is_file():
+            return {}
+        infos = {
+            info.image_id: info
+            for info in read_table(
+                self.root / TABLE_FILE, self.header['classes'], self.header['task']
+            )
+        }
+        wanted = load_json(path).get('images_digest')
+        if (
+            wanted != table_digest(infos.values())
+            or wanted != SliceReader(self.root / IMAGE_FILE).tag
+        ):
+            return {}  # stopped between two files: all is imported anew
+        return infos
+
+    def _staged_records(self) -> dict[str, dict]:
+        """Complete images of the part files; the last of each wins."""
+        records = {}
+        for lines in sorted(
+            (self.staging / 'images').glob('*.jsonl'),
+            key=lambda path: path.stat().st_mtime_ns,
+        ):
+            pixels = lines.with_suffix('.bin')
+            size = pixels.stat().st_size if pixels.is_file() else 0
+            for line in lines.read_text(encoding='utf-8').splitlines():
+                try:
+                    record = json.loads(line)
+                except ValueError:
+                    continue  # the import was killed while writing it
+                if 'dropped' in record:
+                    records.pop(record['dropped'], None)
+                    continue
+                place = record['place']
+                if place is not None and sum(place[:2]) > size:
+                    continue
+                record.update(info=_info_of(record['info']), file=pixels)
+                image_id = record['info'].image_id
+                earlier = records.get(image_id)
+                if place is None and earlier and earlier['place']:
+                    # Newly described: the pixels staged before stay.
+                    record.update(
+                        place=earlier['place'],
+                        fill=earlier['fill'],
+                        file=earlier['file'],
+                    )
+                records[image_id] = record
+        return records
+
+    def read_case(self, case_id: str) -> ImageInfo | None:
+        """Describe an image that was there before; None when it was not."""
+        if self.token not in _KNOWN:
+            known = self._published_infos()
+            known.update(
+                (name, record['info'])
+                for name, record in self._staged_records().items()
+            )
+            _KNOWN.clear()
+            _KNOWN[self.token] = known
+        return _KNOWN[self.token].get(case_id)
+
+    def _part(self) -> _Part:
+        key = (self.token, os.getpid(), threading.get_ident())
+        if key not in _OPEN_PARTS:
+            for other in [k for k in _OPEN_PARTS if k[0] != self.token]:
+                del _OPEN_PARTS[other]
+            _OPEN_PARTS[key] = _Part(self.staging / 'images')
+        return _OPEN_PARTS[key]
+
+    def refresh_case(self, info: ImageInfo) -> None:
+        """Rewrite the description of an image whose pixels stay."""
+        self._append(info, None, None)
+
+    def _append(self, info, chunk, fill) -> None:
+        try:
+            self._part().append(info, chunk, fill)
+        except OSError as error:
+            raise UserError(
+                f'cannot write image {info.image_id!r} under {self.staging}: '
+                f'{error}. Is the disk full?'
+            ) from None
+
+    def drop_staged(self, case_id: str) -> None:
+        """Drop an image that waits for :meth:`finish`."""
+        self._part().drop(case_id)
+
+    def add_case(
+        self,
+        case_id: str,
+        image: np.ndarray,
+        label: int | Iterable[int],
+        patient_id: str | None = None,
+        source_file: str = '',
+        source_sha256: str = '',
+        source_stat=(),
+        warnings=(),
+    ) -> ImageInfo:
+        """Stage one image.
+
+        Args:
+            case_id (str): Id of the image.
+            image (np.ndarray): uint8 of the set's size, ``(H, W)`` or
+                ``(H, W, 3)``.
+            label (int | Iterable[int]): Class index, or one 0/1 per class;
+                -1 where it is not known.
+            patient_id (str, optional): Defaults to None: the image's id.
+            source_file (str): File of the image.
+            source_sha256 (str): Digest of that file.
+            source_stat (Iterable): (path, bytes, mtime in ns), once.
+            warnings (Iterable): (code, message) of the import.
+
+        Returns:
+            ImageInfo: What the table will say.
+
+        Raises:
+            ValueError: Wrong shape, type or label.
+            UserError: The image cannot be written (e.g. disk full).
+        """
+        image = np.asarray(image)
+        if image.shape != self._image_shape or image.dtype != np.uint8:
+            raise ValueError(
+                f'image {case_id!r}: expected uint8 of shape '
+                f'{self._image_shape}, got {image.dtype} of {image.shape}'
+            )
+        fill = int(image.flat[0])
+        if not (image == fill).all():
+            fill = None
+        empty = (image == image.reshape(-1, *image.shape[2:])[0]).all()
+        info = ImageInfo(
+            case_id,
+            patient_id or case_id,
+            self._check_label(case_id, label),
+            str(source_file),
+            source_sha256,
+            tuple(map(tuple, source_stat)),
+            # Empty images are all alike: no sign of a copy.
+            '' if empty else content_digest(image),
+            tuple(map(tuple, warnings)),
+        )
+        self._append(info, compress_image(image), fill)
+        return info
+
+    def _check_label(self, case_id: str, label):
+        number = len(self.header['classes'])
+        if self.header['task'] == MULTI_LABEL:
+            label = tuple(int(value) for value in label)
+            if len(label) != number or not (
+                set(label) <= {0, 1} or set(label) == {UNKNOWN}
+            ):
+                raise ValueError(
+                    f'image {case_id!r}: label must be {number} values of 0 '
+                    f'or 1 (or all -1), got {label}'
+                )
+            return label
+        label = int(label)
+        if not UNKNOWN <= label < number:
+            raise ValueError(
+                f'image {case_id!r}: label must lie between 0 and '
+                f'{number - 1} (or be -1), got {label}'
+            )
+        return label
+
+    def finish(self, remove=()) -> ImageStore:
+        """Publish the staged images, their table and the header.
+
+        Args:
+            remove (Iterable[str]): Published images to drop, because their
+                source is no longer usable. Defaults to ().
+
+        Returns:
+            ImageStore: The set, opened.
+        """
+        published = self._published_infos()
+        if self.overwrite:
+            shutil.rmtree(self.root / 'splits', ignore_errors=True)
+        staged = self._staged_records()
+        infos = dict(published)
+        for image_id in remove:
+            infos.pop(image_id, None)
+        infos.update((image_id, record['info']) for image_id, record in staged.items())
+        order = sorted(infos)
+        digest = table_digest(infos[name] for name in order)
+        places = {name: n for n, name in enumerate(sorted(published))}
+        image_file = self.staging / IMAGE_FILE
+        try:
+            write_chunks(
+                image_file,
+                (len(order), *self._image_shape),
+                self._chunks(order, staged, places),
+                digest,
+            )
+            write_table(
+                self.staging / TABLE_FILE,
+                [infos[name] for name in order],
+                self.header['classes'],
+                self.header['task'],
+            )
+            (self.root / 'splits').mkdir(exist_ok=True)
+            os.replace(image_file, self.root / IMAGE_FILE)
+            os.replace(self.staging / TABLE_FILE, self.root / TABLE_FILE)
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f'cannot write {self.root}: {error}. Is the disk full?'
+            ) from None
+        write_json(
+            self.root / DATASET_FILE,
+            dict(self.header, images=len(order), images_digest=digest),
+        )
+        self._forget()
+        shutil.rmtree(self.staging, ignore_errors=True)
+        return ImageStore(self.root)
+
+    def _chunks(self, order, staged, places):
+        """Compressed pixels of every image, in order."""
+        old = None
+        files: dict[Path, object] = {}
+        try:
+            for image_id in order:
+                record = staged.get(image_id)
+                if record is None or record['place'] is None:
+                    old = old or SliceReader(self.root / IMAGE_FILE)
+                    yield old.read_chunk(places[image_id])
+                    continue
+                path = record['file']
+                if path not in files:
+                    files[path] = open(path, 'rb')
+                offset, size, checksum = record['place']
+                files[path].seek(offset)
+                chunk = files[path].read(size)
+                if zlib.crc32(chunk) != checksum:
+                    raise UserError(
+                        f'{path} is damaged (image {image_id!r}); delete '
+                        f'{self.staging} and run the import again'
+                    )
+                yield chunk, record['fill']
+        finally:
+            for file in files.values():
+                file.close()
+
+    def discard(self) -> None:
+        """Drop the staged images; a root that holds nothing else goes too."""
+        self._forget()
+        shutil.rmtree(self.staging, ignore_errors=True)
+        if self.root.is_dir() and not any(self.root.iterdir()):
+            self.root.rmdir()
+
+    def open(self) -> ImageStore:
+        """Open the finished set."""
+        return ImageStore(self.root)
+
+    def _forget(self) -> None:
+        _KNOWN.pop(self.token, None)
+        for key in [k for k in _OPEN_PARTS if k[0] == self.token]:
+            del _OPEN_PARTS[key]
+
+
+def _info_of(content: dict) -> ImageInfo:
+    """Make an ImageInfo from JSON, where tuples are lists."""
+    label = content['label']
+    content.update(
+        label=tuple(label) if isinstance(label, list) else label,
+        source_stat=tuple(map(tuple, content['source_stat'])),
+        warnings=tuple(map(tuple, content['warnings'])),
+    )
+    return ImageInfo(**content)

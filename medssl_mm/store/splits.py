@@ -1,0 +1,531 @@
+"""Patient-wise splits: the one reader, writer and leak check.
+
+A split file is ``<store>/splits/<protocol>.json``. Its hash covers the
+protocol, data set, seed and case ids, so two results with the same hash were
+made on the same cases.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from medssl_mm.errors import UserError
+from medssl_mm.files import write_json
+
+SUBSETS = ('pretrain', 'train', 'val', 'test')
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which cases play which part.
+
+    Args:
+        protocol (str): Name that every result repeats, e.g. 'btcv-18-12'.
+        dataset (str): Name of the data set.
+        subsets (Mapping): Subset ('pretrain', 'train', 'val' or 'test') to
+            case ids; sorted and kept as tuples.
+        seed (int, optional): Seed of a drawn split. Defaults to None.
+        description (str): One sentence, not part of the hash.
+
+    Raises:
+        UserError: Unknown subset, or a case twice in a subset.
+    """
+
+    protocol: str
+    dataset: str
+    subsets: Mapping[str, tuple[str, ...]]
+    seed: int | None = None
+    description: str = ''
+
+    def __post_init__(self):
+        subsets = {}
+        for name, cases in self.subsets.items():
+            if name not in SUBSETS:
+                raise UserError(
+                    f'split {self.protocol!r}: unknown subset {name!r}, '
+                    f'expected one of {SUBSETS}'
+                )
+            ids = tuple(sorted(cases))
+            if len(set(ids)) != len(ids):
+                twice = sorted({c for c in ids if ids.count(c) > 1})
+                raise UserError(
+                    f'split {self.protocol!r}: subset {name!r} names '
+                    f'{twice[:3]} more than once'
+                )
+            subsets[name] = ids
+        object.__setattr__(self, 'subsets', MappingProxyType(subsets))
+
+    def __reduce__(self):  # a mapping proxy cannot be pickled
+        return type(self), (
+            self.protocol,
+            self.dataset,
+            dict(self.subsets),
+            self.seed,
+            self.description,
+        )
+
+    def __getitem__(self, subset: str) -> tuple[str, ...]:
+        if subset not in self.subsets:
+            raise UserError(
+                f'split {self.protocol!r} has no subset {subset!r}; it has '
+                f'{list(self.subsets)}'
+            )
+        return self.subsets[subset]
+
+    @property
+    def hash(self) -> str:
+        """First 12 hex digits of the SHA-256 of the content."""
+        content = dict(
+            protocol=self.protocol,
+            dataset=self.dataset,
+            seed=self.seed,
+            subsets={k: list(v) for k, v in sorted(self.subsets.items())},
+        )
+        text = json.dumps(content, sort_keys=True, separators=(',', ':'))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def to_dict(self) -> dict:
+        """Content of the JSON file."""
+        return dict(
+            protocol=self.protocol,
+            dataset=self.dataset,
+            seed=self.seed,
+            description=self.description,
+            subsets={k: list(v) for k, v in self.subsets.items()},
+            hash=self.hash,
+        )
+
+
+def _lookup(patient_of) -> Callable[[str], str]:
+    if callable(patient_of):
+        return patient_of
+    return lambda case_id: patient_of[case_id]
+
+
+def check_no_leak(split: Split, patient_of: Mapping[str, str] | Callable) -> None:
+    """Refuse a split with one patient on both sides.
+
+    train, val and test must be disjoint by patient; pretrain must hold no
+    test patient.
+
+    Args:
+        split (Split): The split.
+        patient_of (Mapping | Callable): Case id to patient id.
+
+    Raises:
+        UserError: Names the patient and one case of it on either side.
+    """
+    patient_of = _lookup(patient_of)
+    owner = {}
+    for name, cases in split.subsets.items():
+        owner[name] = {}
+        for case_id in cases:
+            owner[name].setdefault(patient_of(case_id), case_id)
+    pairs = [('train', 'val'), ('train', 'test'), ('val', 'test'), ('pretrain', 'test')]
+    for one, other in pairs:
+        shared = sorted(set(owner.get(one, ())) & set(owner.get(other, ())))
+        if shared:
+            patient = shared[0]
+            raise UserError(
+                f'split {split.protocol!r} leaks: patient {patient!r} is in '
+                f'{one!r} (case {owner[one][patient]!r}) and in {other!r} '
+                f'(case {owner[other][patient]!r}); {len(shared)} patient(s) '
+                'are shared. Split by patient, not by case or slice.'
+            )
+
+
+def save_split(root: str | Path, split: Split) -> Path:
+    """Write ``<root>/splits/<protocol>.json``."""
+    path = Path(root) / 'splits' / f'{split.protocol}.json'
+    write_json(path, split.to_dict())
+    return path
+
+
+def load_split(
+    root: str | Path | None, name_or_path: str | Path, verify_cases: bool = True
+) -> Split:
+    """Read a split by protocol name or file path, and verify it.
+
+    Args:
+        root (str | Path, optional): Store; may be None for a file path,
+            then only the hash is verified.
+        name_or_path (str | Path): 'btcv-18-12' or a path ending in .json.
+        verify_cases (bool): Whether to check that the store has every case
+            and that no patient leaks. Defaults to True.
+
+    Raises:
+        UserError: File missing or damaged, hash wrong, case missing, leak.
+    """
+    text = str(name_or_path)
+    if text.endswith('.json'):
+        path = Path(text)
+    elif root is None:
+        raise UserError(
+            f'split {text!r} is a protocol name; it needs the store, or give '
+            'the path of a .json file'
+        )
+    else:
+        path = Path(root) / 'splits' / f'{text}.json'
+    if not path.is_file():
+        folder = path.parent
+        others = sorted(p.stem for p in folder.glob('*.json'))
+        have = ', '.join(others) if others else 'none'
+        raise UserError(
+            f'split file {path} does not exist; available there: {have}. '
+            'tools/prepare_data.py makes splits by --holdout or --folds.'
+        )
+    try:
+        content = json.loads(path.read_text())
+        split = Split(
+            content['protocol'],
+            content['dataset'],
+            content['subsets'],
+            content.get('seed'),
+            content.get('description', ''),
+        )
+        stored_hash = content['hash']
+    except UserError as error:
+        raise UserError(f'{path}: {error}') from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f'{path} is no split file ({type(error).__name__}: {error}); '
+            'expected the keys protocol, dataset, seed, description, subsets '
+            'and hash'
+        ) from None
+    if stored_hash != split.hash:
+        raise UserError(
+            f'{path} was changed by hand: its content has hash {split.hash}, '
+            f'the file says {stored_hash}. Give the new split a protocol name '
+            f'of its own and "hash": "{split.hash}" for the content as it is, '
+            'or import again to restore it.'
+        )
+    if root is not None and verify_cases:
+        _check_cases(root, split, path)
+    return split
+
+
+def _check_cases(root, split: Split, path: Path) -> None:
+    from medssl_mm.store.volumes import open_store
+
+    store = open_store(root)
+    known = set(store.case_ids)
+    for name, cases in split.subsets.items():
+        missing = [c for c in cases if c not in known]
+        if missing:
+            raise UserError(
+                f'{path}: subset {name!r} names {len(missing)} case(s) that '
+                f'{store.root} does not have, e.g. {missing[0]!r}; import '
+                'them, or make the splits anew with tools/prepare_data.py'
+            )
+    check_no_leak(split, store.patient_of)
+
+
+def _patients(case_ids: Iterable[str], patient_of) -> dict[str, list[str]]:
+    """Group cases by patient, both sorted: the draw depends on names only."""
+    patient_of = _lookup(patient_of)
+    groups: dict[str, list[str]] = {}
+    for case_id in sorted(case_ids):
+        groups.setdefault(patient_of(case_id), []).append(case_id)
+    return dict(sorted(groups.items()))
+
+
+def _shuffled(patients: Iterable[str], seed: int) -> list[str]:
+    patients = sorted(patients)
+    order = np.random.default_rng(seed).permutation(len(patients))
+    return [patients[i] for i in order]
+
+
+def rarest_classes(
+    groups: Mapping[str, Iterable[str]], classes_of: Callable[[str], Iterable[int]]
+) -> dict[str, int | None]:
+    """Name the stratum of every patient: the rarest class among its cases.
+
+    Rare means: found in few patients; of equally rare classes the first. A
+    patient without any class has the stratum None.
+
+    Args:
+        groups (Mapping): Patient to case ids.
+        classes_of (Callable): Case id to the indices of its classes.
+    """
+    present = {
+        patient: {c for case_id in cases for c in classes_of(case_id)}
+        for patient, cases in groups.items()
+    }
+    count = Counter(c for classes in present.values() for c in classes)
+    return {
+        patient: min(classes, key=lambda c: (count[c], c), default=None)
+        for patient, classes in present.items()
+    }
+
+
+def _strata(
+    groups: Mapping[str, Iterable[str]], seed: int, classes_of: Callable | None
+) -> list[list[str]]:
+    """Shuffle the patients and part them by their rarest class.
+
+    Without ``classes_of`` all patients are one stratum.
+    """
+    order = _shuffled(groups, seed)
+    if classes_of is None:
+        return [order]
+    rarest = rarest_classes(groups, classes_of)
+    strata: dict[int, list[str]] = {}
+    for patient in order:  # -1: no class at all
+        stratum = rarest[patient]
+        strata.setdefault(-1 if stratum is None else stratum, []).append(patient)
+    return [strata[key] for key in sorted(strata)]
+
+
+def _spread(strata: list[list[str]], seed: int) -> list[str]:
+    """Order in which every first part has the strata in proportion.
+
+    Each stratum is spread evenly over the order, from a random start.
+    """
+    rng = np.random.default_rng((seed, 1))
+    placed = []
+    for stratum in strata:
+        start = rng.random() if len(strata) > 1 else 0.0
+        placed += [
+            ((number + start) / len(stratum), patient)
+            for number, patient in enumerate(stratum)
+        ]
+    return [patient for _, patient in sorted(placed, key=lambda p: p[0])]
+
+
+def _seats(sizes: list[int], room: list[int], total: int) -> list[int]:
+    """Share out ``total`` patients over the strata, in proportion to size.
+
+    Each stratum gets one first, as long as there are any, the large ones
+    before the small; then whichever lacks most. ``room`` is the most that a
+    stratum can give.
+    """
+    seats = [0] * len(sizes)
+    largest = sorted(range(len(sizes)), key=lambda n: (-sizes[n], n))
+    for number in largest[:total]:
+        seats[number] = int(room[number] > 0)
+    share = total / sum(sizes)
+    while sum(seats) < total:
+        number = max(
+            (n for n in largest if seats[n] < room[n]),
+            key=lambda n: share * sizes[n] - seats[n],
+        )
+        seats[number] += 1
+    return seats
+
+
+def _divide(
+    strata: list[list[str]], num_test: int, num_val: int
+) -> dict[str, list[str]]:
+    """Cut every stratum into test, val and train.
+
+    Test goes first, then validation; each stratum keeps a patient to train
+    on as long as the others can give enough.
+    """
+    sizes = [len(stratum) for stratum in strata]
+    keep = [1] * len(sizes)
+    if sum(sizes) - sum(keep) < num_test + num_val:
+        keep = [0] * len(sizes)
+    room = [size - kept for size, kept in zip(sizes, keep)]
+    tests = _seats(sizes, room, num_test)
+    room = [left - taken for left, taken in zip(room, tests)]
+    vals = _seats(sizes, room, num_val) if num_val else [0] * len(sizes)
+    parts: dict[str, list[str]] = dict(test=[], val=[], train=[])
+    for stratum, test, val in zip(strata, tests, vals):
+        parts['test'] += stratum[:test]
+        parts['val'] += stratum[test : test + val]
+        parts['train'] += stratum[test + val :]
+    return parts
+
+
+def take_fraction(
+    split: Split,
+    subset: str,
+    fraction: float,
+    seed: int,
+    patient_of: Mapping[str, str] | Callable,
+    classes_of: Callable[[str], Iterable[int]] | None = None,
+) -> tuple[str, ...]:
+    """Take a share of the patients of a subset; smaller ones are nested.
+
+    With one seed, the 10 % are part of the 20 %, which are part of the
+    50 %. At least one patient is taken.
+
+    Args:
+        split (Split): The split.
+        subset (str): Subset to draw from.
+        fraction (float): Share of the patients, above 0, at most 1.
+        seed (int): Seed of the draw.
+        patient_of (Mapping | Callable): Case id to patient id.
+        classes_of (Callable, optional): Case id to its class indices; the
+            patients are then drawn in proportion by their rarest class (see
+            :func:`rarest_classes`). Defaults to None: not stratified.
+
+    Returns:
+        tuple[str]: Case ids, sorted.
+
+    Raises:
+        UserError: Fraction out of range, or unknown subset.
+    """
+    if not 0 < fraction <= 1:
+        raise UserError(f'fraction must be above 0 and at most 1, got {fraction}')
+    cases = split[subset]
+    if fraction == 1:
+        return cases
+    groups = _patients(cases, patient_of)
+    count = max(1, int(np.floor(fraction * len(groups) + 0.5)))
+    strata = _strata(groups, seed, classes_of)
+    chosen = _spread(strata, seed)[:count]
+    return tuple(sorted(c for p in chosen for c in groups[p]))
+
+
+def _pretrain(groups, all_cases, patient_of, test_patients) -> list[str]:
+    """Everything that is no test patient, the unlabelled cases included."""
+    everyone = groups if all_cases is None else _patients(all_cases, patient_of)
+    return [c for p, cases in everyone.items() if p not in test_patients for c in cases]
+
+
+def make_holdout(
+    case_ids: Iterable[str],
+    patient_of: Mapping[str, str] | Callable,
+    dataset: str,
+    test: float = 0.2,
+    val: float = 0.0,
+    seed: int = 0,
+    pretrain_ids: Iterable[str] | None = None,
+    protocol: str | None = None,
+    classes_of: Callable[[str], Iterable[int]] | None = None,
+) -> Split:
+    """Draw a patient-wise hold-out split.
+
+    Args:
+        case_ids (Iterable[str]): Labelled cases to divide.
+        patient_of (Mapping | Callable): Case id to patient id.
+        dataset (str): Name of the data set.
+        test (float): Share of the patients held out. Defaults to 0.2.
+        val (float): Share for model selection. Defaults to 0.0.
+        seed (int): Seed of the draw. Defaults to 0.
+        pretrain_ids (Iterable[str], optional): Cases for pretraining, e.g.
+            unlabelled ones too; test patients are taken out. Defaults to
+            None: ``case_ids``.
+        protocol (str, optional): Name. Defaults to None: made from the
+            shares and the seed.
+        classes_of (Callable, optional): Case id to its class indices. Each
+            class then gets its share of every part, going by the rarest
+            class of each patient, and of few patients at least one is
+            tested and one trained on. Defaults to None.
+
+    Raises:
+        UserError: Shares out of range or too few patients.
+    """
+    if not (0 < test < 1 and 0 <= val < 1 and test + val < 1):
+        raise UserError(
+            'the held-out shares must lie between 0 and 1 and leave training '
+            f'patients, got test={test} and val={val}'
+        )
+    groups = _patients(case_ids, patient_of)
+    count = len(groups)
+    num_test = max(1, round(test * count))
+    num_val = max(1, round(val * count)) if val else 0
+    if num_test + num_val >= count:
+        raise UserError(
+            f'cannot hold out {num_test} test and {num_val} val of {count} '
+            f'patient(s) of {dataset!r}: none is left for training'
+        )
+    strata = _strata(groups, seed, classes_of)
+    if classes_of is None:
+        order = strata[0]
+        parts = dict(
+            test=order[:num_test],
+            val=order[num_test : num_test + num_val],
+            train=order[num_test + num_val :],
+        )
+    else:
+        parts = _divide(strata, num_test, num_val)
+    subsets = {
+        name: [c for p in parts[name] for c in groups[p]]
+        for name in ('train', 'val', 'test')
+        if parts[name]
+    }
+    subsets['pretrain'] = _pretrain(
+        groups, pretrain_ids, patient_of, set(parts['test'])
+    )
+    if protocol is None:
+        protocol = f'holdout-{round(100 * test)}-seed{seed}'
+        if val:
+            protocol = f'holdout-{round(100 * test)}-val-{round(100 * val)}-seed{seed}'
+        protocol += '-stratified' if classes_of else ''
+    kind = 'Stratified patient-wise' if classes_of else 'Patient-wise'
+    return Split(
+        protocol,
+        dataset,
+        subsets,
+        seed,
+        f'{kind} hold-out: {num_test} of {count} patients for test, '
+        f'{num_val} for validation; pretraining on all but the test patients.',
+    )
+
+
+def make_kfold(
+    case_ids: Iterable[str],
+    patient_of: Mapping[str, str] | Callable,
+    dataset: str,
+    folds: int = 5,
+    seed: int = 0,
+    pretrain_ids: Iterable[str] | None = None,
+    protocol: str | None = None,
+    classes_of: Callable[[str], Iterable[int]] | None = None,
+) -> list[Split]:
+    """Draw patient-wise folds; each patient is tested exactly once.
+
+    Args:
+        case_ids (Iterable[str]): Labelled cases to divide.
+        patient_of (Mapping | Callable): Case id to patient id.
+        dataset (str): Name of the data set.
+        folds (int): Number of folds. Defaults to 5.
+        seed (int): Seed of the draw. Defaults to 0.
+        pretrain_ids (Iterable[str], optional): As in :func:`make_holdout`.
+        protocol (str, optional): Prefix of the names. Defaults to None:
+            'kfold-<folds>-seed<seed>'; '-fold<i>' is appended.
+        classes_of (Callable, optional): As in :func:`make_holdout`.
+
+    Raises:
+        UserError: Fewer patients than folds.
+    """
+    groups = _patients(case_ids, patient_of)
+    if folds < 2 or folds > len(groups):
+        raise UserError(
+            f'folds must be between 2 and the number of patients '
+            f'({len(groups)} in {dataset!r}), got {folds}'
+        )
+    # Dealt stratum by stratum: each fold gets its share of each.
+    order = [p for part in _strata(groups, seed, classes_of) for p in part]
+    prefix = protocol or f'kfold-{folds}-seed{seed}' + (
+        '-stratified' if classes_of else ''
+    )
+    splits = []
+    for fold in range(folds):
+        held_out = set(order[fold::folds])
+        subsets = dict(
+            pretrain=_pretrain(groups, pretrain_ids, patient_of, held_out),
+            train=[c for p in groups if p not in held_out for c in groups[p]],
+            test=[c for p in groups if p in held_out for c in groups[p]],
+        )
+        splits.append(
+            Split(
+                f'{prefix}-fold{fold}',
+                dataset,
+                subsets,
+                seed,
+                f'Fold {fold} of {folds}, patient-wise: {len(held_out)} of '
+                f'{len(groups)} patients for test.',
+            )
+        )
+    return splits

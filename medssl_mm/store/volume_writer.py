@@ -1,0 +1,332 @@
+"""Writes a slice store, atomically."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from medssl_mm.errors import UserError
+from medssl_mm.files import write_json
+from medssl_mm.store.case_info import (
+    CASE_FILE,
+    CaseInfo,
+    complete_cases,
+    content_digest,
+    count_classes,
+    describe,
+    load_json,
+)
+from medssl_mm.store.chunks import write_slices
+from medssl_mm.store.header import (
+    DATASET_FILE,
+    FORMAT_VERSION,
+    STAGING,
+    default_palette,
+    start_staging,
+)
+
+MODALITIES = ('CT', 'MR', 'XR', 'other')
+UNITS = ('HU', 'arbitrary')
+IMAGE_DTYPES = ('int16', 'uint8', 'uint16', 'float32')
+
+
+class StoreWriter:
+    """Writes a store so that no reader ever sees a half-written one.
+
+    Cases are written under ``<root>/.import`` and moved into place by
+    :meth:`finish`, which writes ``dataset.json`` last. An interrupted
+    import leaves the old store, if any, as it was. Picklable: workers may
+    call :meth:`add_case` at the same time.
+
+    Use :meth:`create` to start.
+    """
+
+    def __init__(self, root: Path, header: dict, overwrite: bool = False):
+        self.root = Path(root)
+        self.header = header
+        self.overwrite = overwrite
+
+    @classmethod
+    def create(
+        cls,
+        root: str | Path,
+        name: str,
+        modality: str,
+        units: str,
+        classes,
+        palette=None,
+        import_options: dict | None = None,
+        overwrite: bool = False,
+    ) -> StoreWriter:
+        """Start or continue writing a store.
+
+        Args:
+            root (str | Path): Folder, made if missing.
+            name (str): Name of the data set.
+            modality (str): 'CT', 'MR', 'XR' or 'other'.
+            units (str): 'HU' or 'arbitrary'.
+            classes (Sequence[str]): Names, index 0 is the background.
+            palette (list, optional): RGB per class. Defaults to None: made.
+            import_options (dict, optional): Options of the import, kept
+                for later runs. Defaults to None.
+            overwrite (bool): Start anew whatever the folder's store was
+                made with; :meth:`finish` drops its cases. Defaults to False.
+
+        Raises:
+            ValueError: Unknown modality or units, palette of another length.
+            UserError: The folder holds another data set or cannot be made.
+        """
+        if modality not in MODALITIES:
+            raise ValueError(f'modality must be one of {MODALITIES}, got {modality!r}')
+        if units not in UNITS:
+            raise ValueError(f'units must be one of {UNITS}, got {units!r}')
+        palette = palette or default_palette(len(classes))
+        if len(palette) != len(classes):
+            raise ValueError(
+                f'palette has {len(palette)} colours for {len(classes)} classes'
+            )
+        header = dict(
+            name=name,
+            modality=modality,
+            units=units,
+            classes=list(classes),
+            palette=[[int(v) for v in colour] for colour in palette],
+            version=FORMAT_VERSION,
+            import_options=import_options or {},
+        )
+        root = Path(root)
+        start_staging(root, header, 'cases', overwrite)
+        return cls(root, header, overwrite)
+
+    @property
+    def staging(self) -> Path:
+        """Folder of the cases that are not published yet."""
+        return self.root / STAGING
+
+    @property
+    def staged(self) -> list[str]:
+        """Complete cases that wait for :meth:`finish`."""
+        return complete_cases(self.staging / 'cases')
+
+    @property
+    def published(self) -> list[str]:
+        """Cases of the finished store, if there is one."""
+        return [] if self.overwrite else complete_cases(self.root / 'cases')
+
+    def open(self):
+        """Open the finished store."""
+        from medssl_mm.store.volumes import SliceStore
+
+        return SliceStore(self.root)
+
+    def read_case(self, case_id: str) -> CaseInfo | None:
+        """Describe a staged or published case; None when there is none."""
+        path = self._case_file(case_id)
+        return None if path is None else CaseInfo.from_dict(load_json(path))
+
+    def _case_file(self, case_id: str) -> Path | None:
+        folders = [self.staging] + ([] if self.overwrite else [self.root])
+        for folder in folders:
+            path = folder / 'cases' / case_id / CASE_FILE
+            if path.is_file():
+                return path
+        return None
+
+    def refresh_case(self, info: CaseInfo) -> None:
+        """Rewrite the description of a case whose pixels stay."""
+        write_json(self._case_file(info.case_id), asdict(info), indent=None)
+
+    def drop_staged(self, case_id: str) -> None:
+        """Drop a case that waits for :meth:`finish`."""
+        shutil.rmtree(self.staging / 'cases' / case_id, ignore_errors=True)
+
+    def add_case(
+        self,
+        case_id: str,
+        image: np.ndarray,
+        label: np.ndarray | None = None,
+        patient_id: str | None = None,
+        labelled_slices=None,
+        spacing=None,
+        affine=None,
+        source_affine=None,
+        source_shape=None,
+        source_orientation: str | None = None,
+        source_file: str = '',
+        label_source_file: str | None = None,
+        source_sha256: str = '',
+        label_sha256: str | None = None,
+        source_stat=(),
+        warnings=(),
+    ) -> CaseInfo:
+        """Write one case; it exists once its ``case.json`` is in place.
+
+        Args:
+            case_id (str): Name, a plain folder name.
+            image (np.ndarray): ``(Z, H, W)``, int16, uint8, uint16 or
+                float32.
+            label (np.ndarray, optional): ``(Z, H, W)`` uint8.
+            patient_id (str, optional): Defaults to None: the case id.
+            labelled_slices (Iterable[int], optional): Defaults to None: all
+                slices, if there is a label.
+            spacing (tuple[float], optional): (z, y, x) in mm.
+            affine (array, optional): 4x4, canonical voxel to world, mm.
+            source_affine (array, optional): 4x4 of the source grid.
+            source_shape (tuple[int], optional): Shape on the source grid.
+            source_orientation (str, optional): Axis codes, e.g. 'RAS'.
+            source_file (str): Image file or folder.
+            label_source_file (str, optional): Label file or folder.
+            source_sha256 (str): Digest of the image file(s).
+            label_sha256 (str, optional): Digest of the label file(s).
+            source_stat (Iterable): (path, bytes, mtime in ns) per file.
+            warnings (Iterable): (code, message) of the import.
+
+        Returns:
+            CaseInfo: What ``case.json`` says.
+
+        Raises:
+            ValueError: Wrong shape, type or label value.
+            UserError: The case cannot be written (e.g. disk full).
+        """
+        image = np.asarray(image)
+        if image.ndim != 3 or 0 in image.shape:
+            raise ValueError(
+                f'case {case_id!r}: image must be (Z, H, W) and not empty, '
+                f'got shape {image.shape}'
+            )
+        if image.dtype.name not in IMAGE_DTYPES:
+            raise ValueError(
+                f'case {case_id!r}: image type must be one of '
+                f'{IMAGE_DTYPES}, got {image.dtype}'
+            )
+        if (
+            case_id in ('', '.', '..')
+            or Path(case_id).name != case_id
+            or case_id.startswith('.')
+        ):
+            raise ValueError(f'case id {case_id!r} is no plain folder name')
+        intensity, foreground = describe(image, self.header['units'])
+        class_slices, class_voxels = {}, {}
+        if label is not None:
+            label = np.asarray(label)
+            if label.shape != image.shape or label.dtype != np.uint8:
+                raise ValueError(
+                    f'case {case_id!r}: label must be uint8 of shape '
+                    f'{image.shape}, got {label.dtype} of {label.shape}'
+                )
+            class_slices, class_voxels = count_classes(label)
+            unknown = [
+                v for v in map(int, class_voxels) if v >= len(self.header['classes'])
+            ]
+            if unknown:
+                raise ValueError(
+                    f'case {case_id!r}: label values {unknown} have no class '
+                    f'(there are {len(self.header["classes"])} classes)'
+                )
+        info = CaseInfo(
+            case_id=case_id,
+            patient_id=patient_id or case_id,
+            shape=tuple(int(n) for n in image.shape),
+            dtype=image.dtype.name,
+            labelled=label is not None,
+            labelled_slices=None
+            if labelled_slices is None
+            else tuple(int(i) for i in labelled_slices),
+            spacing=None if spacing is None else tuple(float(s) for s in spacing),
+            affine=_matrix(affine),
+            source_affine=_matrix(source_affine),
+            source_shape=None
+            if source_shape is None
+            else tuple(int(n) for n in source_shape),
+            source_orientation=source_orientation,
+            intensity=intensity,
+            slice_foreground=foreground,
+            class_slices=class_slices,
+            source_file=str(source_file),
+            label_source_file=None
+            if label_source_file is None
+            else str(label_source_file),
+            source_sha256=source_sha256,
+            label_sha256=label_sha256,
+            source_stat=tuple(source_stat),
+            content_sha256=content_digest(image),
+            class_voxels=class_voxels,
+            warnings=tuple(warnings),
+        )
+        self._write(info, image, label)
+        return info
+
+    def _write(self, info: CaseInfo, image, label) -> None:
+        cases = self.staging / 'cases'
+        temporary = cases / f'.{info.case_id}.{os.getpid()}.tmp'
+        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            temporary.mkdir(parents=True)
+            write_slices(temporary / 'image.b2nd', image)
+            if label is not None:
+                write_slices(temporary / 'label.b2nd', label)
+            write_json(temporary / CASE_FILE, asdict(info), indent=None)
+            _replace_folder(temporary, cases / info.case_id)
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f'cannot write case {info.case_id!r} under {cases}: {error}. '
+                'Is the disk full?'
+            ) from None
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def finish(self, remove=()):
+        """Publish the staged cases and the header.
+
+        Args:
+            remove (Iterable[str]): Published cases to drop, because their
+                source is no longer usable. Defaults to ().
+
+        Returns:
+            SliceStore: The store, opened.
+        """
+        from medssl_mm.store.volumes import SliceStore
+
+        cases = self.root / 'cases'
+        if self.overwrite:
+            remove = set(complete_cases(cases)) - set(self.staged)
+            shutil.rmtree(self.root / 'splits', ignore_errors=True)
+        cases.mkdir(exist_ok=True)
+        (self.root / 'splits').mkdir(exist_ok=True)
+        for case_id in remove:
+            shutil.rmtree(self.root / 'cases' / case_id, ignore_errors=True)
+        for case_id in self.staged:
+            _replace_folder(
+                self.staging / 'cases' / case_id, self.root / 'cases' / case_id
+            )
+        write_json(self.root / DATASET_FILE, self.header)
+        shutil.rmtree(self.staging, ignore_errors=True)
+        return SliceStore(self.root)
+
+    def discard(self) -> None:
+        """Drop the staged cases; a root that holds nothing else goes too."""
+        shutil.rmtree(self.staging, ignore_errors=True)
+        if self.root.is_dir() and not any(self.root.iterdir()):
+            self.root.rmdir()
+
+
+def _replace_folder(source: Path, target: Path) -> None:
+    """Move a folder into place; an older one is moved away first."""
+    if target.exists():
+        old = target.with_name(f'.{target.name}.{os.getpid()}.old')
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(target, old)
+        os.replace(source, target)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        os.replace(source, target)
+
+
+def _matrix(affine) -> list[list[float]] | None:
+    if affine is None:
+        return None
+    return np.asarray(affine, np.float64).tolist()

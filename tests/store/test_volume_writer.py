@@ -1,0 +1,80 @@
+"""Writing: nothing half-made, nothing mixed up."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from medssl_mm.errors import UserError
+from medssl_mm.store.volumes import SliceStore, StoreWriter
+from tests.conftest import writer_at
+
+
+def test_writer_refuses_what_readers_could_not_use(tmp_path):
+    writer = writer_at(tmp_path / 's')
+    image = np.random.default_rng(0).integers(0, 9, (2, 16, 16)).astype(np.uint8)
+    with pytest.raises(ValueError, match='type must be one of'):
+        writer.add_case('a', image.astype(np.int64))
+    with pytest.raises(ValueError, match=r'must be \(Z, H, W\)'):
+        writer.add_case('a', image[0])
+    with pytest.raises(ValueError, match='label must be uint8'):
+        writer.add_case('a', image, image[:1])
+    with pytest.raises(ValueError, match=r'values \[7\] have no class'):
+        writer.add_case('a', image, np.full_like(image, 7))
+    with pytest.raises(ValueError, match='plain folder name'):
+        writer.add_case('../a', image)
+    assert writer.staged == []
+
+
+def test_a_store_keeps_its_kind(tmp_path):
+    image = np.eye(16, dtype=np.uint8)[None]
+    writer = writer_at(tmp_path / 's')
+    writer.add_case('a', image)
+    writer.finish()
+    with pytest.raises(UserError, match='classes=.*--overwrite'):
+        writer_at(tmp_path / 's', classes=('background', 'spleen'))
+    anew = StoreWriter.create(
+        tmp_path / 's',
+        'made',
+        'other',
+        'arbitrary',
+        ('background', 'spleen'),
+        overwrite=True,
+    )
+    assert SliceStore(tmp_path / 's').case_ids == ('a',)  # still usable
+    anew.add_case('b', image)
+    assert anew.finish().case_ids == ('b',)
+    shutil.rmtree(tmp_path / 's')
+    (tmp_path / 's').mkdir()
+    (tmp_path / 's' / 'thesis.tex').write_text('')
+    with pytest.raises(UserError, match='thesis.tex'):
+        writer_at(tmp_path / 's')
+
+
+def test_discard_leaves_nothing_behind(tmp_path, make_store):
+    writer = writer_at(tmp_path / 'new')
+    writer.add_case('a', np.eye(16, dtype=np.uint8)[None])
+    writer.discard()
+    assert not (tmp_path / 'new').exists()
+
+
+def test_a_published_case_is_replaced_as_a_whole(tmp_path):
+    rng = np.random.default_rng(0)
+    first, second = rng.integers(0, 99, (2, 3, 16, 16)).astype(np.uint8)
+    writer = writer_at(tmp_path / 's')
+    writer.add_case('a', first, (first > 50).astype(np.uint8))
+    old = writer.finish()
+    writer = writer_at(tmp_path / 's')
+    writer.add_case('a', second)
+    np.testing.assert_array_equal(old.read_volume('a'), first)
+    new = writer.finish()
+    np.testing.assert_array_equal(new.read_volume('a'), second)
+    assert not new.case('a').labelled
+    assert sorted(p.name for p in (tmp_path / 's').rglob('*')) == [
+        'a',
+        'case.json',
+        'cases',
+        'dataset.json',
+        'image.b2nd',
+        'splits',
+    ]
