@@ -131,7 +131,8 @@ ARROWS = {
     ),
     # Read and written without a deep-learning installation.
     'store': ({'store', 'errors', 'files'}, set()),
-    'importers': ({'importers', 'store', 'datasets', 'errors', 'files'}, set()),
+    'phantom': ({'phantom', 'errors', 'files'}, set()),
+    'importers': ({'importers', 'store', 'phantom', 'errors', 'files'}, set()),
     'datasets': (
         {'datasets', 'store', 'functional', 'registry', 'compat', 'errors', 'files'},
         HOSTS,
@@ -330,7 +331,7 @@ def test_text_speaks_of_the_project_alone(path):
         'medssl_mm.datasets',
         'medssl_mm.store.volumes',
         'medssl_mm.store.splits',
-        'medssl_mm.datasets.phantom',
+        'medssl_mm.phantom',
         'medssl_mm.importers',
     ],
 )

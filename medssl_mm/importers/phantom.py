@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medssl_mm.datasets.phantom import CLASSES, write_phantom
 from medssl_mm.errors import UserError
 from medssl_mm.importers.base import SourceCase
 from medssl_mm.importers.nifti import BTCVImporter
+from medssl_mm.phantom import CLASSES, write_phantom
 from medssl_mm.store.splits import Split, make_holdout, take_fraction
 
 
@@ -16,7 +16,7 @@ class PhantomImporter(BTCVImporter):
 
     Options of :meth:`discover`: ``num_patients`` (int, 24), ``seed`` (int, 0)
     and ``size`` (int, in-plane matrix, 160), as in
-    :func:`medssl_mm.datasets.phantom.write_phantom`.
+    :func:`medssl_mm.phantom.write_phantom`.
     """
 
     name = 'phantom'

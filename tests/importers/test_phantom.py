@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from medssl_mm.datasets.phantom import CLASSES, make_phantom_case
 from medssl_mm.errors import UserError
 from medssl_mm.importers.phantom import PhantomImporter
 from medssl_mm.importers.run import import_dataset, write_splits
+from medssl_mm.phantom import CLASSES, make_phantom_case
 
 
 @pytest.fixture(scope='module')

@@ -4,7 +4,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from medssl_mm.datasets.phantom import (
+from medssl_mm.errors import UserError
+from medssl_mm.phantom import (
     CLASSES,
     INDEX,
     ellipsoid,
@@ -14,7 +15,6 @@ from medssl_mm.datasets.phantom import (
     without,
     write_phantom,
 )
-from medssl_mm.errors import UserError
 from medssl_mm.store.orientation import axis_codes, canonicalize
 
 
