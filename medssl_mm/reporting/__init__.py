@@ -3,6 +3,7 @@
 from .figures import (
     COLOURS,
     choose_cases,
+    curve_panels,
     display_image,
     paint_labels,
     read_prediction,
@@ -34,6 +35,7 @@ __all__ = [
     'build_report',
     'caption_of',
     'choose_cases',
+    'curve_panels',
     'display_image',
     'paint_labels',
     'pool_results',

@@ -2,8 +2,10 @@
 
 import io
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -131,79 +133,116 @@ def plot_classes(runs: Sequence[Run]) -> bytes:
     return _png(figure)
 
 
+class CurvePanel(NamedTuple):
+    """What one pair of axes of the training curves shows."""
+
+    title: str
+    lines: list[tuple[str, str, np.ndarray]]  # run, label, points (steps, 2)
+    chance: list[np.ndarray]  # what a guess gets, points (steps, 2)
+
+
+def curve_panels(curves: dict[str, dict[str, np.ndarray]]) -> list[CurvePanel]:
+    """Sort logged curves into a panel per loss term and one of scores.
+
+    The sum of the terms is shown only where no term is logged: it says little,
+    and there is no chance level to compare it with.
+
+    Args:
+        curves (dict): Per label of a run what :func:`read_scalars` returns.
+
+    Raises:
+        UserError: The logs hold neither a loss nor a score.
+    """
+    panels: dict[str, CurvePanel] = {}
+    for label, values in curves.items():
+        terms = [
+            name for name in values if re.split('[/.]', name)[-1].startswith('loss_')
+        ]
+        sums = [name for name in values if name.split('/')[-1] == 'loss']
+        for name in sorted(terms) or sorted(sums):
+            panel = panels.setdefault(name, CurvePanel(name, [], []))
+            panel.lines.append((label, label, values[name]))
+            chance = values.get(_chance_of(name))
+            if chance is not None and not any(
+                np.array_equal(chance, other) for other in panel.chance
+            ):
+                panel.chance.append(chance)
+    scores = [
+        (label, f'{label} ({name.split("/")[-1]})', values[name])
+        for label, values in curves.items()
+        for name in sorted(values)
+        if name.split('/')[-1] in ('mDice', 'macro_AUROC', 'contrastive_top1')
+    ]
+    found = list(panels.values())
+    if scores:
+        found.append(CurvePanel('score', scores, []))
+    if not found:
+        raise UserError('the logs hold neither a loss nor a score')
+    return found
+
+
+def _chance_of(term: str) -> str:
+    """Name under which the chance level of a term is logged, if it has one."""
+    if term == 'loss_contrastive':
+        return 'chance_level'
+    return f'{term.removeprefix("loss_")}_chance_level'
+
+
 def plot_curves(curves: dict[str, dict[str, np.ndarray]]) -> bytes:
-    """Draw training curves: losses left, scores right.
+    """Draw training curves: a panel per loss term, then the scores.
 
     Args:
         curves (dict): Per label of a run what :func:`read_scalars` returns.
 
     Returns:
         bytes: PNG.
+
+    Raises:
+        UserError: The logs hold neither a loss nor a score.
     """
-
-    def losses(name):
-        return name.split('/')[-1] == 'loss'
-
-    def scores(name):
-        return name.split('/')[-1] in ('mDice', 'macro_AUROC', 'contrastive_top1')
-
+    panels = curve_panels(curves)
     colours = _colours(list(curves))
-    panels = [
-        (
-            title,
-            [
-                (label, name, values[name])
-                for label, values in curves.items()
-                for name in sorted(values)
-                if wanted(name)
-            ],
-        )
-        for title, wanted in (('training loss', losses), ('score', scores))
-    ]
-    panels = [panel for panel in panels if panel[1]]
-    if not panels:
-        raise UserError('the logs hold neither a loss nor a score')
+    columns = min(3, len(panels))
+    rows = math.ceil(len(panels) / columns)
     figure, all_axes = _figure(
-        1, len(panels), figsize=(4.2 * len(panels), 3), squeeze=False
+        rows,
+        columns,
+        figsize=(4.2 * columns, 3 * rows),
+        squeeze=False,
+        layout='constrained',
     )
-    for axes, (title, lines) in zip(all_axes[0], panels):
-        for label, name, points in lines:
-            suffix = '' if title == 'training loss' else (f' ({name.split("/")[-1]})')
-            # A smoothed line over the pale logged one.
-            window = max(1, len(points) // 25)
-            kernel = np.ones(window) / window
-            smooth = np.convolve(
-                np.pad(points[:, 1], (window // 2, (window - 1) // 2), mode='edge'),
-                kernel,
-                mode='valid',
-            )
-            axes.plot(*points.T, color=colours[label], alpha=0.25, lw=0.8)
-            axes.plot(
-                points[:, 0],
-                smooth,
-                color=colours[label],
-                label=label + suffix,
-                marker='o' if len(points) < 12 else None,
-                ms=3,
-            )
-        if title == 'training loss':
-            _draw_chance(axes, curves)
-        axes.set_xlabel('step')
-        axes.set_title(title, loc='left')
-        axes.legend(fontsize=7)
+    for axes in all_axes.flat[len(panels) :]:
+        axes.remove()
+    for axes, panel in zip(all_axes.flat, panels):
+        _draw_panel(axes, panel, colours)
     return _png(figure)
 
 
-def _draw_chance(axes, curves) -> None:
-    levels = {
-        float(values['chance_level'][-1, 1])
-        for values in curves.values()
-        if 'chance_level' in values
-    }
-    for level in levels:
-        axes.axhline(
-            level, color='grey', ls='--', lw=1, label=f'chance, log(K+1) = {level:.2f}'
+def _draw_panel(axes, panel: CurvePanel, colours: dict[str, str]) -> None:
+    for run, label, points in panel.lines:
+        # A smoothed line over the pale logged one.
+        window = max(1, len(points) // 25)
+        kernel = np.ones(window) / window
+        smooth = np.convolve(
+            np.pad(points[:, 1], (window // 2, (window - 1) // 2), mode='edge'),
+            kernel,
+            mode='valid',
         )
+        axes.plot(*points.T, color=colours[run], alpha=0.25, lw=0.8)
+        axes.plot(
+            points[:, 0],
+            smooth,
+            color=colours[run],
+            label=label,
+            marker='o' if len(points) < 12 else None,
+            ms=3,
+        )
+    for points in panel.chance:
+        level = points[-1, 1]
+        axes.plot(*points.T, color='grey', ls='--', lw=1, label=f'chance = {level:.2f}')
+    axes.set_xlabel('step')
+    axes.set_title(panel.title, loc='left')
+    axes.legend(fontsize=7)
 
 
 def display_image(

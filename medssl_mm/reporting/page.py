@@ -225,9 +225,10 @@ def _curve_section(curves):
         body.append(
             html_figure(
                 plot_curves(by_kind['pretraining']),
-                'Pretraining. A contrastive loss below the dashed chance line '
-                'means that views of one slice are told from other slices; the '
-                'loss rises while the queue fills.',
+                'Pretraining, one panel per loss term, weighted as in the sum. A '
+                'contrastive term below its dashed chance line means that views '
+                'of one slice (or region) are told from others; loss_contrastive '
+                'rises while the queue fills.',
             )
         )
     if by_kind['labels']:

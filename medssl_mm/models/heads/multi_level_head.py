@@ -84,7 +84,8 @@ class MultiLevelHead(BaseModule):
     the key encoder and carries none. Both are in the order of the batch and,
     under autocast, of reduced precision: losses compute in float32. A term is
     logged as ``loss_stage3_<name>``, weighted, its other scalars as
-    ``stage3_<name>_<entry>``. ``context`` is a :class:`LevelContext`.
+    ``stage3_<name>_<entry>``; ``chance_level``, the loss of a guess, is weighted
+    like the loss. ``context`` is a :class:`LevelContext`.
 
     Args:
         levels (Sequence[dict]): The terms. Defaults to none.
@@ -197,6 +198,8 @@ class MultiLevelHead(BaseModule):
                         f'{entry!r}: only names without "loss" are left out '
                         'of the sum of losses'
                     )
+                if entry == 'chance_level':  # comparable with the loss
+                    value = value * self.weight_of[label]
                 logs[f'{label}_{entry}'] = value
         return logs
 

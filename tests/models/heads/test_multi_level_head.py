@@ -7,6 +7,7 @@ from torch import nn
 
 from medssl_mm.functional.geometry import apply_affine, crop_matrix
 from medssl_mm.models.heads import LevelContext, MultiLevelHead
+from medssl_mm.models.necks import LocalRegions
 from medssl_mm.registry import MODELS
 from tests.models.algorithms import toy  # noqa: F401  registers the toys
 
@@ -24,6 +25,18 @@ class ToyNormGapLoss(nn.Module):
             'loss': (query.mean() - key.mean()).square(),
             self.entry: query.norm(),
         }
+
+
+@MODELS.register_module(force=True)
+class ToyRegions(nn.Module):
+    """Four corners of the map, all of them valid."""
+
+    def forward(self, level, view, context):
+        corners = level[:, :, ::5, ::5]
+        return LocalRegions(
+            corners.flatten(2).transpose(1, 2),
+            torch.ones(len(level), 4, dtype=torch.bool),
+        )
 
 
 DISTANCE = dict(type='medssl_mm.ToyMapDistance')
@@ -98,6 +111,26 @@ def test_further_scalars_are_logged_apart():
     logs, query, _ = compute(MultiLevelHead([dict(stage=1, loss=loss)]))
     assert set(logs) == {'loss_stage1_toy_norm_gap', 'stage1_toy_norm_gap_query_norm'}
     torch.testing.assert_close(logs['stage1_toy_norm_gap_query_norm'], query[1].norm())
+
+
+def test_chance_level_is_comparable_with_the_weighted_loss():
+    loss = dict(type='medssl_mm.LocalInfoNCELoss', negatives='batch')
+    neck = dict(type='medssl_mm.ToyRegions')
+    logs = {}
+    for weight in (1.0, 0.5):
+        head = MultiLevelHead([dict(stage=1, loss=loss, neck=neck, weight=weight)])
+        key_necks = {label: ToyRegions() for label in head.followed_necks()}
+        logs[weight] = compute(head, key_necks)[0]
+    for name, factor in (
+        ('loss_stage1_local_info_nce', 0.5),
+        ('stage1_local_info_nce_chance_level', 0.5),
+        ('stage1_local_info_nce_top1', 1),
+    ):
+        torch.testing.assert_close(logs[0.5][name], factor * logs[1.0][name])
+    # Two images of four regions each.
+    torch.testing.assert_close(
+        logs[1.0]['stage1_local_info_nce_chance_level'], torch.tensor(8.0).log()
+    )
 
 
 def test_log_value_that_would_be_trained_on():

@@ -443,7 +443,10 @@ def test_trains_the_query_side(matching):
     ):
         assert grads[name].abs().sum() > 0
     if matching == 'aligned':
-        assert logs['stage3_local_chance_level'].item() == pytest.approx(math.log(16))
+        # Weighted like the term.
+        assert logs['stage3_local_chance_level'].item() == pytest.approx(
+            0.5 * math.log(16)
+        )
 
 
 def test_gradient_of_the_term_alone_reaches_backbone_and_neck():
