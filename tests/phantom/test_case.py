@@ -1,5 +1,3 @@
-import gzip
-
 import nibabel
 import numpy as np
 import pytest
@@ -7,14 +5,10 @@ import pytest
 from medssl_mm.errors import UserError
 from medssl_mm.phantom import (
     CLASSES,
-    INDEX,
-    ellipsoid,
     make_phantom_case,
-    tube,
-    union,
-    without,
     write_phantom,
 )
+from medssl_mm.phantom.patient import INDEX
 from medssl_mm.store.orientation import axis_codes, canonicalize
 
 
@@ -37,55 +31,6 @@ def test_case_depends_on_seed_and_index_only():
     for seed, index in ((4, 1), (3, 2)):
         other = make_phantom_case(seed, index, size=48)[0]
         assert other.shape != image.shape or (other != image).any()
-
-
-def test_files_do_not_depend_on_jobs(tmp_path):
-    write_phantom(tmp_path / 'one', 2, seed=5, size=32, jobs=1)
-    write_phantom(tmp_path / 'two', 2, seed=5, size=32, jobs=2)
-    files = sorted(
-        p.relative_to(tmp_path / 'one') for p in (tmp_path / 'one').rglob('*.nii.gz')
-    )
-    assert [str(p) for p in files] == [
-        f'{kind}/{kind}{number:04d}.nii.gz'
-        for kind in ('img', 'label')
-        for number in (1, 2)
-    ]
-    for name in files:
-        assert (tmp_path / 'one' / name).read_bytes() == (
-            tmp_path / 'two' / name
-        ).read_bytes()
-
-
-def test_an_interrupted_run_goes_on(tmp_path):
-    write_phantom(tmp_path, 2, seed=5, size=40)
-    path = tmp_path / 'img' / 'img0002.nii.gz'
-    first, kept = path.read_bytes(), tmp_path / 'img' / 'img0001.nii.gz'
-    stamp = kept.stat().st_mtime_ns
-    path.unlink()
-    write_phantom(tmp_path, 2, seed=5, size=40)
-    assert path.read_bytes() == first
-    assert kept.stat().st_mtime_ns == stamp
-    assert not list(tmp_path.rglob('*.part'))
-
-
-def test_folder_of_other_settings_is_refused(tmp_path):
-    write_phantom(tmp_path, 1, seed=5, size=40)
-    with pytest.raises(UserError, match="'seed': 5.*asked for.*'seed': 6"):
-        write_phantom(tmp_path, 1, seed=6, size=40)
-
-
-def test_files_are_nifti_in_hounsfield_units(tmp_path):
-    write_phantom(tmp_path, 1, seed=0, size=48)
-    image, label, affine = make_phantom_case(0, 0, size=48)
-    path = tmp_path / 'img' / 'img0001.nii.gz'
-    volume = nibabel.load(path)
-    assert volume.get_data_dtype() == np.int16
-    assert volume.header.get_xyzt_units()[0] == 'mm'
-    np.testing.assert_array_equal(np.asarray(volume.dataobj), image)
-    np.testing.assert_allclose(volume.affine, affine, atol=1e-4)
-    mask = nibabel.load(tmp_path / 'label' / 'label0001.nii.gz')
-    np.testing.assert_array_equal(np.asarray(mask.dataobj), label)
-    assert len(gzip.decompress(path.read_bytes())) == 352 + image.nbytes
 
 
 def test_left_and_right_are_right_in_world_coordinates(cases):
@@ -199,37 +144,3 @@ def test_bad_settings_are_named(tmp_path):
         make_phantom_case(0, -1)
     with pytest.raises(UserError, match='num_patients=0'):
         write_phantom(tmp_path, 0)
-
-
-def points():
-    rng = np.random.default_rng(0)
-    return rng.uniform(-30, 30, (3, 400))
-
-
-def test_sphere_distance_is_exact():
-    x, y, z = points()
-    found = ellipsoid((3, -2, 1), (10, 10, 10)).distance(x, y, z)
-    wanted = np.sqrt((x - 3) ** 2 + (y + 2) ** 2 + (z - 1) ** 2) - 10
-    np.testing.assert_allclose(found, wanted, atol=1e-4)
-
-
-def test_tube_distance_equals_dense_sampling():
-    x, y, z = points()
-    ends = np.array([[-20.0, 0, 0], [5, 10, 0], [20, 10, 15]])
-    found = tube(ends, 3.0, smooth=False).distance(x, y, z)
-    share = np.linspace(0, 1, 400)[:, None]
-    line = np.concatenate(
-        [a + share * (b - a) for a, b in zip(ends[:-1], ends[1:], strict=True)]
-    )
-    wanted = np.linalg.norm(np.stack([x, y, z], 1)[:, None] - line, axis=2).min(1) - 3
-    np.testing.assert_allclose(found, wanted, atol=0.01)
-
-
-def test_union_and_difference_are_the_set_operations():
-    x, y, z = points()
-    one, two = ellipsoid((0, 0, 0), (15, 9, 12)), ellipsoid((8, 0, 0), (9, 14, 9), 30)
-    in_one = one.distance(x, y, z) < 0
-    in_two = two.distance(x, y, z) < 0
-    assert in_one.any() and in_two.any() and (in_one & in_two).any()
-    assert ((union(one, two).distance(x, y, z) < 0) == (in_one | in_two)).all()
-    assert ((without(one, two).distance(x, y, z) < 0) == (in_one & ~in_two)).all()
