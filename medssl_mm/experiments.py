@@ -29,6 +29,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from medssl_mm import cores
 from medssl_mm.errors import UserError
 from medssl_mm.files import locked, write_json
 from medssl_mm.reporting import Run, pool_results
@@ -912,7 +913,8 @@ def run_steps(
     Args:
         table (Table): The table.
         steps (dict[str, Step]): From :func:`plan`.
-        jobs (int): Steps that run at the same time. Defaults to 1.
+        jobs (int): Steps that run at the same time; they share the cores
+            (:func:`medssl_mm.cores.job_environment`). Defaults to 1.
         devices (Sequence[str]): Per job the GPUs it may see, e.g. '0,1'.
             Defaults to (), which leaves the environment alone.
         report (Callable): Takes a line for the screen. Defaults to print.
@@ -932,9 +934,9 @@ def run_steps(
 
     def start(pool, step):
         slot = free.pop()
-        environment = (
-            {'CUDA_VISIBLE_DEVICES': devices[slot % len(devices)]} if devices else {}
-        )
+        environment = cores.job_environment(jobs, slot, table.processes)
+        if devices:
+            environment['CUDA_VISIBLE_DEVICES'] = devices[slot % len(devices)]
         number = len(finished) + len(failed) + len(running) + 1
         future = pool.submit(
             run_step,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from medssl_mm import experiments, reporting
+from medssl_mm import cores, experiments, reporting
 from medssl_mm.errors import UserError
 from medssl_mm.files import locked
 from tests.test_reporting import write_result
@@ -515,6 +515,34 @@ def test_jobs_at_the_same_time_keep_the_order(table, fake_tools):
             < log.index(f'train-linear-moco-50pct-seed{seed}')
             < log.index(f'test-linear-moco-50pct-seed{seed}')
         )
+
+
+@pytest.mark.parametrize('jobs', [1, 2])
+def test_jobs_share_the_cores(table, fake_tools, monkeypatch, jobs):
+    for name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'LOKY_MAX_CPU_COUNT'):
+        monkeypatch.delenv(name, raising=False)
+    whole = cores.available()
+    tool = fake_tools / 'tools' / 'train.py'
+    tool.write_text(
+        tool.read_text() + 'import torch\nfrom medssl_mm import cores\n'
+        '(folder / "seen").write_text('
+        'f"{cores.available()} {torch.get_num_threads()} {cores.workers_within(99)}")\n'
+    )
+    table = experiments.select(table, seeds=[0], fractions=[1.0])
+    steps, _ = plan(table)
+    experiments.run_steps(table, steps, jobs=jobs, report=lambda line: None)
+    seen = [
+        tuple(map(int, (step.folder / 'seen').read_text().split()))
+        for step in steps.values()
+        if step.kind != 'test'
+    ]
+    assert len(seen) == 3
+    if jobs == 1:  # as if there was no table
+        assert {(part, workers) for part, _, workers in seen} == {(whole, 99)}
+    else:
+        parts = {max(1, whole // 2), max(1, (whole + 1) // 2)}
+        assert {part for part, _, _ in seen} <= parts
+        assert all(part == threads == workers for part, threads, workers in seen)
 
 
 def test_weights_that_were_deleted_are_asked_for(table, fake_tools):

@@ -19,13 +19,15 @@ s.bind(("127.0.0.1", 0))
 print(s.getsockname()[1])')}
 fi
 
-# Otherwise torchrun takes one thread, or each process all cores.
-if [ -z "${OMP_NUM_THREADS:-}" ]; then
-    THREADS=$(($(nproc) / PROCESSES))
-    export OMP_NUM_THREADS=$((THREADS > 0 ? THREADS : 1))
-fi
-export MKL_NUM_THREADS=${MKL_NUM_THREADS:-$OMP_NUM_THREADS}
 export PYTHONPATH=$TOOLS/..${PYTHONPATH:+:$PYTHONPATH}
+
+# Otherwise torchrun takes one thread, or each process all cores.
+THREADS=$("$PYTHON" -c 'import sys
+from medssl_mm import cores
+for item in cores.thread_environment(int(sys.argv[1]), cores.available()).items():
+    print(*item, sep="=")' "$PROCESSES")
+# shellcheck disable=SC2086,SC2163  # two words, NAME=NUMBER
+export $THREADS
 
 exec "$PYTHON" -m torch.distributed.run \
     --nnodes="$NNODES" --node-rank="$NODE_RANK" \

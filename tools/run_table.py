@@ -72,7 +72,7 @@ def parse_args():
         '--jobs',
         type=int,
         default=1,
-        help='steps that run at the same time (default: 1)',
+        help='steps that run at the same time and share the cores (default: 1)',
     )
     parser.add_argument(
         '--devices',
