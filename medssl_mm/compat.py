@@ -54,16 +54,6 @@ _DISTRIBUTIONS = {
     'mmselfsup': ('mmselfsup', None),
     'mmcls': ('mmcls', None),
 }
-# distribution: lowest version, first version known or presumed not to work
-_VERSIONS = {
-    'torch': ('2.6', '3'),
-    'onedl-mmengine': ('0.10.8', '1'),
-    'onedl-mmcv': ('2.3', '3'),
-    'onedl-mmsegmentation': ('1.4', '2'),
-    'onedl-mmpretrain': ('1.3', '2'),
-    'mmselfsup': ('1.0.0', '1.1'),
-    'mmcls': ('1.0.0rc6', '1.1'),
-}
 _PRESENTED_MMCV = '2.0.1'
 _NOISE = (
     # mmcv without compiled operators, of which none is used.
@@ -117,10 +107,12 @@ def check_install(version_of=None):
         InstallError: Lists every problem and one command for each.
     """
     version_of = version_of or _installed_version
+    ranges = _required_ranges()
     problems = []
     for module, (wanted, rival) in _DISTRIBUTIONS.items():
-        low, high = _VERSIONS.get(wanted, (None, None))
-        requirement = f'{wanted}>={low},<{high}' if low else wanted
+        # Lower bound first; the order of a set of bounds is no fixed one.
+        bounds = sorted(map(str, ranges[wanted]), reverse=True)
+        requirement = wanted + ','.join(bounds)
         found = version_of(wanted)
         other = version_of(rival) if rival else None
         if found and other:
@@ -140,7 +132,7 @@ def check_install(version_of=None):
             problems.append(
                 f'{wanted} is not installed; run: pip install "{requirement}"'
             )
-        elif low and not _version(low) <= _version(found) < _version(high):
+        elif not ranges[wanted].contains(found, prereleases=True):
             problems.append(
                 f'{wanted} {found} is installed, {requirement} is needed; '
                 f'run: pip install "{requirement}"'
@@ -273,6 +265,38 @@ def _installed_version(distribution):
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+@functools.cache
+def _required_ranges():
+    """Map each distribution that this package requires to its version range.
+
+    The ranges are stated in requirements/runtime.txt, of which an installed
+    package holds a copy in its metadata. A source tree comes first: it may be
+    newer than the metadata of its editable installation, or not installed.
+    """
+    from packaging.requirements import Requirement
+
+    root = Path(__file__).resolve().parents[1]
+    stated = root / 'requirements' / 'runtime.txt'
+    if (root / 'pyproject.toml').is_file() and stated.is_file():
+        lines = stated.read_text(encoding='utf-8').splitlines()
+        lines = [line.split('#')[0].strip() for line in lines]
+    else:
+        try:
+            lines = importlib.metadata.requires('medssl_mm') or []
+        except importlib.metadata.PackageNotFoundError:
+            raise InstallError(
+                f'{root} holds medssl_mm without its metadata and without '
+                'requirements/runtime.txt; install it by pip, or take the whole '
+                'source tree'
+            ) from None
+    requirements = [Requirement(line) for line in lines if line]
+    return {
+        requirement.name: requirement.specifier
+        for requirement in requirements
+        if requirement.marker is None or requirement.marker.evaluate({'extra': ''})
+    }
 
 
 def _version(text):

@@ -1,6 +1,9 @@
+import importlib.util
 import pickle
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,6 +83,46 @@ def test_all_problems_are_listed_at_once():
     with pytest.raises(InstallError, match=r'(?s)mmselfsup is.*mmcls is') as e:
         _check(mmcls=None, mmselfsup=None)
     assert str(e.value).count('\n  - ') == 2
+
+
+INSTALLED = """
+from medssl_mm import compat
+print({name: str(found) for name, found in compat._required_ranges().items()})
+"""
+
+
+@pytest.mark.parametrize('kind', ['source tree', 'installed', 'neither'])
+def test_ranges_have_one_source(kind, tmp_path):
+    """requirements/runtime.txt in a source tree, else the metadata."""
+    package = tmp_path / 'medssl_mm'
+    package.mkdir()
+    for name in ('__init__.py', 'version.py', 'errors.py', 'compat.py'):
+        shutil.copy(Path(compat.__file__).with_name(name), package)
+    if kind == 'source tree':
+        (tmp_path / 'pyproject.toml').touch()
+        (tmp_path / 'requirements').mkdir()
+        (tmp_path / 'requirements/runtime.txt').write_text(
+            '# hosts\ntorch>=2.6  # comment\n\nnumpy\n'
+        )
+    elif kind == 'installed':
+        metadata = tmp_path / 'medssl_mm-0.dist-info' / 'METADATA'
+        metadata.parent.mkdir()
+        metadata.write_text(
+            'Metadata-Version: 2.1\nName: medssl_mm\nVersion: 0\n'
+            'Requires-Dist: torch>=2.6\nRequires-Dist: numpy\n'
+            'Provides-Extra: tests\nRequires-Dist: pytest>=8; extra == "tests"\n'
+        )
+    # -I -S: nothing but this folder is seen; packaging comes along.
+    packaging = Path(importlib.util.find_spec('packaging').origin).parent
+    shutil.copytree(packaging, tmp_path / 'packaging')
+    code = f'import sys; sys.path.insert(0, {str(tmp_path)!r})\n{INSTALLED}'
+    done = subprocess.run(
+        [sys.executable, '-I', '-S', '-c', code], capture_output=True, text=True
+    )
+    if kind == 'neither':
+        assert 'without its metadata and without requirements' in done.stderr
+    else:
+        assert done.stdout == "{'torch': '>=2.6', 'numpy': ''}\n", done.stderr
 
 
 HOSTS = """

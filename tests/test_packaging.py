@@ -1,5 +1,7 @@
 """What a wheel carries."""
 
+import email
+import re
 import shutil
 import subprocess
 import sys
@@ -7,36 +9,47 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture(scope='module')
-def wheel(tmp_path_factory):
-    """Files of a wheel built from a copy of the tree."""
-    source = tmp_path_factory.mktemp('source')
-    ignore = shutil.ignore_patterns('__pycache__', '.mim')
-    for name in ('medssl_mm', 'configs', 'tools', 'requirements'):
-        shutil.copytree(ROOT / name, source / name, ignore=ignore)
-    for name in (
-        'setup.py',
-        'setup.cfg',
-        'MANIFEST.in',
-        'LICENSE',
-        'CHANGELOG.md',
-        'model-index.yml',
-    ):
-        shutil.copy(ROOT / name, source)
-    out = source / 'out'
+def setup(folder, *arguments):
     result = subprocess.run(
-        [sys.executable, 'setup.py', '-q', 'bdist_wheel', '-d', str(out)],
-        cwd=source,
+        [sys.executable, 'setup.py', '-q', *map(str, arguments)],
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
         timeout=300,
     )
     assert result.returncode == 0, result.stderr
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory):
+    """Files of a wheel built from a source distribution of a copy of the tree."""
+    source = tmp_path_factory.mktemp('source')
+    ignore = shutil.ignore_patterns('__pycache__', '.mim')
+    for name in ('medssl_mm', 'configs', 'tools', 'requirements'):
+        shutil.copytree(ROOT / name, source / name, ignore=ignore)
+    for name in (
+        'setup.py',
+        'pyproject.toml',
+        'requirements.txt',
+        'MANIFEST.in',
+        'LICENSE',
+        'README.md',
+        'CHANGELOG.md',
+        'model-index.yml',
+    ):
+        shutil.copy(ROOT / name, source)
+    out = source / 'out'
+    setup(source, 'sdist', '-d', out)
+    (path,) = out.glob('*.tar.gz')
+    shutil.unpack_archive(path, out)
+    (unpacked,) = out.glob('medssl_mm-*/')
+    setup(unpacked, 'bdist_wheel', '-d', out)
     (path,) = out.glob('*.whl')
     with zipfile.ZipFile(path) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
@@ -73,11 +86,40 @@ def test_metadata(wheel):
         if name.endswith('dist-info/METADATA')
     )
     assert f'\nVersion: {__version__}\n' in metadata
-    assert 'Requires-Python: <3.13,>=3.10' in metadata or (
-        'Requires-Python: >=3.10,<3.13' in metadata
+    assert 'Requires-Python: <3.15,>=3.10' in metadata or (
+        'Requires-Python: >=3.10,<3.15' in metadata
     )
-    assert 'Requires-Dist: torch>=' in metadata
+    assert 'Requires-Dist: torch' in metadata
+    assert '\n# medssl_mm\n' in metadata  # README.md describes the package
     assert any(
         name.endswith('LICENSE') and b'Apache License' in content
         for name, content in wheel.items()
     )
+
+
+@pytest.mark.slow
+def test_metadata_has_every_range(wheel):
+    """requirements/*.txt is the statement; the metadata repeats it."""
+    content = next(
+        content.decode()
+        for name, content in wheel.items()
+        if name.endswith('dist-info/METADATA')
+    )
+    declared = {'': set()}
+    for line in email.message_from_string(content).get_all('Requires-Dist'):
+        need = Requirement(line)
+        extra = re.search(r'extra == .(\w+)', str(need.marker))
+        declared.setdefault(extra[1] if extra else '', set()).add(
+            (need.name, need.specifier)
+        )
+    stated = {}
+    for path in (ROOT / 'requirements').glob('*.txt'):
+        if path.name in ('lock.txt', 'overrides.txt'):
+            continue
+        lines = [line.split('#')[0].strip() for line in path.read_text().splitlines()]
+        needs = [Requirement(line) for line in lines if line]
+        stated[path.stem] = {(need.name, need.specifier) for need in needs}
+    stated[''] = stated.pop('runtime')
+    everything = declared.pop('all')
+    assert declared == stated
+    assert everything == set().union(*stated.values()) - stated['']

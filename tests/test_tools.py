@@ -1,11 +1,16 @@
 """Every tool explains itself, quickly, and ends well on bad input."""
 
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON_TOOLS = sorted(
@@ -91,7 +96,8 @@ def test_launchers_say_how_to_call_them(name):
 
 
 def test_setup_without_python_says_what_to_install(tmp_path):
-    for name in ('bash', 'dirname', 'mkdir', 'basename', 'cat', 'sed'):
+    needed = 'bash basename cat dirname flock ls mkdir mktemp realpath rm sed sha256sum'
+    for name in needed.split():
         (tmp_path / name).symlink_to(
             run('bash', '-c', f'command -v {name}').stdout.strip()
         )
@@ -104,16 +110,21 @@ def test_setup_without_python_says_what_to_install(tmp_path):
         MEDSSL_PYTHON='',
     )
     assert result.returncode != 0
-    assert 'no Python 3.10, 3.11 or 3.12 found' in result.stderr
+    assert 'no Python 3.10 to 3.14 found' in result.stderr
     assert 'apt install' in result.stderr
     assert not (tmp_path / 'venv').exists()
 
 
-def test_setup_skips_a_python_that_does_not_run(tmp_path):
-    """Version managers put names on PATH whose version is not installed."""
-    shim = tmp_path / 'python3.12'
+def python_shim(folder):
+    """Make a version manager's name for a version that is not installed."""
+    shim = folder / 'python3.12'
     shim.write_text('#!/bin/sh\necho not installed >&2\nexit 127\n')
     shim.chmod(0o755)
+    return shim
+
+
+def test_setup_skips_a_python_that_does_not_run(tmp_path):
+    python_shim(tmp_path)
     result = run(
         'bash',
         '-c',
@@ -123,6 +134,20 @@ def test_setup_skips_a_python_that_does_not_run(tmp_path):
     )
     assert result.returncode == 0
     assert str(tmp_path) not in result.stdout and result.stdout.strip()
+
+
+def test_setup_refuses_a_named_python_that_does_not_run(tmp_path):
+    """Another one than the one asked for would be a surprise."""
+    shim = python_shim(tmp_path)
+    result = run(
+        'bash',
+        ROOT / 'tools/setup.sh',
+        '--venv',
+        tmp_path / 'venv',
+        MEDSSL_PYTHON=str(shim),
+    )
+    assert result.returncode != 0
+    assert f'no Python 3.10 to 3.14 found (tried {shim})' in result.stderr
 
 
 def free_disk(folder, gigabytes):
@@ -145,40 +170,35 @@ def test_setup_without_room_says_so(tmp_path):
         PATH=free_disk(tmp_path / 'bin', 2),
     )
     assert result.returncode != 0
-    assert 'only 2.0 GB are free' in result.stderr
-    assert '6.6 GB are needed' in result.stderr
+    assert 'only 2 GB are free' in result.stderr
+    assert '8 GB are needed' in result.stderr
 
 
-def test_setup_counts_what_is_installed_already(tmp_path):
-    (tmp_path / 'venv').mkdir()
-    with (tmp_path / 'venv/wheel').open('wb') as file:
-        file.write(bytes(300 * 1024**2))
-    result = run(
-        'bash',
-        ROOT / 'tools/setup.sh',
-        '--venv',
-        tmp_path / 'venv',
-        PATH=free_disk(tmp_path / 'bin', 2),
-    )
-    assert '6.3 GB are needed' in result.stderr
+NO_NETWORK = dict(
+    PIP_INDEX_URL='http://127.0.0.1:9/simple',
+    PIP_RETRIES='0',
+    PIP_CONFIG_FILE='/dev/null',
+    PIP_FIND_LINKS='',
+    PIP_NO_CACHE_DIR='1',
+    UV_NO_CACHE='1',
+    UV_HTTP_RETRIES='0',
+    UV_DEFAULT_INDEX='',
+    UV_INDEX_URL='',
+)
 
 
-def test_setup_warns_when_the_cache_may_fill_the_disk(tmp_path):
+def test_setup_goes_on_with_what_is_loaded(tmp_path):
+    """An interrupted installation already holds part of the needed space."""
     venv = tmp_path / 'venv'
-    venv.mkdir()
-    (venv / 'notes').touch()  # it stops there, and installs nothing
-    said = {}
-    for gigabytes in (8, 11):
-        result = run(
-            'bash',
-            ROOT / 'tools/setup.sh',
-            '--venv',
-            venv,
-            PATH=free_disk(tmp_path / f'bin{gigabytes}', gigabytes),
-        )
-        assert 'is no virtual environment' in result.stderr
-        said[gigabytes] = 'PIP_NO_CACHE_DIR=1' in result.stdout
-    assert said == {8: True, 11: False}
+    path = free_disk(tmp_path / 'bin', 20)
+    command = ['bash', ROOT / 'tools/setup.sh', '--venv', venv]
+    first = run(*command, PATH=path, **NO_NETWORK)
+    assert 'package index cannot be reached' in first.stderr
+    (venv / 'half-linked').touch()
+    second = run(*command, PATH=free_disk(tmp_path / 'bin2', 2), **NO_NETWORK)
+    assert 'are needed' not in second.stderr
+    assert 'package index cannot be reached' in second.stderr
+    assert not (venv / 'half-linked').exists()
 
 
 def test_setup_refuses_a_folder_that_is_something_else(tmp_path):
@@ -197,23 +217,57 @@ def test_setup_refuses_a_folder_that_is_something_else(tmp_path):
     assert notes.read_text() == 'keep me'
 
 
-def test_setup_without_network_says_so(tmp_path):
-    """pip is pointed at a closed port: nothing can be loaded."""
+def test_setup_keeps_an_environment_that_it_did_not_make(tmp_path):
+    venv = tmp_path / 'venv'
+    run(sys.executable, '-m', 'venv', '--without-pip', venv)
+    (venv / 'mine').write_text('keep me')
+    result = run('bash', ROOT / 'tools/setup.sh', '--venv', venv, **NO_NETWORK)
+    assert result.returncode != 0
+    assert (venv / 'mine').read_text() == 'keep me'
+    assert not (venv / 'medssl-setup.stamp').exists()
+
+
+@pytest.mark.parametrize('loader', ['uv', 'pip'])
+def test_setup_without_network_says_so(tmp_path, loader):
+    """The index is a closed port: nothing can be loaded, by either tool."""
+    path = free_disk(tmp_path / 'bin', 20)
+    if loader == 'pip':
+        fake = tmp_path / 'bin' / 'uv'
+        fake.write_text('#!/bin/sh\necho uv 0.1.0\n')  # too old
+    else:
+        uv = Path(sys.executable).with_name('uv')
+        if not uv.exists():
+            pytest.skip('uv is not installed')
+        fake = tmp_path / 'bin' / 'uv'
+        fake.write_text(f'#!/bin/sh\nexec {uv} "$@"\n')
+    fake.chmod(0o755)
     result = run(
         'bash',
         ROOT / 'tools/setup.sh',
         '--venv',
         tmp_path / 'venv',
-        PIP_INDEX_URL='http://127.0.0.1:9/simple',
-        PIP_RETRIES='0',
-        PIP_CONFIG_FILE='/dev/null',
-        PIP_FIND_LINKS='',
-        PIP_NO_CACHE_DIR='1',
-        PATH=free_disk(tmp_path / 'bin', 20),
+        PATH=path,
+        **NO_NETWORK,
     )
     assert result.returncode != 0
     assert 'package index cannot be reached' in result.stderr
-    assert 'goes on where it stopped' in result.stderr
+    assert 'the same command goes on' in result.stderr
+
+
+def test_setups_wait_for_each_other(tmp_path):
+    (tmp_path / 'tools').mkdir()
+    shutil.copy(ROOT / 'tools/setup.sh', tmp_path / 'tools')
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    with subprocess.Popen(
+        ['bash', tmp_path / 'tools/setup.sh', '--venv', tmp_path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as waiting:
+        assert 'waiting for another set-up' in waiting.stdout.readline()
+        os.close(folder)
+        assert 'is no virtual environment' in waiting.communicate(timeout=60)[1]
 
 
 def test_active_needs_an_environment(tmp_path):
@@ -232,43 +286,49 @@ def test_active_needs_an_environment(tmp_path):
     assert 'no virtual environment is active' in result.stderr
 
 
-def test_lock_pins_exactly_and_once():
-    """Per Python version one version of every distribution."""
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
+def lock_of(version, machine):
+    """Return name and version of every distribution of the lock, and its hashes."""
+    environment = {
+        **default_environment(),
+        'python_version': version,
+        'python_full_version': f'{version}.2',
+        'platform_machine': machine,
+        'sys_platform': 'linux',
+    }
+    pins = []
+    text = (ROOT / 'requirements/lock.txt').read_text().replace('\\\n', '')
+    for line in text.splitlines():
+        pin, *hashes = line.split('#')[0].strip().split(' --hash=')
+        if pin and (
+            (need := Requirement(pin)).marker is None
+            or need.marker.evaluate(environment)
+        ):
+            (bound,) = need.specifier
+            assert bound.operator == '==', pin
+            pins.append((canonicalize_name(need.name), bound.version, hashes))
+    return pins
 
-    lines = [
-        line.split('#')[0].strip()
-        for line in (ROOT / 'requirements/lock.txt').read_text().splitlines()
-    ]
-    pins = [Requirement(line) for line in lines if line]
-    for version in ('3.10', '3.11', '3.12'):
-        names = [
-            canonicalize_name(pin.name)
-            for pin in pins
-            if pin.marker is None or pin.marker.evaluate({'python_version': version})
-        ]
-        assert len(set(names)) == len(names), version
-        # The two write the same files.
-        assert not {'opencv-python', 'opencv-python-headless'} <= set(names)
-        locked = {
-            canonicalize_name(pin.name): str(pin.specifier)[2:]
-            for pin in pins
-            if pin.marker is None or pin.marker.evaluate({'python_version': version})
-        }
-        for name in ('runtime', 'tests'):
-            for line in (ROOT / f'requirements/{name}.txt').read_text().splitlines():
-                if not line.split('#')[0].strip():
-                    continue
-                need = Requirement(line.split('#')[0])
-                found = (
-                    locked.get(canonicalize_name(need.name))
-                    or locked[f'{need.name}-headless']
-                )
-                assert need.specifier.contains(found, prereleases=True), (
-                    f'{need} is not met by the lock ({found})'
-                )
-    assert all(str(pin.specifier).startswith('==') for pin in pins)
+
+@pytest.mark.parametrize('machine', ['x86_64', 'aarch64'])
+@pytest.mark.parametrize('version', ['3.10', '3.11', '3.12', '3.13', '3.14'])
+def test_lock_pins_exactly_and_once(version, machine):
+    """Per Python version one version of every distribution, with its hashes."""
+    pins = lock_of(version, machine)
+    locked = {name: found for name, found, _ in pins}
+    assert len(locked) == len(pins)
+    assert all(hashes for _, _, hashes in pins)
+    # The two write the same files.
+    assert 'opencv-python' not in locked
+    locked['opencv-python'] = locked['opencv-python-headless']
+    for name in ('runtime', 'tests', 'readers', 'models', 'saliency'):
+        for line in (ROOT / f'requirements/{name}.txt').read_text().splitlines():
+            if not (line := line.split('#')[0].strip()):
+                continue
+            need = Requirement(line)
+            found = locked[canonicalize_name(need.name)]
+            assert need.specifier.contains(found, prereleases=True), (
+                f'{need} is not met by the lock ({found})'
+            )
 
 
 @pytest.mark.parametrize(
