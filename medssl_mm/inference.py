@@ -204,7 +204,7 @@ def _import_one(source: Path, root: Path, modality: str, series: str | None):
     from medssl_mm.importers import make_importer
     from medssl_mm.importers.base import ERROR, SourceCase
     from medssl_mm.importers.run import import_case
-    from medssl_mm.store.volumes import StoreWriter
+    from medssl_mm.store import StoreWriter
 
     if source.is_dir():
         importer = make_importer('dicom')

@@ -56,12 +56,12 @@ def make_ct(seed: int, shape=(6, 40, 48)):
     return image.round().astype(np.int16), label
 
 
-def writer_at(root, units='arbitrary', classes=('background', 'liver')):
+def writer_at(root, units='arbitrary', classes=('background', 'liver'), **settings):
     """Start a store with two classes."""
-    from medssl_mm.store.volumes import StoreWriter
+    from medssl_mm.store import StoreWriter
 
     modality = 'CT' if units == 'HU' else 'other'
-    return StoreWriter.create(root, 'made', modality, units, classes)
+    return StoreWriter.create(root, 'made', modality, units, classes, **settings)
 
 
 def write_tiny_store(
@@ -71,9 +71,9 @@ def write_tiny_store(
 
     Cases are 'p0-0', 'p0-1', 'p1-0', ...; patients 'p0', 'p1', ...
     """
+    from medssl_mm.store import StoreWriter
     from medssl_mm.store.orientation import canonicalize
     from medssl_mm.store.splits import make_holdout, save_split
-    from medssl_mm.store.volumes import StoreWriter
 
     writer = StoreWriter.create(
         root,

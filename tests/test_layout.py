@@ -329,7 +329,7 @@ def test_text_speaks_of_the_project_alone(path):
         'medssl_mm',
         'medssl_mm.errors',
         'medssl_mm.datasets',
-        'medssl_mm.store.volumes',
+        'medssl_mm.store',
         'medssl_mm.store.splits',
         'medssl_mm.phantom',
         'medssl_mm.importers',

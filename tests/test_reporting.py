@@ -382,7 +382,7 @@ def test_cases_are_chosen_by_rank(tmp_path):
 
 @pytest.fixture
 def store(tmp_path):
-    from medssl_mm.store.volumes import StoreWriter
+    from medssl_mm.store import StoreWriter
 
     rng = np.random.default_rng(0)
     writer = StoreWriter.create(

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from medssl_mm.store import SliceStore
 from medssl_mm.store.images import ImageStore
 from medssl_mm.store.splits import load_split
-from medssl_mm.store.volumes import SliceStore
 from tests.datasets.images import make_picture, write_picture
 
 TOOL = Path(__file__).resolve().parents[1] / 'tools' / 'prepare_data.py'

@@ -17,6 +17,7 @@ from medssl_mm.datasets.sampler import EpochIndex, sample_rng
 from medssl_mm.datasets.split_dataset import SplitDataset
 from medssl_mm.errors import UserError
 from medssl_mm.registry import DATASETS
+from medssl_mm.store import open_store
 from medssl_mm.store.header import IMAGES
 from medssl_mm.store.images import (
     IMAGE_FILE,
@@ -25,7 +26,6 @@ from medssl_mm.store.images import (
     UNKNOWN,
     ImageStore,
 )
-from medssl_mm.store.volumes import open_store
 
 
 @DATASETS.register_module()

@@ -14,8 +14,8 @@ from medssl_mm.datasets.sampler import EpochIndex, sample_rng
 from medssl_mm.datasets.split_dataset import SplitDataset
 from medssl_mm.errors import UserError
 from medssl_mm.registry import DATASETS
+from medssl_mm.store import open_store
 from medssl_mm.store.header import SLICES
-from medssl_mm.store.volumes import open_store
 
 _STATISTICS = ('min', 'max', 'mean', 'std', 'p00_5', 'p99_5')
 

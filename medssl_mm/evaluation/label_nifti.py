@@ -6,7 +6,7 @@ import numpy as np
 
 from medssl_mm.errors import UserError
 from medssl_mm.files import whole_file
-from medssl_mm.store.volumes import CaseInfo, to_source_grid
+from medssl_mm.store import CaseInfo, to_source_grid
 
 
 def write_label_nifti(

@@ -10,7 +10,7 @@ from mmengine.logging import print_log
 
 from medssl_mm.errors import UserError
 from medssl_mm.registry import METRICS
-from medssl_mm.store.volumes import CaseInfo, open_store
+from medssl_mm.store import CaseInfo, open_store
 
 from .gathered_metric import GatheredMetric, common_value
 from .report import CaseResult, Evaluation, format_table, write_evaluation

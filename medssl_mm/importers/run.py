@@ -19,6 +19,7 @@ from medssl_mm.importers.base import (
     Problem,
     SourceCase,
 )
+from medssl_mm.store import StoreWriter
 from medssl_mm.store.header import IMAGES
 from medssl_mm.store.splits import (
     Split,
@@ -27,7 +28,6 @@ from medssl_mm.store.splits import (
     make_kfold,
     save_split,
 )
-from medssl_mm.store.volumes import StoreWriter
 
 # Options that the header holds anyway, or that do not change the content.
 _NOT_KEPT = ('classes', 'jobs')

@@ -196,7 +196,7 @@ def _overlay_section(runs, metrics, num_cases):
     root = metrics.get('data_root')
     if not root or not Path(root).is_dir():
         return None
-    from medssl_mm.store.volumes import open_store
+    from medssl_mm.store import open_store
 
     chosen = choose_cases(Path(runs[-1].folders[0]) / 'cases.csv', num_cases)
     png = plot_overlays(runs, open_store(root), chosen)

@@ -1,16 +1,13 @@
-"""What a store knows of a case, and the JSON files it is kept in."""
+"""What a store knows of a case without reading its pixels."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
-
-from medssl_mm.errors import UserError
 
 CASE_FILE = 'case.json'
 AIR_LIMIT = -500  # HU; below it a CT pixel counts as air
@@ -23,7 +20,7 @@ class CaseInfo:
     Args:
         case_id (str): Name of the case, its folder in the store.
         patient_id (str): Patient, the unit of every split.
-        shape (tuple[int]): ``(Z, H, W)``.
+        shape (tuple[int]): ``(Z, H, W)``, whatever the number of channels.
         dtype (str): Type of the stored image.
         labelled (bool): Whether a label volume exists.
         labelled_slices (tuple[int], optional): Slices whose label is known;
@@ -34,9 +31,11 @@ class CaseInfo:
         source_affine (list, optional): 4x4 of the source grid.
         source_shape (tuple[int], optional): Shape on the source grid.
         source_orientation (str, optional): Axis codes, e.g. 'RAS'.
-        intensity (dict): min, max, mean, std, p00_5, p99_5 over the case.
+        intensity (dict): min, max, mean, std, p00_5, p99_5 over the case;
+            with several channels a list each, one number per channel.
         slice_foreground (list[float]): Fraction (0-1) of pixels per slice
-            that are not air (CT: HU > -500; others: > 5 % of p99_5).
+            that are not air (CT: HU > -500; others: > 5 % of p99_5) in any
+            channel.
         class_slices (dict[str, int]): Class index -> slices with it.
         source_file (str): Image file the case was made from.
         label_source_file (str, optional): Its label file.
@@ -117,31 +116,33 @@ def complete_cases(folder: Path) -> list[str]:
     )
 
 
-def load_json(path: Path) -> dict:
-    """Read a JSON file of the store.
-
-    Raises:
-        UserError: When the file is damaged.
-    """
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(
-            f'{path} is damaged ({error}); delete '
-            f'{path.parent} and run tools/prepare_data.py again'
-        ) from None
-
-
 def describe(image: np.ndarray, units: str) -> tuple[dict, list[float]]:
     """Compute the intensity statistics and foreground fraction per slice.
 
     Args:
-        image (np.ndarray): ``(Z, H, W)``.
+        image (np.ndarray): ``(Z, H, W)`` or ``(Z, C, H, W)``.
         units (str): 'HU' or 'arbitrary'.
 
     Returns:
-        tuple: dict of min, max, mean, std, p00_5, p99_5; list of fractions.
+        tuple: dict of min, max, mean, std, p00_5, p99_5, a number each (with
+        C channels a list of C); list of Z fractions.
     """
+    if image.ndim == 3:
+        intensity = _statistics(image)
+        limit = _air_limit(intensity, units)
+        return intensity, [round(float((s > limit).mean()), 5) for s in image]
+    channels = [_statistics(image[:, n]) for n in range(image.shape[1])]
+    limits = np.array([_air_limit(found, units) for found in channels])
+    above = ((s > limits[:, None, None]).any(0) for s in image)
+    intensity = {name: [found[name] for found in channels] for name in channels[0]}
+    return intensity, [round(float(found.mean()), 5) for found in above]
+
+
+def _air_limit(intensity: dict, units: str) -> float:
+    return AIR_LIMIT if units == 'HU' else 0.05 * intensity['p99_5']
+
+
+def _statistics(image: np.ndarray) -> dict[str, float]:
     if image.dtype.kind in 'iu':  # percentiles from a histogram: no sort
         low = int(image.min())
         counts = np.bincount(image.ravel().astype(np.int32) - low)
@@ -157,8 +158,7 @@ def describe(image: np.ndarray, units: str) -> tuple[dict, list[float]]:
         low, high = image.min(), image.max()
         mean = image.mean(dtype=np.float64)
         std = image.std(dtype=np.float64)
-    limit = AIR_LIMIT if units == 'HU' else 0.05 * float(p_high)
-    intensity = dict(
+    return dict(
         min=float(low),
         max=float(high),
         mean=float(mean),
@@ -166,8 +166,6 @@ def describe(image: np.ndarray, units: str) -> tuple[dict, list[float]]:
         p00_5=float(p_low),
         p99_5=float(p_high),
     )
-    foreground = [round(float((s > limit).mean()), 5) for s in image]
-    return intensity, foreground
 
 
 def count_classes(label: np.ndarray) -> tuple[dict, dict]:

@@ -14,7 +14,7 @@ from medssl_mm.errors import UserError
 _INDEX, _TAG = 'medssl_index', 'medssl_tag'
 _INDEX_DTYPE = np.dtype(
     [  # size 0: every pixel is `fill`, nothing is read
-        ('offset', '<i8'),
+        ('offset', '<i8'),  # of the first stores; blosc2 finds the chunks itself
         ('size', '<u4'),
         ('checksum', '<u4'),
         ('fill', '<f8'),
@@ -32,13 +32,15 @@ def _blosc2():
 class SliceReader:
     """One ``.b2nd`` file, one slice (or image) at a time.
 
-    Reads the chunk of a slice by its place in the index that
-    :func:`write_slices` or :func:`write_chunks` left in the file. No file
-    stays open or mapped, so neither descriptors nor resident pages pile up. A
-    chunk is verified against its checksum the first time it is read.
+    blosc2 reads the chunk of a slice by position, so workers may share a
+    reader after a fork, and keeps few files open (96 at most, from version
+    4.14; before that none). Nothing is mapped: a file that is cut off while
+    it is read gives an error, not a bus error. A chunk is verified against its
+    checksum the first time it is read.
 
     Args:
-        path (str | Path): The file.
+        path (str | Path): The file, as :func:`write_slices` or
+            :func:`write_chunks` made it.
 
     Raises:
         UserError: File missing, damaged, or not made by the store.
@@ -47,10 +49,12 @@ class SliceReader:
     def __init__(self, path: str | Path):
         self.path = str(path)
         try:
-            array = _blosc2().open(self.path, mode='r')
-            index = np.frombuffer(array.schunk.vlmeta[_INDEX], _INDEX_DTYPE)
-            self.shape, self.dtype = tuple(array.shape), np.dtype(array.dtype)
-            meta = array.schunk.vlmeta
+            # Not its schunk alone, which dies with the array.
+            self._array = _blosc2().open(self.path, mode='r')
+            meta = self._array.schunk.vlmeta
+            index = np.frombuffer(meta[_INDEX], _INDEX_DTYPE)
+            self.shape = tuple(self._array.shape)
+            self.dtype = np.dtype(self._array.dtype)
             self.tag = meta[_TAG] if _TAG in meta else ''
             if len(index) != self.shape[0]:
                 raise ValueError('the index is incomplete')
@@ -59,7 +63,7 @@ class SliceReader:
         self._index = index
         self._verified = bytearray(len(index))
 
-    def _damaged(self, reason) -> UserError:
+    def _damaged(self, reason: object) -> UserError:
         if not os.path.exists(self.path):
             reason = 'the file is missing'
         return UserError(
@@ -69,62 +73,64 @@ class SliceReader:
         )
 
     def read(self, index: int) -> np.ndarray:
-        """Read slice ``index``, ``(H, W)`` (images: or ``(H, W, 3)``)."""
+        """Read slice ``index`` in its stored shape.
+
+        Returns:
+            np.ndarray: ``(H, W)``; ``(C, H, W)`` with several channels;
+            images ``(H, W)`` or ``(H, W, 3)``.
+        """
         if not -self.shape[0] <= index < self.shape[0]:
             raise IndexError(
                 f'slice {index} is out of range: {self.path} has {self.shape[0]} slices'
             )
         index = int(index) % self.shape[0]
-        offset, size, checksum, fill = self._index[index].item()
-        if not size:
-            return np.full(self.shape[1:], fill, self.dtype)
+        if not self._index[index]['size']:
+            return np.full(self.shape[1:], self._index[index]['fill'], self.dtype)
         out = np.empty(self.shape[1:], self.dtype)
+        chunk = self._chunk(index)
         try:
-            chunk = _read_bytes(self.path, offset, size)
-            if not self._verified[index] and zlib.crc32(chunk) != checksum:
-                raise ValueError(f'checksum of slice {index} is wrong')
             _blosc2().decompress2(chunk, dst=out, nthreads=1)
         except Exception as error:
             raise self._damaged(error) from None
-        self._verified[index] = 1
         return out
+
+    def _chunk(self, index: int) -> bytes:
+        """Compressed bytes of a slice, verified once."""
+        try:
+            chunk = self._array.schunk.get_chunk(index)
+        except Exception as error:
+            raise self._damaged(f'slice {index}: {error}') from None
+        if not self._verified[index]:
+            if zlib.crc32(chunk) != self._index[index]['checksum']:
+                raise self._damaged(f'checksum of slice {index} is wrong')
+            self._verified[index] = 1
+        return chunk
 
     def read_chunk(self, index: int) -> tuple[bytes, int | None]:
         """Read one image as :func:`write_chunks` takes it."""
-        offset, size, checksum, fill = self._index[index].item()
-        if not size:
-            return compress_image(self.read(index)), int(fill)
-        chunk = _read_bytes(self.path, offset, size)
-        if zlib.crc32(chunk) != checksum:
-            raise self._damaged(f'checksum of image {index} is wrong')
-        return chunk, None
+        if not self._index[index]['size']:
+            return compress_image(self.read(index)), int(self._index[index]['fill'])
+        return self._chunk(index), None
 
     def read_all(self) -> np.ndarray:
-        """Read all slices, ``(Z, H, W)``."""
+        """Read all slices, ``(Z, H, W)`` or ``(Z, C, H, W)``."""
         out = np.empty(self.shape, self.dtype)
         for index in range(self.shape[0]):
             out[index] = self.read(index)
         return out
 
 
-def _read_bytes(path: str, offset: int, size: int) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        content = os.pread(descriptor, size, offset)
-    finally:
-        os.close(descriptor)
-    if len(content) != size:
-        raise ValueError('the file is truncated')
-    return content
-
-
 def write_slices(path: str | Path, volume: np.ndarray) -> None:
-    """Write a ``(Z, H, W)`` array as blosc2, one chunk per slice.
+    """Write an array as blosc2, one chunk per slice.
 
     LZ4HC with byte shuffle: on real and made CT slices about 10 % larger
     than zstd level 5 and read three times as fast; compare
-    ``tools/benchmark/slice_io.py``. The place and checksum of every chunk go
-    into the file's metadata; any blosc2 can read the file without them.
+    ``tools/benchmark/slice_io.py``. The checksum of every chunk goes into the
+    file's metadata; any blosc2 can read the file without it.
+
+    Args:
+        path (str | Path): The file; replaced if it exists.
+        volume (np.ndarray): ``(Z, H, W)`` or ``(Z, C, H, W)``.
     """
     blosc2 = _blosc2()
     volume = np.ascontiguousarray(volume)
@@ -145,18 +151,19 @@ def write_slices(path: str | Path, volume: np.ndarray) -> None:
         cparams=cparams,
         dparams={'nthreads': 1},
     )
-    content = Path(path).read_bytes()
     index = np.zeros(len(volume), _INDEX_DTYPE)
-    end = 0
     for number, image in enumerate(volume):
-        if (image == image.flat[0]).all():
-            index[number] = 0, 0, 0, image.flat[0]
-            continue
-        chunk = array.schunk.get_chunk(number)
-        offset = content.index(chunk, end)
-        end = offset + len(chunk)
-        index[number] = offset, len(chunk), zlib.crc32(chunk), 0
+        constant = (image == image.flat[0]).all()
+        chunk = b'' if constant else array.schunk.get_chunk(number)
+        index[number] = _entry(chunk, image.flat[0] if constant else None)
     array.schunk.vlmeta[_INDEX] = index.tobytes()
+
+
+def _entry(chunk: bytes, fill: float | None) -> tuple:
+    """Row of the index; a constant slice is not read, and has no checksum."""
+    if fill is not None:
+        return 0, 0, 0, fill
+    return 0, len(chunk), zlib.crc32(chunk), 0
 
 
 def compress_image(image: np.ndarray) -> bytes:
@@ -214,31 +221,8 @@ def write_chunks(
         dparams={'nthreads': 1},
     )
     index = np.zeros(shape[0], _INDEX_DTYPE)
-    end = None
-    # Not buffered: blosc2 writes to the file between two reads.
-    with open(path, 'rb', buffering=0) as file:
-        for number, (chunk, fill) in enumerate(chunks):
-            array.schunk.update_chunk(number, chunk)
-            if fill is not None:
-                # Not always kept as bytes: blosc2 has codes for constants.
-                index[number] = 0, 0, 0, fill
-                end = _end_of_data(file, end, chunk)
-                continue
-            # Chunks follow each other; the first comes after the header.
-            if end is None:
-                file.seek(0)
-                offset = file.read(len(chunk) + 65536).index(chunk[:32])
-            else:
-                offset = end
-            index[number] = offset, len(chunk), zlib.crc32(chunk), 0
-            end = offset + len(chunk)
+    for number, (chunk, fill) in enumerate(chunks):
+        array.schunk.update_chunk(number, chunk)
+        index[number] = _entry(chunk, fill)
     array.schunk.vlmeta[_INDEX] = index.tobytes()
     array.schunk.vlmeta[_TAG] = tag
-
-
-def _end_of_data(file, end: int | None, chunk: bytes) -> int | None:
-    """End of the chunks after one that may have left no bytes."""
-    if end is None:
-        return None
-    file.seek(end)
-    return end + len(chunk) if file.read(len(chunk)) == chunk else end

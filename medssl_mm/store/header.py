@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 from pathlib import Path
 
 from medssl_mm.errors import UserError
-from medssl_mm.files import write_json
-from medssl_mm.store.case_info import load_json
 
-FORMAT_VERSION = 1
+# Slices of one channel, and images, are written as of old; slices of several
+# channels are what a reader of version 1 could not read.
+FORMAT_VERSION, CHANNELS_VERSION = 1, 2
+VERSIONS = (FORMAT_VERSION, CHANNELS_VERSION)
 DATASET_FILE = 'dataset.json'
 STAGING = '.import'
 SLICES, IMAGES = 'slices', 'classification'
@@ -18,6 +19,21 @@ _READERS = {
     SLICES: 'a store of slices; use medssl_mm.SliceDataset',
     IMAGES: 'a set of images to classify; use medssl_mm.ClassificationImages',
 }
+
+
+def load_json(path: Path) -> dict:
+    """Read a JSON file of the store.
+
+    Raises:
+        UserError: When the file is damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(
+            f'{path} is damaged ({error}); delete '
+            f'{path.parent} and run tools/prepare_data.py again'
+        ) from None
 
 
 def load_header(root: Path, kind: str) -> dict:
@@ -48,10 +64,11 @@ def load_header(root: Path, kind: str) -> dict:
     found = kind_of(header)
     if found != kind:
         raise UserError(f'{root} is {_READERS.get(found, repr(found))}')
-    if header.get('version') != FORMAT_VERSION:
+    if header.get('version') not in VERSIONS:
         raise UserError(
             f'{path} has format version {header.get("version")}, this '
-            f'package reads {FORMAT_VERSION}; import the data set again'
+            f'package reads {" and ".join(map(str, VERSIONS))}; import the '
+            'data set again'
         )
     return header
 
@@ -76,66 +93,3 @@ def default_palette(num_classes: int) -> list[list[int]]:
                 colour[channel] |= value << (7 - bit)
         palette.append(colour)
     return palette
-
-
-def start_staging(root: Path, header: dict, folder: str, overwrite: bool) -> None:
-    """Make the staging folder of an import, or find that of an earlier one.
-
-    Args:
-        root (Path): Folder of the store.
-        header (dict): Header that the store is going to have.
-        folder (str): Folder to make in the staging folder.
-        overwrite (bool): Drop what an earlier import staged, and accept any
-            store.
-
-    Raises:
-        UserError: The folder holds another data set, or cannot be made.
-    """
-    if root.exists() and not root.is_dir():
-        raise UserError(f'{root} is a file; give a folder for the store')
-    staging = root / STAGING
-    if overwrite:
-        shutil.rmtree(staging, ignore_errors=True)
-    for path in (root / DATASET_FILE, staging / DATASET_FILE):
-        if path.is_file() and not overwrite:
-            _check_same(path, load_json(path), header)
-    if root.is_dir() and not (root / DATASET_FILE).is_file():
-        others = [p.name for p in root.iterdir() if p.name != STAGING]
-        if others:
-            raise UserError(
-                f'{root} is not empty and no store (it has '
-                f'{sorted(others)[:3]}); give a new folder'
-            )
-    try:
-        (staging / folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f'cannot make {root}: {error.strerror}') from None
-    write_json(staging / DATASET_FILE, header)
-
-
-def _check_same(path: Path, found: dict, wanted: dict) -> None:
-    kinds = {'kind': SLICES}
-    for key in (
-        'version',
-        'kind',
-        'name',
-        'modality',
-        'units',
-        'task',
-        'classes',
-        'channels',
-        'size',
-        'import_options',
-    ):
-        default = kinds.get(key)
-        if found.get(key, default) != wanted.get(key, default):
-            raise UserError(
-                f'{path} was made with {key}={_short(found.get(key))}, now it '
-                f'is {_short(wanted.get(key))}; give another --out, or import '
-                'anew with --overwrite'
-            )
-
-
-def _short(value, limit: int = 120) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else text[:limit] + '...'

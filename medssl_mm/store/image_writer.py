@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import threading
 import uuid
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from medssl_mm.errors import UserError
-from medssl_mm.files import write_json
-from medssl_mm.store.case_info import content_digest, load_json
-from medssl_mm.store.chunks import (
-    SliceReader,
-    compress_image,
-    write_chunks,
-)
-from medssl_mm.store.header import (
-    DATASET_FILE,
-    FORMAT_VERSION,
-    IMAGES,
-    STAGING,
-    start_staging,
-)
+from medssl_mm.store.case_info import content_digest
+from medssl_mm.store.chunks import SliceReader, compress_image, write_chunks
+from medssl_mm.store.header import DATASET_FILE, FORMAT_VERSION, IMAGES, load_json
 from medssl_mm.store.images import (
     IMAGE_FILE,
     MULTI_LABEL,
@@ -41,54 +29,93 @@ from medssl_mm.store.images import (
     table_digest,
     write_table,
 )
-
-# What one process of an import keeps: its open part files, and what was known
-# before. By token, so that the next import starts anew.
-_OPEN_PARTS: dict[tuple, _Part] = {}
-_KNOWN: dict[str, dict[str, ImageInfo]] = {}
+from medssl_mm.store.recent import Recent
+from medssl_mm.store.staging import StagedWriter
 
 
 class _Part:
-    """Images of one worker: compressed pixels, and one line of JSON each."""
+    """Images of one process: compressed pixels, and one line of JSON each."""
 
     def __init__(self, folder: Path):
         stem = folder / uuid.uuid4().hex
+        self._lock = threading.Lock()
         self._pixels = open(stem.with_suffix('.bin'), 'ab')
         self._lines = open(stem.with_suffix('.jsonl'), 'a', encoding='utf-8')
 
     def append(self, info: ImageInfo, chunk: bytes | None, fill: int | None) -> None:
-        place = None
-        if chunk is not None:
-            place = (self._pixels.tell(), len(chunk), zlib.crc32(chunk))
-            self._pixels.write(chunk)
-            self._pixels.flush()
-        # The line comes last: without it the image counts as not done.
-        self._write(dict(info=asdict(info), place=place, fill=fill))
+        with self._lock:
+            place = None
+            if chunk is not None:
+                place = (self._pixels.tell(), len(chunk), zlib.crc32(chunk))
+                self._pixels.write(chunk)
+                self._pixels.flush()
+            # The line comes last: without it the image counts as not done.
+            self._write(dict(info=asdict(info), place=place, fill=fill))
 
     def drop(self, image_id: str) -> None:
-        self._write(dict(dropped=image_id))
+        with self._lock:
+            self._write(dict(dropped=image_id))
 
     def _write(self, record: dict) -> None:
         self._lines.write(json.dumps(record) + '\n')
         self._lines.flush()
 
+    def close(self) -> None:
+        with self._lock:
+            self._pixels.close()
+            self._lines.close()
 
-class ImageStoreWriter:
-    """Writes an image set so that no reader ever sees a half-written one.
 
-    Workers append images to part files of their own under
-    ``<root>/.import``; :meth:`finish` puts them in order into one file,
-    which replaces the old one. Picklable: workers may call :meth:`add_case`
-    at the same time. The method names are those of a StoreWriter, an image
-    being a case.
+class _Session:
+    """What one process of an import keeps: its part file, and what was known.
+
+    Args:
+        writer (ImageStoreWriter): Any copy of the writer.
+    """
+
+    def __init__(self, writer: ImageStoreWriter):
+        self._writer = writer
+        self._part: _Part | None = None
+        self._known: dict[str, ImageInfo] | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def part(self) -> _Part:
+        with self._lock:
+            if self._part is None:
+                self._part = _Part(self._writer.staging / self._writer.folder)
+            return self._part
+
+    @property
+    def known(self) -> dict[str, ImageInfo]:
+        with self._lock:
+            if self._known is None:
+                self._known = self._writer.describe_all()
+            return self._known
+
+    def close(self) -> None:
+        if self._part is not None:
+            self._part.close()
+
+
+# A worker gets a new copy of the writer with every image; they find what they
+# share by the writer's token. The files of two imports are open at most.
+_SESSIONS: Recent[_Session] = Recent(limit=2, close=_Session.close)
+
+
+class ImageStoreWriter(StagedWriter):
+    """Writes an image set; see :class:`~.staging.StagedWriter`.
+
+    An image is a case. Processes append images to part files of their own;
+    :meth:`finish` puts them in order into one file.
 
     Use :meth:`create` to start.
     """
 
+    folder = 'images'
+
     def __init__(self, root: Path, header: dict, overwrite: bool = False):
-        self.root = Path(root)
-        self.header = header
-        self.overwrite = overwrite
+        super().__init__(root, header, overwrite)
         self.token = uuid.uuid4().hex
 
     @classmethod
@@ -97,7 +124,7 @@ class ImageStoreWriter:
         root: str | Path,
         name: str,
         task: str,
-        classes,
+        classes: Sequence[str],
         channels: int,
         size: tuple[int, int],
         import_options: dict | None = None,
@@ -137,13 +164,7 @@ class ImageStoreWriter:
             version=FORMAT_VERSION,
             import_options=import_options or {},
         )
-        start_staging(Path(root), header, 'images', overwrite)
-        return cls(root, header, overwrite)
-
-    @property
-    def staging(self) -> Path:
-        """Folder of the images that are not published yet."""
-        return self.root / STAGING
+        return cls.stage(root, header, overwrite)
 
     @property
     def staged(self) -> list[str]:
@@ -211,25 +232,21 @@ class ImageStoreWriter:
                 records[image_id] = record
         return records
 
+    @property
+    def _session(self) -> _Session:
+        return _SESSIONS.get(self.token, lambda: _Session(self))
+
+    def describe_all(self) -> dict[str, ImageInfo]:
+        """Describe the images that were there before, by id."""
+        known = self._published_infos()
+        known.update(
+            (name, record['info']) for name, record in self._staged_records().items()
+        )
+        return known
+
     def read_case(self, case_id: str) -> ImageInfo | None:
         """Describe an image that was there before; None when it was not."""
-        if self.token not in _KNOWN:
-            known = self._published_infos()
-            known.update(
-                (name, record['info'])
-                for name, record in self._staged_records().items()
-            )
-            _KNOWN.clear()
-            _KNOWN[self.token] = known
-        return _KNOWN[self.token].get(case_id)
-
-    def _part(self) -> _Part:
-        key = (self.token, os.getpid(), threading.get_ident())
-        if key not in _OPEN_PARTS:
-            for other in [k for k in _OPEN_PARTS if k[0] != self.token]:
-                del _OPEN_PARTS[other]
-            _OPEN_PARTS[key] = _Part(self.staging / 'images')
-        return _OPEN_PARTS[key]
+        return self._session.known.get(case_id)
 
     def refresh_case(self, info: ImageInfo) -> None:
         """Rewrite the description of an image whose pixels stay."""
@@ -237,7 +254,7 @@ class ImageStoreWriter:
 
     def _append(self, info, chunk, fill) -> None:
         try:
-            self._part().append(info, chunk, fill)
+            self._session.part.append(info, chunk, fill)
         except OSError as error:
             raise UserError(
                 f'cannot write image {info.image_id!r} under {self.staging}: '
@@ -246,7 +263,7 @@ class ImageStoreWriter:
 
     def drop_staged(self, case_id: str) -> None:
         """Drop an image that waits for :meth:`finish`."""
-        self._part().drop(case_id)
+        self._session.part.drop(case_id)
 
     def add_case(
         self,
@@ -304,7 +321,9 @@ class ImageStoreWriter:
         self._append(info, compress_image(image), fill)
         return info
 
-    def _check_label(self, case_id: str, label):
+    def _check_label(
+        self, case_id: str, label: int | Iterable[int]
+    ) -> int | tuple[int, ...]:
         number = len(self.header['classes'])
         if self.header['task'] == MULTI_LABEL:
             label = tuple(int(value) for value in label)
@@ -324,60 +343,34 @@ class ImageStoreWriter:
             )
         return label
 
-    def finish(self, remove=()) -> ImageStore:
-        """Publish the staged images, their table and the header.
-
-        Args:
-            remove (Iterable[str]): Published images to drop, because their
-                source is no longer usable. Defaults to ().
-
-        Returns:
-            ImageStore: The set, opened.
-        """
-        published = self._published_infos()
-        if self.overwrite:
-            shutil.rmtree(self.root / 'splits', ignore_errors=True)
-        staged = self._staged_records()
-        infos = dict(published)
-        for image_id in remove:
-            infos.pop(image_id, None)
+    def _prepare(self, remove: set[str]) -> tuple[list[str], list[str], dict]:
+        published, staged = self._published_infos(), self._staged_records()
+        infos = {name: info for name, info in published.items() if name not in remove}
         infos.update((image_id, record['info']) for image_id, record in staged.items())
         order = sorted(infos)
         digest = table_digest(infos[name] for name in order)
         places = {name: n for n, name in enumerate(sorted(published))}
-        image_file = self.staging / IMAGE_FILE
-        try:
-            write_chunks(
-                image_file,
-                (len(order), *self._image_shape),
-                self._chunks(order, staged, places),
-                digest,
-            )
-            write_table(
-                self.staging / TABLE_FILE,
-                [infos[name] for name in order],
-                self.header['classes'],
-                self.header['task'],
-            )
-            (self.root / 'splits').mkdir(exist_ok=True)
-            os.replace(image_file, self.root / IMAGE_FILE)
-            os.replace(self.staging / TABLE_FILE, self.root / TABLE_FILE)
-        except (OSError, RuntimeError) as error:
-            raise UserError(
-                f'cannot write {self.root}: {error}. Is the disk full?'
-            ) from None
-        write_json(
-            self.root / DATASET_FILE,
-            dict(self.header, images=len(order), images_digest=digest),
+        write_chunks(
+            self.staging / IMAGE_FILE,
+            (len(order), *self._image_shape),
+            self._chunks(order, staged, places),
+            digest,
         )
-        self._forget()
-        shutil.rmtree(self.staging, ignore_errors=True)
-        return ImageStore(self.root)
+        write_table(
+            self.staging / TABLE_FILE,
+            [infos[name] for name in order],
+            self.header['classes'],
+            self.header['task'],
+        )
+        extra = dict(images=len(order), images_digest=digest)
+        return [IMAGE_FILE, TABLE_FILE], [], extra
 
-    def _chunks(self, order, staged, places):
+    def _chunks(
+        self, order: list[str], staged: Mapping[str, dict], places: Mapping[str, int]
+    ) -> Iterator[tuple[bytes, int | None]]:
         """Compressed pixels of every image, in order."""
         old = None
-        files: dict[Path, object] = {}
+        files: dict[Path, BinaryIO] = {}
         try:
             for image_id in order:
                 record = staged.get(image_id)
@@ -401,21 +394,12 @@ class ImageStoreWriter:
             for file in files.values():
                 file.close()
 
-    def discard(self) -> None:
-        """Drop the staged images; a root that holds nothing else goes too."""
-        self._forget()
-        shutil.rmtree(self.staging, ignore_errors=True)
-        if self.root.is_dir() and not any(self.root.iterdir()):
-            self.root.rmdir()
-
     def open(self) -> ImageStore:
         """Open the finished set."""
         return ImageStore(self.root)
 
-    def _forget(self) -> None:
-        _KNOWN.pop(self.token, None)
-        for key in [k for k in _OPEN_PARTS if k[0] == self.token]:
-            del _OPEN_PARTS[key]
+    def _close(self) -> None:
+        _SESSIONS.drop(self.token)
 
 
 def _info_of(content: dict) -> ImageInfo:

@@ -19,6 +19,7 @@ import numpy as np
 
 from medssl_mm.errors import UserError
 from medssl_mm.files import write_json
+from medssl_mm.store.opening import open_store
 
 SUBSETS = ('pretrain', 'train', 'val', 'test')
 
@@ -213,8 +214,6 @@ def load_split(
 
 
 def _check_cases(root, split: Split, path: Path) -> None:
-    from medssl_mm.store.volumes import open_store
-
     store = open_store(root)
     known = set(store.case_ids)
     for name, cases in split.subsets.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,37 +19,29 @@ from medssl_mm.store.case_info import (
     content_digest,
     count_classes,
     describe,
-    load_json,
 )
 from medssl_mm.store.chunks import write_slices
 from medssl_mm.store.header import (
-    DATASET_FILE,
+    CHANNELS_VERSION,
     FORMAT_VERSION,
-    STAGING,
     default_palette,
-    start_staging,
+    load_json,
 )
+from medssl_mm.store.staging import StagedWriter
+from medssl_mm.store.volumes import SliceStore
 
 MODALITIES = ('CT', 'MR', 'XR', 'other')
 UNITS = ('HU', 'arbitrary')
 IMAGE_DTYPES = ('int16', 'uint8', 'uint16', 'float32')
 
 
-class StoreWriter:
-    """Writes a store so that no reader ever sees a half-written one.
-
-    Cases are written under ``<root>/.import`` and moved into place by
-    :meth:`finish`, which writes ``dataset.json`` last. An interrupted
-    import leaves the old store, if any, as it was. Picklable: workers may
-    call :meth:`add_case` at the same time.
+class StoreWriter(StagedWriter):
+    """Writes a slice store; see :class:`~.staging.StagedWriter`.
 
     Use :meth:`create` to start.
     """
 
-    def __init__(self, root: Path, header: dict, overwrite: bool = False):
-        self.root = Path(root)
-        self.header = header
-        self.overwrite = overwrite
+    folder = 'cases'
 
     @classmethod
     def create(
@@ -57,10 +50,11 @@ class StoreWriter:
         name: str,
         modality: str,
         units: str,
-        classes,
-        palette=None,
+        classes: Sequence[str],
+        palette: Sequence[Sequence[int]] | None = None,
         import_options: dict | None = None,
         overwrite: bool = False,
+        channels: Sequence[str] = (),
     ) -> StoreWriter:
         """Start or continue writing a store.
 
@@ -75,9 +69,13 @@ class StoreWriter:
                 for later runs. Defaults to None.
             overwrite (bool): Start anew whatever the folder's store was
                 made with; :meth:`finish` drops its cases. Defaults to False.
+            channels (Sequence[str]): Names of the channels of every slice,
+                e.g. ('T1', 'T2'). None or one: volumes are ``(Z, H, W)``, and
+                the name is not kept. Defaults to ().
 
         Raises:
-            ValueError: Unknown modality or units, palette of another length.
+            ValueError: Unknown modality or units, palette of another length,
+                a channel without a name or named twice.
             UserError: The folder holds another data set or cannot be made.
         """
         if modality not in MODALITIES:
@@ -89,23 +87,22 @@ class StoreWriter:
             raise ValueError(
                 f'palette has {len(palette)} colours for {len(classes)} classes'
             )
+        channels = list(channels)
+        if len(set(channels)) != len(channels) or not all(channels):
+            raise ValueError(f'channels must have names that differ, got {channels}')
+        several = len(channels) > 1
         header = dict(
             name=name,
             modality=modality,
             units=units,
             classes=list(classes),
             palette=[[int(v) for v in colour] for colour in palette],
-            version=FORMAT_VERSION,
+            version=CHANNELS_VERSION if several else FORMAT_VERSION,
             import_options=import_options or {},
         )
-        root = Path(root)
-        start_staging(root, header, 'cases', overwrite)
-        return cls(root, header, overwrite)
-
-    @property
-    def staging(self) -> Path:
-        """Folder of the cases that are not published yet."""
-        return self.root / STAGING
+        if several:
+            header['channels'] = channels
+        return cls.stage(root, header, overwrite)
 
     @property
     def staged(self) -> list[str]:
@@ -117,10 +114,8 @@ class StoreWriter:
         """Cases of the finished store, if there is one."""
         return [] if self.overwrite else complete_cases(self.root / 'cases')
 
-    def open(self):
+    def open(self) -> SliceStore:
         """Open the finished store."""
-        from medssl_mm.store.volumes import SliceStore
-
         return SliceStore(self.root)
 
     def read_case(self, case_id: str) -> CaseInfo | None:
@@ -167,8 +162,8 @@ class StoreWriter:
 
         Args:
             case_id (str): Name, a plain folder name.
-            image (np.ndarray): ``(Z, H, W)``, int16, uint8, uint16 or
-                float32.
+            image (np.ndarray): ``(Z, H, W)``, with several channels
+                ``(Z, C, H, W)``; int16, uint8, uint16 or float32.
             label (np.ndarray, optional): ``(Z, H, W)`` uint8.
             patient_id (str, optional): Defaults to None: the case id.
             labelled_slices (Iterable[int], optional): Defaults to None: all
@@ -193,11 +188,8 @@ class StoreWriter:
             UserError: The case cannot be written (e.g. disk full).
         """
         image = np.asarray(image)
-        if image.ndim != 3 or 0 in image.shape:
-            raise ValueError(
-                f'case {case_id!r}: image must be (Z, H, W) and not empty, '
-                f'got shape {image.shape}'
-            )
+        self._check_shape(case_id, image)
+        shape = (image.shape[0], *image.shape[-2:])
         if image.dtype.name not in IMAGE_DTYPES:
             raise ValueError(
                 f'case {case_id!r}: image type must be one of '
@@ -213,10 +205,10 @@ class StoreWriter:
         class_slices, class_voxels = {}, {}
         if label is not None:
             label = np.asarray(label)
-            if label.shape != image.shape or label.dtype != np.uint8:
+            if label.shape != shape or label.dtype != np.uint8:
                 raise ValueError(
                     f'case {case_id!r}: label must be uint8 of shape '
-                    f'{image.shape}, got {label.dtype} of {label.shape}'
+                    f'{shape}, got {label.dtype} of {label.shape}'
                 )
             class_slices, class_voxels = count_classes(label)
             unknown = [
@@ -230,7 +222,7 @@ class StoreWriter:
         info = CaseInfo(
             case_id=case_id,
             patient_id=patient_id or case_id,
-            shape=tuple(int(n) for n in image.shape),
+            shape=tuple(int(n) for n in shape),
             dtype=image.dtype.name,
             labelled=label is not None,
             labelled_slices=None
@@ -260,6 +252,20 @@ class StoreWriter:
         self._write(info, image, label)
         return info
 
+    def _check_shape(self, case_id: str, image: np.ndarray) -> None:
+        channels = self.header.get('channels', ())
+        wanted = '(Z, C, H, W)' if channels else '(Z, H, W)'
+        if image.ndim != len(wanted.split(',')) or 0 in image.shape:
+            raise ValueError(
+                f'case {case_id!r}: image must be {wanted} and not empty, '
+                f'got shape {image.shape}'
+            )
+        if channels and image.shape[1] != len(channels):
+            raise ValueError(
+                f'case {case_id!r}: image must have the {len(channels)} '
+                f'channels {channels}, got {image.shape[1]} (shape {image.shape})'
+            )
+
     def _write(self, info: CaseInfo, image, label) -> None:
         cases = self.staging / 'cases'
         temporary = cases / f'.{info.case_id}.{os.getpid()}.tmp'
@@ -279,39 +285,16 @@ class StoreWriter:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def finish(self, remove=()):
-        """Publish the staged cases and the header.
-
-        Args:
-            remove (Iterable[str]): Published cases to drop, because their
-                source is no longer usable. Defaults to ().
-
-        Returns:
-            SliceStore: The store, opened.
-        """
-        from medssl_mm.store.volumes import SliceStore
-
-        cases = self.root / 'cases'
+    def _prepare(self, remove: set[str]) -> tuple[list[str], list[str], dict]:
+        staged = self.staged
         if self.overwrite:
-            remove = set(complete_cases(cases)) - set(self.staged)
-            shutil.rmtree(self.root / 'splits', ignore_errors=True)
-        cases.mkdir(exist_ok=True)
-        (self.root / 'splits').mkdir(exist_ok=True)
-        for case_id in remove:
-            shutil.rmtree(self.root / 'cases' / case_id, ignore_errors=True)
-        for case_id in self.staged:
-            _replace_folder(
-                self.staging / 'cases' / case_id, self.root / 'cases' / case_id
-            )
-        write_json(self.root / DATASET_FILE, self.header)
-        shutil.rmtree(self.staging, ignore_errors=True)
-        return SliceStore(self.root)
+            remove = set(complete_cases(self.root / self.folder))
+        new = [f'{self.folder}/{case_id}' for case_id in staged]
+        gone = [f'{self.folder}/{case_id}' for case_id in remove - set(staged)]
+        return new, gone, {}
 
-    def discard(self) -> None:
-        """Drop the staged cases; a root that holds nothing else goes too."""
-        shutil.rmtree(self.staging, ignore_errors=True)
-        if self.root.is_dir() and not any(self.root.iterdir()):
-            self.root.rmdir()
+    def _close(self) -> None:
+        """Nothing is open: each case is written at once."""
 
 
 def _replace_folder(source: Path, target: Path) -> None:

@@ -1,37 +1,24 @@
 """Slice store: every slice of a data set, one chunk each, checked.
 
 A store is a folder with ``dataset.json``, ``cases/<case_id>/{image,label}
-.b2nd`` and ``case.json``, and ``splits/``. Volumes are ``(Z, H, W)``. One
-blosc2 chunk holds one slice, so a slice is read without touching the others.
+.b2nd`` and ``case.json``, and ``splits/``. Volumes are ``(Z, H, W)``, with
+several channels (MR sequences, contrast phases) ``(Z, C, H, W)``. One blosc2
+chunk holds one slice, so a slice is read without touching the others.
 """
 
 from __future__ import annotations
 
-import os
-import threading
-from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from medssl_mm.errors import UserError
-from medssl_mm.store.case_info import (
-    CASE_FILE,
-    CaseInfo,
-    complete_cases,
-    load_json,
-)
+from medssl_mm.store.case_info import CASE_FILE, CaseInfo, complete_cases
 from medssl_mm.store.chunks import SliceReader
-from medssl_mm.store.header import (
-    DATASET_FILE,
-    IMAGES,
-    SLICES,
-    kind_of,
-    load_header,
-)
-from medssl_mm.store.volume_writer import StoreWriter
-
-__all__ = ['CaseInfo', 'SliceStore', 'StoreWriter', 'open_store', 'to_source_grid']
+from medssl_mm.store.header import SLICES, load_header, load_json
+from medssl_mm.store.orientation import to_source_axes
+from medssl_mm.store.recent import Recent
 
 MAX_INFOS = 256  # case descriptions kept per process
 
@@ -39,13 +26,21 @@ MAX_INFOS = 256  # case descriptions kept per process
 class SliceStore:
     """Reads a slice store. Cheap to open, picklable, safe to use after a fork.
 
-    Open files and case descriptions are kept in bounded caches, so memory
-    does not grow with the data set.
+    Readers and case descriptions are kept in bounded caches, so memory does
+    not grow with the data set.
 
     Args:
         root (str | Path): Folder of the store.
-        max_open (int): Files whose index (some kilobytes) is kept; no file
-            stays open. Defaults to 2048.
+        max_open (int): Readers that are kept, 50 KiB each. Defaults to 512.
+
+    Attributes:
+        name (str): Name of the data set.
+        modality (str): 'CT', 'MR', 'XR' or 'other'.
+        units (str): 'HU' or 'arbitrary'.
+        classes (tuple[str]): Class names, the background first.
+        palette (list[list[int]]): RGB per class.
+        channels (tuple[str]): Name per channel; of a single one, the
+            modality.
 
     Raises:
         UserError: When the folder is no (finished) store.
@@ -53,34 +48,24 @@ class SliceStore:
 
     kind = SLICES
 
-    def __init__(self, root: str | Path, max_open: int = 2048):
+    def __init__(self, root: str | Path, max_open: int = 512):
         self.root = Path(root)
-        self.max_open = max_open
         content = load_header(self.root, SLICES)
         self.name: str = content['name']
         self.modality: str = content['modality']
         self.units: str = content['units']
         self.classes: tuple[str, ...] = tuple(content['classes'])
         self.palette: list[list[int]] = content['palette']
+        self.channels: tuple[str, ...] = tuple(
+            content.get('channels', (self.modality,))
+        )
         self.import_options: dict = content.get('import_options', {})
-        self._reset()
+        self._readers: Recent[SliceReader] = Recent(max_open)
+        self._infos: Recent[CaseInfo] = Recent(MAX_INFOS)
+        self._case_ids: tuple[str, ...] | None = None
 
-    def _reset(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._readers: OrderedDict[tuple, SliceReader] = OrderedDict()
-        self._infos: OrderedDict[str, CaseInfo] = OrderedDict()
-        self._case_ids = None
-
-    def __getstate__(self):
-        state = dict(self.__dict__)
-        for name in ('_pid', '_lock', '_readers', '_infos', '_case_ids'):
-            state.pop(name)
-        return state
-
-    def __setstate__(self, state):
-        self.__dict__.update(state)
-        self._reset()
+    def __getstate__(self) -> dict:
+        return dict(self.__dict__, _case_ids=None)
 
     def __repr__(self):
         return (
@@ -95,25 +80,8 @@ class SliceStore:
             self._case_ids = tuple(complete_cases(self.root / 'cases'))
         return self._case_ids
 
-    def _cached(self, name: str, key, make, limit: int):
-        """Get from a least-recently-used cache, one per process."""
-        if self._pid != os.getpid():  # forked: share nothing with the parent
-            case_ids = self._case_ids
-            self._reset()
-            self._case_ids = case_ids
-        with self._lock:
-            cache = getattr(self, name)
-            if key in cache:
-                cache.move_to_end(key)
-                return cache[key]
-            value = make()
-            cache[key] = value
-            while len(cache) > limit:
-                cache.popitem(last=False)
-            return value
-
-    def infos(self):
-        """Describe every case; yields a CaseInfo each."""
+    def infos(self) -> Iterator[CaseInfo]:
+        """Describe every case."""
         return map(self.case, self.case_ids)
 
     def case(self, case_id: str) -> CaseInfo:
@@ -122,9 +90,7 @@ class SliceStore:
         Raises:
             UserError: When the store has no such case.
         """
-        return self._cached(
-            '_infos', case_id, lambda: self._read_case(case_id), MAX_INFOS
-        )
+        return self._infos.get(case_id, lambda: self._read_case(case_id))
 
     def _read_case(self, case_id: str) -> CaseInfo:
         path = self.root / 'cases' / case_id / CASE_FILE
@@ -137,12 +103,7 @@ class SliceStore:
         return CaseInfo.from_dict(load_json(path))
 
     def _reader(self, case_id: str, kind: str) -> SliceReader:
-        return self._cached(
-            '_readers',
-            (case_id, kind),
-            lambda: self._open(case_id, kind),
-            self.max_open,
-        )
+        return self._readers.get((case_id, kind), lambda: self._open(case_id, kind))
 
     def _open(self, case_id: str, kind: str) -> SliceReader:
         path = self.root / 'cases' / case_id / f'{kind}.b2nd'
@@ -156,7 +117,7 @@ class SliceStore:
         return SliceReader(path)
 
     def read_slice(self, case_id: str, index: int) -> np.ndarray:
-        """Read one image slice, ``(H, W)``; touches one chunk."""
+        """Read one slice, ``(H, W)`` or ``(C, H, W)``; touches one chunk."""
         return self._reader(case_id, 'image').read(index)
 
     def read_label_slice(self, case_id: str, index: int) -> np.ndarray:
@@ -164,7 +125,7 @@ class SliceStore:
         return self._reader(case_id, 'label').read(index)
 
     def read_volume(self, case_id: str) -> np.ndarray:
-        """Read the image, ``(Z, H, W)``."""
+        """Read the image, ``(Z, H, W)`` or ``(Z, C, H, W)``."""
         return self._reader(case_id, 'image').read_all()
 
     def read_label_volume(self, case_id: str) -> np.ndarray:
@@ -176,49 +137,11 @@ class SliceStore:
         return self.case(case_id).patient_id
 
 
-_STORES: dict[tuple, object] = {}
-
-
-def open_store(root: str | Path, kind: str | None = None):
-    """Open a store once per process; a re-imported store is opened anew.
-
-    Args:
-        root (str | Path): Folder of the store.
-        kind (str, optional): 'slices' or 'classification', refuses the
-            other. Defaults to None: as the header of the folder says.
-
-    Returns:
-        SliceStore | ImageStore: The store.
-    """
-    path = Path(root).absolute()
-    try:
-        stamp = (path / DATASET_FILE).stat().st_mtime_ns
-    except OSError:
-        stamp = None
-    key = (os.getpid(), str(path), stamp)
-    if key not in _STORES:
-        _STORES[key] = _reader_of(path)(root)
-    if kind and _STORES[key].kind != kind:
-        load_header(Path(root), kind)  # says what to use instead
-    return _STORES[key]
-
-
-def _reader_of(root: Path):
-    path = root / DATASET_FILE
-    if path.is_file() and kind_of(load_json(path)) == IMAGES:
-        from medssl_mm.store.images import ImageStore
-
-        return ImageStore
-    return SliceStore
-
-
 def to_source_grid(volume_zyx: np.ndarray, case: CaseInfo) -> np.ndarray:
     """Put a canonical ``(Z, H, W)`` volume back on the case's source grid.
 
     Without geometry (PNG, HDF5) the volume is returned as it is.
     """
-    from medssl_mm.store.orientation import to_source_axes
-
     if tuple(volume_zyx.shape) != case.shape:
         raise ValueError(
             f'case {case.case_id!r} has shape {case.shape} (Z, H, W), got a '

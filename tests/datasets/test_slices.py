@@ -13,8 +13,8 @@ from medssl_mm.datasets.sampler import EpochIndex, SliceSampler
 from medssl_mm.datasets.slices import BTCVSlices, SliceDataset
 from medssl_mm.errors import UserError
 from medssl_mm.importers import nifti
+from medssl_mm.store import StoreWriter
 from medssl_mm.store.splits import Split, load_split, save_split
-from medssl_mm.store.volumes import StoreWriter
 
 CASES = ['a1', 'a2', 'b1', 'c1', 'd1', 'e1']
 TWO_VIEWS = [

@@ -11,8 +11,8 @@ from mmengine.registry import METRICS
 from medssl_mm.errors import UserError
 from medssl_mm.evaluation import VolumeMetric
 from medssl_mm.evaluation.scoring import score_case
+from medssl_mm.store import StoreWriter
 from medssl_mm.store.orientation import canonicalize
-from medssl_mm.store.volumes import StoreWriter
 from tests.distributed import run_processes
 
 CLASSES = ('background', 'liver', 'spleen', 'left adrenal')
@@ -250,7 +250,7 @@ def test_other_faults_are_named(store):
 
 def _share(root):
     from medssl_mm.functional.distributed import rank
-    from medssl_mm.store.volumes import open_store
+    from medssl_mm.store import open_store
 
     samples = predictions(open_store(root))
     # As a sampler does: interleaved, the second rank padded.
@@ -260,7 +260,7 @@ def _share(root):
 
 def _faulty_share(root):
     from medssl_mm.functional.distributed import rank
-    from medssl_mm.store.volumes import open_store
+    from medssl_mm.store import open_store
 
     return evaluate(predictions(open_store(root))[1:][rank() :: 2])
 

@@ -5,8 +5,8 @@ import pytest
 from medssl_mm.errors import UserError
 from medssl_mm.importers.base import CaseError
 from medssl_mm.importers.hdf5 import ACDCImporter
+from medssl_mm.store import CaseInfo
 from medssl_mm.store.splits import check_no_leak
-from medssl_mm.store.volumes import CaseInfo
 
 
 def volume(depth=3, rows=12, columns=10, seed=0):

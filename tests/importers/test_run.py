@@ -16,7 +16,7 @@ from medssl_mm.importers.run import (
     import_dataset,
     write_splits,
 )
-from medssl_mm.store.volumes import SliceStore
+from medssl_mm.store import SliceStore
 from tests.conftest import make_ct, write_nifti
 
 OPTIONS = dict(classes='liver,kidney')

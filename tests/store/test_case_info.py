@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from medssl_mm.store.volumes import CaseInfo
+from medssl_mm.store import CaseInfo
 from tests.conftest import writer_at
 
 

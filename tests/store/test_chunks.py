@@ -1,15 +1,17 @@
 """One file of slices: exact, verified, one chunk at a time."""
 
+import os
+
 import numpy as np
 import pytest
 
 from medssl_mm.errors import UserError
+from medssl_mm.store import SliceStore
 from medssl_mm.store.chunks import (
     SliceReader,
     compress_image,
     write_chunks,
 )
-from medssl_mm.store.volumes import SliceStore
 from tests.conftest import writer_at
 
 
@@ -92,3 +94,26 @@ def test_chunks_written_one_by_one(tmp_path, shape, constant):
     again = SliceReader(tmp_path / 'b.b2nd')
     np.testing.assert_array_equal(again.read_all(), images)
     assert again.tag == ''
+
+
+def test_threads_read_the_same(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    images = np.random.default_rng(0).integers(0, 256, (30, 40, 40)).astype(np.uint8)
+    reader = chunked(tmp_path / 'a.b2nd', images)
+    with ThreadPoolExecutor(4) as pool:
+        for index, found in zip(
+            list(range(30)) * 20, pool.map(reader.read, list(range(30)) * 20)
+        ):
+            np.testing.assert_array_equal(found, images[index])
+
+
+def test_a_file_cut_off_while_it_is_open(tmp_path):
+    rng = np.random.default_rng(0)
+    reader = chunked(
+        tmp_path / 'a.b2nd', rng.integers(0, 256, (9, 40, 40)).astype(np.uint8)
+    )
+    reader.read(0)
+    os.truncate(tmp_path / 'a.b2nd', 4000)
+    with pytest.raises(UserError, match='a.b2nd.*prepare_data'):
+        reader.read(8)

@@ -1,3 +1,9 @@
+import gc
+import os
+import pickle
+import warnings
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -171,3 +177,29 @@ def test_discard_leaves_nothing(tmp_path):
     writer.add_case('a', make_picture(0, 16, 1), 0)
     writer.discard()
     assert not (tmp_path / 'set').exists()
+
+
+def open_files(root):
+    """Files below a folder that this process has open."""
+    links = (Path('/proc/self/fd') / n for n in os.listdir('/proc/self/fd'))
+    return [os.readlink(n) for n in links if n.exists() and str(root) in os.readlink(n)]
+
+
+def test_part_files_are_closed(tmp_path):
+    """When the set is published or discarded, and when other imports follow."""
+    writers = []
+    for number in range(5):
+        writer = writer_at(tmp_path / str(number))
+        for copied in (writer, pickle.loads(pickle.dumps(writer))):
+            copied.add_case('a', make_picture(number, 16, 1), 0)
+        assert len(list((writer.staging / 'images').glob('*.bin'))) == 1
+        writers.append(writer)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', ResourceWarning)
+        assert len(open_files(tmp_path)) == 2 * 2
+        writers[0].add_case('b', make_picture(9, 16, 1), 0)
+        assert writers[0].finish().case_ids == ('a', 'b')
+        for writer in writers[1:]:
+            writer.discard()
+        gc.collect()
+    assert open_files(tmp_path) == []

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from medssl_mm.errors import UserError
+from medssl_mm.store import SliceStore, open_store
 from medssl_mm.store.images import (
     ImageInfo,
     ImageStore,
     classes_of_label,
 )
-from medssl_mm.store.volumes import SliceStore, open_store
 from tests.conftest import write_tiny_store
 from tests.datasets.images import make_picture, write_image_set
 

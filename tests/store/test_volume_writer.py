@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medssl_mm.errors import UserError
-from medssl_mm.store.volumes import SliceStore, StoreWriter
+from medssl_mm.store import SliceStore, StoreWriter
 from tests.conftest import writer_at
 
 
@@ -78,3 +78,57 @@ def test_a_published_case_is_replaced_as_a_whole(tmp_path):
         'image.b2nd',
         'splits',
     ]
+
+
+def test_channels_come_back(tmp_path):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 900, (4, 2, 16, 20)).astype(np.int16)
+    image[:, 1] //= 100
+    image[3] = 0
+    label = rng.integers(0, 2, (4, 16, 20)).astype(np.uint8)
+    writer = writer_at(tmp_path / 's', channels=('T1', 'T2'))
+    info = writer.add_case('a', image, label)
+    store = writer.finish()
+    assert store.channels == ('T1', 'T2')
+    assert info.shape == (4, 16, 20) and info == store.case('a')
+    np.testing.assert_array_equal(store.read_volume('a'), image)
+    for index in range(4):
+        np.testing.assert_array_equal(store.read_slice('a', index), image[index])
+        np.testing.assert_array_equal(store.read_label_slice('a', index), label[index])
+    for number in range(2):
+        plane = image[:, number]
+        assert info.intensity['mean'][number] == pytest.approx(plane.mean())
+        assert info.intensity['std'][number] == pytest.approx(plane.std())
+        assert info.intensity['min'][number] == plane.min()
+        assert info.intensity['max'][number] == plane.max()
+    limits = [0.05 * high for high in info.intensity['p99_5']]
+    air = (image[:, 0] <= limits[0]) & (image[:, 1] <= limits[1])
+    np.testing.assert_allclose(info.slice_foreground, 1 - air.mean((1, 2)), atol=1e-5)
+
+
+def test_one_channel_is_stored_as_ever(tmp_path):
+    image = np.eye(16, dtype=np.uint8)[None]
+    for name, settings in (('none', {}), ('one', dict(channels=('T1',)))):
+        writer = writer_at(tmp_path / name, **settings)
+        writer.add_case('a', image)
+        writer.finish()
+    for path in ('dataset.json', 'cases/a/case.json', 'cases/a/image.b2nd'):
+        one, none = ((tmp_path / n / path).read_bytes() for n in ('one', 'none'))
+        assert one == none
+    assert b'"version": 1' in (tmp_path / 'one' / 'dataset.json').read_bytes()
+
+
+def test_channels_that_do_not_fit(tmp_path):
+    writer = writer_at(tmp_path / 's', channels=('T1', 'T2'))
+    image = np.zeros((3, 16, 20), np.uint8)
+    with pytest.raises(ValueError, match=r"case 'a'.*\(Z, C, H, W\).*\(3, 16, 20\)"):
+        writer.add_case('a', image)
+    with pytest.raises(ValueError, match="2 channels.*'T1', 'T2'.* got 3"):
+        writer.add_case('a', np.zeros((2, 3, 16, 20), np.uint8))
+    with pytest.raises(ValueError, match=r'\(3, 16, 20\), got uint8 of \(3, 2, 16'):
+        image = np.zeros((3, 2, 16, 20), np.uint8)
+        writer.add_case('a', image, image)
+    with pytest.raises(ValueError, match='names that differ'):
+        writer_at(tmp_path / 'twice', channels=('T1', 'T1'))
+    with pytest.raises(UserError, match="channels=.*'T1', 'T2'.*now.*None"):
+        writer_at(tmp_path / 's')

@@ -67,7 +67,7 @@ def make_store(folder):
     import cv2
     import numpy as np
 
-    from medssl_mm.store.volumes import StoreWriter
+    from medssl_mm.store import StoreWriter
 
     rng = np.random.default_rng(0)
     grid = np.linspace(-1, 1, SOURCE)

@@ -79,7 +79,7 @@ def read_volume(path):
 
 def write_store(root, volume, cases):
     """Write a store of ``cases`` cases with one content."""
-    from medssl_mm.store.volumes import StoreWriter
+    from medssl_mm.store import StoreWriter
 
     writer = StoreWriter.create(root, 'benchmark', 'CT', 'HU', ['background'])
     for index in range(cases):

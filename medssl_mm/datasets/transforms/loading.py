@@ -11,7 +11,7 @@ from mmcv.transforms import BaseTransform
 from medssl_mm.datasets.transforms.base import check_number
 from medssl_mm.errors import UserError
 from medssl_mm.registry import TRANSFORMS
-from medssl_mm.store.volumes import open_store
+from medssl_mm.store import open_store
 
 
 @TRANSFORMS.register_module()

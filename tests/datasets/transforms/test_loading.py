@@ -8,7 +8,7 @@ from medssl_mm.datasets.transforms import (
     LoadSliceLabel,
 )
 from medssl_mm.errors import UserError
-from medssl_mm.store.volumes import StoreWriter
+from medssl_mm.store import StoreWriter
 
 
 @pytest.fixture

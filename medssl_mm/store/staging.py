@@ -1,0 +1,261 @@
+"""What both writers of a store promise: all of it, or what was there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from medssl_mm.errors import UserError
+from medssl_mm.files import write_json
+from medssl_mm.store.header import DATASET_FILE, SLICES, STAGING, load_json
+
+SPLITS = 'splits'
+_REPLACED = 'replaced'
+Self = TypeVar('Self', bound='StagedWriter')
+
+
+class StagedWriter(ABC):
+    """Writes a store so that no reader ever sees a half-written one.
+
+    1. :meth:`stage` makes ``<root>/.import``, or continues what an
+       interrupted import left there.
+    2. ``add_case`` writes there. Writers are picklable: workers may call it
+       at the same time.
+    3. :meth:`finish` moves everything into place, the header last. When that
+       fails, all is moved back: the store is what it was.
+    4. Or :meth:`discard` drops what was staged.
+
+    A subclass says what a case is.
+
+    Args:
+        root (Path): Folder of the store.
+        header (dict): Content of ``dataset.json``.
+        overwrite (bool): Whether the store starts anew. Defaults to False.
+
+    Attributes:
+        folder (str): Folder that holds the cases while they are staged.
+    """
+
+    folder: str
+
+    def __init__(self, root: Path, header: dict, overwrite: bool = False):
+        self.root = Path(root)
+        self.header = header
+        self.overwrite = overwrite
+
+    @classmethod
+    def stage(cls: type[Self], root: str | Path, header: dict, overwrite: bool) -> Self:
+        """Make the staging folder, or continue in that of an earlier import.
+
+        Args:
+            root (str | Path): Folder of the store, made if missing.
+            header (dict): Header that the store is going to have.
+            overwrite (bool): Drop what an earlier import staged, and accept
+                any store; :meth:`finish` drops its cases and splits.
+
+        Raises:
+            UserError: The folder holds another data set, or cannot be made.
+        """
+        writer = cls(Path(root), header, overwrite)
+        root, staging = writer.root, writer.staging
+        if root.exists() and not root.is_dir():
+            raise UserError(f'{root} is a file; give a folder for the store')
+        headers = [root / DATASET_FILE, staging / DATASET_FILE]
+        if root.is_dir() and not any(path.is_file() for path in headers):
+            others = [p.name for p in root.iterdir() if p.name != STAGING]
+            if others:
+                raise UserError(
+                    f'{root} is not empty and no store (it has '
+                    f'{sorted(others)[:3]}); give a new folder'
+                )
+        for path in headers:
+            if path.is_file() and not overwrite:
+                _check_same(path, load_json(path), header)
+        try:
+            _put_back(staging, root)
+            if overwrite:
+                shutil.rmtree(staging, ignore_errors=True)
+            (staging / cls.folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f'cannot make {root}: {error.strerror}') from None
+        write_json(staging / DATASET_FILE, header)
+        return writer
+
+    @property
+    def staging(self) -> Path:
+        """Folder of what is not published yet."""
+        return self.root / STAGING
+
+    @property
+    @abstractmethod
+    def staged(self) -> list[str]:
+        """Complete cases that wait for :meth:`finish`, sorted."""
+
+    @property
+    @abstractmethod
+    def published(self) -> list[str]:
+        """Cases of the finished store, if there is one that stays; sorted."""
+
+    @abstractmethod
+    def read_case(self, case_id: str) -> Any:
+        """Describe a staged or published case; None when there is none."""
+
+    @abstractmethod
+    def refresh_case(self, info: Any) -> None:
+        """Rewrite the description of a case whose pixels stay."""
+
+    @abstractmethod
+    def drop_staged(self, case_id: str) -> None:
+        """Drop a case that waits for :meth:`finish`."""
+
+    @abstractmethod
+    def open(self) -> Any:
+        """Open the finished store."""
+
+    @abstractmethod
+    def _prepare(self, remove: set[str]) -> tuple[list[str], list[str], dict]:
+        """Write what is still missing in the staging folder.
+
+        Args:
+            remove (set[str]): Published cases to drop.
+
+        Returns:
+            tuple: Paths below the staging folder to publish; paths below the
+            store to take away; what the header tells besides.
+        """
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Close what this process has open in the staging folder."""
+
+    def finish(self, remove: Iterable[str] = ()) -> Any:
+        """Publish the staged cases and the header.
+
+        Args:
+            remove (Iterable[str]): Published cases to drop, because their
+                source is no longer usable. Defaults to ().
+
+        Returns:
+            SliceStore | ImageStore: The store, opened.
+
+        Raises:
+            UserError: It cannot be written (e.g. disk full); the store is
+                what it was, and what was staged waits on.
+        """
+        try:
+            new, gone, extra = self._prepare(set(remove))
+            write_json(self.staging / DATASET_FILE, dict(self.header, **extra))
+            self._close()
+            _exchange(
+                self.staging,
+                self.root,
+                [*new, DATASET_FILE],
+                [*gone, *[SPLITS] * self.overwrite],
+            )
+            (self.root / SPLITS).mkdir(exist_ok=True)
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f'cannot write {self.root}: {error}. Is the disk full? Run the '
+                'import again to finish it.'
+            ) from None
+        shutil.rmtree(self.staging, ignore_errors=True)
+        return self.open()
+
+    def discard(self) -> None:
+        """Drop what was staged; a root that holds nothing else goes too."""
+        self._close()
+        shutil.rmtree(self.staging, ignore_errors=True)
+        if self.root.is_dir() and not any(self.root.iterdir()):
+            self.root.rmdir()
+
+
+def _exchange(staging: Path, root: Path, new: list[str], gone: list[str]) -> None:
+    """Move files and folders into place, all or none.
+
+    What was there is kept in the staging folder until all is in place.
+
+    Args:
+        staging (Path): Folder of the new ones, on the same drive.
+        root (Path): Folder they go to.
+        new (list[str]): Paths below ``staging``, the last moved last.
+        gone (list[str]): Paths below ``root`` to take away.
+
+    Raises:
+        OSError: Something cannot be moved; everything is moved back.
+    """
+    kept = staging / _REPLACED
+    undo: list[Callable[[], None]] = []
+
+    def move(source: Path, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(source, target)
+        undo.append(lambda: os.replace(target, source))
+
+    try:
+        for name in gone:
+            if (root / name).exists():
+                move(root / name, kept / name)
+        for name in new:
+            if (root / name).is_dir():
+                move(root / name, kept / name)
+            elif (root / name).exists():
+                _keep_file(root / name, kept / name, undo)
+            move(staging / name, root / name)
+    except BaseException:
+        for step in reversed(undo):
+            step()
+        raise
+
+
+def _put_back(staging: Path, root: Path) -> None:
+    """Undo what a publication that was killed had taken away."""
+    kept = staging / _REPLACED
+    for path in sorted(kept.rglob('*')):  # a folder before what is in it
+        target = root / path.relative_to(kept)
+        if path.exists() and not target.exists():
+            os.replace(path, target)
+    shutil.rmtree(kept, ignore_errors=True)
+
+
+def _keep_file(path: Path, kept: Path, undo: list[Callable[[], None]]) -> None:
+    """Give a file a second name; it is in place until its heir replaces it."""
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.unlink(missing_ok=True)
+    try:
+        os.link(path, kept)
+    except OSError:  # a drive without links
+        shutil.copy2(path, kept)
+    undo.append(lambda: os.replace(kept, path))
+
+
+def _check_same(path: Path, found: dict, wanted: dict) -> None:
+    """Refuse to go on with a store that was made with other settings."""
+    kinds = {'kind': SLICES}
+    for key in (
+        'kind',
+        'name',
+        'modality',
+        'units',
+        'task',
+        'classes',
+        'channels',
+        'size',
+        'import_options',
+        'version',
+    ):
+        default = kinds.get(key)
+        if found.get(key, default) != wanted.get(key, default):
+            raise UserError(
+                f'{path} was made with {key}={_short(found.get(key))}, now it '
+                f'is {_short(wanted.get(key))}; give another --out, or import '
+                'anew with --overwrite'
+            )
+
+
+def _short(value: object, limit: int = 120) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[:limit] + '...'
