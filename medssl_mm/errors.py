@@ -1,6 +1,8 @@
 """Errors whose message is meant for the person at the keyboard."""
 
+import difflib
 import sys
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
@@ -16,6 +18,23 @@ class InstallError(UserError):
 
     Not an ``ImportError`` on purpose: mmengine's registries swallow those.
     """
+
+
+def similar(name: str, names: Iterable[str]) -> str:
+    """Say which of some names was probably meant, or what there is.
+
+    Args:
+        name (str): What was given.
+        names (Iterable[str]): What would have been right.
+
+    Returns:
+        str: ``; did you mean X?``, ``; there are: X, Y``, or nothing.
+    """
+    names = list(names)
+    close = difflib.get_close_matches(name, names, 1, 0.5)
+    if close:
+        return f'; did you mean {close[0]}?'
+    return f'; there are: {", ".join(sorted(names))}' if names else ''
 
 
 def run_tool(main):

@@ -447,9 +447,13 @@ def resolved_config(config: str, options: dict) -> dict:
     import medssl_mm.registry  # noqa: F401  (the config prefixes of hosts)
     from medssl_mm.engine import launch
 
-    content = launch.load_config(config)
-    launch.apply_options(content, options)
+    content = launch.load_config(config, options)
     content.pop('work_dir', None)
+    if content.get('default_scope') == 'mmselfsup':
+        # Says nothing that the loaders do not say, and was not in the hashes
+        # of the pretrainings that are finished.
+        content.pop('slices', None)
+        content.pop('images', None)
     return content.to_dict()
 
 

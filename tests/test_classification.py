@@ -9,10 +9,11 @@ import torch
 from mmengine.registry import DATASETS, METRICS, MODELS, DefaultScope
 
 from medssl_mm.engine import launch
+from tests.shipped import experiments
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs' / 'classification'
-LEAVES = sorted(path for path in CONFIGS.glob('*/*.py') if path.parent.name != '_base_')
-NAMES = [path.stem for path in LEAVES]
+EXPERIMENTS = experiments('classification')
+NAMES = [experiment.stem for experiment in EXPERIMENTS]
 
 
 @DATASETS.register_module(force=True)
@@ -74,10 +75,9 @@ def small(path, folder, **options):
     return config
 
 
-@pytest.mark.parametrize('path', LEAVES, ids=NAMES)
-def test_leaf_keeps_to_the_protocol(path):
-    assert len(path.read_text().splitlines()) <= 25
-    config = launch.load_config(path)
+@pytest.mark.parametrize('experiment', EXPERIMENTS, ids=NAMES)
+def test_leaf_keeps_to_the_protocol(experiment):
+    config = experiment.load()
     subsets = [
         config[f'{loader}_dataloader'].dataset.subset
         for loader in ('train', 'val', 'test')
@@ -113,12 +113,12 @@ def test_leaf_keeps_to_the_protocol(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('path', LEAVES, ids=NAMES)
-def test_leaf_takes_a_step(path, tmp_path):
+@pytest.mark.parametrize('experiment', EXPERIMENTS, ids=NAMES)
+def test_leaf_takes_a_step(experiment, tmp_path):
     from mmengine.dataset import default_collate
     from mmengine.optim import build_optim_wrapper
 
-    config = small(path, tmp_path)
+    config = small(experiment.config, tmp_path)
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         model = MODELS.build(config.model)
@@ -140,7 +140,7 @@ def test_leaf_takes_a_step(path, tmp_path):
         if not torch.equal(value, before[name])
     }
     head = {'head.fc.weight', 'head.fc.bias'}
-    if path.stem.startswith('lastlayer'):
+    if experiment.stem.startswith('lastlayer'):
         assert changed == head
     else:
         assert {

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from tests import shipped
+
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / 'configs').rglob('*.py'))
-LEAVES = [
-    path
-    for path in CONFIGS
-    if '_base_' not in path.parts and path.name != 'default_runtime.py'
-]
+LEAVES = shipped.leaves()
+EXPERIMENTS = shipped.experiments()
+NAMES = [experiment.name for experiment in EXPERIMENTS]
 TABLES = sorted((ROOT / 'configs' / 'tables').glob('*.yaml'))
 
 
@@ -63,7 +63,7 @@ def find_type(name):
 def test_loads(path):
     from mmengine.config import Config
 
-    if '_base_' in path.parts:
+    if set(shipped.NO_LEAVES) & set(path.parts) or path.name == 'default_runtime.py':
         Config.fromfile(str(path))  # may lack what only leaves have
     else:
         load(path)
@@ -75,11 +75,37 @@ def test_leaf_says_what_it_is_for(path):
     assert lines[0].startswith(('#', '"""')), 'needs a header comment'
     assert len(lines[0].strip('#" ')) > 20
     assert not re.search(r'[A-Z ]', path.stem)
+    assert len(lines) <= 25
+    # These come from the data and the backbone.
+    assert not re.search(r'num_classes|in_channels|num_channels', '\n'.join(lines))
 
 
-@pytest.mark.parametrize('path', LEAVES, ids=ids(LEAVES))
-def test_own_types_exist(path):
-    for entry in typed_dicts(load(path).to_dict()):
+def depth(path):
+    """Length of the longest chain of files that a config inherits."""
+    from mmengine.config import Config
+
+    bases = Config._get_base_files(str(path))
+    return 1 + max((depth(path.parent / base) for base in bases), default=-1)
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=ids(CONFIGS))
+def test_inheritance_is_shallow(path):
+    assert depth(path) <= 3
+
+
+@pytest.mark.parametrize('former', shipped.moved_configs(ROOT / 'configs/README.md'))
+def test_former_configs_name_what_replaces_them(former):
+    from medssl_mm.errors import UserError
+
+    with pytest.raises(UserError, match='does not exist any more') as raised:
+        load(ROOT / 'configs' / f'{former}.py')
+    now = shipped.moved_configs(ROOT / 'configs/README.md')[former]
+    assert str(raised.value).endswith(f'configs/{now}')
+
+
+@pytest.mark.parametrize('experiment', EXPERIMENTS, ids=NAMES)
+def test_own_types_exist(experiment):
+    for entry in typed_dicts(experiment.load().to_dict()):
         scope, _, name = entry['type'].rpartition('.')
         if scope == 'medssl_mm':
             assert find_type(name) is not None, f'{entry["type"]} is unknown'
@@ -101,13 +127,14 @@ def type_of_host(name):
     )
 
 
-@pytest.mark.parametrize('path', LEAVES, ids=ids(LEAVES))
-def test_leaf_can_be_trained(path):
-    content = load(path)
+@pytest.mark.parametrize('experiment', EXPERIMENTS, ids=NAMES)
+def test_leaf_can_be_trained(experiment):
+    content = experiment.load()
     assert content.default_scope in ('mmselfsup', 'mmseg', 'mmpretrain')
     assert 'medssl_mm.registry' in content.custom_imports.imports
     assert not content.custom_imports.allow_failed_imports
-    assert content.work_dir == f'work_dirs/{path.stem}'
+    name = experiment.config.rpartition('/')[2].replace('.py', '')
+    assert content.work_dir == f'work_dirs/{name}'
     for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'):
         assert content.get(key), f'{key} is missing'
     if content.default_scope == 'mmseg':
@@ -124,11 +151,11 @@ def small_models():
     import json
 
     chosen = {}
-    for path in LEAVES:
-        if 'resnet18' in path.name:
-            content = load(path)
+    for experiment in EXPERIMENTS:
+        if 'resnet18' in experiment.name:
+            content = experiment.load()
             key = json.dumps(content.to_dict()['model'], sort_keys=True, default=str)
-            chosen.setdefault(key, path)
+            chosen.setdefault(key, experiment)
     return list(chosen.values())
 
 
@@ -137,14 +164,14 @@ def test_small_models_build():
     from mmengine.registry import MODELS as ROOT_MODELS
     from mmengine.registry import DefaultScope
 
-    paths = small_models()
-    assert paths
-    for path in paths:
-        content = load(path)
+    chosen = small_models()
+    assert chosen
+    for experiment in chosen:
+        content = experiment.load()
         scope = content.default_scope
         with DefaultScope.overwrite_default_scope(scope):
             model = ROOT_MODELS.build(content.model)
-        assert sum(p.numel() for p in model.parameters()) > 1e6, path
+        assert sum(p.numel() for p in model.parameters()) > 1e6, experiment
         if scope == 'mmseg':
             # One output per class of the data set.
             from medssl_mm.registry import DATASETS
@@ -154,7 +181,7 @@ def test_small_models_build():
                 content.test_dataloader.dataset.get('metainfo', {}).get('classes')
                 or dataset.METAINFO['classes']
             )
-            assert content.model.decode_head.num_classes == len(classes), path
+            assert content.model.decode_head.num_classes == len(classes), experiment
 
 
 @pytest.mark.parametrize('path', TABLES, ids=ids(TABLES))
@@ -165,11 +192,17 @@ def test_tables_name_configs_that_exist(path):
     names = [row.pretrain for row in table.rows if row.pretrain]
     names += [evaluation.config for evaluation in table.evaluations]
     for name in names:
-        assert (ROOT / name).is_file(), f'{path.name}: {name}'
+        config, *data = name.split('+')
+        assert (ROOT / config).is_file(), f'{path.name}: {name}'
+        folders = (ROOT / config).parents
+        for part in data:
+            assert any((place / 'data' / f'{part}.py').is_file() for place in folders)
 
 
 INHERITED = [
-    path for path in LEAVES if 'resnet18' in path.name and 'phantom' in path.name
+    path
+    for path in LEAVES
+    if 'resnet18' in path.name and ('phantom' in path.name or 'mocov2-' in path.name)
 ]
 
 

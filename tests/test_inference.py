@@ -22,6 +22,7 @@ def model(tmp_path_factory):
 
     config = Config.fromfile(str(CONFIGS / '_base_' / 'models' / 'linear_resnet18.py'))
     config.default_scope = 'mmseg'
+    config.model.backbone.in_channels = 1
     config.model.decode_head.update(num_classes=4, in_index=0, in_channels=64)
     config.test_dataloader = dict(
         dataset=dict(

@@ -124,6 +124,7 @@ ARROWS = {
             'errors',
             'files',
             'models',
+            'store',
             'version',
             'analysis',
         },

@@ -3,25 +3,18 @@
 import copy
 import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
 
-from medssl_mm.engine import launch
+from tests.shipped import experiments
 
-ROOT = Path(__file__).resolve().parents[1] / 'configs' / 'selfsup'
-LEAVES = sorted(path for path in ROOT.glob('*/*.py') if path.parent.name != '_base_')
-INTERMEDIATE = [path for path in LEAVES if path.parent.name == 'intermediate']
+INTERMEDIATE = experiments('selfsup/intermediate')
 
 
 @pytest.fixture(scope='module', autouse=True)
 def _registries():
     import medssl_mm.registry  # noqa: F401
-
-
-def load(path):
-    return launch.load_config(str(path))
 
 
 def smaller(model):
@@ -34,19 +27,19 @@ def smaller(model):
     return model
 
 
-def different_models(paths):
+def different_models(chosen_from):
     """One leaf for every model and optimizer among them.
 
     Further terms on grey and on colour images are taken for one.
     """
     chosen = {}
-    for path in paths:
-        content = load(path)
+    for experiment in chosen_from:
+        content = experiment.load()
         model = smaller(content.model).to_dict()
         if model['multi_level_head']['levels']:
             del model['backbone']['in_channels']
         key = json.dumps([model, content.optim_wrapper.to_dict()], sort_keys=True)
-        chosen.setdefault(key, path)
+        chosen.setdefault(key, experiment)
     return list(chosen.values())
 
 
@@ -54,12 +47,12 @@ DIFFERENT = different_models(INTERMEDIATE)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('path', DIFFERENT, ids=[p.stem for p in DIFFERENT])
-def test_model_trains_a_step(path):
+@pytest.mark.parametrize('experiment', DIFFERENT, ids=[p.stem for p in DIFFERENT])
+def test_model_trains_a_step(experiment):
     from mmengine.optim import build_optim_wrapper
     from mmengine.registry import MODELS, DefaultScope
 
-    content = load(path)
+    content = experiment.load()
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope(content.default_scope):
         model = MODELS.build(smaller(content.model)).train()
@@ -79,9 +72,9 @@ def test_model_trains_a_step(path):
         assert (value in wrapper.optimizer.state) == learns, name
 
 
-def family(path):
+def family(experiment):
     """Method, and what the configs of one table have in common."""
-    method, _, rest = path.stem.partition('_')
+    method, _, rest = experiment.stem.partition('_')
     base, *parity = method.split('-parity')
     return base, (rest, bool(parity))
 
@@ -89,9 +82,9 @@ def family(path):
 def test_rows_of_a_table_differ_in_the_terms_only():
     """Not in the start of the network, the schedule or the images."""
     tables = {}
-    for path in INTERMEDIATE:
-        method, key = family(path)
-        content = load(path).to_dict()
+    for experiment in INTERMEDIATE:
+        method, key = family(experiment)
+        content = experiment.load().to_dict()
         content['model']['multi_level_head'].pop('levels')
         for name in [name for name in content if name.endswith('_levels')]:
             del content[name]
@@ -107,13 +100,13 @@ def test_rows_of_a_table_differ_in_the_terms_only():
         assert rows['moco-mse'] == rows['moco'] == rows['moco-btwins']
 
 
-PARITY = [path for path in INTERMEDIATE if '-parity_' in path.name]
+PARITY = [p for p in INTERMEDIATE if '-parity_' in p.name]
 
 
-@pytest.mark.parametrize('path', PARITY, ids=[p.stem for p in PARITY])
-def test_parity_with_the_published_code(path):
+@pytest.mark.parametrize('experiment', PARITY, ids=[p.stem for p in PARITY])
+def test_parity_with_the_published_code(experiment):
     """The settings that the published scripts have in common."""
-    content = load(path)
+    content = experiment.load()
     model = content.model
     assert model.neck.type == 'LinearNeck' and model.neck.out_channels == 128
     assert model.head.temperature == 0.07
@@ -126,11 +119,11 @@ def test_parity_with_the_published_code(path):
     )
     assert not content.param_scheduler
     batch = {'nih-cxr14-512': 16, 'idc-255': 32, 'diabetic-retinopathy-299': 8}[
-        path.stem.split('_')[-1]
+        experiment.stem.split('_')[-1]
     ]
     loader = content.train_dataloader
     assert loader.batch_size == batch and loader.drop_last
-    assert f'_1xb{batch}-' in path.name
+    assert f'_1xb{batch}-' in experiment.name
     assert loader.dataset.subset == 'train'
     types = [step.type for step in loader.dataset.pipeline]
     assert types == ['medssl_mm.ImageViews', 'medssl_mm.PackViews']

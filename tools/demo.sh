@@ -56,7 +56,7 @@ processes=2
 amp=()
 if grep -qE 'avx512_bf16|amx_bf16' /proc/cpuinfo 2>/dev/null; then amp=(--amp); fi
 data=data/phantom
-pretrain_config=configs/selfsup/mocov2/mocov2-local-decorr_resnet18_2xb32-coslr-60e_phantom-64.py
+pretrain_config=configs/selfsup/mocov2/mocov2-local-decorr_resnet18_1xb64-coslr-150e_acdc-64.py+phantom
 linear_config=configs/segmentation/phantom/linear_resnet18_phantom-128.py
 deeplab_config=configs/segmentation/phantom/deeplabv3plus_resnet18_phantom-128.py
 # iterations KIND N BATCH: shortens the schedule of a segmentation config.

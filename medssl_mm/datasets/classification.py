@@ -26,6 +26,7 @@ from medssl_mm.store.images import (
     UNKNOWN,
     ImageStore,
 )
+from medssl_mm.store.known import KNOWN
 
 
 @DATASETS.register_module()
@@ -281,31 +282,16 @@ class ClassificationImages(SplitDataset):
 class NIHChestXray14(ClassificationImages):
     """Chest X-rays of NIH ChestX-ray14, fourteen findings at once."""
 
-    METAINFO = dict(
-        classes=(
-            'Atelectasis',
-            'Cardiomegaly',
-            'Effusion',
-            'Infiltration',
-            'Mass',
-            'Nodule',
-            'Pneumonia',
-            'Pneumothorax',
-            'Consolidation',
-            'Edema',
-            'Emphysema',
-            'Fibrosis',
-            'Pleural_Thickening',
-            'Hernia',
-        )
-    )
+    known = 'nih-cxr14'
+    METAINFO = dict(classes=KNOWN[known].classes)
 
 
 @DATASETS.register_module()
 class BreastHistopathologyIDC(ClassificationImages):
     """Patches of breast tissue, with or without ductal carcinoma."""
 
-    METAINFO = dict(classes=('negative', 'positive'))
+    known = 'idc'
+    METAINFO = dict(classes=KNOWN[known].classes)
 
 
 @DATASETS.register_module()
@@ -318,9 +304,8 @@ class DiabeticRetinopathy(ClassificationImages):
         **kwargs: As :class:`ClassificationImages`.
     """
 
-    METAINFO = dict(
-        classes=('no retinopathy', 'mild', 'moderate', 'severe', 'proliferative')
-    )
+    known = 'diabetic-retinopathy'
+    METAINFO = dict(classes=KNOWN[known].classes)
     _first_referable = 2
 
     def __init__(self, *args, binary: str | None = None, **kwargs) -> None:
@@ -334,10 +319,17 @@ class DiabeticRetinopathy(ClassificationImages):
         if binary:
             self._metainfo['classes'] = self._class_names()
 
-    def _class_names(self) -> tuple[str, ...]:
-        if self.binary:
+    @classmethod
+    def classes_by_settings(
+        cls, classes: Sequence[str], settings: dict
+    ) -> tuple[str, ...]:
+        """Name the classes of the samples without opening the data."""
+        if settings.get('binary'):
             return ('not referable', 'referable')
-        return super()._class_names()
+        return super().classes_by_settings(classes, settings)
+
+    def _class_names(self) -> tuple[str, ...]:
+        return self.classes_by_settings(self.store.classes, dict(binary=self.binary))
 
     def _map_labels(self, labels: np.ndarray) -> np.ndarray:
         if not self.binary:

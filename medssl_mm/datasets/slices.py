@@ -14,8 +14,9 @@ from medssl_mm.datasets.sampler import EpochIndex, sample_rng
 from medssl_mm.datasets.split_dataset import SplitDataset
 from medssl_mm.errors import UserError
 from medssl_mm.registry import DATASETS
-from medssl_mm.store import open_store, slice_name
+from medssl_mm.store import open_store
 from medssl_mm.store.header import SLICES
+from medssl_mm.store.known import KNOWN
 
 _STATISTICS = ('min', 'max', 'mean', 'std', 'p00_5', 'p99_5')
 
@@ -29,8 +30,7 @@ class SliceDataset(SplitDataset):
 
     Each sample is a dict with sample_idx, case_id, patient_id, slice_index,
     spacing ((z, y, x) in mm, or None), store_root, img_path (for messages:
-    ``<file>#<slice>``), intensity (statistics of the case; with several
-    channels a list each), protocol,
+    ``<file>#<slice>``), intensity (statistics of the case), protocol,
     split_hash, rng, and, for mmseg, label_map, reduce_zero_label and
     seg_fields.
 
@@ -152,7 +152,6 @@ class SliceDataset(SplitDataset):
                 list(colours[name]) for name in self._metainfo['classes']
             ]
         self._metainfo['dataset_name'] = store.name
-        self._metainfo['channels'] = list(store.channels)
 
     def full_init(self) -> None:
         """Index the slices; cheap to call again."""
@@ -174,14 +173,13 @@ class SliceDataset(SplitDataset):
             [(np.nan,) * 3 if info.spacing is None else info.spacing for info in infos],
             np.float64,
         ).reshape(-1, 3)
-        missing = np.nan if len(store.channels) == 1 else [np.nan] * len(store.channels)
         self._intensities = np.array(
             [
-                [info.intensity.get(name, missing) for name in _STATISTICS]
+                [info.intensity.get(name, np.nan) for name in _STATISTICS]
                 for info in infos
             ],
             np.float64,
-        )  # (cases, statistics), with C channels (cases, statistics, C)
+        )
         self._sample_cases = np.repeat(
             np.arange(len(infos), dtype=np.int32), [len(indices) for indices in samples]
         )
@@ -264,7 +262,7 @@ class SliceDataset(SplitDataset):
             slice_index=slice_index,
             spacing=None if np.isnan(spacing[0]) else tuple(spacing.tolist()),
             store_root=self.data_root,
-            img_path=slice_name(self.data_root, case_id, slice_index),
+            img_path=f'{self.data_root}/cases/{case_id}/image.b2nd#{slice_index}',
             intensity=dict(zip(_STATISTICS, self._intensities[case].tolist())),
             protocol=self.protocol,
             split_hash=self.split_hash,
@@ -284,56 +282,41 @@ class SliceDataset(SplitDataset):
         return patients[self._sample_cases], self._sample_slices
 
 
-_BTCV_CLASSES = (
-    'background',
-    'spleen',
-    'right kidney',
-    'left kidney',
-    'gallbladder',
-    'esophagus',
-    'liver',
-    'stomach',
-    'aorta',
-    'inferior vena cava',
-    'portal and splenic vein',
-    'pancreas',
-    'right adrenal gland',
-    'left adrenal gland',
-)
-
-
 @DATASETS.register_module()
 class Abdomen1KSlices(SliceDataset):
     """Abdominal CT of AbdomenCT-1K, four organs."""
 
-    METAINFO = dict(classes=('background', 'liver', 'kidney', 'spleen', 'pancreas'))
+    known = 'abdomen1k'
+    METAINFO = dict(classes=KNOWN[known].classes)
 
 
 @DATASETS.register_module()
 class BTCVSlices(SliceDataset):
     """Abdominal CT of Beyond the Cranial Vault, thirteen organs."""
 
-    METAINFO = dict(classes=_BTCV_CLASSES)
+    known = 'btcv'
+    METAINFO = dict(classes=KNOWN[known].classes)
 
 
 @DATASETS.register_module()
 class PhantomSlices(SliceDataset):
     """Procedural abdominal CT with the organs of BTCV."""
 
-    METAINFO = dict(classes=_BTCV_CLASSES)
+    known = 'phantom'
+    METAINFO = dict(classes=KNOWN[known].classes)
 
 
 @DATASETS.register_module()
 class ACDCSlices(SliceDataset):
     """Cardiac cine MR of ACDC, three structures."""
 
-    METAINFO = dict(
-        classes=('background', 'right ventricle', 'myocardium', 'left ventricle')
-    )
+    known = 'acdc'
+    METAINFO = dict(classes=KNOWN[known].classes)
 
 
 @DATASETS.register_module()
 class CurvasSlices(SliceDataset):
     """Abdominal CT slices of CURVAS as PNG pairs, three organs."""
 
-    METAINFO = dict(classes=('background', 'pancreas', 'kidney', 'liver'))
+    known = 'curvas'
+    METAINFO = dict(classes=KNOWN[known].classes)

@@ -36,6 +36,7 @@ class SplitDataset(BaseDataset):
     """
 
     METAINFO: dict = dict()
+    known: str | None = None  # its name in medssl_mm.store.known
     _everything = 'all-cases'
     _sample_arrays: tuple[str, ...] = ()
 
@@ -77,6 +78,19 @@ class SplitDataset(BaseDataset):
             max_refetch=0,
             **kwargs,
         )
+
+    @classmethod
+    def classes_by_settings(
+        cls, classes: Sequence[str], settings: dict
+    ) -> tuple[str, ...]:
+        """Name the classes of the samples without opening the data.
+
+        Args:
+            classes (Sequence[str]): Classes of the store.
+            settings (dict): The arguments of the data set.
+        """
+        selected = (settings.get('metainfo') or {}).get('classes')
+        return tuple(classes if selected is None else selected)
 
     def _require_classes(self, store, advice: str) -> None:
         """Compare the class names of METAINFO, if any, with the store's."""

@@ -7,13 +7,15 @@ import os
 import re
 from pathlib import Path
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import ConfigDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from medssl_mm import compat, files
 from medssl_mm.engine import checkpoints
-from medssl_mm.errors import UserError
+from medssl_mm.engine.completion import complete
+from medssl_mm.engine.reading import config_name, read_config
+from medssl_mm.errors import UserError, similar
 from medssl_mm.functional import distributed
 
 __all__ = [
@@ -30,51 +32,40 @@ _FURTHER_KEYS = (
     'compile',
     'custom_imports',
     'efficient_conv_bn_eval',
+    'data_root',
     'find_unused_parameters',
     'model_wrapper_cfg',
     'runner_type',
+    'split',
     'sync_bn',
 )
 
 
 def load_config(path, options=()):
-    """Read a config file and apply ``key=value`` options to it.
+    """Read a config and apply ``key=value`` options to it.
 
-    ``work_dir`` becomes ``work_dirs/<name of the file>`` if it is not set.
+    What it leaves to its data is filled in, see
+    :mod:`medssl_mm.engine.completion`. ``work_dir`` becomes
+    ``work_dirs/<name of the file>`` if it is not set.
 
     Args:
-        path (str): The config file.
-        options (list[str]): Settings such as ``train_cfg.max_epochs=2``.
-            Defaults to ().
+        path (str): The config file, or several joined by ``+``, see
+            :func:`medssl_mm.engine.reading.read_config`.
+        options (list[str] | dict): Settings such as
+            ``train_cfg.max_epochs=2``, or parsed ones. Defaults to ().
 
     Raises:
-        UserError: The file or one of its bases is missing or faulty, or an
-            option names a key that does not exist.
+        UserError: The file or one of its bases is missing or faulty, an
+            option names a key that does not exist, or the data that settings
+            depend on is not there.
     """
-    path = Path(path)
-    if not path.is_file():
-        folder = path.parent
-        names = [p.name for p in folder.glob('*.py')] if folder.is_dir() else []
-        raise UserError(
-            f'config {path} does not exist (looked from {Path.cwd()})'
-            + _suggestion(path.name, names)
-        )
-    try:
-        config = Config.fromfile(str(path))
-    except UserError:
-        raise
-    except FileNotFoundError as error:
-        raise UserError(
-            f'config {path}: a file it is based on is missing: {error}; '
-            'correct its _base_ list'
-        ) from error
-    except (OSError, SyntaxError, KeyError, NameError, TypeError) as error:
-        raise UserError(f'config {path} cannot be read: {error}') from error
-    except ImportError as error:
-        raise UserError(f'config {path} imports what is not there: {error}') from error
-    apply_options(config, parse_options(options))
+    config = read_config(path)
+    apply_options(
+        config, options if isinstance(options, dict) else parse_options(options)
+    )
+    complete(config)
     if config.get('work_dir') is None:
-        config.work_dir = str(Path('work_dirs', path.stem))
+        config.work_dir = str(Path('work_dirs', config_name(path)))
     return config
 
 
@@ -267,7 +258,7 @@ def _check_key(config, key):
         names = [*place, *arguments, *_FURTHER_KEYS]
     where = f'{".".join(walked)} of the config' if walked else 'the config'
     raise UserError(
-        f'--cfg-options {key}: {where} has no key {last!r}' + _suggestion(last, names)
+        f'--cfg-options {key}: {where} has no key {last!r}' + similar(last, names)
     )
 
 
@@ -288,12 +279,5 @@ def _step_into(place, part, walked, key):
         return ConfigDict() if value is None else value
     names = list(place) if isinstance(place, dict) else []
     raise UserError(
-        f'--cfg-options {key}: {where} has no key {part!r}' + _suggestion(part, names)
+        f'--cfg-options {key}: {where} has no key {part!r}' + similar(part, names)
     )
-
-
-def _suggestion(name, names):
-    close = difflib.get_close_matches(name, names, 1, 0.5)
-    if close:
-        return f'; did you mean {close[0]}?'
-    return f'; there are: {", ".join(sorted(names))}' if names else ''

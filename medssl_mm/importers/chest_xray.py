@@ -15,25 +15,11 @@ from medssl_mm.importers.images import (
 )
 from medssl_mm.importers.pictures import find_pictures
 from medssl_mm.store.images import MULTI_LABEL
+from medssl_mm.store.known import KNOWN
 from medssl_mm.store.splits import make_holdout
 
 # The order of the 14-column lists, which have no header.
-FINDINGS = (
-    'Atelectasis',
-    'Cardiomegaly',
-    'Effusion',
-    'Infiltration',
-    'Mass',
-    'Nodule',
-    'Pneumonia',
-    'Pneumothorax',
-    'Consolidation',
-    'Edema',
-    'Emphysema',
-    'Fibrosis',
-    'Pleural_Thickening',
-    'Hernia',
-)
+FINDINGS = KNOWN['nih-cxr14'].classes
 NO_FINDING = 'No Finding'
 NAME = re.compile(r'(\d{8})_\d{3}\.png')
 

@@ -16,6 +16,7 @@ from medssl_mm.importers.base import (
     SourceCase,
     check_unique,
 )
+from medssl_mm.store.known import KNOWN
 from medssl_mm.store.splits import Split
 
 _VOLUME = re.compile(r'(patient\d+)_frame\d+')
@@ -32,9 +33,9 @@ class ACDCImporter(Importer):
     """
 
     name = 'acdc'
-    modality = 'MR'
-    units = 'arbitrary'
-    classes = ('background', 'right ventricle', 'myocardium', 'left ventricle')
+    modality = KNOWN[name].modality
+    units = KNOWN[name].units
+    classes = KNOWN[name].classes
     palette = [[0, 0, 0], [64, 120, 220], [90, 190, 90], [220, 70, 60]]
     layout = """\
     <src>/slices/patientNNN_frameFF_slice_K.h5     (2-D, training patients)

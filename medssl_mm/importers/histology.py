@@ -14,6 +14,7 @@ from medssl_mm.importers.images import (
     read_rows,
 )
 from medssl_mm.importers.pictures import find_pictures
+from medssl_mm.store.known import KNOWN
 
 
 class IDCImporter(ImageImporter):
@@ -31,7 +32,7 @@ class IDCImporter(ImageImporter):
     """
 
     name = 'idc'
-    classes = ('negative', 'positive')
+    classes = KNOWN[name].classes
     size = 50
     blank_allowed = True  # empty glass
     options = ('size', 'lists')
@@ -144,7 +145,7 @@ class BreakHisImporter(ImageImporter):
     """
 
     name = 'breakhis'
-    classes = ('benign', 'malignant')
+    classes = KNOWN[name].classes
     size = 224
     layout = """\
     <src>/**/{benign,malignant}/**/SOB_B_A-14-22549AB-40-001.png (as

@@ -17,6 +17,7 @@ from medssl_mm.importers.base import LoadedImage, SourceCase
 from medssl_mm.importers.chest_xray import FINDINGS
 from medssl_mm.importers.images import ImageImporter
 from medssl_mm.store.images import MULTI_LABEL, SINGLE_LABEL
+from medssl_mm.store.known import KNOWN
 from medssl_mm.store.splits import Split
 
 SUBSETS = ('train', 'val', 'test')
@@ -24,7 +25,7 @@ SUBSETS = ('train', 'val', 'test')
 KNOWN = {
     'breastmnist': (('malignant', 'normal or benign'), (546, 78, 156)),
     'chestmnist': (FINDINGS, (78468, 11219, 22433)),
-    'pneumoniamnist': (('normal', 'pneumonia'), (4708, 524, 624)),
+    'pneumoniamnist': (KNOWN['pneumoniamnist'].classes, (4708, 524, 624)),
 }
 
 

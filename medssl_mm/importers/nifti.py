@@ -16,6 +16,7 @@ from medssl_mm.importers.base import (
     LoadedCase,
     SourceCase,
 )
+from medssl_mm.store.known import KNOWN
 from medssl_mm.store.orientation import canonicalize, spacing_of
 from medssl_mm.store.splits import Split
 
@@ -359,7 +360,7 @@ class Abdomen1KImporter(_NumberedImporter):
     """
 
     name = 'abdomen1k'
-    classes = ('background', 'liver', 'kidney', 'spleen', 'pancreas')
+    classes = KNOWN[name].classes
     palette = [
         [0, 0, 0],
         [221, 130, 101],
@@ -379,22 +380,7 @@ class BTCVImporter(_NumberedImporter):
     """BTCV "Beyond the Cranial Vault" abdomen, 13 organs, two protocols."""
 
     name = 'btcv'
-    classes = (
-        'background',
-        'spleen',
-        'right kidney',
-        'left kidney',
-        'gallbladder',
-        'esophagus',
-        'liver',
-        'stomach',
-        'aorta',
-        'inferior vena cava',
-        'portal and splenic vein',
-        'pancreas',
-        'right adrenal gland',
-        'left adrenal gland',
-    )
+    classes = KNOWN[name].classes
     # Neighbours in the body differ in hue, the two of a pair in brightness.
     palette = [
         [0, 0, 0],

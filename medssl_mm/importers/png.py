@@ -28,6 +28,7 @@ from medssl_mm.importers.base import (
     safe_case_id,
 )
 from medssl_mm.store.header import default_palette
+from medssl_mm.store.known import KNOWN
 from medssl_mm.store.splits import Split, make_holdout, make_kfold
 
 PATIENT_PATTERN = r'([^/]+)_\d+\.png$'
@@ -310,7 +311,7 @@ class CurvasImporter(PNGImporter):
 
     name = 'curvas'
     modality = 'CT'
-    classes = ('background', 'pancreas', 'kidney', 'liver')
+    classes = KNOWN[name].classes
     palette = [[0, 0, 0], [0, 255, 255], [255, 255, 0], [255, 0, 255]]
     values = palette
     options = ()

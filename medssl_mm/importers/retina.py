@@ -26,6 +26,7 @@ from medssl_mm.importers.pictures import (
     find_pictures,
     read_bytes,
 )
+from medssl_mm.store.known import KNOWN
 from medssl_mm.store.splits import make_holdout
 
 SEARCH_SIDE = 512  # pixels of the longer side where the field is looked for
@@ -164,7 +165,7 @@ class DiabeticRetinopathyImporter(ImageImporter):
     """
 
     name = 'diabetic-retinopathy'
-    classes = ('no retinopathy', 'mild', 'moderate', 'severe', 'proliferative')
+    classes = KNOWN[name].classes
     size = 299
     layout = """\
     <src>/trainLabels.csv (columns image,level) and <src>/**/10_left.jpeg

@@ -1,5 +1,4 @@
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from medssl_mm.importers.chest_xray import FINDINGS
 from medssl_mm.importers.histology import IDCImporter
 from medssl_mm.importers.retina import DiabeticRetinopathyImporter
 from tests.datasets.images import make_picture, write_image_set
+from tests.shipped import experiments
 
 
 @pytest.fixture(scope='module')
@@ -268,35 +268,50 @@ def test_referable_retinopathy(graded):
         DiabeticRetinopathy(graded, 'made', binary='yes')
 
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
-BASES = [
-    path
-    for path in CONFIGS.glob('*/_base_/datasets/*.py')
-    if 'data/' in path.read_text()
-    and any(name in path.stem for name in ('nih', 'idc', 'retinopathy', 'breakhis'))
-]
-CHANNELS = dict(nih=1, idc=3, dia=3, bre=3)
-SIDES = dict(nih_=512, nih1=64, idc=50, dia=299, bre=224)
+def image_experiments():
+    """One experiment for all that show the same images in the same way."""
+    chosen = {}
+    for folder in ('selfsup/intermediate', 'classification'):
+        for experiment in experiments(folder):
+            config = experiment.load()
+            loaders = {
+                key: value for key, value in config.items() if key.endswith('loader')
+            }
+            if 'pneumoniamnist' not in experiment.name:
+                chosen.setdefault(repr(loaders), experiment)
+    return list(chosen.values())
+
+
+IMAGE_EXPERIMENTS = image_experiments()
+CHANNELS = {'nih': 1, 'idc': 3, 'dia': 3, 'bre': 3}
+SIDES = {'nih-': 512, 'nih1': 64, 'idc-': 50, 'diab': 299, 'brea': 224}
+
+
+def test_every_image_set_is_shown():
+    names = {experiment.stem.split('_')[-1] for experiment in IMAGE_EXPERIMENTS}
+    assert {name[:4] for name in names} == set(SIDES)
+    # With and without the settings of the published code, before and after.
+    assert len(IMAGE_EXPERIMENTS) == 15
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('path', BASES, ids=lambda path: path.stem)
-def test_config_bases_serve_their_hosts(path, tmp_path):
+@pytest.mark.parametrize('experiment', IMAGE_EXPERIMENTS, ids=lambda e: e.name)
+def test_config_bases_serve_their_hosts(experiment, tmp_path):
     """Every loader of every base makes a batch of its set's images."""
-    from mmengine.config import Config
     from mmengine.registry import DefaultScope
     from mmengine.runner import Runner
 
-    config = Config.fromfile(path)
-    single = 'breakhis' in path.stem
+    config = experiment.load()
+    data = experiment.stem.split('_')[-1]
+    single = data.startswith('breakhis')
     name = config.train_dataloader.dataset.type.removeprefix('medssl_mm.')
     classes = (
         ('benign', 'malignant')
         if single
         else getattr(classification, name).METAINFO['classes']
     )
-    side = next(v for k, v in SIDES.items() if path.stem.startswith(k))
-    channels = CHANNELS[path.stem[:3]]
+    side, channels = SIDES[data[:4]], CHANNELS[data[:3]]
+    assert config.model.backbone.in_channels == channels
     write_image_set(
         tmp_path / 'set',
         classes=classes,
@@ -305,7 +320,7 @@ def test_config_bases_serve_their_hosts(path, tmp_path):
         channels=channels,
         task='multi-label' if channels == 1 else 'single-label',
     )
-    pretraining = 'selfsup' in path.parts
+    pretraining = experiment.name.startswith('selfsup')
     shape = (channels, 255, 255) if side == 50 else (channels, side, side)
     loaders = ['train'] if pretraining else ['train', 'val', 'test']
     with DefaultScope.overwrite_default_scope(

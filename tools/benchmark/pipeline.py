@@ -86,13 +86,13 @@ def make_store(folder):
 def contenders(args, folder):
     """Name and function (number of the sample -> packed sample) of each."""
     import numpy as np
-    from mmengine.config import Config
     from mmengine.dataset import Compose
     from mmengine.hub import get_config
     from mmengine.registry import DefaultScope
 
     from medssl_mm.datasets.sampler import EpochIndex, sample_rng
     from medssl_mm.datasets.slices import SliceDataset
+    from medssl_mm.engine.launch import load_config
 
     root = args.data_root
     if root is None:
@@ -111,7 +111,8 @@ def contenders(args, folder):
         dict(type='medssl_mm.PackViews'),
     ]
     load = dict(type='medssl_mm.LoadSlice')
-    shipped = Config.fromfile(args.config).train_dataloader.dataset.pipeline
+    shipped = load_config(args.config, dict(data_root=root, split=None))
+    shipped = shipped.train_dataloader.dataset.pipeline
     reading = SliceDataset(root, pipeline=[load, *matched])
     configured = SliceDataset(root, pipeline=shipped)
     sources = SliceDataset(root, pipeline=[load])

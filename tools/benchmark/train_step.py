@@ -219,7 +219,13 @@ def shipped(name, args):
     """Read a part of the pretraining configs."""
     from mmengine.config import Config
 
-    return Config.fromfile(LEVELS / f'{name}_{args.arch}.py').to_dict()
+    from medssl_mm.engine.completion import fill_stage_channels
+
+    path = LEVELS / f'{name}_{args.arch}.py'
+    parts = Config.fromfile(path if path.exists() else LEVELS / f'{name}.py').to_dict()
+    depth = int(args.arch.removeprefix('resnet'))
+    fill_stage_channels(dict(type='ResNet', depth=depth), parts)
+    return parts
 
 
 def build_with_decorrelation(args, channels_last):

@@ -1,10 +1,8 @@
 # Last layer only: BreakHis, 224 px, benign or malignant.
 _base_ = [
-    '../_base_/models/frozen_resnet18.py',
-    '../_base_/datasets/breakhis.py',
+    '../_base_/models/frozen_resnet50.py',
+    '../data/breakhis.py',
     '../_base_/schedules/adamw_lastlayer_200.py',
 ]
-model = dict(
-    backbone=dict(in_channels=3), head=dict(type='LinearClsHead', num_classes=2)
-)
+model = dict(backbone=dict(depth=18))
 train_dataloader = dict(sampler=dict(infinite=True))

@@ -1,10 +1,11 @@
 # Fine-tuning of all weights: 1000 X-rays of NIH ChestX-ray14, 64 px.
 _base_ = [
-    '../_base_/models/resnet18.py',
-    '../_base_/datasets/nih1000.py',
+    '../_base_/models/resnet50.py',
+    '../_base_/datasets/xray_64.py',
+    '../../data/nih1000.py',
     '../_base_/schedules/adamw_finetune_200.py',
 ]
-model = dict(head=dict(type='MultiLabelLinearClsHead', num_classes=14))
+model = dict(backbone=dict(depth=18))
 train_dataloader = dict(sampler=dict(infinite=True))
 # Findings of fewer than five patients (nine of the test subset) are shown, not
 # averaged.

@@ -2,7 +2,8 @@
 # NIH ChestX-ray14, 512 px, fourteen findings.
 _base_ = [
     '../_base_/models/resnet50.py',
-    '../_base_/datasets/nih_cxr14_parity.py',
+    '../_base_/datasets/xray_512_parity.py',
+    '../../data/nih_cxr14.py',
     '../_base_/schedules/adam_100e.py',
 ]
-model = dict(head=dict(type='MultiLabelLinearClsHead', num_classes=14))
+images = dict(split='nih-cxr14-lists')

@@ -1,7 +1,8 @@
 # MoCo, the baseline, on 1000 chest X-rays, protocol nih1000-patients.
 _base_ = [
     '../_base_/models/mocov2_bn_resnet18.py',
-    '../_base_/datasets/nih1000_two_views.py',
+    '../_base_/datasets/xray_two_views_64.py',
+    '../../data/nih1000.py',
     '../_base_/schedules/sgd_coslr-150e_small.py',
     '../default_runtime.py',
 ]

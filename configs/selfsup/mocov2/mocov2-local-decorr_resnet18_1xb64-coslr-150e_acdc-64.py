@@ -1,7 +1,7 @@
 # MoCo v2 + local contrast + decorrelated last map, on ACDC (acdc-20).
 _base_ = [
     'mocov2_resnet18_1xb64-coslr-150e_acdc-64.py',
-    '../_base_/levels/local_contrast_resnet18.py',
+    '../_base_/levels/local_contrast.py',
     '../_base_/levels/decorrelation_resnet18.py',
 ]
 model = dict(

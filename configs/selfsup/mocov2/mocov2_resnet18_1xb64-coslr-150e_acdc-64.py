@@ -1,7 +1,8 @@
 # MoCo v2 on ACDC, protocol acdc-20, on one process.
 _base_ = [
     '../_base_/models/mocov2_resnet18.py',
-    '../_base_/datasets/acdc_two_views.py',
+    '../_base_/datasets/small_two_views.py',
+    '../../data/acdc.py',
     '../_base_/schedules/sgd_coslr-150e_small.py',
     '../default_runtime.py',
 ]

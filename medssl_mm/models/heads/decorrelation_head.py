@@ -8,7 +8,6 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from medssl_mm.errors import UserError
-from medssl_mm.functional.precision import at_least_float32
 from medssl_mm.functional.whitening import (
     METHODS,
     apply_whitening,
@@ -327,7 +326,7 @@ class IterNorm(nn.Module):
             mean, matrix = self.running_mean[0, :, 0], self.running_wm
             if self.training:
                 rows = x.permute(0, 2, 3, 1).flatten(0, 2)  # (NHW, C)
-                rows = at_least_float32(rows)
+                rows = rows.to(torch.promote_types(x.dtype, torch.float32))
                 mean = rows.mean(0)
                 centred = rows - mean
                 ridge = self.eps * torch.eye(

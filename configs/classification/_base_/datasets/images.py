@@ -1,6 +1,6 @@
 # What classification on image sets shares: every image of val and test is
 # evaluated, once.
-_base_ = '../../../_base_/intensity/grey_8bit.py'
+normalize = dict(type='medssl_mm.NormalizeByStore')
 each_image_once = dict(type='DefaultSampler', shuffle=False, round_up=False)
 # Mild, for stained tissue.
 colour_jitter = dict(

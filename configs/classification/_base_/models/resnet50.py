@@ -1,5 +1,4 @@
-# ResNet-50 with a linear head, everything trained, grey images. Data sets set
-# type and num_classes of the head, and backbone.in_channels for RGB.
+# ResNet-50 with a linear head, everything trained.
 model = dict(
     type='ImageClassifier',
     # Images are normalised by the transforms of the data set.
@@ -7,11 +6,11 @@ model = dict(
     backbone=dict(
         type='ResNet',
         depth=50,
-        in_channels=1,
         # FILE: --cfg-options model.backbone.init_cfg.checkpoint=FILE
         init_cfg=dict(type='medssl_mm.PretrainedBackbone', checkpoint=None),
     ),
     neck=dict(type='GlobalAveragePooling'),
-    head=dict(in_channels=2048),
+    # One class an image or several, as the data has it.
+    head=dict(),
 )
 sync_bn = 'torch'  # over several GPUs; CPUs and single GPUs keep plain BN

@@ -1,5 +1,5 @@
 # AdamW for fine-tuning, warm-up of one epoch, cosine decay, 50 epochs.
-_base_ = '../classification_metric.py'
+_base_ = '../../default_runtime.py'
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=3e-4, weight_decay=0.01),

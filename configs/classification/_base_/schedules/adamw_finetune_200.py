@@ -1,5 +1,7 @@
-# AdamW for fine-tuning on small images, 200 iterations.
-_base_ = 'iterations.py'
+# AdamW for fine-tuning on small images, 200 iterations, so
+# that every label fraction gets the same number of steps. Leaves set
+# train_dataloader.sampler.infinite.
+_base_ = '../../default_runtime.py'
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=3e-4, weight_decay=0.01),
@@ -10,6 +12,10 @@ param_scheduler = [
     # Ends with the run: changing max_iters is enough.
     dict(type='CosineAnnealingLR', by_epoch=False),
 ]
-train_cfg = dict(max_iters=200, val_interval=20)
-default_hooks = dict(checkpoint=dict(interval=100))
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=200, val_interval=20)
+default_hooks = dict(
+    logger=dict(log_metric_by_epoch=False),
+    checkpoint=dict(by_epoch=False, interval=100),
+)
+log_processor = dict(by_epoch=False)
 auto_scale_lr = dict(enable=False, base_batch_size=32)

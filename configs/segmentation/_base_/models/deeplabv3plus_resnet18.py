@@ -4,12 +4,10 @@ _base_ = 'deeplabv3plus_resnet50.py'
 model = dict(
     backbone=dict(depth=18, strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)),
     decode_head=dict(
-        in_channels=512,
         channels=128,
         # The map is 8 x 8: larger rates would see padding only.
         dilations=(1, 2, 4, 6),
-        c1_in_channels=64,
         c1_channels=32,
     ),
-    auxiliary_head=dict(in_channels=256, channels=64),
+    auxiliary_head=dict(channels=64),
 )

@@ -1,5 +1,4 @@
-# DeepLabv3+ on a ResNet-50 dilated to stride 8, everything trained. Data sets
-# set num_classes of both heads.
+# DeepLabv3+ on a ResNet-50 dilated to stride 8, everything trained.
 loss_decode = [
     dict(type='CrossEntropyLoss', avg_non_ignore=True),
     dict(type='medssl_mm.SoftDiceLoss'),
@@ -11,7 +10,6 @@ model = dict(
     backbone=dict(
         type='ResNet',  # not V1c: pretraining has the plain 7x7 stem
         depth=50,
-        in_channels=1,
         strides=(1, 2, 1, 1),
         dilations=(1, 1, 2, 4),
         contract_dilation=True,
@@ -20,11 +18,9 @@ model = dict(
     ),
     decode_head=dict(
         type='DepthwiseSeparableASPPHead',
-        in_channels=2048,
         in_index=3,
         channels=512,
         dilations=(1, 12, 24, 36),
-        c1_in_channels=256,
         c1_channels=48,
         norm_cfg=dict(type='BN'),
         align_corners=False,
@@ -32,7 +28,6 @@ model = dict(
     ),
     auxiliary_head=dict(
         type='FCNHead',
-        in_channels=1024,
         in_index=2,
         channels=256,
         num_convs=1,

@@ -4,5 +4,4 @@ model = dict(
     # Computed once per slice: 128 KiB each at 128 px under bf16.
     feature_cache_gib=1.0,
     backbone=dict(depth=18),
-    decode_head=dict(in_channels=512),
 )

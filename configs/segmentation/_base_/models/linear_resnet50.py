@@ -1,5 +1,4 @@
-# Linear decoder on a frozen ResNet-50 dilated to stride 8. Data sets set
-# model.decode_head.num_classes.
+# Linear decoder on a frozen ResNet-50 dilated to stride 8.
 model = dict(
     type='medssl_mm.FrozenEncoderDecoder',
     # Images are normalised by the transforms of the data set.
@@ -7,7 +6,6 @@ model = dict(
     backbone=dict(
         type='ResNet',  # not V1c: pretraining has the plain 7x7 stem
         depth=50,
-        in_channels=1,
         strides=(1, 2, 1, 1),
         dilations=(1, 1, 2, 4),
         contract_dilation=True,
@@ -18,7 +16,6 @@ model = dict(
     ),
     decode_head=dict(
         type='medssl_mm.LinearHead',
-        in_channels=2048,
         in_index=3,
         align_corners=False,
         loss_decode=[

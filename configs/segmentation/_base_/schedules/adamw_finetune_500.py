@@ -1,6 +1,6 @@
 # AdamW for fine-tuning on small images, 500 iterations of batch 8. Below this
 # rate a few hundred steps do not get beyond one foreground blob.
-_base_ = '../volume_metric.py'
+_base_ = '../../default_runtime.py'
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=3e-3, weight_decay=0.01),

@@ -1,5 +1,5 @@
 # AdamW for a linear decoder on small images, 400 iterations.
-_base_ = '../volume_metric.py'
+_base_ = '../../default_runtime.py'
 optim_wrapper = dict(
     type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.01, weight_decay=1e-4)
 )

@@ -1,5 +1,5 @@
 # SGD with polynomial decay, 40k iterations.
-_base_ = '../volume_metric.py'
+_base_ = '../../default_runtime.py'
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0005),

@@ -1,6 +1,5 @@
-# Two views of abdominal CT slices, 224 px. Data sets in Hounsfield units
-# inherit it and name themselves.
-_base_ = '../../../_base_/intensity/ct_window.py'
+# Two views of 224 px of slices.
+normalize = dict(type='medssl_mm.NormalizeByStore')
 view_transforms = [
     # Shift and gain act on the windowed slice like another window.
     dict(type='medssl_mm.IntensityJitter', brightness=0.2, contrast=0.4),
@@ -10,7 +9,7 @@ view_transforms = [
 ]
 train_pipeline = [
     dict(type='medssl_mm.LoadSlice'),
-    _base_.normalize,
+    normalize,
     dict(
         type='medssl_mm.SliceViews',
         crop=dict(type='medssl_mm.RandomSliceCrop', size=224, scale=(0.2, 1.0)),

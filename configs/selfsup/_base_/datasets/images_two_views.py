@@ -1,5 +1,5 @@
 # What pretraining on image sets (classification data) shares.
-_base_ = '../../../_base_/intensity/grey_8bit.py'
+normalize = dict(type='medssl_mm.NormalizeByStore')
 # For photographs in colour; what a colour means limits the hue.
 colour_jitter = dict(
     type='RandomApply',

@@ -1,7 +1,8 @@
 # NIH ChestX-ray14 augmented as in the published code of "Intermediate Layers
 # Matter": no crop, no flip, its own train list. Saturation, hue and greying
 # of its list change nothing on a grey image and are left out.
-_base_ = 'images_two_views.py'
+_base_ = ['images_two_views.py', '../../../data/nih_cxr14.py']
+images = dict(split='nih-cxr14-lists')
 views = dict(
     type='medssl_mm.ImageViews',
     transforms=[
@@ -25,9 +26,6 @@ views = dict(
 train_dataloader = dict(
     batch_size=16,
     dataset=dict(
-        type='medssl_mm.NIHChestXray14',
-        data_root='data/nih-cxr14',
-        split='nih-cxr14-lists',
         subset='train',
         pipeline=[views, dict(type='medssl_mm.PackViews')],
     ),

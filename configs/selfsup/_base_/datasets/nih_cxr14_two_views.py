@@ -1,5 +1,5 @@
 # NIH ChestX-ray14 at 512 px; pretraining sees the official train_val list.
-_base_ = 'images_two_views.py'
+_base_ = ['images_two_views.py', '../../../data/nih_cxr14.py']
 views = dict(
     type='medssl_mm.SliceViews',
     crop=dict(
@@ -19,9 +19,6 @@ views = dict(
 )
 train_dataloader = dict(
     dataset=dict(
-        type='medssl_mm.NIHChestXray14',
-        data_root='data/nih-cxr14',
-        split='nih-cxr14-official',
         pipeline=[
             _base_.normalize,
             views,

@@ -1,5 +1,5 @@
-# Two views of 64 px for small networks on a CPU. Data sets inherit it with
-# an intensity base beside it.
+# Two views of 64 px of slices, for small networks on a CPU.
+normalize = dict(type='medssl_mm.NormalizeByStore')
 view_transforms = [
     dict(type='medssl_mm.IntensityJitter', brightness=0.1, contrast=0.4),
     dict(type='medssl_mm.GammaJitter', prob=0.5),
@@ -19,5 +19,14 @@ train_dataloader = dict(
     drop_last=True,
     sampler=dict(type='medssl_mm.SliceSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
-    dataset=dict(type='medssl_mm.SliceDataset', subset='pretrain'),
+    dataset=dict(
+        type='medssl_mm.SliceDataset',
+        subset='pretrain',
+        pipeline=[
+            dict(type='medssl_mm.LoadSlice'),
+            normalize,
+            views,
+            dict(type='medssl_mm.PackViews'),
+        ],
+    ),
 )

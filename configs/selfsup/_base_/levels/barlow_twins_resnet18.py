@@ -1,11 +1,10 @@
-# Barlow Twins on all residual stages of ResNet-18, 64 to 512 channels, with
+# Barlow Twins on all residual stages of ResNet-18, with
 # a narrow projector for small data sets.
 barlow_twins_levels = [
     dict(
         stage=stage,
         neck=dict(
             type='medssl_mm.BarlowTwinsNeck',
-            in_channels=32 * 2**stage,
             hid_channels=512,
             out_channels=512,
         ),

@@ -1,8 +1,8 @@
-# Barlow Twins on all residual stages of ResNet-50: 256 to 2048 channels.
+# Barlow Twins on all residual stages of ResNet-50.
 barlow_twins_levels = [
     dict(
         stage=stage,
-        neck=dict(type='medssl_mm.BarlowTwinsNeck', in_channels=128 * 2**stage),
+        neck=dict(type='medssl_mm.BarlowTwinsNeck'),
         key_neck='shared',
         loss=dict(type='medssl_mm.BarlowTwinsLoss'),
         # The term is a sum over 2048 channels, some hundreds: so weighted,

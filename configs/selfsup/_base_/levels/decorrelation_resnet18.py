@@ -1,5 +1,3 @@
 # The last map of a ResNet-18 is whitened in groups of 32 channels: many more
 # positions in a batch than channels.
-decorrelation = dict(
-    type='medssl_mm.DecorrelationHead', num_channels=512, num_groups=16, eps=1e-2
-)
+decorrelation = dict(type='medssl_mm.DecorrelationHead', num_groups=16, eps=1e-2)

@@ -7,7 +7,6 @@ model = dict(
     neck=dict(
         _delete_=True,
         type='NonLinearNeck',
-        in_channels=512,
         hid_channels=512,
         out_channels=128,
         norm_cfg=dict(type='BN1d'),

@@ -1,0 +1,36 @@
+# EyePACS retina photographs, referable retinopathy or not, 299 px.
+_base_ = ['../_base_/datasets/images.py', '../../data/diabetic_retinopathy.py']
+test_pipeline = [_base_.normalize, dict(type='medssl_mm.PackImage')]
+train_dataloader = dict(
+    dataset=dict(
+        pipeline=[
+            _base_.normalize,
+            dict(
+                type='medssl_mm.RandomSliceCrop',
+                size=299,
+                scale=(0.6, 1.0),
+                rotation=180,
+            ),
+            dict(
+                type='medssl_mm.TorchvisionSteps',
+                steps=[
+                    dict(
+                        type='RandomApply',
+                        p=0.8,
+                        transforms=[
+                            dict(
+                                type='ColorJitter',
+                                brightness=0.2,
+                                contrast=0.2,
+                                saturation=0.2,
+                            )
+                        ],
+                    ),
+                ],
+            ),
+            dict(type='medssl_mm.PackImage'),
+        ],
+    )
+)
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

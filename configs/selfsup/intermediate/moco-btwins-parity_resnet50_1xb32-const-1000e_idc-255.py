@@ -1,9 +1,0 @@
-# MoCo + Barlow Twins as in the published code, on breast histopathology (IDC).
-_base_ = [
-    'moco-parity_resnet50_1xb32-const-1000e_idc-255.py',
-    '../_base_/levels/barlow_twins_parity_resnet50.py',
-]
-model = dict(
-    backbone=dict(zero_init_residual=True),
-    multi_level_head=dict(levels=_base_.barlow_twins_levels),
-)

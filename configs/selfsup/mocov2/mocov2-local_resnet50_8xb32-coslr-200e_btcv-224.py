@@ -1,8 +1,0 @@
-# MoCo v2 + contrast of local regions, on BTCV (18 volumes).
-_base_ = [
-    'mocov2_resnet50_8xb32-coslr-200e_btcv-224.py',
-    '../_base_/levels/local_contrast_resnet50.py',
-]
-model = dict(
-    backbone=_base_.local_backbone, multi_level_head=dict(levels=_base_.local_levels)
-)

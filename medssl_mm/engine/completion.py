@@ -1,0 +1,317 @@
+"""Fills in what a config leaves to its data: classes, channels, grey values.
+
+A config names its data once, and :func:`complete` puts the rest where the
+hosts want it, before anything is built; the config that a run writes into its
+work directory therefore holds every number. What a config says itself stays.
+
+- ``slices`` (or ``images``) completes the data set of every loader:
+  ``slices = dict(type='medssl_mm.ACDCSlices', data_root=..., split=...)``.
+- ``data_root`` and ``split``, for data of one's own: the same, with
+  ``medssl_mm.SliceDataset`` or ``medssl_mm.ClassificationImages``, which take
+  classes as they are.
+- a step ``dict(type='medssl_mm.NormalizeByStore')`` of a pipeline becomes
+  the normalisation that fits the store, or ``normalize`` of the config.
+- ``num_classes`` of heads, the type of a classification head, and the
+  channels of images and stages that heads, necks and loss terms take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from mmengine.config import Config
+
+from medssl_mm.errors import UserError
+from medssl_mm.registry import DATASETS
+from medssl_mm.store.header import DATASET_FILE, IMAGES
+from medssl_mm.store.images import MULTI_LABEL
+from medssl_mm.store.known import KNOWN, StoreFacts, read_facts
+
+__all__ = ['NORMALIZE', 'complete', 'fill_stage_channels', 'normalization_of']
+
+NORMALIZE = 'medssl_mm.NormalizeByStore'
+# Abdomen, from fat to vessels in the arterial phase: -200 to 300 HU. The usual
+# soft-tissue window (level 40, width 400) cuts the latter off.
+CT_WINDOW = dict(type='medssl_mm.CTWindow', level=50, width=500)
+_GENERIC = ('medssl_mm.SliceDataset', 'medssl_mm.ClassificationImages')
+# What counts as a ResNet here: its stages have 64, 128, 256 and 512 channels,
+# four times as many with bottlenecks.
+_RESNETS = ('ResNet', 'ResNetV1c', 'ResNetV1d', 'ResNet_CIFAR')
+_BASIC_DEPTHS = (18, 34)
+
+
+def normalization_of(facts: StoreFacts) -> dict:
+    """Choose the step that maps the grey values of a store to 0-1.
+
+    Hounsfield units are windowed, 8-bit values divided by 255; others, such
+    as MR, have no unit: percentiles of each case become 0 and 1.
+    """
+    if facts.units == 'HU':
+        return dict(CT_WINDOW)
+    if facts.eight_bit and facts.modality != 'MR':
+        return dict(type='medssl_mm.ShiftScale', mean=0.0, std=255.0)
+    return dict(type='medssl_mm.PercentileNormalize')
+
+
+def complete(config: Config) -> None:
+    """Fill in what depends on the data; the config is changed.
+
+    A config whose data sets are not this package's, or that leaves nothing
+    open, is not changed, and no store is looked for.
+
+    Raises:
+        UserError: No data is named, the store is missing and its data set
+            unknown, or the store has another number of classes than a head.
+    """
+    _Completion(config).run()
+
+
+def fill_stage_channels(backbone: dict, content) -> None:
+    """Tell necks, loss terms and decorrelation how many channels they get.
+
+    Args:
+        backbone (dict): Config of the backbone.
+        content: Config of a model, or any part of it; it is changed.
+    """
+    channels = _stage_channels(backbone)
+    if channels is None:
+        return
+    for entry in _dicts(content):
+        neck, stage = entry.get('neck'), entry.get('stage')
+        if isinstance(neck, dict) and isinstance(stage, int):
+            neck.setdefault('in_channels', channels[stage])
+        if entry.get('type') == 'medssl_mm.DecorrelationHead':
+            place = str(entry.get('place', 'after_stage4'))
+            if place.removeprefix('after_stage').isdigit():
+                number = int(place.removeprefix('after_stage'))
+                entry.setdefault('num_channels', channels[number])
+
+
+def _stage_channels(backbone: dict) -> tuple[int, ...] | None:
+    """Channels of the stem and the four stages, where they are known."""
+    if str(backbone.get('type')).rpartition('.')[2] not in _RESNETS:
+        return None
+    width = backbone.get('base_channels', 64)
+    expansion = backbone.get('expansion') or (
+        1 if backbone.get('depth') in _BASIC_DEPTHS else 4
+    )
+    stem = backbone.get('stem_channels', 64)
+    return (stem, *(width * 2**stage * expansion for stage in range(4)))
+
+
+def _dicts(content) -> Iterator[dict]:
+    if isinstance(content, dict):
+        yield content
+        content = list(content.values())
+    if isinstance(content, (list, tuple)):
+        for value in content:
+            yield from _dicts(value)
+
+
+def _has_step(content) -> bool:
+    return any(entry.get('type') == NORMALIZE for entry in _dicts(content))
+
+
+def _with_step(content, step: Callable[[], dict]):
+    """Copy a config with the placeholder replaced."""
+    if isinstance(content, dict):
+        if content.get('type') == NORMALIZE:
+            return step()
+        return type(content)(
+            {key: _with_step(value, step) for key, value in content.items()}
+        )
+    if isinstance(content, (list, tuple)):
+        return type(content)(_with_step(value, step) for value in content)
+    return content
+
+
+def _as_list(heads) -> list[dict]:
+    return heads if isinstance(heads, list) else [heads] if heads else []
+
+
+class _Completion:
+    """One config being completed; facts of stores are read when needed."""
+
+    def __init__(self, config: Config) -> None:
+        self.content = config._cfg_dict
+        self.name = config.filename or 'the config'
+        self._facts: dict[tuple, StoreFacts] = {}
+
+    def run(self) -> None:
+        self._name_data()
+        model = self.content.get('model') or {}
+        if isinstance(model.get('backbone'), dict):
+            fill_stage_channels(model['backbone'], self.content)
+            self._fill_model_channels(model)
+        datasets = list(self._datasets())
+        if not datasets:
+            return
+        main = datasets[0]
+        self._fill_normalization(datasets, main)
+        if isinstance(model.get('backbone'), dict):
+            self._fill_image_channels(model['backbone'], main)
+            self._fill_classes(model, main)
+
+    # -- data
+
+    def _datasets(self) -> Iterator[dict]:
+        """Data sets of this package: those of the loaders come first."""
+        loaders = [f'{name}_dataloader' for name in ('train', 'val', 'test')]
+        places = [self.content.get(name) for name in loaders]
+        places += [v for k, v in self.content.items() if k not in loaders]
+        for place in places:
+            for entry in _dicts(place):
+                if 'data_root' in entry and self._class_of(entry) is not None:
+                    yield entry
+
+    def _class_of(self, dataset: dict):
+        name = dataset.get('type')
+        if not isinstance(name, str) or not name.startswith('medssl_mm.'):
+            return None
+        found = DATASETS.get(name)
+        return found if hasattr(found, 'classes_by_settings') else None
+
+    def _name_data(self) -> None:
+        own = {
+            key: self.content.pop(key)
+            for key in ('data_root', 'split')
+            if key in self.content
+        }
+        keys = [key for key in ('slices', 'images') if self.content.get(key)]
+        named = dict(self.content[keys[0]]) if keys else {}
+        if 'data_root' in own:
+            named = own
+            for key in keys:
+                del self.content[key]
+        else:
+            named.update(own)
+        for loader in ('train', 'val', 'test'):
+            place = self.content.get(f'{loader}_dataloader')
+            for entry in _dicts(place):
+                if self._class_of(entry) is not None:
+                    self._complete_dataset(entry, named, own, f'{loader}_dataloader')
+
+    def _complete_dataset(self, dataset, named, own, loader) -> None:
+        root = dataset.get('data_root')
+        if 'data_root' in own and root not in (None, own['data_root']):
+            raise UserError(
+                f'{self.name}: data_root is {own["data_root"]!r}, but the data set '
+                f'of {loader} has its own, {root!r}; take one of the two away'
+            )
+        if dataset['type'] in _GENERIC and 'type' in named:
+            dataset['type'] = named['type']
+        for key, value in named.items():
+            if key != 'type' and value is not None:
+                dataset.setdefault(key, value)
+        if dataset.get('data_root') is None:
+            raise UserError(
+                f'{self.name} names no data; add data_root = "DIR" and '
+                'split = "NAME" to it, or --cfg-options data_root=DIR split=NAME'
+            )
+
+    def facts(self, dataset: dict) -> StoreFacts:
+        """What is known of the data of a data set."""
+        key = (dataset['type'], dataset['data_root'])
+        if key not in self._facts:
+            self._facts[key] = self._find_facts(dataset)
+        return self._facts[key]
+
+    def _find_facts(self, dataset: dict) -> StoreFacts:
+        root, found = Path(dataset['data_root']), self._class_of(dataset)
+        if not (root / DATASET_FILE).is_file():
+            known = KNOWN.get(found.known or root.name)
+            if known is not None:
+                return known
+        try:
+            return read_facts(root)
+        except UserError as error:
+            raise UserError(
+                f'{self.name} takes classes, channels and normalisation from '
+                f'its data: {error}. Where there is no data, use the config '
+                'that the training wrote into its work directory: it holds them.'
+            ) from None
+
+    # -- settings
+
+    def _fill_normalization(self, datasets: list[dict], main: dict) -> None:
+        given = self.content.get('normalize')
+        if given is not None and not _has_step(given):
+            step = given.copy
+        else:
+            step = None
+        for dataset in datasets:
+            if _has_step(dataset.get('pipeline')):
+                dataset['pipeline'] = _with_step(
+                    dataset['pipeline'],
+                    step or (lambda: normalization_of(self.facts(dataset))),  # noqa: B023
+                )
+        for key, value in list(self.content.items()):
+            if _has_step(value):
+                self.content[key] = _with_step(
+                    value, step or (lambda: normalization_of(self.facts(main)))
+                )
+
+    def _fill_image_channels(self, backbone: dict, main: dict) -> None:
+        if 'in_channels' not in backbone and 'type' in backbone:
+            channels = self.facts(main).channels
+            # Three is what all backbones take unless told otherwise, and not
+            # every one can be told.
+            if channels != 3 or _stage_channels(backbone):
+                backbone['in_channels'] = channels
+
+    def _fill_model_channels(self, model: dict) -> None:
+        channels = _stage_channels(model['backbone'])
+        if channels is None:
+            return
+        if 'multi_level_head' in model and isinstance(model.get('neck'), dict):
+            model['neck'].setdefault('in_channels', channels[-1])
+        if 'decode_head' in model:
+            indices = model['backbone'].get('out_indices', (0, 1, 2, 3))
+            maps = [channels[index + 1] for index in indices]
+            for key in ('decode_head', 'auxiliary_head'):
+                for head in _as_list(model.get(key)):
+                    _fill_decode_head(head, maps)
+        elif isinstance(model.get('head'), dict) and 'multi_level_head' not in model:
+            model['head'].setdefault('in_channels', channels[-1])
+
+    def _fill_classes(self, model: dict, main: dict) -> None:
+        decode_heads = [
+            head
+            for key in ('decode_head', 'auxiliary_head')
+            for head in _as_list(model.get(key))
+        ]
+        if decode_heads:
+            heads = decode_heads
+        elif isinstance(model.get('head'), dict) and 'multi_level_head' not in model:
+            heads = [model['head']]
+        else:
+            return
+        if all('num_classes' in head and 'type' in head for head in heads):
+            if not (Path(main['data_root']) / DATASET_FILE).is_file():
+                return
+        facts = self.facts(main)
+        classes = self._class_of(main).classes_by_settings(facts.classes, main)
+        for head in heads:
+            if 'type' not in head and facts.kind == IMAGES:
+                head['type'] = (
+                    'MultiLabelLinearClsHead'
+                    if facts.task == MULTI_LABEL
+                    else 'LinearClsHead'
+                )
+            if head.setdefault('num_classes', len(classes)) != len(classes):
+                raise UserError(
+                    f'{self.name}: a head has num_classes={head["num_classes"]}, '
+                    f'but {main["data_root"]} has {len(classes)} classes: '
+                    f'{", ".join(classes)}; leave num_classes out'
+                )
+
+
+def _fill_decode_head(head: dict, maps: list[int]) -> None:
+    index = head.get('in_index', -1)
+    if 'in_channels' not in head:
+        head['in_channels'] = (
+            maps[index] if isinstance(index, int) else [maps[i] for i in index]
+        )
+    if 'c1_channels' in head:  # the skip connection of DeepLabv3+
+        head.setdefault('c1_in_channels', maps[0])

@@ -1,0 +1,105 @@
+"""Reads config files: one, or several that are put on top of each other."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from mmengine.config import Config
+
+from medssl_mm.errors import UserError, similar
+
+__all__ = ['config_name', 'read_config']
+
+
+def read_config(text: str | Path) -> Config:
+    """Read ``CONFIG.py`` or ``CONFIG.py+OTHER.py+NAME``.
+
+    What comes later in the sum wins. A part without ``.py`` is the name of a
+    file in the nearest folder ``data`` beside or above the first part:
+    ``configs/selfsup/mocov2/X.py+curvas`` puts the config on
+    ``configs/selfsup/data/curvas.py``.
+
+    Raises:
+        UserError: A file is missing or faulty.
+    """
+    first, *others = _parts(text)
+    config = _read(first)
+    for path in others:
+        _put_on(config, _read(path))
+    return config
+
+
+def config_name(text: str | Path) -> str:
+    """Name of what is read, for work directories."""
+    return '+'.join(path.stem for path in _parts(text))
+
+
+def _parts(text: str | Path) -> list[Path]:
+    if Path(text).is_file():
+        return [Path(text)]
+    first, *others = str(text).split('+')
+    return [Path(first), *(_find(name, Path(first)) for name in others)]
+
+
+def _find(name: str, first: Path) -> Path:
+    if name.endswith('.py'):
+        return Path(name)
+    folders = [folder / 'data' for folder in first.absolute().parents]
+    for folder in folders:
+        if (folder / f'{name}.py').is_file():
+            return folder / f'{name}.py'
+    names = sorted({p.stem for folder in folders for p in folder.glob('*.py')})
+    raise UserError(
+        f'{first}+{name}: no folder named data beside or above {first.parent} holds '
+        f'{name}.py{similar(name, names)}'
+    )
+
+
+def _put_on(config: Config, other: Config) -> None:
+    content = other._cfg_dict.to_dict()
+    for key in ('slices', 'images'):
+        # Other data, not other settings of the same data.
+        if 'type' in (content.get(key) or {}):
+            for former in ('slices', 'images'):
+                config._cfg_dict.pop(former, None)
+    config.merge_from_dict(content, allow_list_keys=False)
+
+
+def _read(path: Path) -> Config:
+    if not path.is_file():
+        raise UserError(_where_it_went(path))
+    try:
+        return Config.fromfile(str(path))
+    except UserError:
+        raise
+    except FileNotFoundError as error:
+        raise UserError(
+            f'config {path}: a file it is based on is missing: {error}; '
+            'correct its _base_ list'
+        ) from error
+    except (OSError, SyntaxError, KeyError, NameError, TypeError) as error:
+        raise UserError(f'config {path} cannot be read: {error}') from error
+    except ImportError as error:
+        raise UserError(f'config {path} imports what is not there: {error}') from error
+
+
+def _where_it_went(path: Path) -> str:
+    message = f'config {path} does not exist'
+    for folder in path.absolute().parents:
+        if folder.name == 'configs' and (folder / 'README.md').is_file():
+            inside = path.absolute().relative_to(folder).with_suffix('').as_posix()
+            for former, now in moved_configs(folder / 'README.md').items():
+                if former == inside:
+                    return f'{message} any more; use {folder.name}/{now}'
+    folder = path.parent
+    names = [p.name for p in folder.glob('*.py')] if folder.is_dir() else []
+    return f'{message} (looked from {Path.cwd()}){similar(path.name, names)}'
+
+
+def moved_configs(readme: Path) -> dict[str, str]:
+    """Read the table of former configs: former path to what replaces it."""
+    rows = re.findall(
+        r'^\| `([^`]+)` \| `([^`]+)` \|$', readme.read_text(encoding='utf-8'), re.M
+    )
+    return dict(rows)

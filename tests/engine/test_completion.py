@@ -1,0 +1,267 @@
+"""Configs of three lines over stores of one's own, and what is filled in."""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import DATASETS, MODELS, DefaultScope
+
+import medssl_mm.registry  # noqa: F401
+from medssl_mm.engine import launch
+from medssl_mm.engine.completion import normalization_of
+from medssl_mm.errors import UserError
+from medssl_mm.store import StoreWriter
+from medssl_mm.store.known import KNOWN, StoreFacts, read_facts
+from medssl_mm.store.splits import Split, save_split
+from tests.conftest import make_ct
+from tests.datasets.images import write_image_set
+from tests.shipped import CONFIGS, experiments
+
+CT = ('background', 'liver', 'kidney')
+
+
+def write_slices(root, modality='CT', units='HU', dtype=np.int16, classes=CT):
+    writer = StoreWriter.create(root, 'own', modality, units, classes)
+    for number in range(4):
+        image, label = make_ct(number)
+        if units != 'HU':
+            image = (image - image.min()) / np.ptp(image) * 255
+        writer.add_case(
+            f'case{number}', image.astype(dtype), label, patient_id=f'p{number}'
+        )
+    writer.finish()
+    cases = [f'case{number}' for number in range(4)]
+    subsets = dict(train=cases[:2], val=cases[2:3], test=cases[3:], pretrain=cases[:3])
+    save_split(root, Split('mine', 'own', subsets))
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('own')
+    write_slices(folder / 'ct')
+    write_slices(folder / 'mr', 'MR', 'arbitrary', np.float32)
+    write_slices(folder / 'png', 'CT', 'arbitrary', np.uint8)
+    write_slices(folder / 'float', 'CT', 'arbitrary', np.float32)
+    write_image_set(folder / 'colour', classes=('a', 'b', 'c'), channels=3, side=64)
+    write_image_set(folder / 'findings', task='multi-label', side=64)
+    return folder
+
+
+def three_lines(tmp_path, base, root, more=''):
+    path = tmp_path / 'own.py'
+    split = 'mine' if (root / 'cases').is_dir() else 'made'
+    path.write_text(
+        f"_base_ = '{CONFIGS / base}.py'\n"
+        f"data_root = '{root}'\n"
+        f"split = '{split}'\n{more}"
+    )
+    return path
+
+
+MOCO = 'selfsup/mocov2/mocov2_resnet18_1xb64-coslr-150e_acdc-64'
+LOCAL = 'selfsup/mocov2/mocov2-local_resnet18_1xb64-coslr-150e_acdc-64'
+LINEAR = 'segmentation/acdc/linear_resnet18_acdc-128'
+DEEPLAB = 'segmentation/acdc/deeplabv3plus_resnet18_acdc-128'
+FINETUNE = 'classification/nih1000/finetune_resnet18_nih1000-64'
+COLOUR = 'classification/breakhis/finetune_resnet18_breakhis-224'
+XRAY_MOCO = 'selfsup/intermediate/moco-btwins_resnet18_1xb64-coslr-100e_nih1000-64'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('base', 'store'),
+    [
+        (MOCO, 'mr'),
+        (LOCAL, 'ct'),
+        (LINEAR, 'ct'),
+        (DEEPLAB, 'png'),
+        (COLOUR, 'colour'),
+        (FINETUNE, 'findings'),
+        (XRAY_MOCO, 'findings'),
+    ],
+)
+def test_three_lines_train_a_step(base, store, data, tmp_path):
+    from mmengine.dataset import pseudo_collate
+    from mmengine.optim import build_optim_wrapper
+
+    content = launch.load_config(three_lines(tmp_path, base, data / store))
+    settings = content.train_dataloader.dataset
+    generic = 'ClassificationImages' if store in ('colour', 'findings') else 'Slice'
+    assert settings.type.startswith(f'medssl_mm.{generic}')
+    assert settings.data_root == str(data / store)
+    with DefaultScope.overwrite_default_scope(content.default_scope):
+        dataset = DATASETS.build(settings)
+        if 'queue_len' in content.model:
+            content.model.queue_len = 8
+        model = MODELS.build(content.model).train()
+        wrapper = build_optim_wrapper(model, content.optim_wrapper)
+    collate = content.train_dataloader.get('collate_fn')
+    samples = [dataset[index] for index in range(4)]
+    if collate:
+        from mmengine.dataset import default_collate
+
+        batch = default_collate(samples)
+    else:
+        batch = pseudo_collate(samples)
+    logs = model.train_step(batch, wrapper)
+    assert torch.isfinite(logs['loss'])
+
+
+@pytest.mark.parametrize(
+    ('store', 'step'),
+    [
+        ('ct', dict(type='medssl_mm.CTWindow', level=50, width=500)),
+        ('mr', dict(type='medssl_mm.PercentileNormalize')),
+        ('png', dict(type='medssl_mm.ShiftScale', mean=0.0, std=255.0)),
+        ('float', dict(type='medssl_mm.PercentileNormalize')),
+    ],
+)
+def test_grey_values_follow_the_store(store, step, data, tmp_path):
+    content = launch.load_config(three_lines(tmp_path, LINEAR, data / store))
+    for name in ('train', 'val', 'test'):
+        steps = content[f'{name}_dataloader'].dataset.pipeline
+        assert [one.to_dict() for one in steps].count(step) == 1
+    assert 'NormalizeByStore' not in content.pretty_text
+    assert content.normalize.to_dict() == step
+    assert content.model.decode_head.num_classes == 3
+    with pytest.raises(AttributeError):
+        content.slices  # of the data set that is not used  # noqa: B018
+
+
+def test_classes_of_images_choose_the_head(data, tmp_path):
+    content = launch.load_config(three_lines(tmp_path, FINETUNE, data / 'colour'))
+    assert content.model.head.to_dict() == dict(
+        type='LinearClsHead', num_classes=3, in_channels=512
+    )
+    assert content.model.backbone.in_channels == 3
+    content = launch.load_config(three_lines(tmp_path, FINETUNE, data / 'findings'))
+    assert content.model.head.type == 'MultiLabelLinearClsHead'
+    assert content.model.head.num_classes == 2
+    assert content.model.backbone.in_channels == 1
+
+
+def test_what_the_config_says_itself_stays(data, tmp_path):
+    more = (
+        "normalize = dict(type='medssl_mm.CTWindow', level=-600, width=1500)\n"
+        'model = dict(backbone=dict(depth=50), decode_head=dict(num_classes=3))\n'
+        'val_dataloader = dict(dataset=dict(split=None))\n'
+    )
+    path = three_lines(tmp_path, LINEAR, data / 'ct', more)
+    content = launch.load_config(path, ['train_dataloader.dataset.split=other'])
+    (step,) = [
+        step
+        for step in content.test_dataloader.dataset.pipeline
+        if 'Window' in step.type
+    ]
+    assert (step.level, step.width) == (-600, 1500)
+    assert content.model.decode_head.in_channels == 2048
+    splits = [
+        content[f'{name}_dataloader'].dataset.split for name in ('train', 'val', 'test')
+    ]
+    assert splits == ['other', None, 'mine']
+
+
+def test_selected_classes_count(data, tmp_path):
+    classes = "metainfo=dict(classes=['background', 'kidney'])"
+    more = ''.join(
+        f'{name}_dataloader = dict(dataset=dict({classes}))\n'
+        for name in ('train', 'val', 'test')
+    )
+    path = three_lines(tmp_path, DEEPLAB, data / 'ct', more)
+    content = launch.load_config(path)
+    assert content.model.decode_head.num_classes == 2
+    assert content.model.auxiliary_head.num_classes == 2
+
+
+@pytest.mark.parametrize(
+    ('more', 'facts'),
+    [
+        ('model = dict(decode_head=dict(num_classes=5))\n', ('num_classes=5', 'has 3')),
+        (
+            "test_dataloader = dict(dataset=dict(data_root='elsewhere'))\n",
+            ('test_dataloader', "'elsewhere'"),
+        ),
+    ],
+)
+def test_what_contradicts_the_data_is_refused(more, facts, data, tmp_path):
+    with pytest.raises(UserError) as raised:
+        launch.load_config(three_lines(tmp_path, LINEAR, data / 'ct', more))
+    assert all(fact in str(raised.value) for fact in ('own.py', *facts))
+
+
+def test_missing_store_is_named(tmp_path):
+    path = three_lines(tmp_path, LINEAR, tmp_path / 'gone')
+    with pytest.raises(UserError) as raised:
+        launch.load_config(path)
+    for fact in ('own.py', str(tmp_path / 'gone'), 'prepare_data.py', 'work directory'):
+        assert fact in str(raised.value)
+
+
+def test_data_must_be_named(tmp_path):
+    path = tmp_path / 'own.py'
+    path.write_text(
+        f"_base_ = ['{CONFIGS}/segmentation/_base_/models/linear_resnet18.py',\n"
+        f"'{CONFIGS}/segmentation/_base_/datasets/slices_128.py']\n"
+    )
+    with pytest.raises(UserError, match=r'own\.py names no data.*data_root=DIR'):
+        launch.load_config(path)
+
+
+def test_config_of_the_work_directory_is_the_same_without_data(data, tmp_path):
+    """It holds every number: prediction elsewhere does not need the store."""
+    write_slices(tmp_path / 'store')
+    content = launch.load_config(three_lines(tmp_path, DEEPLAB, tmp_path / 'store'))
+    content.dump(tmp_path / 'dumped.py')
+    (tmp_path / 'store').rename(tmp_path / 'moved')
+    again = launch.load_config(tmp_path / 'dumped.py')
+    assert again.to_dict() == content.to_dict()
+
+
+def test_config_without_data_of_ours_is_left_alone(tmp_path):
+    path = tmp_path / 'other.py'
+    text = (
+        "model = dict(type='Other', backbone=dict(type='Net'), head=dict(a=1))\n"
+        "train_dataloader = dict(dataset=dict(type='mmseg.ADE20KDataset'))\n"
+    )
+    path.write_text(text)
+    content = launch.load_config(path, ['work_dir=x']).to_dict()
+    assert content['model'] == dict(
+        type='Other', backbone=dict(type='Net'), head=dict(a=1)
+    )
+    assert content['train_dataloader'] == dict(dataset=dict(type='mmseg.ADE20KDataset'))
+
+
+def test_several_channels_reach_the_backbone():
+    facts = StoreFacts(('background',), modality='MR', units='arbitrary', channels=2)
+    assert normalization_of(facts)['type'] == 'medssl_mm.PercentileNormalize'
+
+
+def test_facts_of_a_store(data):
+    assert read_facts(data / 'mr') == StoreFacts(CT, modality='MR', units='arbitrary')
+    assert read_facts(data / 'png').eight_bit
+    found = read_facts(data / 'findings')
+    assert (found.task, found.channels, found.kind) == (
+        'multi-label',
+        1,
+        'classification',
+    )
+
+
+@pytest.mark.parametrize('name', ['btcv', 'acdc', 'curvas', 'abdomen1k', 'phantom'])
+def test_known_facts_are_those_of_the_importers(name):
+    from medssl_mm.importers import make_importer
+
+    importer = make_importer(name)
+    facts = KNOWN[name]
+    assert tuple(importer.classes) == facts.classes
+    assert (importer.modality, importer.units) == (facts.modality, facts.units)
+
+
+@pytest.mark.parametrize(
+    'experiment', experiments('segmentation'), ids=lambda one: one.name
+)
+def test_absent_public_data_are_known(experiment, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # no data folder
+    content = experiment.load()
+    classes = content.test_dataloader.dataset.get('metainfo', {}).get('classes')
+    known = DATASETS.get(content.test_dataloader.dataset.type).METAINFO['classes']
+    assert content.model.decode_head.num_classes == len(classes or known)
