@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from tests.rounding import imitated_rounding
+
 _context = multiprocessing.get_context('forkserver')
 _context.set_forkserver_preload(['tests.preload'])
 
@@ -102,7 +104,8 @@ def _run(sender, store, rank, world_size, function, args):
             rank=rank,
             world_size=world_size,
         )
-        outcome = (True, function(*args), '')
+        with imitated_rounding():
+            outcome = (True, function(*args), '')
     except BaseException as error:
         outcome = (False, error, traceback.format_exc())
     buffer = io.BytesIO()

@@ -19,6 +19,7 @@ PYTHON_TOOLS = sorted(
     if "__name__ == '__main__'" in path.read_text()
 )
 SHELL_TOOLS = sorted((ROOT / 'tools').glob('*.sh'))
+COMMANDS = ['setup.sh', 'test.sh', 'demo.sh', 'lock.sh', 'test_pythons.sh']
 HEAVY = {
     'torch',
     'torchvision',
@@ -82,7 +83,7 @@ def test_shell_syntax(path):
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize('name', ['setup.sh', 'test.sh', 'demo.sh'])
+@pytest.mark.parametrize('name', COMMANDS)
 def test_commands_explain_themselves(name, tmp_path):
     result = run('bash', ROOT / 'tools' / name, '--help', cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -268,6 +269,15 @@ def test_setups_wait_for_each_other(tmp_path):
         assert 'waiting for another set-up' in waiting.stdout.readline()
         os.close(folder)
         assert 'is no virtual environment' in waiting.communicate(timeout=60)[1]
+
+
+def test_pythons_names_those_it_does_not_find():
+    result = run('bash', ROOT / 'tools/test_pythons.sh', '3.9', '/nowhere/python')
+    assert result.returncode == 1
+    assert result.stdout.splitlines() == [
+        '3.9: not found, or not one of 3.10 to 3.14',
+        '/nowhere/python: not found, or not one of 3.10 to 3.14',
+    ]
 
 
 def test_active_needs_an_environment(tmp_path):

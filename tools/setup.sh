@@ -75,14 +75,18 @@ medssl_find_uv() {
         --disable-pip-version-check install --no-deps --require-hashes -r "$pin"
 }
 
-# uv pip COMMAND... for the environment, in this folder. uv does not read the
-# mirror that pip may be configured with.
-medssl_uv() {
+# uv pip COMMAND... for the environment, in this folder. uv does not know pip's
+# variables for a mirror and its certificates.
+medssl_uv() (
+    cd "$MEDSSL_ROOT" || return 1
     if [ -z "${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-}" ] && [ -n "${PIP_INDEX_URL:-}" ]; then
         export UV_DEFAULT_INDEX="$PIP_INDEX_URL"
     fi
-    (cd "$MEDSSL_ROOT" && medssl_run "$MEDSSL_UV" pip "$1" -p "$MEDSSL_VENV_PYTHON" "${@:2}")
-}
+    if [ -z "${SSL_CERT_FILE:-}" ] && [ -n "${PIP_CERT:-}" ]; then
+        export SSL_CERT_FILE="$PIP_CERT"
+    fi
+    medssl_run "$MEDSSL_UV" pip "$1" -p "$MEDSSL_VENV_PYTHON" "${@:2}"
+)
 
 # Installs this package, editable, unless it is, and loads what matters.
 medssl_install_self() {

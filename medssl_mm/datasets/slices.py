@@ -14,7 +14,7 @@ from medssl_mm.datasets.sampler import EpochIndex, sample_rng
 from medssl_mm.datasets.split_dataset import SplitDataset
 from medssl_mm.errors import UserError
 from medssl_mm.registry import DATASETS
-from medssl_mm.store import open_store
+from medssl_mm.store import open_store, slice_name
 from medssl_mm.store.header import SLICES
 from medssl_mm.store.known import KNOWN
 
@@ -30,7 +30,8 @@ class SliceDataset(SplitDataset):
 
     Each sample is a dict with sample_idx, case_id, patient_id, slice_index,
     spacing ((z, y, x) in mm, or None), store_root, img_path (for messages:
-    ``<file>#<slice>``), intensity (statistics of the case), protocol,
+    ``<file>#<slice>``), intensity (statistics of the case; with several
+    channels a list each), protocol,
     split_hash, rng, and, for mmseg, label_map, reduce_zero_label and
     seg_fields.
 
@@ -152,6 +153,7 @@ class SliceDataset(SplitDataset):
                 list(colours[name]) for name in self._metainfo['classes']
             ]
         self._metainfo['dataset_name'] = store.name
+        self._metainfo['channels'] = list(store.channels)
 
     def full_init(self) -> None:
         """Index the slices; cheap to call again."""
@@ -173,13 +175,14 @@ class SliceDataset(SplitDataset):
             [(np.nan,) * 3 if info.spacing is None else info.spacing for info in infos],
             np.float64,
         ).reshape(-1, 3)
+        missing = np.nan if len(store.channels) == 1 else [np.nan] * len(store.channels)
         self._intensities = np.array(
             [
-                [info.intensity.get(name, np.nan) for name in _STATISTICS]
+                [info.intensity.get(name, missing) for name in _STATISTICS]
                 for info in infos
             ],
             np.float64,
-        )
+        )  # (cases, statistics), with C channels (cases, statistics, C)
         self._sample_cases = np.repeat(
             np.arange(len(infos), dtype=np.int32), [len(indices) for indices in samples]
         )
@@ -262,7 +265,7 @@ class SliceDataset(SplitDataset):
             slice_index=slice_index,
             spacing=None if np.isnan(spacing[0]) else tuple(spacing.tolist()),
             store_root=self.data_root,
-            img_path=f'{self.data_root}/cases/{case_id}/image.b2nd#{slice_index}',
+            img_path=slice_name(self.data_root, case_id, slice_index),
             intensity=dict(zip(_STATISTICS, self._intensities[case].tolist())),
             protocol=self.protocol,
             split_hash=self.split_hash,

@@ -208,13 +208,12 @@ def _fit(name: str, value: Tensor, target: Tensor) -> tuple[Tensor | None, str]:
         return value, ''
     old, new = tuple(value.shape), tuple(target.shape)
     if value.ndim == 4 and old[:1] + old[2:] == new[:1] + new[2:]:
-        if (old[1], new[1]) == (3, 1):
-            return value.sum(1, keepdim=True), (
-                f'{name}: 3 -> 1 input channel (summed)'
-            )
-        if (old[1], new[1]) == (1, 3):
-            return value.expand(target.shape) / 3, (
-                f'{name}: 1 -> 3 input channels (divided by 3)'
+        was, now = old[1], new[1]
+        if was in (1, 3):  # grey or colour
+            done = ['summed'] * (was > 1) + [f'divided by {now}'] * (now > 1)
+            return value.sum(1, keepdim=True).expand(target.shape) / now, (
+                f'{name}: {was} -> {now} input channel{"s" * (now > 1)} '
+                f'({", ".join(done)})'
             )
     return None, f'{name}: {old} in the checkpoint, {new} in the model'
 
@@ -224,9 +223,10 @@ def match_backbone(
 ) -> tuple[dict[str, Tensor], LoadReport]:
     """Fit the tensors of a checkpoint to the names of a backbone.
 
-    A three-channel stem becomes a one-channel one by summing over its input
-    channels, which is exactly what it computes on a grey image given three
-    times (with the same normalisation of all three).
+    The stem of a grey or colour network fits any number of channels: its
+    filters are summed over the input channels and shared out among the new
+    ones, so it computes what it did on an image whose channels are all alike
+    (with the same normalisation of each).
 
     Args:
         state_dict (Mapping[str, Tensor]): Tensors of the checkpoint.

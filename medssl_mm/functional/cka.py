@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from .precision import at_least_float32
+
 TILE = 256
 
 # Rows used for the median distance of larger sets: 8 million pairs.
@@ -435,7 +437,7 @@ def _prepare(x: Tensor, y: Tensor, unbiased: bool) -> tuple[Tensor, Tensor]:
     _check_samples(len(x), unbiased)
     result = []
     for name, features in (('x', x), ('y', y)):
-        features = features.to(torch.promote_types(features.dtype, torch.float32))
+        features = at_least_float32(features)
         mean = features.mean(0)
         noise = 16 * torch.finfo(features.dtype).eps * mean.abs().max()
         features = features - mean

@@ -6,6 +6,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from .distributed import gather, gather_with_grad, rank, reduce_mean
+from .precision import at_least_float32
 
 
 class _QueueCrossEntropy(torch.autograd.Function):
@@ -70,8 +71,7 @@ def unit_rows(features: Tensor) -> Tensor:
     Shape: ``(..., D)``, kept.
     """
     with torch.autocast(features.device.type, enabled=False):
-        dtype = torch.promote_types(features.dtype, torch.float32)
-        return F.normalize(features.to(dtype), dim=-1)
+        return F.normalize(at_least_float32(features), dim=-1)
 
 
 def info_nce(
@@ -126,13 +126,13 @@ def info_nce(
     if not temperature > 0:
         raise ValueError(f'temperature must be positive, got {temperature}')
     with torch.autocast(query.device.type, enabled=False):
-        dtype = torch.promote_types(query.dtype, torch.float32)
-        query, key = query.to(dtype), key.to(dtype)
+        query = at_least_float32(query)
+        key = key.to(query.dtype)
         if queue is None:
             loss, top1 = _in_batch_cross_entropy(query, key, temperature)
         else:
             loss, top1 = _QueueCrossEntropy.apply(
-                query, key, queue.detach().to(dtype), temperature
+                query, key, queue.detach().to(query.dtype), temperature
             )
     return (loss, top1) if return_top1 else loss
 
@@ -319,7 +319,7 @@ def release_local_term(
         )
     regions = []
     for view in (view_a, view_b):
-        pooled = F.max_pool2d(view.float(), 3, stride=2, padding=1)
+        pooled = F.max_pool2d(at_least_float32(view), 3, stride=2, padding=1)
         level = F.normalize(pooled.flatten(2), dim=2).view_as(pooled).mean(1)
         squares = level[:, : num_regions * side, :side]
         regions.append(squares.reshape(len(view), num_regions, -1))

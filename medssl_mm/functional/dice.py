@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .precision import at_least_float32
+
 
 def soft_dice_loss(
     logits: Tensor,
@@ -33,8 +35,8 @@ def soft_dice_loss(
         eps (float): Keeps the ratio defined. Defaults to 1e-5.
 
     Shape: logits ``(N, C, *)`` with ``C >= 2``, float; target ``(N, *)``,
-        integer. Returns a scalar, float32; zero (with a zero gradient) when
-        no counted class is present.
+        integer. Returns a scalar, float32 at least; zero (with a zero
+        gradient) when no counted class is present.
 
     Raises:
         ValueError: If the shapes do not fit or a label is out of range.
@@ -58,7 +60,7 @@ def soft_dice_loss(
         )
     # Sums over many pixels lose small organs in half precision.
     with torch.autocast(logits.device.type, enabled=False):
-        prob = logits.float().softmax(1) * counted.unsqueeze(1)
+        prob = at_least_float32(logits).softmax(1) * counted.unsqueeze(1)
         one_hot = F.one_hot(labels.long(), num_classes).movedim(-1, 1)
         one_hot = one_hot * counted.unsqueeze(1)  # (N, C, *)
         prob = prob.transpose(0, 1).flatten(1)  # (C, pixels)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .precision import at_least_float32
+
 
 def feature_mse(
     query: Tensor,
@@ -59,7 +61,7 @@ def feature_mse(
     ]
     with torch.autocast(query.device.type, enabled=False):
         query, key = (
-            _at_least_float32(_GridMean.apply(maps, cells))
+            at_least_float32(_GridMean.apply(maps, cells))
             for maps in (query, key.detach())
         )
         loss = F.mse_loss(query, key)
@@ -143,7 +145,3 @@ def _log_values(loss: Tensor, query: Tensor, key: Tensor) -> dict[str, Tensor]:
         relative=loss / key.square().mean().clamp_min(tiny),
         spread=((square - common).clamp_min(0) / square.clamp_min(tiny)).sqrt(),
     )
-
-
-def _at_least_float32(maps: Tensor) -> Tensor:
-    return maps.to(torch.promote_types(maps.dtype, torch.float32))

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .precision import at_least_float32
+
 
 def crop_matrix(
     box: Sequence[float],
@@ -236,7 +238,7 @@ def sample_map(level: Tensor, points: Tensor, view_shape: tuple[int, int]) -> Te
     P)``.
     """
     with torch.autocast(level.device.type, enabled=False):
-        level = level.to(torch.promote_types(level.dtype, torch.float32))
+        level = at_least_float32(level)
         grid = to_unit_range(points, view_shape).to(level.dtype)
         return F.grid_sample(
             level, grid[:, :, None], padding_mode='border', align_corners=False
@@ -250,9 +252,10 @@ def patch_std(images: Tensor, map_shape: tuple[int, int]) -> Tensor:
         images: One or more channels; their variances are averaged.
         map_shape: ``(height, width)`` in cells.
 
-    Shape: images ``(N, C, H, W)``. Returns ``(N, 1, h, w)``, float32.
+    Shape: images ``(N, C, H, W)``. Returns ``(N, 1, h, w)``, float32 at
+        least.
     """
-    images = images.float()
+    images = at_least_float32(images)
     # About the image's mean, or the difference of squares loses digits.
     images = images - images.mean(dim=(2, 3), keepdim=True)
     mean = F.adaptive_avg_pool2d(images, map_shape)

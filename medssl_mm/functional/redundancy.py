@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from .distributed import gather_with_grad, mean_with_grad, world_size
+from .precision import at_least_float32
 
 
 def barlow_twins(
@@ -38,7 +39,7 @@ def barlow_twins(
     _check(view_a, view_b)
     samples, size = view_a.shape
     with torch.autocast(view_a.device.type, enabled=False):
-        view_a, view_b = _at_least_float32(view_a), _at_least_float32(view_b)
+        view_a, view_b = at_least_float32(view_a), at_least_float32(view_b)
         samples *= world_size()
         if samples < size:
             view_a = _standardize(gather_with_grad(view_a), eps)
@@ -70,7 +71,7 @@ def cross_correlation(view_a: Tensor, view_b: Tensor, eps: float = 1e-5) -> Tens
     _check(view_a, view_b)
     with torch.autocast(view_a.device.type, enabled=False):
         return _cross_correlation(
-            _at_least_float32(view_a), _at_least_float32(view_b), eps
+            at_least_float32(view_a), at_least_float32(view_b), eps
         )
 
 
@@ -84,10 +85,6 @@ def _standardize(x: Tensor, eps: float, reduce=lambda local: local) -> Tensor:
     """Zero mean and unit variance; ``reduce`` averages over the processes."""
     x = x - reduce(x.mean(0))
     return x * (reduce(x.square().mean(0)) + eps).rsqrt()
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _check(view_a: Tensor, view_b: Tensor) -> None:

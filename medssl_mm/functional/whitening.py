@@ -32,6 +32,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .distributed import mean_with_grad
+from .precision import at_least_float32
 
 METHODS = ('zca', 'newton_schulz', 'cholesky', 'iternorm')
 
@@ -176,7 +177,7 @@ def whitening_matrix(
             'covariance[None].'
         )
     with _full_precision(covariance):
-        covariance = covariance.to(_at_least_float32(covariance.dtype))
+        covariance = at_least_float32(covariance)
         size = covariance.shape[-1]
         identity = torch.eye(size, dtype=covariance.dtype, device=covariance.device)
         # Unit mean eigenvalue: eps becomes relative and neither tiny nor
@@ -536,7 +537,7 @@ def _to_groups(x: Tensor, num_groups: int, channel_order: Tensor | None) -> Tens
     rows = x.permute(0, 2, 3, 1).flatten(0, 2) if x.ndim == 4 else x
     if not len(rows):
         raise ValueError(f'there is nothing to whiten in features of {tuple(x.shape)}.')
-    rows = rows.to(_at_least_float32(x.dtype))
+    rows = at_least_float32(rows)
     if channel_order is not None:
         if channel_order.shape != (channels,):
             raise ValueError(
@@ -581,10 +582,6 @@ def _check_settings(method: str, eps: float, iterations: int | None) -> None:
 
 def _full_precision(x: Tensor) -> AbstractContextManager:
     return torch.autocast(x.device.type, enabled=False)
-
-
-def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
 
 
 def _symmetric(matrix: Tensor) -> Tensor:

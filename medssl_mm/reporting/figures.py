@@ -380,10 +380,11 @@ def plot_overlays(runs: Sequence[Run], store, case_ids: Sequence[str]):
     shown = set()
     for number, (case, index, label, predictions) in enumerate(rows):
         line = axes[number]
-        grey = display_image(store.read_slice(case.case_id, index), store.units)
+        grey = display_image(store.read_channel(case.case_id, index), store.units)
         part = _bounding_box(grey)
         aspect = (case.spacing[1] / case.spacing[2]) if case.spacing else 1
-        pictures = [(grey, 'image'), (label, 'ground truth')] + [
+        name = 'image' if len(store.channels) == 1 else f'image ({store.channels[0]})'
+        pictures = [(grey, name), (label, 'ground truth')] + [
             (None if volume is None else volume[index], f'{run.group}\n{run.label}')
             for run, volume in zip(runs, predictions)
         ]

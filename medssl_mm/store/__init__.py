@@ -22,7 +22,7 @@ from medssl_mm.store.splits import (
     take_fraction,
 )
 from medssl_mm.store.volume_writer import StoreWriter
-from medssl_mm.store.volumes import SliceStore, to_source_grid
+from medssl_mm.store.volumes import SliceStore, slice_name, to_source_grid
 
 __all__ = [
     'CaseInfo',
@@ -38,6 +38,7 @@ __all__ = [
     'make_kfold',
     'open_store',
     'save_split',
+    'slice_name',
     'take_fraction',
     'to_source_grid',
 ]

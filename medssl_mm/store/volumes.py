@@ -120,6 +120,11 @@ class SliceStore:
         """Read one slice, ``(H, W)`` or ``(C, H, W)``; touches one chunk."""
         return self._reader(case_id, 'image').read(index)
 
+    def read_channel(self, case_id: str, index: int, channel: int = 0) -> np.ndarray:
+        """Read one channel of a slice, ``(H, W)``, e.g. to show it."""
+        image = self.read_slice(case_id, index)
+        return image if image.ndim == 2 else image[channel]
+
     def read_label_slice(self, case_id: str, index: int) -> np.ndarray:
         """Read one label slice, ``(H, W)`` uint8; touches one chunk."""
         return self._reader(case_id, 'label').read(index)
@@ -135,6 +140,11 @@ class SliceStore:
     def patient_of(self, case_id: str) -> str:
         """Tell the patient of a case."""
         return self.case(case_id).patient_id
+
+
+def slice_name(root: str | Path, case_id: str, index: int) -> str:
+    """Name a slice in messages: file and place in it."""
+    return f'{root}/cases/{case_id}/image.b2nd#{index}'
 
 
 def to_source_grid(volume_zyx: np.ndarray, case: CaseInfo) -> np.ndarray:

@@ -51,6 +51,33 @@ def test_three_channel_stem_equals_grey_given_three_times(torchvision18):
     assert 'conv1.weight: 3 -> 1 input channel (summed)' in str(report)
 
 
+@pytest.mark.parametrize('channels', [2, 5])
+def test_stem_of_several_channels_equals_that_of_grey(torchvision18, channels):
+    """From colour or grey to sequences: the same maps of equal channels."""
+    grey_net = backbone(out_indices=(3,))
+    load_pretrained_backbone(grey_net, torchvision18.state_dict())
+    grey = torch.randn(2, 1, 64, 64)
+    for source in (torchvision18, grey_net):
+        net = backbone(out_indices=(3,), in_channels=channels)
+        report = load_pretrained_backbone(net, source.state_dict())
+        with torch.no_grad():
+            torch.testing.assert_close(
+                net(grey.expand(-1, channels, -1, -1))[0],
+                grey_net(grey)[0],
+                rtol=1e-4,
+                atol=1e-5,
+            )
+        assert report.complete
+        assert f'-> {channels} input channels' in str(report)
+
+
+def test_stems_of_other_channels_do_not_fit():
+    """Which of two sequences the third is like, nobody knows."""
+    net = backbone(in_channels=3)
+    with pytest.raises(UserError, match=r'conv1.weight: .*2, 7, 7.*3, 7, 7'):
+        load_pretrained_backbone(net, backbone(in_channels=2).state_dict())
+
+
 def test_one_channel_stem_to_three(torchvision18):
     source = backbone(in_channels=1)
     net = backbone(in_channels=3)

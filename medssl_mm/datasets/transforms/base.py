@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 
 import numpy as np
@@ -133,3 +133,48 @@ def as_float_image(image: np.ndarray, owner: str, colour: bool = False) -> np.nd
             f'{"." if colour else "; this step works on grey values only."}'
         )
     return image.astype(np.float32, copy=False)
+
+
+def sample_image(results: dict, owner: str, colour: bool = False) -> np.ndarray:
+    """Return a sample's image as float32, without a copy where it is already.
+
+    Args:
+        results: The sample; ``channels`` names the channels of a store that
+            has several.
+        owner: Class that asks, for the message.
+        colour: Whether RGB is allowed.
+
+    Returns:
+        Grey ``(H, W)``, the C channels of a store ``(H, W, C)``, or RGB
+        ``(H, W, 3)`` where allowed.
+
+    Raises:
+        ValueError: When the image has another shape.
+    """
+    image, channels = results['img'], results.get('channels')
+    if channels is None:
+        return as_float_image(image, owner, colour)
+    if image.ndim != 3 or image.shape[2] != len(channels):
+        raise ValueError(
+            f'{owner}: img must be (H, W, {len(channels)}), one plane per channel '
+            f'{tuple(channels)}, got shape {image.shape}.'
+        )
+    return image.astype(np.float32, copy=False)
+
+
+def by_channel(
+    image: np.ndarray, change: Callable[[np.ndarray, int], np.ndarray]
+) -> np.ndarray:
+    """Change the channels of an image one by one.
+
+    Args:
+        image: ``(H, W)`` or ``(H, W, C)``.
+        change: Takes a channel ``(H, W)`` and its number, returns a channel.
+    """
+    if image.ndim == 2:
+        return change(image, 0)
+    planes = [
+        change(np.ascontiguousarray(image[..., number]), number)
+        for number in range(image.shape[2])
+    ]
+    return np.stack(planes, axis=2)

@@ -10,12 +10,13 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from medssl_mm.datasets.transforms.base import (
-    as_float_image,
+    by_channel,
     check_number,
     check_probability,
     check_range,
     check_size,
     get_rng,
+    sample_image,
 )
 from medssl_mm.functional.geometry import crop_matrix
 from medssl_mm.registry import TRANSFORMS
@@ -182,15 +183,21 @@ class _RandomSliceWarp(BaseTransform):
             matrix=crop_matrix(box, self.size, flip, rotation),
         )
 
-    def apply(self, image: np.ndarray, geometry: dict) -> np.ndarray:
-        """Cut the view out of a float32 slice."""
-        return warp_view(image, geometry, _fill_value(image, self.pad_value))
+    def apply(
+        self, image: np.ndarray, geometry: dict, channels: Sequence[str] | None = None
+    ) -> np.ndarray:
+        """Cut the view out of a float32 slice, or out of each named channel."""
+
+        def cut(plane: np.ndarray, _: int = 0) -> np.ndarray:
+            return warp_view(plane, geometry, _fill_value(plane, self.pad_value))
+
+        return by_channel(image, cut) if channels else cut(image)
 
     def transform(self, results: dict) -> dict:
         """Draw a view and cut it from image and labels."""
-        image = as_float_image(results['img'], self.owner, colour=True)
+        image = sample_image(results, self.owner, colour=True)
         geometry = self.sample(image.shape[:2], get_rng(results, self.owner))
-        results['img'] = self.apply(image, geometry)
+        results['img'] = self.apply(image, geometry, results.get('channels'))
         results['img_shape'] = self.size
         results['geometry'] = geometry
         for key in results.get('seg_fields', ()):
@@ -206,10 +213,9 @@ class RandomSliceCrop(_RandomSliceWarp):
     The box has a random share of the slice's area and a random aspect ratio
     and lies anywhere in the slice; its position is not rounded to pixels.
 
-    Required Keys: img (grey or RGB), rng. Modified Keys: img (float32),
-    img_shape; every
-    label map named in seg_fields is cropped alike (nearest pixel). Added
-    Keys: geometry (:class:`ViewGeometry`).
+    Required Keys: img (grey, RGB or channels), rng. Modified Keys: img
+    (float32), img_shape; every label map named in seg_fields is cropped alike
+    (nearest pixel). Added Keys: geometry (:class:`ViewGeometry`).
 
     Args:
         size (int | tuple[int, int]): Result in pixels, (height, width).
@@ -296,7 +302,7 @@ class RandomSliceAffine(_RandomSliceWarp):
     have the size in training that they have in evaluation, on average; crops
     of a share of the area show them larger and stretched.
 
-    Required Keys: img (grey or RGB), rng. Modified Keys: img (float32),
+    Required Keys: img (grey, RGB or channels), rng. Modified Keys: img (float32),
     img_shape; label maps named in seg_fields alike (nearest pixel). Added
     Keys: geometry (:class:`ViewGeometry`; the box may reach beyond the
     slice).
@@ -371,7 +377,7 @@ class ResizeSlice(BaseTransform):
     metrics are taken there. Load the label after this step. For training
     without random steps, load it before and set ``resize_labels``.
 
-    Required Keys: img (grey or RGB). Modified Keys: img (float32),
+    Required Keys: img (grey, RGB or channels). Modified Keys: img (float32),
     img_shape, label maps on request. Added Keys: img_padding_size ([left,
     right, top, bottom] in pixels).
 
@@ -417,7 +423,7 @@ class ResizeSlice(BaseTransform):
                 '(evaluation), or set resize_labels=True or use '
                 'RandomSliceAffine (training).'
             )
-        image = as_float_image(results['img'], 'ResizeSlice', colour=True)
+        image = sample_image(results, 'ResizeSlice', colour=True)
         for key in labels:
             _check_label_shape('ResizeSlice', results, key, image)
         height, width = image.shape[:2]
@@ -426,24 +432,29 @@ class ResizeSlice(BaseTransform):
             factor = min(new_height / height, new_width / width)
             new_height = max(1, round(height * factor))
             new_width = max(1, round(width * factor))
-        if (new_height, new_width) != (height, width):
-            shrinks = new_height < height or new_width < width
-            image = cv2.resize(
-                image,
-                (new_width, new_height),
-                interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
-            )
         right, bottom = self.size[1] - new_width, self.size[0] - new_height
-        if right or bottom:
-            image = cv2.copyMakeBorder(
-                image,
-                0,
-                bottom,
-                0,
-                right,
-                cv2.BORDER_CONSTANT,
-                value=(_fill_value(image, self.pad_value),) * 4,
-            )
+
+        def fit(plane: np.ndarray, _: int = 0) -> np.ndarray:
+            if (new_height, new_width) != (height, width):
+                shrinks = new_height < height or new_width < width
+                plane = cv2.resize(
+                    plane,
+                    (new_width, new_height),
+                    interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
+                )
+            if right or bottom:
+                plane = cv2.copyMakeBorder(
+                    plane,
+                    0,
+                    bottom,
+                    0,
+                    right,
+                    cv2.BORDER_CONSTANT,
+                    value=(_fill_value(plane, self.pad_value),) * 4,
+                )
+            return plane
+
+        image = by_channel(image, fit) if results.get('channels') else fit(image)
         for key in labels:
             label = cv2.resize(
                 results[key],

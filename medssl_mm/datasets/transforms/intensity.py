@@ -1,8 +1,9 @@
 """Normalisation of grey values: windows, percentiles, z-scores.
 
-Each takes ``results['img']`` of shape ``(H, W)`` (ShiftScale RGB as well) and
-leaves it float32. A constant slice stays constant: nothing divides by a
-slice's own range without a guard.
+Each takes ``results['img']`` of shape ``(H, W)`` (ShiftScale RGB as well), or
+the channels of a store ``(H, W, C)``, and leaves it float32. Statistics, of the
+case or of the slice, are those of each channel. A constant slice stays
+constant: nothing divides by a slice's own range without a guard.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from medssl_mm.datasets.transforms.base import (
-    as_float_image,
+    by_channel,
     check_number,
+    sample_image,
 )
 from medssl_mm.registry import TRANSFORMS
 
@@ -21,8 +23,8 @@ from medssl_mm.registry import TRANSFORMS
 SMALLEST_RANGE = 1e-6
 
 
-def _case_statistic(results: dict, name: str, owner: str) -> float:
-    """One intensity statistic of the slice's case, or a clear error."""
+def _case_statistic(results: dict, name: str, owner: str) -> list[float]:
+    """One intensity statistic of the slice's case, a number per channel."""
     statistics = results.get('intensity') or {}
     value = statistics.get(name)
     if value is None:
@@ -32,7 +34,7 @@ def _case_statistic(results: dict, name: str, owner: str) -> float:
             f"{sorted(statistics) or 'none'}). Use per='slice', or load the "
             'slice from an imported store with LoadSlice.'
         )
-    return float(value)
+    return np.atleast_1d(value).astype(float).tolist()
 
 
 def scale_to_unit(image: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -82,7 +84,7 @@ class CTWindow(BaseTransform):
             image *= np.float32(1.0 / self.width)
             results['img'] = image
             return results
-        image = as_float_image(image, 'CTWindow')
+        image = sample_image(results, 'CTWindow')
         results['img'] = scale_to_unit(image, low, high)
         return results
 
@@ -131,13 +133,19 @@ class PercentileNormalize(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Apply the normalisation."""
         owner = 'PercentileNormalize'
-        image = as_float_image(results['img'], owner)
+        image = sample_image(results, owner)
         if self.per == 'case':
             low = _case_statistic(results, self._stored[self.lower], owner)
             high = _case_statistic(results, self._stored[self.upper], owner)
-        else:
-            low, high = np.percentile(image, [self.lower, self.upper])
-        results['img'] = scale_to_unit(image, low, high)
+
+        def normalize(plane: np.ndarray, number: int) -> np.ndarray:
+            if self.per == 'case':
+                limits = low[number], high[number]
+            else:
+                limits = np.percentile(plane, [self.lower, self.upper])
+            return scale_to_unit(plane, *limits)
+
+        results['img'] = by_channel(image, normalize)
         return results
 
     def __repr__(self) -> str:
@@ -173,23 +181,31 @@ class ZScoreNormalize(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Apply the normalisation."""
-        image = as_float_image(results['img'], 'ZScoreNormalize')
+        image = sample_image(results, 'ZScoreNormalize')
         if self.per == 'case':
-            mean = _case_statistic(results, 'mean', 'ZScoreNormalize')
-            deviation = _case_statistic(results, 'std', 'ZScoreNormalize')
-        else:
-            mean, deviation = (n.item() for n in cv2.meanStdDev(image))
+            means = _case_statistic(results, 'mean', 'ZScoreNormalize')
+            deviations = _case_statistic(results, 'std', 'ZScoreNormalize')
+
+        def normalize(plane: np.ndarray, number: int) -> np.ndarray:
+            if self.per == 'case':
+                return self._normalize(plane, means[number], deviations[number])
+            return self._normalize(plane, *(n.item() for n in cv2.meanStdDev(plane)))
+
+        results['img'] = by_channel(image, normalize)
+        return results
+
+    def _normalize(
+        self, plane: np.ndarray, mean: float, deviation: float
+    ) -> np.ndarray:
         # The smallest range is relative to the mean's size: float32 noise
         # around a large constant must not be blown up to unit variance.
         if deviation <= SMALLEST_RANGE * max(1.0, abs(mean)):
-            results['img'] = np.zeros(image.shape, np.float32)
-            return results
-        image = image - np.float32(mean)
-        image *= np.float32(1.0 / deviation)
+            return np.zeros(plane.shape, np.float32)
+        plane = plane - np.float32(mean)
+        plane *= np.float32(1.0 / deviation)
         if self.limit is not None:
-            np.clip(image, -self.limit, self.limit, out=image)
-        results['img'] = image
-        return results
+            np.clip(plane, -self.limit, self.limit, out=plane)
+        return plane
 
     def __repr__(self) -> str:
         return f'ZScoreNormalize(per={self.per!r}, limit={self.limit})'
@@ -199,7 +215,7 @@ class ZScoreNormalize(BaseTransform):
 class ShiftScale(BaseTransform):
     """Subtract a fixed mean and divide by a fixed standard deviation.
 
-    Required Keys: img (grey or RGB). Modified Keys: img (float32).
+    Required Keys: img (grey, RGB or channels). Modified Keys: img (float32).
 
     Args:
         mean (float): Subtracted, in the unit of the image.
@@ -212,7 +228,7 @@ class ShiftScale(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Apply shift and scale."""
-        image = as_float_image(results['img'], 'ShiftScale', colour=True)
+        image = sample_image(results, 'ShiftScale', colour=True)
         image = image - np.float32(self.mean)
         image *= np.float32(1.0 / self.std)
         results['img'] = image

@@ -1,8 +1,9 @@
 """Random grey-value changes: contrast, gamma, blur, noise, erased parts.
 
-Each takes ``results['img']`` of shape ``(H, W)`` (BlurJitter RGB as well),
-leaves it float32, and draws from ``results['rng']`` alone. A constant slice
-never fails.
+Each takes ``results['img']`` of shape ``(H, W)`` (BlurJitter RGB as well), or
+the channels of a store ``(H, W, C)``, leaves it float32, and draws from
+``results['rng']`` alone: once for all channels, which change alike, each about
+its own mean or range. A constant slice never fails.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from medssl_mm.datasets.transforms.base import (
-    as_float_image,
+    by_channel,
     check_number,
     check_probability,
     check_range,
     get_rng,
+    sample_image,
 )
 from medssl_mm.datasets.transforms.intensity import (
     SMALLEST_RANGE,
@@ -67,15 +69,19 @@ class IntensityJitter(BaseTransform):
         chance, contrast, brightness = rng.random(3)
         if chance >= self.prob:
             return results
-        image = as_float_image(results['img'], 'IntensityJitter')
+        image = sample_image(results, 'IntensityJitter')
         factor = 1 + self.contrast * (2 * contrast - 1)
         shift = self.brightness * (2 * brightness - 1)
-        mean = cv2.mean(image)[0]
-        image = image * np.float32(factor)
-        image += np.float32(mean * (1 - factor) + shift)
-        if self.limits is not None:
-            np.clip(image, *self.limits, out=image)
-        results['img'] = image
+
+        def change(plane: np.ndarray, _: int) -> np.ndarray:
+            mean = cv2.mean(plane)[0]
+            plane = plane * np.float32(factor)
+            plane += np.float32(mean * (1 - factor) + shift)
+            if self.limits is not None:
+                np.clip(plane, *self.limits, out=plane)
+            return plane
+
+        results['img'] = by_channel(image, change)
         return results
 
     def __repr__(self) -> str:
@@ -124,22 +130,22 @@ class GammaJitter(BaseTransform):
         chance, position = rng.random(2)
         if chance >= self.prob:
             return results
-        image = as_float_image(results['img'], 'GammaJitter')
-        if self.limits is None:
-            low, high = cv2.minMaxLoc(image)[:2]
-            if high - low <= SMALLEST_RANGE:
-                return results
-        else:
-            low, high = self.limits
+        image = sample_image(results, 'GammaJitter')
         smallest, largest = (math.log(n) for n in self.gamma)
         exponent = math.exp(smallest + position * (largest - smallest))
-        if (low, high) == (0.0, 1.0):
-            results['img'] = cv2.pow(np.clip(image, 0.0, 1.0), exponent)
-            return results
-        image = cv2.pow(scale_to_unit(image, low, high), exponent)
-        image *= np.float32(high - low)
-        image += np.float32(low)
-        results['img'] = image
+
+        def change(plane: np.ndarray, _: int) -> np.ndarray:
+            low, high = self.limits or cv2.minMaxLoc(plane)[:2]
+            if high - low <= SMALLEST_RANGE:
+                return plane
+            if (low, high) == (0.0, 1.0):
+                return cv2.pow(np.clip(plane, 0.0, 1.0), exponent)
+            plane = cv2.pow(scale_to_unit(plane, low, high), exponent)
+            plane *= np.float32(high - low)
+            plane += np.float32(low)
+            return plane
+
+        results['img'] = by_channel(image, change)
         return results
 
     def __repr__(self) -> str:
@@ -170,7 +176,7 @@ class BlurJitter(BaseTransform):
         chance, position = rng.random(2)
         if chance >= self.prob:
             return results
-        image = as_float_image(results['img'], 'BlurJitter', colour=True)
+        image = sample_image(results, 'BlurJitter', colour=True)
         sigma = self.sigma[0] + position * (self.sigma[1] - self.sigma[0])
         side = 2 * math.ceil(3 * sigma) + 1
         results['img'] = cv2.GaussianBlur(
@@ -204,13 +210,15 @@ class NoiseJitter(BaseTransform):
         chance, position = rng.random(2)
         if chance >= self.prob:
             return results
-        image = as_float_image(results['img'], 'NoiseJitter')
+        image = sample_image(results, 'NoiseJitter')
         deviation = self.std[0] + position * (self.std[1] - self.std[0])
-        noise = np.empty(image.shape, np.float32)
+        # Two axes: with more, OpenCV would want a deviation per channel.
+        noise = np.empty((len(image), image.size // len(image)), np.float32)
         # OpenCV's generator is three times as fast as numpy's; seeding it
         # from the sample's own keeps the noise a function of the sample.
         cv2.setRNGSeed(int(rng.integers(2**31 - 1)))
         cv2.randn(noise, 0.0, deviation)
+        noise = noise.reshape(image.shape)
         noise += image
         results['img'] = noise
         return results
@@ -250,17 +258,21 @@ class EraseJitter(BaseTransform):
         chance, area, ratio, left, top = rng.random(5)
         if chance >= self.prob:
             return results
-        image = as_float_image(results['img'], 'EraseJitter').copy()
-        height, width = image.shape
-        pixels = image.size * (self.area[0] + area * (self.area[1] - self.area[0]))
+        image = sample_image(results, 'EraseJitter').copy()
+        height, width = image.shape[:2]
+        pixels = height * width * (self.area[0] + area * (self.area[1] - self.area[0]))
         smallest, largest = (math.log(n) for n in self.ratio)
         shape = math.exp(smallest + ratio * (largest - smallest))
         box_width = min(width, round(math.sqrt(pixels * shape)))
         box_height = min(height, round(math.sqrt(pixels / shape)))
         x0 = int(left * (width - box_width + 1))
         y0 = int(top * (height - box_height + 1))
-        image[y0 : y0 + box_height, x0 : x0 + box_width] = cv2.mean(image)[0]
-        results['img'] = image
+
+        def erase(plane: np.ndarray, _: int) -> np.ndarray:
+            plane[y0 : y0 + box_height, x0 : x0 + box_width] = cv2.mean(plane)[0]
+            return plane
+
+        results['img'] = by_channel(image, erase)
         return results
 
     def __repr__(self) -> str:

@@ -20,15 +20,19 @@ class LoadSlice(BaseTransform):
 
     Required Keys: store_root, case_id, slice_index. Added Keys: img
     ``(H, W)`` in its stored type (int16 HU for CT; the first intensity step
-    makes it float32), ori_shape, img_shape (both ``(H, W)``).
+    makes it float32), ori_shape, img_shape (both ``(H, W)``). From a store of
+    several channels img is ``(H, W, C)``, and channels holds their names.
     """
 
     def transform(self, results: dict) -> dict:
         """Read the slice."""
         store = open_store(results['store_root'])
         image = store.read_slice(results['case_id'], results['slice_index'])
+        if image.ndim == 3:  # channels last, as OpenCV has them
+            image = np.ascontiguousarray(image.transpose(1, 2, 0))
+            results['channels'] = store.channels
         results['img'] = image
-        results['ori_shape'] = results['img_shape'] = image.shape
+        results['ori_shape'] = results['img_shape'] = image.shape[:2]
         return results
 
     def __repr__(self) -> str:

@@ -41,25 +41,31 @@ SEGMENTATION_KEYS = (
 )
 
 
-def _to_tensor(image: np.ndarray) -> torch.Tensor:
-    """Turn a grey ``(H, W)`` image into a ``(1, H, W)`` float tensor."""
-    if image.ndim != 2:
-        raise ValueError(
-            f'img must be one grey slice (H, W) at packing, got shape {image.shape}.'
-        )
-    image = np.ascontiguousarray(image, dtype=np.float32)
-    return torch.from_numpy(image)[None]
+def _to_tensor(
+    image: np.ndarray, channels: Sequence[str] | None = None, colour: bool = False
+) -> torch.Tensor:
+    """Turn an image into a float ``(C, H, W)`` tensor.
 
+    Args:
+        image: Grey ``(H, W)``; ``(H, W, C)`` of a store with C channels; RGB
+            ``(H, W, 3)`` where allowed.
+        channels: Names of the channels, where the store has several.
+        colour: Whether RGB is allowed.
 
-def _any_to_tensor(image: np.ndarray) -> torch.Tensor:
-    """Turn ``(H, W)`` or ``(H, W, 3)`` into a float ``(C, H, W)`` tensor."""
-    if image.ndim != 3:
-        return _to_tensor(image)
-    if image.shape[2] != 3:
-        raise ValueError(
-            'img must be grey (H, W) or RGB (H, W, 3) at '
-            f'packing, got shape {image.shape}.'
-        )
+    Raises:
+        ValueError: When the image has another shape.
+    """
+    if channels is not None:
+        wanted = f'(H, W, {len(channels)}) with the channels {tuple(channels)}'
+        fits = image.ndim == 3 and image.shape[2] == len(channels)
+    elif colour and image.ndim == 3:
+        wanted, fits = 'grey (H, W) or RGB (H, W, 3)', image.shape[2] == 3
+    else:
+        wanted, fits = 'one grey slice (H, W)', image.ndim == 2
+    if not fits:
+        raise ValueError(f'img must be {wanted} at packing, got shape {image.shape}.')
+    if image.ndim == 2:
+        image = image[..., None]
     return torch.from_numpy(
         np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32)
     )
@@ -77,9 +83,9 @@ class PackViews(BaseTransform):
     """Pack the views of a slice or image for a self-supervised algorithm.
 
     Required Keys: img (list of views, or one image). Added Keys: inputs
-    (list of ``(1, H, W)`` or, for RGB, ``(3, H, W)`` float32 tensors),
-    data_samples (an mmengine data element whose metainfo holds view_geometry
-    and the meta keys).
+    (list of ``(1, H, W)`` float32 tensors; ``(3, H, W)`` for RGB, ``(C, H,
+    W)`` for C channels), data_samples (an mmengine data element whose
+    metainfo holds view_geometry and the meta keys).
 
     Args:
         meta_keys (tuple[str]): Keys kept where present. Defaults to
@@ -98,7 +104,11 @@ class PackViews(BaseTransform):
         sample = BaseDataElement()
         _set_meta(sample, results, (*self.meta_keys, 'view_geometry'))
         return dict(
-            inputs=[_any_to_tensor(image) for image in images], data_samples=sample
+            inputs=[
+                _to_tensor(image, results.get('channels'), colour=True)
+                for image in images
+            ],
+            data_samples=sample,
         )
 
     def __repr__(self) -> str:
@@ -109,10 +119,10 @@ class PackViews(BaseTransform):
 class PackSlice(BaseTransform):
     """Pack a slice, and its label where loaded, for mmseg.
 
-    Required Keys: img. Added Keys: inputs (``(1, H, W)`` float32 tensor),
-    data_samples (mmseg's SegDataSample; gt_sem_seg ``(1, h, w)`` int64 in
-    the size the label has then: the view's in training, the original one in
-    evaluation).
+    Required Keys: img. Added Keys: inputs (``(1, H, W)`` float32 tensor,
+    ``(C, H, W)`` for C channels), data_samples (mmseg's SegDataSample;
+    gt_sem_seg ``(1, h, w)`` int64 in the size the label has then: the view's
+    in training, the original one in evaluation).
 
     Args:
         meta_keys (tuple[str]): Keys kept where present. Defaults to
@@ -134,7 +144,8 @@ class PackSlice(BaseTransform):
             label = torch.from_numpy(results['gt_seg_map'].astype(np.int64))
             sample.gt_sem_seg = PixelData(data=label[None])
         _set_meta(sample, results, self.meta_keys)
-        return dict(inputs=_to_tensor(results['img']), data_samples=sample)
+        inputs = _to_tensor(results['img'], results.get('channels'))
+        return dict(inputs=inputs, data_samples=sample)
 
     def __repr__(self) -> str:
         return f'PackSlice(meta_keys={self.meta_keys})'
@@ -173,7 +184,8 @@ class PackImage(BaseTransform):
         if results.get('gt_score') is not None:
             sample.set_gt_score(results['gt_score'])
         _set_meta(sample, results, self.meta_keys)
-        return dict(inputs=_any_to_tensor(results['img']), data_samples=sample)
+        inputs = _to_tensor(results['img'], colour=True)
+        return dict(inputs=inputs, data_samples=sample)
 
     def __repr__(self) -> str:
         return f'PackImage(meta_keys={self.meta_keys})'

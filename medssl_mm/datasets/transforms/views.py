@@ -7,9 +7,9 @@ from mmcv.transforms import BaseTransform
 from mmengine.dataset import Compose
 
 from medssl_mm.datasets.transforms.base import (
-    as_float_image,
     check_number,
     get_rng,
+    sample_image,
 )
 from medssl_mm.datasets.transforms.geometry import (
     RandomSliceCrop,
@@ -55,9 +55,8 @@ def _pipelines(owner: str, transforms: list, num_views: int) -> list[Compose]:
 class SliceViews(BaseTransform):
     """Cut several views from one slice and augment each on its own.
 
-    Required Keys: img (grey or RGB), rng. Modified Keys: img (list of float32
-    views),
-    img_shape. Added Keys: view_geometry (list of
+    Required Keys: img (grey, RGB or channels), rng. Modified Keys: img (list
+    of float32 views), img_shape. Added Keys: view_geometry (list of
     :class:`~.geometry.ViewGeometry`, one per view).
 
     Args:
@@ -117,12 +116,12 @@ class SliceViews(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Make the views."""
-        image = as_float_image(results['img'], 'SliceViews', colour=True)
+        image = sample_image(results, 'SliceViews', colour=True)
         views = self._sample_geometry(image.shape[:2], get_rng(results, 'SliceViews'))
         images, cut = [], None
         for geometry, pipeline in zip(views, self.pipelines):
             if cut is None or geometry is not views[0]:
-                cut = self.crop.apply(image, geometry)
+                cut = self.crop.apply(image, geometry, results.get('channels'))
             view = dict(results)
             view['img'] = cut.copy() if self.shared_crop else cut
             images.append(pipeline(view)['img'])

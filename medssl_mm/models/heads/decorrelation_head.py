@@ -8,6 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from medssl_mm.errors import UserError
+from medssl_mm.functional.precision import at_least_float32
 from medssl_mm.functional.whitening import (
     METHODS,
     apply_whitening,
@@ -326,7 +327,7 @@ class IterNorm(nn.Module):
             mean, matrix = self.running_mean[0, :, 0], self.running_wm
             if self.training:
                 rows = x.permute(0, 2, 3, 1).flatten(0, 2)  # (NHW, C)
-                rows = rows.to(torch.promote_types(x.dtype, torch.float32))
+                rows = at_least_float32(rows)
                 mean = rows.mean(0)
                 centred = rows - mean
                 ridge = self.eps * torch.eye(

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from medssl_mm.functional.precision import at_least_float32
 from medssl_mm.functional.redundancy import barlow_twins
 from medssl_mm.registry import MODELS
 
@@ -36,6 +37,7 @@ class BarlowTwinsLoss(nn.Module):
         """Compare the embeddings ``(N, D)`` of the two views."""
         loss = barlow_twins(query, key, self.off_diagonal_weight)
         with torch.no_grad():
-            a, b = (view.float() - view.float().mean(dim=0) for view in (query, key))
+            views = (at_least_float32(view) for view in (query, key))
+            a, b = (view - view.mean(dim=0) for view in views)
             correlation = torch.cosine_similarity(a, b, dim=0).mean()
         return dict(loss=loss, correlation=correlation)

@@ -68,3 +68,18 @@ def test_missing_file_and_bad_settings(tmp_path):
         LoadGreyImage()(dict(img_path=str(tmp_path / 'b.png')))
     with pytest.raises(ValueError, match='scale must not be 0'):
         LoadGreyImage(scale=0)
+
+
+def test_channels_come_last_with_their_names(tmp_path):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 1000, (3, 2, 6, 7)).astype(np.int16)
+    writer = StoreWriter.create(
+        tmp_path / 's', 's', 'MR', 'arbitrary', 'abc', channels=('T1', 'T2')
+    )
+    writer.add_case('one', image)
+    writer.finish()
+    results = LoadSlice()(dict(store_root=tmp_path / 's', case_id='one', slice_index=1))
+    assert results['channels'] == ('T1', 'T2') and results['img'].dtype == np.int16
+    assert results['ori_shape'] == results['img_shape'] == (6, 7)
+    for number in range(2):
+        np.testing.assert_array_equal(results['img'][..., number], image[1, number])

@@ -13,10 +13,10 @@ from tests.distributed import run_processes
 from tests.models.algorithms.test_moco import (
     FIXED_STATISTICS,
     TERMS,
-    close,
     own_part,
 )
 from tests.models.algorithms.toy import backbone, batches, build_ours, train
+from tests.numerics import close
 
 HEAD = dict(type='medssl_mm.DecorrelationHead', num_channels=64, num_groups=8, eps=1e-2)
 
@@ -139,9 +139,9 @@ def test_checkpoint_loads_downstream():
     report = load_pretrained_backbone(target, source.state_dict())
     assert report.complete and not report.unexpected
     assert ('decorrelation', 3) in report.ignored
-    images = torch.rand(2, 1, 32, 32)
-    target.eval()
-    source.eval()
+    images = torch.rand(2, 1, 32, 32, dtype=torch.float64)
+    target.double().eval()
+    source.float().double().eval()  # the target's weights are float32
     close(target(images)[-1], source.backbone(images)[-1])
 
 

@@ -1,3 +1,4 @@
+import contextlib
 import copy
 import math
 
@@ -19,6 +20,7 @@ from tests.models.algorithms.toy import (
     build_ours,
     train,
 )
+from tests.numerics import as_close_as, close, distances, err_as
 
 TERMS = [
     dict(
@@ -31,10 +33,6 @@ TERMS = [
 ]
 # Statistics that do not depend on how a batch is divided among processes.
 FIXED_STATISTICS = dict(backbone=backbone(norm_eval=True))
-
-
-def close(found, expected):
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def own_part(views):
@@ -200,33 +198,56 @@ def test_channels_last_changes_nothing_but_the_layout():
     logs, grads = train(plain, batches(steps=1))[0]
     other_logs, other_grads = train(other, batches(steps=1))[0]
     close(other_logs, logs)
-    torch.testing.assert_close(other_grads, grads, rtol=1e-3, atol=1e-4)
-    maps = other.extract_feat(next(iter(batches())))
+    close(other_grads, grads)
+    # Convolutions of float64 leave the layout; those for training keep it.
+    other = build_ours(channels_last=True, dtype=torch.float32)
+    maps = other.extract_feat(next(iter(batches(dtype=torch.float32))))
     stem = other.backbone.conv1(other.lay_out(torch.rand(2, 1, 32, 32)))
     for found in (*maps, stem):
         assert found.is_contiguous(memory_format=torch.channels_last)
 
 
+def step(views, err_seed=None, dtype=torch.float64, autocast=False, **settings):
+    """Loss and gradients of one step, and the model."""
+    model = build_ours(dtype=dtype, **settings)
+    views = [view.to(dtype) for view in views]
+    errors = contextlib.nullcontext()
+    if err_seed is not None:
+        errors = err_as(model, torch.bfloat16, err_seed)
+    with errors:
+        with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
+            logs = model(views, [], mode='loss')
+        logs['loss_contrastive'].backward()
+    grads = {
+        name: parameter.grad
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
+    return logs['loss_contrastive'].detach(), grads, model
+
+
 @pytest.mark.parametrize('channels_last', [False, True])
-def test_bfloat16_stays_close(channels_last):
-    views = next(iter(batches()))
-    expected, grads = train(build_ours(), [views])[0]
-    model = build_ours(channels_last=channels_last)
-    with torch.autocast('cpu', torch.bfloat16):
-        logs = model(views, [], mode='loss')
-    assert logs['loss_contrastive'].dtype == torch.float32
-    torch.testing.assert_close(
-        logs['loss_contrastive'].detach(),
-        expected['loss_contrastive'],
-        rtol=0.02,
-        atol=0,
+@pytest.mark.parametrize('norm_eval', [False, True])
+def test_bfloat16_stays_close(channels_last, norm_eval):
+    """As close as rounding lets it; very close with fixed statistics."""
+    views = next(iter(batches(batch=16)))
+    fixed = FIXED_STATISTICS if norm_eval else {}
+    exact_loss, exact, _ = step(views, **fixed)
+    erring = [step(views, err_seed=seed, **fixed)[1] for seed in range(6)]
+    loss, grads, model = step(
+        views,
+        dtype=torch.float32,
+        autocast=True,
+        channels_last=channels_last,
+        **fixed,
     )
-    logs['loss_contrastive'].backward()
-    weight = model.neck.mlp[0].weight.grad
-    similarity = torch.cosine_similarity(
-        weight.flatten(), grads['neck.mlp.0.weight'].flatten(), dim=0
-    )
-    assert similarity > 0.99
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss.double(), exact_loss, rtol=0.02, atol=0)
+    as_close_as(grads, exact, erring)
+    if norm_eval:
+        assert max(distances(grads, exact).values()) < 0.1
+    else:
+        assert distances(grads, exact)['neck.mlp.0.weight'] < 0.4
     keys = model.key_queue.rows
     torch.testing.assert_close(keys.norm(dim=1), torch.ones(QUEUE))
 
@@ -253,8 +274,9 @@ def test_starts_from_a_checkpoint(tmp_path):
 @pytest.mark.parametrize('levels', [(), TERMS])
 def test_validation_changes_nothing(levels):
     """Neither weights, statistics, queue and mode nor random states."""
-    model = build_ours(levels=levels)
-    data = list(batches(steps=3))
+    # The host's preprocessor makes float32 of what a loop gives.
+    model = build_ours(levels=levels, dtype=torch.float32)
+    data = list(batches(steps=3, dtype=torch.float32))
     train(model, data[:1])
     before = copy.deepcopy(model.state_dict())
     modes = [part.training for part in model.modules()]
@@ -263,7 +285,8 @@ def test_validation_changes_nothing(levels):
         model.val_step(dict(inputs=data[1], data_samples=None))[-1].loss
         for _ in range(2)
     )
-    close(first, again)
+    assert first.keys() == again.keys()
+    assert all(torch.equal(again[name], value) for name, value in first.items())
     for name, value in model.state_dict().items():
         assert torch.equal(before[name], value), name
     assert [part.training for part in model.modules()] == modes
@@ -275,7 +298,7 @@ def test_validation_loss_is_that_of_both_encoders_in_evaluation():
     model = build_ours(levels=TERMS[1:])
     train(model, list(batches(steps=2)))
     views = next(iter(batches(seed=3)))
-    found = model.val_step(dict(inputs=views, data_samples=None))[-1].loss
+    found = model(views, [], mode='predict')[-1].loss
     model.eval()
     follower = model.encoder_k.module
     with torch.no_grad():
@@ -303,7 +326,7 @@ class TwoViews(torch.utils.data.Dataset):
     """Eight pairs of views."""
 
     def __init__(self, seed):
-        views = next(iter(batches(steps=1, size=32, seed=seed)))
+        views = next(iter(batches(steps=1, size=32, seed=seed, dtype=torch.float32)))
         self.pairs = [list(pair) for pair in zip(*views)]
 
     def __len__(self):
@@ -326,7 +349,7 @@ def run(work_dir, **validation):
     if validation:
         validation['val_dataloader'] = loader(1)
     runner = Runner(
-        build_ours(),
+        build_ours(dtype=torch.float32),
         str(work_dir),
         train_dataloader=loader(0),
         train_cfg=dict(by_epoch=True, max_epochs=2),

@@ -9,6 +9,9 @@ from torch import nn
 from medssl_mm.registry import MODELS
 
 QUEUE, DIM, DECAY, TEMPERATURE = 32, 16, 0.9, 0.2
+# Batch statistics, ReLU and max-pool turn float32's rounding into differences
+# of any size: see tests/numerics.py.
+DTYPE = torch.float64
 
 
 @MODELS.register_module(force=True)
@@ -49,7 +52,7 @@ def neck():
     )
 
 
-def build_ours(seed=0, levels=(), **changes):
+def build_ours(seed=0, levels=(), dtype=DTYPE, **changes):
     torch.manual_seed(seed)
     settings = dict(
         type='medssl_mm.MultiLevelMoCo',
@@ -64,13 +67,13 @@ def build_ours(seed=0, levels=(), **changes):
         settings['multi_level_head'] = dict(
             type='medssl_mm.MultiLevelHead', levels=list(levels)
         )
-    return MODELS.build(copy.deepcopy({**settings, **changes})).train()
+    return MODELS.build(copy.deepcopy({**settings, **changes})).to(dtype).train()
 
 
 def build_host(seed=0):
     torch.manual_seed(seed)
     with DefaultScope.overwrite_default_scope('mmselfsup'):
-        return MODELS.build(
+        model = MODELS.build(
             dict(
                 type='mmselfsup.MoCo',
                 backbone=backbone(),
@@ -85,15 +88,16 @@ def build_host(seed=0):
                 momentum=DECAY,
             )
         )
+    return model.to(DTYPE)
 
 
-def batches(steps=3, batch=8, size=64, seed=7):
+def batches(steps=3, batch=8, size=64, seed=7, dtype=DTYPE):
     """Return pairs of views, each pair of one batch."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):
         images = torch.rand(batch, 1, size, size, generator=generator)
         noise = torch.rand(2, batch, 1, size, size, generator=generator)
-        yield [images + 0.3 * noise[0], images + 0.3 * noise[1]]
+        yield [(images + 0.3 * part).to(dtype) for part in noise]
 
 
 def train(model, data, optimizer=None):

@@ -5,9 +5,10 @@ from torch.nn import functional as F
 from medssl_mm.models.heads import LevelContext
 from medssl_mm.models.losses import FeatureMSELoss
 from tests.distributed import run_processes
-from tests.models.algorithms.test_moco import FIXED_STATISTICS, close
+from tests.models.algorithms.test_moco import FIXED_STATISTICS
 from tests.models.algorithms.test_moco import train_distributed as trained
 from tests.models.algorithms.toy import batches, build_ours
+from tests.numerics import close
 
 LEVELS = [
     dict(stage=stage, loss=dict(type='medssl_mm.FeatureMSELoss'), weight=0.25)
