@@ -48,7 +48,7 @@ def wheel(tmp_path_factory):
     setup(source, 'sdist', '-d', out)
     (path,) = out.glob('*.tar.gz')
     shutil.unpack_archive(path, out)
-    (unpacked,) = out.glob('medssl_mm-*/')
+    (unpacked,) = (entry for entry in out.iterdir() if entry.is_dir())
     setup(unpacked, 'bdist_wheel', '-d', out)
     (path,) = out.glob('*.whl')
     with zipfile.ZipFile(path) as archive:
