@@ -13,12 +13,16 @@ from medssl_mm.files import write_whole
 __all__ = [
     'machine',
     'median_ratio',
+    'print_machine',
     'print_rows',
     'rates_in_turns',
     'times_in_turns',
     'use_device',
     'write_report',
 ]
+
+# Names of /proc/cpuinfo for bfloat16 instructions on x86-64 and Arm.
+BF16 = {'avx512_bf16', 'amx_bf16', 'avx_ne_convert', 'bf16', 'svebf16'}
 
 
 def use_device(device: str, threads: int | None = None) -> None:
@@ -125,27 +129,43 @@ def machine(device: str = 'cpu') -> dict:
 
     Args:
         device (str): Where it computed. Defaults to 'cpu'.
+
+    Returns:
+        dict: ``bf16`` lists the processor's instructions for that format, on
+        which every ratio that involves it depends; empty where there are
+        none, or where the system does not say.
     """
     import torch
 
-    cpu = platform.processor() or platform.machine()
+    cpu, flags = platform.processor() or platform.machine(), set()
     info = Path('/proc/cpuinfo')
-    if info.exists():
-        cpu = next(
-            (
-                line.split(':')[1].strip()
-                for line in info.read_text().splitlines()
-                if line.startswith('model name')
-            ),
-            cpu,
-        )
+    for line in info.read_text().splitlines() if info.exists() else ():
+        name, _, value = line.partition(':')
+        if name.strip() == 'model name':
+            cpu = value.strip()
+        elif name.strip() in ('flags', 'Features'):  # x86-64, Arm
+            flags.update(value.split())
     gpu = None if device == 'cpu' else torch.cuda.get_device_name()
     return dict(
         torch=torch.__version__,
         cpu=cpu,
+        bf16=sorted(flags & BF16),
         threads=torch.get_num_threads(),
         gpu=gpu,
         device=gpu or 'cpu',
+    )
+
+
+def print_machine(machine: Mapping) -> None:
+    """Print what ``machine`` returned, in a line."""
+    from rich.console import Console
+
+    bf16 = ', '.join(machine['bf16']) or 'none'
+    gpu = f'{machine["gpu"]}, ' if machine['gpu'] else ''
+    Console().print(
+        f'measured on {gpu}{machine["cpu"]}, bf16 instructions: {bf16}, '
+        f'{machine["threads"]} thread(s), torch {machine["torch"]}',
+        highlight=False,
     )
 
 

@@ -9,6 +9,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+# What tools/test_processors.sh runs as other processors would.
+NUMERIC = (
+    'functional/',
+    'models/',
+    'evaluation/',
+    'converters/',
+    'engine/hooks/',
+    'engine/optimizers/',
+    'engine/test_pretrained.py',
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests whose numbers depend on the processor."""
+    tests = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(tests).as_posix().startswith(NUMERIC):
+            item.add_marker('numeric')
+
 
 @pytest.fixture(autouse=True)
 def _fresh_mmengine_scopes():

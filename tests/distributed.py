@@ -11,12 +11,13 @@ from pathlib import Path
 import torch
 
 from tests.rounding import imitated_rounding
+from tests.waiting import PATIENCE
 
 _context = multiprocessing.get_context('forkserver')
 _context.set_forkserver_preload(['tests.preload'])
 
 
-def run_processes(function, world_size, *args, timeout=120):
+def run_processes(function, world_size, *args, timeout=PATIENCE):
     """Call ``function(*args)`` in every process of a gloo group.
 
     Args:
@@ -24,8 +25,7 @@ def run_processes(function, world_size, *args, timeout=120):
             finds its rank by ``medssl_mm.functional.distributed.rank()``.
         world_size (int): Number of processes.
         *args: Picklable arguments, the same on all ranks.
-        timeout (float): Seconds until the processes are given up. Defaults
-            to 120.
+        timeout (float): Seconds until the processes are given up.
 
     Returns:
         list: The results in the order of ranks; they may hold tensors.
@@ -57,7 +57,7 @@ def run_processes(function, world_size, *args, timeout=120):
                     process.join()
 
 
-def run_alone(function, *args, timeout=120):
+def run_alone(function, *args, timeout=PATIENCE):
     """Call ``function(*args)`` in a fresh process and return its exit code.
 
     For functions that do not come back, such as one that kills itself.

@@ -56,6 +56,12 @@ def test_machine_and_rows(capsys):
     where = benchmarking.machine()
     assert where['device'] == 'cpu' and where['gpu'] is None
     assert where['cpu'] and where['threads'] >= 1
+    benchmarking.print_machine(dict(where, cpu='made', bf16=['amx_bf16']))
+    shown = ' '.join(capsys.readouterr().out.split())
+    assert shown.startswith('measured on made, bf16 instructions: amx_bf16, ')
+    benchmarking.print_machine(dict(where, cpu='made', bf16=[], gpu='card'))
+    shown = ' '.join(capsys.readouterr().out.split())
+    assert shown.startswith('measured on card, made, bf16 instructions: none, ')
     benchmarking.print_rows('made', [dict(group_size=8, ratio=1.23456)])
     shown = capsys.readouterr().out
     assert 'group size' in shown and '1.23' in shown and '1.2345' not in shown

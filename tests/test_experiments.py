@@ -16,6 +16,7 @@ from medssl_mm import cores, experiments, reporting
 from medssl_mm.errors import UserError
 from medssl_mm.files import locked
 from tests.test_reporting import write_result
+from tests.waiting import PATIENCE
 
 TABLE = """
 title: Toy
@@ -680,7 +681,7 @@ def test_killed_runner_leaves_no_step_that_is_not_locked(
     table, tmp_path, number, survives
 ):
     def until(condition):
-        limit = time.monotonic() + 60
+        limit = time.monotonic() + PATIENCE
         while not condition():
             assert time.monotonic() < limit
             time.sleep(0.02)

@@ -12,6 +12,8 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.waiting import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON_TOOLS = sorted(
     path
@@ -19,7 +21,10 @@ PYTHON_TOOLS = sorted(
     if "__name__ == '__main__'" in path.read_text()
 )
 SHELL_TOOLS = sorted((ROOT / 'tools').glob('*.sh'))
-COMMANDS = ['setup.sh', 'test.sh', 'demo.sh', 'lock.sh', 'test_pythons.sh']
+COMMANDS = [
+    *('setup.sh', 'test.sh', 'demo.sh', 'lock.sh'),
+    *('test_pythons.sh', 'test_processors.sh'),
+]
 HEAVY = {
     'torch',
     'torchvision',
@@ -44,7 +49,7 @@ def run(*command, cwd=None, **environment):
         text=True,
         cwd=cwd,
         stdin=subprocess.DEVNULL,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
         env={**os.environ, 'PYTHONPATH': str(ROOT), **environment},
     )
@@ -268,7 +273,7 @@ def test_setups_wait_for_each_other(tmp_path):
     ) as waiting:
         assert 'waiting for another set-up' in waiting.stdout.readline()
         os.close(folder)
-        assert 'is no virtual environment' in waiting.communicate(timeout=60)[1]
+        assert 'is no virtual environment' in waiting.communicate(timeout=PATIENCE)[1]
 
 
 def test_pythons_names_those_it_does_not_find():

@@ -20,6 +20,7 @@ from medssl_mm.store import (
     to_source_grid,
 )
 from tests.conftest import write_tiny_store, writer_at
+from tests.waiting import PATIENCE
 
 FORMAT1 = Path(__file__).parents[1] / 'data' / 'format1'
 
@@ -161,7 +162,7 @@ def test_channels_are_read_in_workers(tmp_path, method):
     ]
     for worker in workers:
         worker.start()
-    found = [results.get(timeout=120) for _ in workers]
+    found = [results.get(timeout=PATIENCE) for _ in workers]
     for worker in workers:
         worker.join()
     assert {names for names, _ in found} == {('T1', 'T2')}

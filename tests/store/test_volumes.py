@@ -10,6 +10,7 @@ import pytest
 from medssl_mm.errors import UserError
 from medssl_mm.store import SliceStore, open_store, to_source_grid
 from tests.conftest import writer_at
+from tests.waiting import PATIENCE
 
 
 def test_back_to_the_source_grid(tiny_store):
@@ -63,7 +64,7 @@ def test_reads_in_forked_processes(tiny_store):
     ]
     for worker in workers:
         worker.start()
-    assert [results.get(timeout=60) for _ in workers] == [expected] * 2
+    assert [results.get(timeout=PATIENCE) for _ in workers] == [expected] * 2
     for worker in workers:
         worker.join()
 

@@ -140,6 +140,7 @@ def main():
         ]
     benchmarking.print_rows('CKA, median ms', rows)
     machine = benchmarking.machine(args.device)
+    benchmarking.print_machine(machine)
     benchmarking.write_report(
         args.out, dict(settings=vars(args), machine=machine, rows=rows)
     )

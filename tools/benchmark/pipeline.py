@@ -189,10 +189,12 @@ def main():
     for name, rate in medians.items():
         table.add_row(name, f'{rate:.0f}', f'{rate / base:.1f}')
     Console().print(table)
+    machine = benchmarking.machine()
+    benchmarking.print_machine(machine)
     benchmarking.write_report(
         args.output,
         dict(
-            machine=benchmarking.machine()['cpu'],
+            machine=machine,
             opencv=cv2.__version__,
             torch=torch.__version__,
             pairs_per_second=rates,

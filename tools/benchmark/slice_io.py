@@ -236,8 +236,11 @@ def main():
         'resident memory while reading: '
         + ', '.join(f'{m["cases"]} cases {m["mib"]} MiB' for m in memory)
     )
+    machine = benchmarking.machine()
+    benchmarking.print_machine(machine)
     benchmarking.write_report(
-        args.out, dict(shape=volume.shape, containers=rows, memory=memory)
+        args.out,
+        dict(machine=machine, shape=volume.shape, containers=rows, memory=memory),
     )
 
 

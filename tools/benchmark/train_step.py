@@ -117,6 +117,7 @@ def main():
         settings=vars(args), environment=benchmarking.machine(args.device), results=rows
     )
     print_table(report)
+    benchmarking.print_machine(report['environment'])
     benchmarking.write_report(args.output, report)
 
 
@@ -408,13 +409,12 @@ def print_table(report):
     from rich.console import Console
     from rich.table import Table
 
-    settings, where = report['settings'], report['environment']
+    settings = report['settings']
     table = Table(
         title='MoCo v2 step, {arch}, {size} px, batch {batch}, queue {queue}'.format(
             **settings
         ),
-        caption=f'{where["gpu"] or where["cpu"]}, {where["threads"]} threads,'
-        f' torch {where["torch"]}; medians of {settings["steps"]} rounds',
+        caption=f'medians of {settings["steps"]} rounds',
     )
     rows = report['results']
     # Contenders that were not asked for leave no empty column.

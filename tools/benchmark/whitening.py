@@ -169,6 +169,7 @@ def main():
         rows.extend(measure(args, channels, size, args.methods))
     benchmarking.print_rows('whitening, median ms', rows)
     machine = benchmarking.machine(args.device)
+    benchmarking.print_machine(machine)
     benchmarking.write_report(
         args.out, dict(settings=vars(args), machine=machine, rows=rows)
     )

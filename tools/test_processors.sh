@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# Runs the numeric tests as other processors would compute them.
+#
+#   bash tools/test_processors.sh [--repeat N] [--logs DIR] [--active | --venv DIR]
+#
+#   --repeat N  how often every setting must pass in a row (default: 1)
+#   --logs DIR  where the logs of failed settings are kept
+#               (default: work_dirs/test_processors)
+#
+# Prints one line per setting with result and seconds; ends with 1 if one
+# failed. About a minute per setting on a free core.
+#
+# The settings: all instructions of this processor, AVX2 alone and none beyond
+# the baseline, each with one and two threads, and "other rounding", where
+# results of torch are moved in their last places as tests/rounding.py says: the
+# only one that stands for instructions that this processor lacks.
+# On processors without AVX2 the settings that ask for it repeat the others.
+#
+# Runs what is marked numeric (tests/conftest.py): functional, models,
+# evaluation, converters and the numeric part of engine. Left out: the tests of
+# launching, logging, resuming and checkpoint files, which compare a run with
+# itself; data, tables and tools, where nothing goes through a network.
+set -euo pipefail
+
+if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then
+    sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
+    exit 0
+fi
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+repeat=1
+logs="$MEDSSL_ROOT/work_dirs/test_processors"
+setup_arguments=()
+while [ $# -gt 0 ]; do
+    case "$1" in
+    --repeat) repeat="${2:-}" && shift ;;
+    --repeat=*) repeat="${1#*=}" ;;
+    --logs) logs="$(realpath -m -- "${2:-}")" && shift ;;
+    --logs=*) logs="$(realpath -m -- "${1#*=}")" ;;
+    --venv) setup_arguments+=("$1" "${2:-}") && shift ;;
+    --active | --venv=*) setup_arguments+=("$1") ;;
+    *)
+        echo "error: unknown option $1 (see bash tools/test_processors.sh --help)" >&2
+        exit 2
+        ;;
+    esac
+    shift || { echo 'error: the last option needs a value' >&2 && exit 2; }
+done
+[[ $repeat =~ ^[1-9][0-9]*$ ]] || {
+    echo "error: --repeat must be a whole number from 1, got '$repeat'" >&2
+    exit 2
+}
+medssl_setup ${setup_arguments[@]+"${setup_arguments[@]}"}
+
+cd "$MEDSSL_ROOT"
+mkdir -p "$logs"
+export MPLBACKEND=Agg
+failed=0
+
+# One setting, once: name, threads, variables of the environment.
+run() {
+    local name="$1, $2 thread(s)" threads="$2" started=$SECONDS result=passed log
+    log="$logs/$(printf '%s' "$name, round $round" | tr -cs '[:alnum:]\n' -).log"
+    env OMP_NUM_THREADS="$threads" MKL_NUM_THREADS="$threads" "${@:3}" \
+        "$MEDSSL_VENV_PYTHON" -m pytest -q -m numeric -p no:cacheprovider \
+        tests/functional tests/models tests/evaluation tests/converters tests/engine \
+        >"$log" 2>&1 || result=FAILED
+    printf '%-34s round %2d  %s  %4d s' "$name" "$round" "$result" $((SECONDS - started))
+    if [ "$result" = passed ]; then
+        rm "$log"
+        echo
+    else
+        failed=1
+        printf '  %s\n' "$log"
+        grep -E '^(FAILED|ERROR)' "$log" || tail -n 5 "$log"
+    fi
+}
+
+for ((round = 1; round <= repeat; round++)); do
+    for threads in 1 2; do
+        run 'this processor' "$threads"
+        run 'AVX2' "$threads" ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2
+        run 'baseline' "$threads" ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default
+    done
+    # Another processor in every round.
+    run 'other rounding' 1 MEDSSL_TEST_ROUNDING="$round"
+done
+exit "$failed"
