@@ -24,7 +24,7 @@ from mmengine.config import Config
 
 from medssl_mm.errors import UserError
 from medssl_mm.registry import DATASETS
-from medssl_mm.store.header import DATASET_FILE, IMAGES
+from medssl_mm.store.header import DATASET_FILE, IMAGES, SLICES
 from medssl_mm.store.images import MULTI_LABEL
 from medssl_mm.store.known import KNOWN, StoreFacts, read_facts
 
@@ -253,12 +253,27 @@ class _Completion:
                 )
 
     def _fill_image_channels(self, backbone: dict, main: dict) -> None:
-        if 'in_channels' not in backbone and 'type' in backbone:
+        if isinstance(backbone.get('in_channels'), int):
+            self._check_image_channels(backbone['in_channels'], main)
+        elif 'in_channels' not in backbone and 'type' in backbone:
             channels = self.facts(main).channels
             # Three is what all backbones take unless told otherwise, and not
             # every one can be told.
             if channels != 3 or _stage_channels(backbone):
                 backbone['in_channels'] = channels
+
+    def _check_image_channels(self, given: int, main: dict) -> None:
+        if not (Path(main['data_root']) / DATASET_FILE).is_file():
+            return  # a config that was completed before
+        facts = self.facts(main)
+        channels = facts.channels
+        # Grey may have become colour in a step of one's own.
+        if channels != given and (channels, given) != (1, 3) and facts.kind == SLICES:
+            raise UserError(
+                f'{self.name}: model.backbone.in_channels={given}, but the images '
+                f'of {main["data_root"]} have {channels} channel(s); leave '
+                'in_channels out'
+            )
 
     def _fill_model_channels(self, model: dict) -> None:
         channels = _stage_channels(model['backbone'])

@@ -19,12 +19,18 @@ from tests.shipped import CONFIGS, experiments
 CT = ('background', 'liver', 'kidney')
 
 
-def write_slices(root, modality='CT', units='HU', dtype=np.int16, classes=CT):
-    writer = StoreWriter.create(root, 'own', modality, units, classes)
+def write_slices(
+    root, modality='CT', units='HU', dtype=np.int16, classes=CT, channels=()
+):
+    writer = StoreWriter.create(
+        root, 'own', modality, units, classes, channels=channels
+    )
     for number in range(4):
         image, label = make_ct(number)
         if units != 'HU':
             image = (image - image.min()) / np.ptp(image) * 255
+        if channels:
+            image = np.stack([image * (n + 1) for n in range(len(channels))], 1)
         writer.add_case(
             f'case{number}', image.astype(dtype), label, patient_id=f'p{number}'
         )
@@ -39,6 +45,7 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp('own')
     write_slices(folder / 'ct')
     write_slices(folder / 'mr', 'MR', 'arbitrary', np.float32)
+    write_slices(folder / 'two', 'MR', 'arbitrary', np.float32, CT, ('T1', 'T2'))
     write_slices(folder / 'png', 'CT', 'arbitrary', np.uint8)
     write_slices(folder / 'float', 'CT', 'arbitrary', np.float32)
     write_image_set(folder / 'colour', classes=('a', 'b', 'c'), channels=3, side=64)
@@ -72,8 +79,11 @@ XRAY_MOCO = 'selfsup/intermediate/moco-btwins_resnet18_1xb64-coslr-100e_nih1000-
     [
         (MOCO, 'mr'),
         (LOCAL, 'ct'),
+        (LOCAL, 'two'),
         (LINEAR, 'ct'),
+        (LINEAR, 'two'),
         (DEEPLAB, 'png'),
+        (DEEPLAB, 'two'),
         (COLOUR, 'colour'),
         (FINETUNE, 'findings'),
         (XRAY_MOCO, 'findings'),
@@ -177,6 +187,10 @@ def test_selected_classes_count(data, tmp_path):
     [
         ('model = dict(decode_head=dict(num_classes=5))\n', ('num_classes=5', 'has 3')),
         (
+            'model = dict(backbone=dict(in_channels=2))\n',
+            ('in_channels=2', '1 channel', 'leave'),
+        ),
+        (
             "test_dataloader = dict(dataset=dict(data_root='elsewhere'))\n",
             ('test_dataloader', "'elsewhere'"),
         ),
@@ -230,7 +244,10 @@ def test_config_without_data_of_ours_is_left_alone(tmp_path):
     assert content['train_dataloader'] == dict(dataset=dict(type='mmseg.ADE20KDataset'))
 
 
-def test_several_channels_reach_the_backbone():
+def test_several_channels_reach_the_backbone(data, tmp_path):
+    for base in (LOCAL, LINEAR, DEEPLAB):
+        content = launch.load_config(three_lines(tmp_path, base, data / 'two'))
+        assert content.model.backbone.in_channels == 2
     facts = StoreFacts(('background',), modality='MR', units='arbitrary', channels=2)
     assert normalization_of(facts)['type'] == 'medssl_mm.PercentileNormalize'
 
