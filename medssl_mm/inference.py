@@ -7,7 +7,7 @@ and transforms apply, and the result goes back to the grid it came from.
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -204,28 +204,26 @@ def _import_one(source: Path, root: Path, modality: str, series: str | None):
     from medssl_mm.importers import make_importer
     from medssl_mm.importers.base import ERROR, SourceCase
     from medssl_mm.importers.run import import_case
-    from medssl_mm.store import StoreWriter
+    from medssl_mm.importers.volumes import units_of
 
     if source.is_dir():
-        importer = make_importer('dicom')
-        cases = importer.discover(
-            source, modality=None if modality == 'other' else modality
+        importer = make_importer(
+            'dicom', modality=None if modality == 'other' else modality
         )
-        case = _choose_series(cases, source, series)
+        found = importer.discover(source)
+        case = _choose_series(found.cases, source, series)
     elif source.is_file():
-        importer = make_importer('nifti')
+        importer = make_importer('volumes')
         case = SourceCase('volume', 'volume', str(source))
+        found = importer.found([case], classes=('background',))
     else:
         raise UserError(
-            f'{source} does not exist; give a NIfTI file or a folder with '
-            'one DICOM series'
+            f'{source} does not exist; give a volume file (NIfTI, NRRD, MHA ...) or '
+            'a folder with one DICOM series'
         )
-    importer.modality = modality
-    importer.units = 'HU' if modality == 'CT' else 'arbitrary'
-    writer = StoreWriter.create(
-        root, 'input', modality, importer.units, ('background',)
-    )
-    result = import_case(importer, case, writer)
+    found = replace(found, name='input', modality=modality, units=units_of(modality))
+    writer = found.create_writer(root)
+    result = import_case(importer, found, case, writer)
     errors = [p.message for p in result.problems if p.severity == ERROR]
     if errors:
         raise UserError(f'{source}: {" ".join(errors)}')
@@ -290,7 +288,7 @@ def predict_file(
     segmentor = VolumeSegmentor(config, checkpoint, device, batch_size)
     result = segmentor.segment(source, modality, series, progress)
     header = None
-    if source.is_file():
+    if source.name.lower().endswith(('.nii', '.nii.gz')):
         import nibabel
 
         header = nibabel.load(source).header

@@ -1,12 +1,15 @@
 """The import tool as a user runs it."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from medssl_mm.importers import IMPORTERS, importer_class
+from medssl_mm.importers.options import flag
 from medssl_mm.store import SliceStore
 from medssl_mm.store.images import ImageStore
 from medssl_mm.store.splits import load_split
@@ -115,11 +118,37 @@ def test_empty_folder(tmp_path):
         (('nifti',), "'nifti' needs --src"),
         (('btcv', '--src', '.', '--images', '*'), 'does not take --images'),
         (('breakhis', '--src', '.', '--lists', '.'), 'does not take --lists'),
+        (('png', '--imges', '*.png'), 'not take --imges; .*; did you mean --images?'),
+        (('png', '--hold-out', '0.2'), 'not take --hold-out; .*mean --holdout?'),
+        (('nifty', '--src', '.'), "data set 'nifty'; .*; did you mean nifti?"),
     ],
 )
 def test_wrong_options(tmp_path, args, message):
     done = prepare(*args, '--out', tmp_path / 'out')
-    assert done.returncode == 2 and message in done.stderr
+    assert done.returncode == 2
+    assert re.search(message.replace('?', r'\?'), done.stderr), done.stderr
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('name', ['dicom', 'btcv', 'phantom', 'nih-cxr14'])
+def test_help_of_a_name_shows_its_own_options(name):
+    done = prepare(name, '--help')
+    assert done.returncode == 0
+    kind = importer_class(name)
+    assert kind.layout.strip().splitlines()[0] in done.stdout
+    shown = set(re.findall(r'^  (--[a-z-]+)', done.stdout, re.M))
+    own = {flag(option) for option in kind.options()}
+    others = {
+        flag(option) for one in IMPORTERS for option in importer_class(one).options()
+    }
+    assert own <= shown and not (others - own - {'--seed'}) & shown
+
+
+def test_the_name_may_follow_options(tiny_nifti, tmp_path):
+    out = tmp_path / 'out'
+    done = prepare('--src', tiny_nifti(2), 'nifti', '--out', out, '--classes', 'a,b')
+    assert done.returncode == 0, done.stderr
+    assert SliceStore(out).classes == ('background', 'a', 'b')
 
 
 def test_help_shows_an_example():

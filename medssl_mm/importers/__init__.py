@@ -1,40 +1,60 @@
-"""Importers by name; their modules are loaded when asked for."""
+"""Importers by name; their modules are loaded when asked for.
+
+A data set is one file in :mod:`medssl_mm.importers.sets`, called after its
+name on the command line ('-' becomes '_'), with one subclass of
+:class:`medssl_mm.importers.base.Importer` of that ``name``.
+"""
 
 from __future__ import annotations
 
 import importlib
+import pkgutil
+from typing import Any
 
 from medssl_mm.errors import UserError
+from medssl_mm.importers import sets
+from medssl_mm.importers.options import flag, nearest, refuse
 
-IMPORTERS = {
-    'abdomen1k': 'nifti:Abdomen1KImporter',
-    'acdc': 'hdf5:ACDCImporter',
-    'breakhis': 'histology:BreakHisImporter',
-    'btcv': 'nifti:BTCVImporter',
-    'curvas': 'png:CurvasImporter',
-    'diabetic-retinopathy': 'retina:DiabeticRetinopathyImporter',
-    'dicom': 'dicom:DICOMImporter',
-    'idc': 'histology:IDCImporter',
-    'ircad': 'png:IRCADImporter',
-    'kits': 'png:KiTSImporter',
-    'medmnist': 'medmnist:MedMNISTImporter',
-    'nifti': 'nifti:NIfTIImporter',
-    'nih-cxr14': 'chest_xray:NIHChestXray14Importer',
-    'nih1000': 'chest_xray:NIH1000Importer',
-    'phantom': 'phantom:PhantomImporter',
-    'png': 'png:PNGImporter',
-    'slice-list': 'png:SliceListImporter',
-}
+IMPORTERS = tuple(
+    sorted(
+        module.name.replace('_', '-')
+        for module in pkgutil.iter_modules(sets.__path__)
+        if not module.name.startswith('_')
+    )
+)
 
 
-def make_importer(name: str):
-    """Make the importer of a source format or published data set.
+def importer_class(name: str):
+    """The class of a source format or published data set.
 
     Raises:
         UserError: Unknown name.
     """
     if name not in IMPORTERS:
-        raise UserError(f'unknown data set {name!r}; known are {", ".join(IMPORTERS)}')
-    module, class_name = IMPORTERS[name].split(':')
-    module = importlib.import_module(f'{__name__}.{module}')
-    return getattr(module, class_name)()
+        raise UserError(
+            f'unknown data set {name!r}; known are {", ".join(IMPORTERS)}'
+            + nearest(name, IMPORTERS)
+        )
+    module = importlib.import_module(f'{sets.__name__}.{name.replace("-", "_")}')
+    (found,) = {
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and getattr(value, 'name', None) == name
+    }
+    return found
+
+
+def make_importer(name: str, **options: Any):
+    """Make the importer of a source format or published data set.
+
+    Args:
+        name (str): One of :data:`IMPORTERS`.
+        options: Its options; None leaves the default.
+
+    Raises:
+        UserError: Unknown name, or an option that it does not take.
+    """
+    found = importer_class(name)
+    unknown = set(options) - set(found.options())
+    refuse(name, found.options(), map(flag, unknown))
+    return found(**{k: v for k, v in options.items() if v is not None})

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
 from medssl_mm.errors import UserError
-from medssl_mm.store.header import SLICES
+from medssl_mm.store.splits import Split
 
 ERROR = 'error'
 WARNING = 'warning'
@@ -38,6 +37,16 @@ class Problem:
             raise ValueError(
                 f"severity must be '{ERROR}' or '{WARNING}', got {self.severity!r}"
             )
+
+
+def error(code: str, message: str) -> Problem:
+    """Make a problem that leaves the case out."""
+    return Problem(ERROR, code, message)
+
+
+def warning(code: str, message: str) -> Problem:
+    """Make a problem that is listed only."""
+    return Problem(WARNING, code, message)
 
 
 class CaseError(UserError):
@@ -83,9 +92,9 @@ class LoadedCase:
     """Arrays and geometry of one case, in the canonical orientation.
 
     Args:
-        image (np.ndarray): ``(Z, H, W)``; int16 HU for CT, otherwise
-            float32, int16 or uint8. Not cast silently: values that do not
-            fit belong into ``problems``.
+        image (np.ndarray): ``(Z, H, W)``, or ``(Z, C, H, W)`` of several
+            channels; int16 HU for CT, otherwise float32, int16 or uint8. Not
+            cast silently: values that do not fit belong into ``problems``.
         label (np.ndarray, optional): ``(Z, H, W)``, any dtype; checked and
             cast to uint8 by the import. Defaults to None.
         spacing (tuple, optional): (z, y, x) in mm. Defaults to None.
@@ -125,44 +134,102 @@ class LoadedImage:
     problems: list[Problem] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Discovery:
+    """What a source folder holds: the cases, and what is true of them all.
+
+    The kinds of data sets (volumes, images with class labels) are subclasses;
+    whatever the import does differently for them is a method here.
+
+    Args:
+        cases (Sequence[SourceCase]): The cases, sorted by id.
+        name (str): Name of the data set; part of every split's hash.
+        classes (tuple[str]): Class names.
+        notes (Sequence[str]): Warnings about the data set as a whole.
+        lists (dict): Published lists: protocol to subset to names. What the
+            names are (cases, patients) the importer knows.
+    """
+
+    cases: Sequence[SourceCase]
+    name: str
+    classes: tuple[str, ...]
+    notes: Sequence[str] = ()
+    lists: dict[str, dict[str, Collection[str]]] = field(default_factory=dict)
+
+    unit: ClassVar[str] = 'case'  # what a case is called in messages
+    batch_size: ClassVar[int | str] = 1  # cases that joblib sends at a time
+    reports_every_case: ClassVar[bool] = True  # else those with findings
+
+    def without_cases(self):
+        """What a worker needs: hundred thousand cases stay behind."""
+        return replace(self, cases=(), notes=(), lists={})
+
+    def create_writer(self, out, import_options=None, overwrite=False):
+        """Start or continue writing the store (see its ``create``)."""
+        raise NotImplementedError
+
+    def stage(self, case: SourceCase, loaded, writer, stat, digests):
+        """Check a loaded case and hand it to the writer.
+
+        Args:
+            case (SourceCase): The case.
+            loaded (LoadedCase | LoadedImage): What the importer loaded.
+            writer: Of :meth:`create_writer`.
+            stat (Sequence): (path, bytes, mtime in ns) per source file.
+            digests (dict): ``source_sha256``, ``label_sha256``.
+
+        Returns:
+            tuple: CaseInfo or ImageInfo (None: unusable, nothing is
+            staged); list[Problem].
+        """
+        raise NotImplementedError
+
+    def duplicate(self, original: str, same_patient: bool) -> Problem:
+        """Describe a case whose pixels are those of ``original``."""
+        raise NotImplementedError
+
+    def classes_of(self, store):
+        """Function from case id to its classes, for stratified splits.
+
+        Raises:
+            UserError: When a case of this kind has no classes of its own.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
 class Importer:
     """Base class: finds the cases of a source folder and loads one.
 
-    A subclass sets the class attributes, implements :meth:`discover` and
-    :meth:`load`, and names in ``options`` the keyword arguments that
-    ``discover`` understands. ``discover`` may set attributes (classes,
-    modality) on the instance; the instance is pickled to the workers
-    afterwards.
+    A subclass sets the class attributes, declares its options as fields by
+    :func:`.options.option`, and implements :meth:`discover` and :meth:`load`. An
+    importer never changes: what is found goes into the Discovery. It is
+    pickled to the workers.
 
     Attributes:
         name (str): Name on the command line.
-        kind (str): 'slices' for volumes, 'classification' for images.
-        unit (str): What a case is called in messages.
-        modality (str): 'CT', 'MR', 'XR' or 'other'.
-        units (str): 'HU' or 'arbitrary'.
-        classes (tuple[str]): Class names, index 0 is the background.
-        palette (list[list[int]]): One RGB colour per class.
-        options (tuple[str]): Keyword arguments of ``discover``.
         layout (str): The expected tree, shown when nothing is found.
         source_needed (bool): False when ``src`` may be empty or missing
             because the importer makes its data.
-        notes (Sequence[str]): Warnings about the data set as a whole, set
-            by ``discover`` or ``splits`` and shown at the end.
     """
 
-    name: str = ''
-    kind: str = SLICES
-    unit: str = 'case'
-    modality: str = 'other'
-    units: str = 'arbitrary'
-    classes: tuple[str, ...] = ('background',)
-    palette: list | None = None
-    options: tuple[str, ...] = ()
-    layout: str = ''
-    source_needed: bool = True
-    notes: Sequence[str] = ()
+    name: ClassVar[str] = ''
+    layout: ClassVar[str] = ''
+    source_needed: ClassVar[bool] = True
 
-    def discover(self, src: Path, **options) -> list[SourceCase]:
+    @classmethod
+    def options(cls) -> dict[str, dict]:
+        """Options by name, with their keywords for argparse."""
+        return {
+            f.name: f.metadata['option'] for f in fields(cls) if 'option' in f.metadata
+        }
+
+    def given(self) -> dict:
+        """Options that were set, by name."""
+        values = {name: getattr(self, name) for name in self.options()}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def discover(self, src: Path) -> Discovery:
         """List the cases under ``src``.
 
         Raises:
@@ -171,7 +238,7 @@ class Importer:
         """
         raise NotImplementedError
 
-    def load(self, case: SourceCase) -> LoadedCase:
+    def load(self, case: SourceCase) -> LoadedCase | LoadedImage:
         """Read one case.
 
         Raises:
@@ -180,16 +247,19 @@ class Importer:
         """
         raise NotImplementedError
 
-    def splits(self, cases: Sequence) -> list:
+    def splits(
+        self, found: Discovery, cases: Sequence[Any]
+    ) -> tuple[list[Split], list[str]]:
         """Protocols that the data set ships, over the imported cases.
 
         Args:
-            cases (Sequence[CaseInfo]): Cases of the finished store.
+            found (Discovery): Of the import.
+            cases (Sequence[CaseInfo | ImageInfo]): Of the finished store.
 
         Returns:
-            list[Split]: May be empty.
+            tuple: splits, may be empty; notes for the user.
         """
-        return []
+        return [], []
 
     def source_files(self, case: SourceCase) -> tuple[list[str], list[str]]:
         """Files that decide the content of a case: (image, label) files."""
@@ -198,7 +268,7 @@ class Importer:
         return list(image), list(label)
 
     def same_label(
-        self, previous, case: SourceCase, label_files: Sequence[str]
+        self, previous: Any, case: SourceCase, label_files: Sequence[str]
     ) -> bool:
         """Tell whether a case was labelled then as it is now.
 
@@ -209,7 +279,7 @@ class Importer:
         """
         return previous.labelled == (case.label is not None or bool(label_files))
 
-    def nothing_found(self, src: Path, detail: str = '') -> UserError:
+    def nothing_found(self, src: str | Path, detail: str = '') -> UserError:
         """Make the error for a folder without cases of this layout."""
         detail = f' {detail}' if detail else ''
         return UserError(
@@ -222,21 +292,9 @@ def files_of(path: str | None) -> list[str]:
     """List a file, or the files under a folder; sorted."""
     if path is None:
         return []
-    path = Path(path)
-    if path.is_dir():
-        return sorted(str(p) for p in path.rglob('*') if p.is_file())
+    if Path(path).is_dir():
+        return sorted(str(p) for p in Path(path).rglob('*') if p.is_file())
     return [str(path)]
-
-
-_UNSAFE = re.compile(r'[^A-Za-z0-9._+-]+')
-
-
-def safe_case_id(text: str) -> str:
-    """Turn a relative path or name into a case id (a folder name)."""
-    case_id = _UNSAFE.sub('_', text.replace('/', '_')).strip('._')
-    if not case_id:
-        raise UserError(f'cannot make a case id from {text!r}')
-    return case_id
 
 
 def check_unique(cases: Iterable[SourceCase]) -> list[SourceCase]:
@@ -255,96 +313,3 @@ def check_unique(cases: Iterable[SourceCase]) -> list[SourceCase]:
                 'two stores.'
             )
     return [seen[key] for key in sorted(seen)]
-
-
-def match_patient(pattern: str | None, text: str, default: str) -> str:
-    """Extract the patient id from a path with a regular expression.
-
-    Args:
-        pattern (str, optional): The first group (or the group ``patient``)
-            is the id; None returns ``default``.
-        text (str): What is searched, e.g. the path relative to the source.
-        default (str): Id used without a pattern.
-
-    Raises:
-        UserError: When the pattern is invalid, has no group or does not
-            match.
-    """
-    if pattern is None:
-        return default
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise UserError(
-            f'patient pattern {pattern!r} is not a regular expression: {error}'
-        ) from None
-    if not compiled.groups:
-        raise UserError(
-            f'patient pattern {pattern!r} has no group; put brackets around '
-            r'the patient id, e.g. "(\d+)_\d+\.png"'
-        )
-    found = compiled.search(text)
-    if not found:
-        raise UserError(
-            f'patient pattern {pattern!r} does not match {text!r}; the '
-            'first group of the pattern must be the patient id'
-        )
-    if 'patient' in compiled.groupindex:
-        return found['patient']
-    return found[1]
-
-
-def class_names(text: str) -> tuple[str, ...]:
-    """Class names from a JSON file, or from 'name,name,...' (1, 2, ...)."""
-    if text.endswith('.json') or ',' not in text and Path(text).is_file():
-        return read_classes(text)
-    names = [name.strip() for name in text.split(',')]
-    return ('background', *[name for name in names if name])
-
-
-def read_classes(path: str | Path) -> tuple[str, ...]:
-    """Read class names from JSON.
-
-    Accepts a list of names (index = label value) or an object that maps
-    label values to names, or names to values, also under the key 'labels'
-    (nnU-Net, Decathlon); a missing 0 becomes 'background'.
-
-    Raises:
-        UserError: When the file is missing, not JSON, or its values have
-            gaps.
-    """
-    try:
-        content = json.loads(Path(path).read_text())
-    except OSError as error:
-        raise UserError(f'class file {path}: {error.strerror}') from None
-    except ValueError as error:
-        raise UserError(f'class file {path} is not JSON: {error}') from None
-    if isinstance(content, dict) and 'labels' in content:
-        content = content['labels']
-    if isinstance(content, list):
-        content = dict(enumerate(content))
-    if (
-        isinstance(content, dict)
-        and content
-        and all(isinstance(value, int) for value in content.values())
-    ):
-        content = {value: name for name, value in content.items()}
-    help_text = (
-        f'class file {path} must be a list of names or an object {{"1": "liver", ...}}'
-    )
-    if not isinstance(content, dict):
-        raise UserError(f'{help_text}, found {type(content).__name__}')
-    try:
-        names = {int(key): value for key, value in content.items()}
-    except (TypeError, ValueError):
-        raise UserError(f'{help_text}; its keys are {sorted(content)[:5]}') from None
-    if not all(isinstance(value, str) for value in names.values()):
-        raise UserError(f'{help_text}; every name must be a string')
-    names.setdefault(0, 'background')
-    missing = sorted(set(range(max(names) + 1)) - set(names))
-    if missing or min(names) < 0 or max(names) > 255:
-        raise UserError(
-            f'{help_text} for the values 0..{max(names)} (at most 255); '
-            f'missing: {missing[:10]}'
-        )
-    return tuple(names[i] for i in range(len(names)))

@@ -2,89 +2,168 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 from medssl_mm.errors import UserError
+from medssl_mm.importers import integrity
 from medssl_mm.importers.base import (
+    ERROR,
     CaseError,
+    Discovery,
     Importer,
     LoadedImage,
+    Problem,
     SourceCase,
+    check_unique,
+    error,
+    warning,
 )
-from medssl_mm.importers.pictures import (
+from medssl_mm.importers.options import option
+from medssl_mm.importers.readers.picture import (
     fit_square,
     read_colour_picture,
     read_grey_picture,
 )
-from medssl_mm.store.header import IMAGES
-from medssl_mm.store.images import (
-    SINGLE_LABEL,
-    UNKNOWN,
+from medssl_mm.store import (
     ImageInfo,
-    classes_of_label,
+    ImageStore,
+    ImageStoreWriter,
+    Split,
+    make_holdout,
 )
-from medssl_mm.store.splits import Split, make_holdout
+from medssl_mm.store.images import SINGLE_LABEL, UNKNOWN, classes_of_label
 
 MIN_PATIENTS = 5  # fewer cannot be divided by 60 / 20 / 20
 
 
+@dataclass(frozen=True)
+class ImageDiscovery(Discovery):
+    """Images with class labels, as found; ``lists`` name images.
+
+    Args:
+        task (str): 'multi-label' or 'single-label'.
+        channels (int): 1 (grey) or 3 (RGB).
+        size (int): Side of the stored images, pixels.
+        blank_allowed (bool): Whether an image of one colour is kept.
+    """
+
+    task: str = SINGLE_LABEL
+    channels: int = 3
+    size: int = 224
+    blank_allowed: bool = False
+
+    unit: ClassVar[str] = 'image'
+    batch_size: ClassVar[int | str] = 'auto'  # images are many and light
+    reports_every_case: ClassVar[bool] = False  # images.csv lists them
+
+    def create_writer(
+        self,
+        out: str | Path,
+        import_options: dict | None = None,
+        overwrite: bool = False,
+    ):
+        """Start or continue writing an image set."""
+        return ImageStoreWriter.create(
+            out,
+            self.name,
+            self.task,
+            self.classes,
+            self.channels,
+            (self.size, self.size),
+            import_options,
+            overwrite,
+        )
+
+    def stage(
+        self,
+        case: SourceCase,
+        loaded: LoadedImage,
+        writer: Any,
+        stat: Sequence,
+        digests: dict,
+    ):
+        """Check an image and hand it to the writer."""
+        problems = [
+            *loaded.problems,
+            *integrity.check_picture(loaded.image, self.blank_allowed),
+        ]
+        if any(p.severity == ERROR for p in problems):
+            return None, problems
+        info = writer.add_case(
+            case.case_id,
+            loaded.image,
+            case.extra['label'],
+            patient_id=case.patient_id,
+            source_file=case.image,
+            source_sha256=digests['source_sha256'],
+            source_stat=stat,
+            warnings=[(p.code, p.message) for p in problems],
+        )
+        return info, problems
+
+    def duplicate(self, original: str, same_patient: bool) -> Problem:
+        """A warning where the patient is the same.
+
+        That is no leak, and a published count stays as it is.
+        """
+        if same_patient:
+            return warning(
+                'duplicate',
+                f'pixels equal those of image {original!r} of the same patient.',
+            )
+        return error(
+            'duplicate',
+            f'image content equals that of image {original!r} of another patient. '
+            'Remove one file; the same scan on both sides of a split would be a '
+            'leak.',
+        )
+
+    def classes_of(self, store: ImageStore) -> Callable[[str], Iterable[int]]:
+        """Function from image id to its classes."""
+        return store.classes_of
+
+
+@dataclass(frozen=True)
 class ImageImporter(Importer):
     """Base class: an image is a case, its label comes from a list or name.
 
     ``discover`` makes a SourceCase for every image with :meth:`image_case`.
-    Published splits are kept in ``lists`` (subset name to image ids), which
-    stays in the main process.
 
     Attributes:
+        classes (tuple[str]): Class names; () where the source decides.
         task (str): 'multi-label' or 'single-label'.
         channels (int): 1 (grey) or 3 (RGB).
-        size (int): Side of the stored images, pixels.
-        pad (bool): Whether an image that is not square is padded (else
-            cropped).
         blank_allowed (bool): Whether an image of one colour is kept.
     """
 
-    kind = IMAGES
-    unit = 'image'
-    task = SINGLE_LABEL
-    channels = 3
-    size = 224
-    pad = False
-    blank_allowed = False
-    options: tuple[str, ...] = ('size',)
-    lists: dict | None = None
+    classes: ClassVar[tuple[str, ...]] = ()
+    task: ClassVar[str] = SINGLE_LABEL
+    channels: ClassVar[int] = 3
+    blank_allowed: ClassVar[bool] = False
 
-    def __getstate__(self):
-        # Pickled for every image that a worker is sent: labels and lists of
-        # a hundred thousand must stay behind.
-        return {
-            key: value
-            for key, value in self.__dict__.items()
-            if key not in ('lists', 'notes')
-        }
-
-    def set_size(self, size: int | None) -> None:
-        """Take the size from the command line.
-
-        Raises:
-            UserError: Not between 8 and 4096 pixels.
-        """
-        if size is None:
-            return
-        if not 8 <= size <= 4096:
-            raise UserError(f'--size must lie between 8 and 4096 pixels, got {size}')
-        self.size = size
+    def found(self, cases: Iterable[SourceCase], **facts: Any) -> ImageDiscovery:
+        """Describe what was found; facts default to the class attributes."""
+        known = dict(
+            name=self.name,
+            classes=self.classes,
+            task=self.task,
+            channels=self.channels,
+            blank_allowed=self.blank_allowed,
+        )
+        return ImageDiscovery(check_unique(cases), **{**known, **facts})
 
     def image_case(
         self,
         image_id: str,
         patient_id: str,
         path: str | Path,
-        label,
+        label: Any,
         problem: tuple[str, str] | None = None,
+        **extra: Any,
     ) -> SourceCase:
         """Describe one image.
 
@@ -97,15 +176,37 @@ class ImageImporter(Importer):
             problem (tuple, optional): (code, message) of what is wrong with
                 its name or label; the image is then left out. Defaults to
                 None.
+            extra: What :meth:`load` needs besides.
         """
         if label is None:
             label = (
                 UNKNOWN if self.task == SINGLE_LABEL else (UNKNOWN,) * len(self.classes)
             )
-        extra = dict(label=label)
+        extra['label'] = label
         if problem:
             extra['problem'] = problem
         return SourceCase(image_id, patient_id, str(path), extra=extra)
+
+    def strange_case(self, path: Path, src: Path, expected: str) -> SourceCase:
+        """An image with a name of another form: reported and left out."""
+        relative = path.relative_to(src).as_posix()
+        message = f'{path}: expected {expected}; rename or remove the file.'
+        return self.image_case(relative, relative, path, None, ('file-name', message))
+
+    def check_names(self, src: Path, cases: Sequence[SourceCase]) -> None:
+        """Refuse a folder in which no image has the name and place of the set.
+
+        Raises:
+            UserError: With an example, where there are images.
+        """
+        if not any('problem' not in case.extra for case in cases):
+            detail = (
+                f'{len(cases)} image(s) have another name or place, e.g. '
+                f'{cases[0].image}.'
+                if cases
+                else ''
+            )
+            raise self.nothing_found(src, detail)
 
     def source_files(self, case: SourceCase) -> tuple[list[str], list[str]]:
         """The file of the image."""
@@ -119,144 +220,131 @@ class ImageImporter(Importer):
         """Compare the labels themselves."""
         return previous.label == case.extra['label']
 
-    def load(self, case: SourceCase) -> LoadedImage:
-        """Read one image and bring it to the size of the set."""
-        read = read_grey_picture if self.channels == 1 else (read_colour_picture)
-        pixels, problems = read(case.image)
-        pixels, more = fit_square(pixels, self.size, case.image, self.pad)
-        return LoadedImage(pixels, [*problems, *more])
-
-    def splits(self, cases: Sequence[ImageInfo]) -> list[Split]:
+    def splits(
+        self, found: Discovery, cases: Sequence[ImageInfo]
+    ) -> tuple[list[Split], list[str]]:
         """Make a patient-wise 60 / 20 / 20 split, stratified by class.
 
         The published lists follow, where there are any.
         """
-        self._note_classes(cases)
-        return [*self.drawn_splits(cases), *self.list_splits(cases)]
+        notes = empty_classes(found.classes, cases)
+        drawn = self.drawn_splits(found, cases, notes)
+        return [*drawn, *list_splits(found, cases, notes)], notes
 
-    def drawn_splits(self, cases: Sequence[ImageInfo]) -> list[Split]:
-        """The patient-wise split '<name>-patients'."""
+    def drawn_splits(
+        self, found: Discovery, cases: Sequence[ImageInfo], notes: list[str]
+    ) -> list[Split]:
+        """The patient-wise split '<name>-patients'; may add a note."""
         labelled = {c.image_id: c for c in cases if c.labelled}
         patients = {c.patient_id for c in labelled.values()}
         if len(patients) < MIN_PATIENTS:
-            self.notes = [
-                *self.notes,
-                (
-                    f'{len(patients)} labelled patient(s) are too few for the '
-                    f'split {self.name}-patients; use --folds or --holdout.'
-                ),
-            ]
+            notes.append(
+                f'{len(patients)} labelled patient(s) are too few for the '
+                f'split {found.name}-patients; use --folds or --holdout.'
+            )
             return []
         return [
             make_holdout(
                 labelled,
                 {c.image_id: c.patient_id for c in cases},
-                self.name,
+                found.name,
                 test=0.2,
                 val=0.2,
                 seed=0,
                 pretrain_ids=[c.image_id for c in cases],
-                protocol=f'{self.name}-patients',
+                protocol=f'{found.name}-patients',
                 classes_of=lambda name: classes_of_label(labelled[name].label),
             )
         ]
 
-    def list_splits(self, cases: Sequence[ImageInfo]) -> list[Split]:
-        """The splits of published lists, over the images that were found."""
-        known = {case.image_id for case in cases}
-        splits = []
-        for protocol, subsets in (self.lists or {}).items():
-            found = {name: known.intersection(ids) for name, ids in subsets.items()}
-            absent = sum(
-                len(ids) - len(found[name])
-                for name, ids in subsets.items()
-                if name != 'pretrain'
+
+@dataclass(frozen=True)
+class ImageFiles(ImageImporter):
+    """Base class: a file is an image; all are brought to one size.
+
+    Attributes:
+        default_size (int): Side of the stored images, pixels.
+        pad (bool): Whether an image that is not square is padded (else
+            cropped).
+    """
+
+    size: int | None = option('side of the stored images, pixels', type=int)
+
+    default_size: ClassVar[int] = 224
+    pad: ClassVar[bool] = False
+
+    def __post_init__(self):
+        if not 8 <= self.side <= 4096:
+            raise UserError(
+                f'--size must lie between 8 and 4096 pixels, got {self.size}'
             )
-            empty = [name for name, ids in found.items() if not ids]
-            if absent:
-                self.notes = [
-                    *self.notes,
-                    (
-                        f'split {protocol}: {absent} listed image(s) are not in '
-                        'the set and were left out'
-                        + (
-                            f'; {", ".join(empty)} would be empty, so the split '
-                            'is not written'
-                            if empty
-                            else ''
-                        )
-                    ),
-                ]
-            if not empty:
-                splits.append(
-                    Split(
-                        protocol,
-                        self.name,
-                        found,
-                        None,
-                        'Published lists; pretraining on '
-                        f'{len(found["pretrain"])} images of them.',
-                    )
+
+    @property
+    def side(self) -> int:
+        """Side of the stored images, pixels."""
+        return self.default_size if self.size is None else self.size
+
+    def found(self, cases: Iterable[SourceCase], **facts: Any) -> ImageDiscovery:
+        """Describe what was found; facts default to the class attributes."""
+        return super().found(cases, **{'size': self.side, **facts})
+
+    def load(self, case: SourceCase) -> LoadedImage:
+        """Read one image and bring it to the size of the set."""
+        read = read_grey_picture if self.channels == 1 else read_colour_picture
+        pixels, problems = read(case.image)
+        pixels, more = fit_square(pixels, self.side, case.image, self.pad)
+        return LoadedImage(pixels, [*problems, *more])
+
+
+def list_splits(
+    found: Discovery, cases: Sequence[ImageInfo], notes: list[str]
+) -> list[Split]:
+    """The splits of published lists, over the images that are in the set.
+
+    Args:
+        found (Discovery): With the lists.
+        cases (Sequence[ImageInfo]): Images of the set.
+        notes (list[str]): Gets what the lists name and the set lacks.
+    """
+    known = {case.image_id for case in cases}
+    splits = []
+    for protocol, subsets in found.lists.items():
+        there = {name: known.intersection(ids) for name, ids in subsets.items()}
+        absent = sum(
+            len(ids) - len(there[name])
+            for name, ids in subsets.items()
+            if name != 'pretrain'
+        )
+        empty = [name for name, ids in there.items() if not ids]
+        if absent:
+            notes.append(
+                f'split {protocol}: {absent} listed image(s) are not in '
+                'the set and were left out'
+                + (
+                    f'; {", ".join(empty)} would be empty, so the split is not written'
+                    if empty
+                    else ''
                 )
-        return splits
-
-    def _note_classes(self, cases: Sequence[ImageInfo]) -> None:
-        """Say which classes have no image at all."""
-        count = Counter(
-            index for case in cases for index in classes_of_label(case.label)
-        )
-        missing = [name for index, name in enumerate(self.classes) if not count[index]]
-        if missing:
-            self.notes = [
-                *self.notes,
-                (
-                    f'no image of the class(es) {", ".join(missing)}: nothing can '
-                    'be learnt or measured there. Is part of the source '
-                    'missing?'
-                ),
-            ]
+            )
+        if not empty:
+            text = (
+                'Published lists; pretraining on '
+                f'{len(there["pretrain"])} images of them.'
+            )
+            splits.append(Split(protocol, found.name, there, None, text))
+    return splits
 
 
-def read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Read a CSV file with a header: (line number, row by column).
-
-    Raises:
-        UserError: When it is no such file.
-    """
-    try:
-        with open(path, newline='', encoding='utf-8-sig') as file:
-            reader = csv.DictReader(file)
-            rows = []
-            for row in reader:
-                if None in row or None in row.values():
-                    raise UserError(
-                        f'{path}, line {reader.line_num}: expected '
-                        f'{len(reader.fieldnames)} columns as in the header; '
-                        'found another number.'
-                    )
-                rows.append((reader.line_num, row))
-    except OSError as error:
-        raise UserError(f'label list {path}: {error.strerror}') from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f'label list {path} is no CSV file: {error}') from None
-    if not rows:
-        raise UserError(f'label list {path} holds no rows below its header')
-    return rows
-
-
-def need_columns(path: Path, rows, names: Sequence[str]) -> None:
-    """Refuse a CSV file that lacks a column.
-
-    Raises:
-        UserError: Names the missing and the present columns.
-    """
-    present = list(rows[0][1])
-    missing = [name for name in names if name not in present]
-    if missing:
-        raise UserError(
-            f'label list {path} has no column {", ".join(missing)}; its '
-            f'columns are {", ".join(map(repr, present[:16]))}'
-        )
+def empty_classes(classes: Sequence[str], cases: Sequence[ImageInfo]) -> list[str]:
+    """Say which classes have no image at all."""
+    count = Counter(index for case in cases for index in classes_of_label(case.label))
+    missing = [name for index, name in enumerate(classes) if not count[index]]
+    if not missing:
+        return []
+    return [
+        f'no image of the class(es) {", ".join(missing)}: nothing can be learnt or '
+        'measured there. Is part of the source missing?'
+    ]
 
 
 def folder_of_lists(src: Path, lists: str | None) -> Path:
@@ -271,3 +359,8 @@ def folder_of_lists(src: Path, lists: str | None) -> Path:
     if not folder.is_dir():
         raise UserError(f'--lists {folder}: no such folder')
     return folder
+
+
+def lists_option() -> Any:
+    """The option ``lists`` of sets with published lists."""
+    return option('folder of the published split lists; default: --src', metavar='DIR')

@@ -11,12 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medssl_mm.importers.base import (
-    ERROR,
-    WARNING,
-    LoadedCase,
-    Problem,
-)
+from medssl_mm.importers.base import LoadedCase, Problem, error, warning
+from medssl_mm.store.orientation import spacing_of
 
 SPACING_TOLERANCE = 1e-3  # relative
 CORNER_WARNING = 0.01  # of the smallest voxel edge
@@ -26,24 +22,14 @@ LABEL_ROUNDING = 1e-3  # labels stored through a scale factor
 _INT16 = np.iinfo(np.int16)
 
 
-def error(code: str, message: str) -> Problem:
-    """Make a problem that leaves the case out."""
-    return Problem(ERROR, code, message)
-
-
-def warning(code: str, message: str) -> Problem:
-    """Make a problem that is listed only."""
-    return Problem(WARNING, code, message)
-
-
 def _round(values, digits=4) -> tuple:
     return tuple(round(float(v), digits) for v in values)
 
 
 def check_geometry(
-    image_shape, label_shape, image_affine=None, label_affine=None
+    image_shape, label_shape, image_affine=None, label_affine=None, what='label'
 ) -> list[Problem]:
-    """Compare the grids of image and label.
+    """Compare the grids of image and label (or of another channel).
 
     Args:
         image_shape (tuple): Shape of the image, in one axis order with the
@@ -52,22 +38,21 @@ def check_geometry(
         image_affine (array, optional): 4x4; its columns belong to the
             voxel axes (x, y, z), of which the shapes are the reverse.
         label_affine (array, optional): Same for the label.
+        what (str): What the label is called. Defaults to 'label'.
 
     Returns:
         list[Problem]: 'shape-mismatch', 'spacing-mismatch' or
         'affine-mismatch'; empty when the grids agree.
     """
-    from medssl_mm.store.orientation import spacing_of
-
     remedy = (
-        'Resample the label to the image grid (nearest neighbour), or '
-        'pair it with the image it was drawn on.'
+        f'Resample the {what} to the image grid (a label by nearest neighbour), or '
+        'pair it with the image it belongs to.'
     )
     if tuple(image_shape) != tuple(label_shape):
         return [
             error(
                 'shape-mismatch',
-                f'image has {tuple(image_shape)} voxels (z, y, x), label has '
+                f'image has {tuple(image_shape)} voxels (z, y, x), {what} has '
                 f'{tuple(label_shape)}. {remedy}',
             )
         ]
@@ -79,7 +64,7 @@ def check_geometry(
         return [
             error(
                 'spacing-mismatch',
-                f'image voxels are {_round(spacing)} mm (x, y, z), label voxels '
+                f'image voxels are {_round(spacing)} mm (x, y, z), {what} voxels '
                 f'{_round(other)} mm. {remedy}',
             )
         ]
@@ -91,22 +76,20 @@ def check_geometry(
     shift = float(np.linalg.norm(shift, axis=1).max())
     edge = float(spacing.min())
     message = (
-        f'the corners of image and label grid lie up to {shift:.3g} mm '
+        f'the corners of image and {what} grid lie up to {shift:.3g} mm '
         f'apart (smallest voxel edge {edge:.3g} mm). '
     )
     if shift > CORNER_ERROR * edge:
         return [error('affine-mismatch', message + remedy)]
     if shift > CORNER_WARNING * edge:
         return [
-            warning('affine-mismatch', message + 'The label is used voxel by voxel.')
+            warning('affine-mismatch', f'{message}The {what} is used voxel by voxel.')
         ]
     return []
 
 
 def check_affine(affine) -> list[Problem]:
     """Warn about unusual voxel sizes and sheared grids."""
-    from medssl_mm.store.orientation import spacing_of
-
     problems = []
     spacing = spacing_of(affine)
     if min(spacing) < 0.05 or max(spacing) > 30:
@@ -132,7 +115,7 @@ def check_affine(affine) -> list[Problem]:
 
 
 def check_image(
-    image: np.ndarray, units: str
+    image: np.ndarray, units: str, channels: Sequence[str] = ()
 ) -> tuple[np.ndarray | None, list[Problem]]:
     """Check an image and bring it to a type of the store.
 
@@ -141,13 +124,15 @@ def check_image(
     int16 where they fit, everything else float32.
 
     Args:
-        image (np.ndarray): ``(Z, H, W)``.
+        image (np.ndarray): ``(Z, H, W)``, or ``(Z, C, H, W)``.
         units (str): 'HU' or 'arbitrary'.
+        channels (Sequence[str]): Names, of several. Defaults to ().
 
     Returns:
         tuple: image, or None when it cannot be used; problems.
     """
-    if image.ndim != 3 or image.dtype.kind not in 'iufb':
+    several = len(channels) > 1
+    if image.ndim != 3 + several or image.dtype.kind not in 'iufb':
         return None, [
             error(
                 'not-a-volume',
@@ -155,11 +140,11 @@ def check_image(
                 f'type {image.dtype}.',
             )
         ]
-    if min(image.shape[1:]) < MIN_SIDE or image.shape[0] < 1:
+    if min(image.shape[-2:]) < MIN_SIDE or image.shape[0] < 1:
         return None, [
             error(
                 'tiny',
-                f'slices are {image.shape[1]} x {image.shape[2]} pixels '
+                f'slices are {image.shape[-2]} x {image.shape[-1]} pixels '
                 f'({image.shape[0]} of them), fewer than {MIN_SIDE} a side. Is '
                 'the slice axis the wrong one, or the file a thumbnail?',
             )
@@ -175,15 +160,18 @@ def check_image(
                     f'{where.tolist()}). Replace them by the value of air.',
                 )
             ]
+    parts = np.moveaxis(image, 1, 0) if several else [image]
+    for name, part in zip(channels if several else ('image',), parts):
+        if part.min() == part.max():
+            what = f'channel {name}' if several else 'the image'
+            return None, [
+                error(
+                    'constant',
+                    f'every voxel is {part.min()}; {what} is empty. Fetch or '
+                    'convert it again, or remove it.',
+                )
+            ]
     low, high = image.min(), image.max()
-    if low == high:
-        return None, [
-            error(
-                'constant',
-                f'every voxel is {low}; the image is empty. Fetch or '
-                'convert it again, or remove it.',
-            )
-        ]
     if units == 'HU':
         return _to_hounsfield(image, float(low), float(high))
     return _to_stored_type(image, low, high), []
@@ -305,8 +293,16 @@ def check_label(
     return label.astype(np.uint8), problems
 
 
+def grid_of(image: np.ndarray) -> tuple[int, int, int]:
+    """Voxels (z, y, x) of an image ``(Z, H, W)`` or ``(Z, C, H, W)``."""
+    return (image.shape[0], *image.shape[-2:])
+
+
 def check_case(
-    case: LoadedCase, units: str, classes: Sequence[str]
+    case: LoadedCase,
+    units: str,
+    classes: Sequence[str],
+    channels: Sequence[str] = (),
 ) -> tuple[np.ndarray | None, np.ndarray | None, list[Problem]]:
     """Run every check on a loaded case.
 
@@ -314,13 +310,14 @@ def check_case(
         case (LoadedCase): Arrays in the canonical orientation.
         units (str): 'HU' or 'arbitrary'.
         classes (Sequence[str]): Class names of the data set.
+        channels (Sequence[str]): Names of the channels. Defaults to ().
 
     Returns:
         tuple: image and label as the store takes them; all problems, those
         of the loader first. With an error among them nothing may be stored.
     """
     problems = list(case.problems)
-    image, found = check_image(case.image, units)
+    image, found = check_image(case.image, units, channels)
     problems += found
     if case.affine is not None:
         problems += check_affine(case.affine)
@@ -328,7 +325,7 @@ def check_case(
     if case.label is not None:
         known = [p for p in problems if p.code.endswith('-mismatch')]
         if not known:
-            problems += check_geometry(case.image.shape, case.label.shape)
+            problems += check_geometry(grid_of(case.image), case.label.shape)
         label, found = check_label(case.label, classes)
         problems += found
     if case.labelled_slices is not None:
@@ -388,12 +385,3 @@ def find_duplicates(cases) -> dict[str, str]:
         if first != case.case_id:
             copies[case.case_id] = first
     return copies
-
-
-def duplicate_problem(original: str) -> Problem:
-    """Describe a case that is a copy of ``original``."""
-    return error(
-        'duplicate',
-        f'image content equals that of case {original!r}. Remove one file; '
-        'the same scan on both sides of a split would be a leak.',
-    )

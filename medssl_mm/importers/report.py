@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import csv
+import functools
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 from medssl_mm.files import whole_file, write_json
 from medssl_mm.importers.run import CaseResult, ImportResult
-from medssl_mm.store.header import IMAGES
-from medssl_mm.store.images import IMAGE_FILE, classes_of_label
+from medssl_mm.store import SliceStore
+from medssl_mm.store.images import IMAGE_FILE, ImageStore, classes_of_label
 from medssl_mm.store.splits import Split
 
 SHOWN = 40  # rows of the table on screen; the report files have all
 
 
-def summarize(store) -> dict:
+@functools.singledispatch
+def summarize(store: SliceStore | ImageStore) -> dict:
     """Count what a store holds.
 
     Args:
@@ -31,8 +34,11 @@ def summarize(store) -> dict:
         images, labelled_images, classes (name to images, patients), size
         (height, width, pixels), bytes.
     """
-    if store.kind == IMAGES:
-        return _summarize_images(store)
+    raise TypeError(f'no store: {store!r}')
+
+
+@summarize.register
+def _summarize_volumes(store: SliceStore) -> dict:
     patients, slices, labelled_slices, spacings = set(), 0, 0, []
     labelled_cases, size = 0, 0
     counts = {name: dict(cases=0, slices=0, voxels=0) for name in store.classes[1:]}
@@ -71,7 +77,8 @@ def summarize(store) -> dict:
     )
 
 
-def _summarize_images(store) -> dict:
+@summarize.register
+def _summarize_images(store: ImageStore) -> dict:
     counts = {name: dict(images=0, patients=set()) for name in store.classes}
     patients, images, labelled = set(), 0, 0
     for info in store.infos():
@@ -97,8 +104,7 @@ def _summarize_images(store) -> dict:
 def write_report(result: ImportResult) -> None:
     """Write ``import_report.json`` and ``import_report.csv`` in the store."""
     root = Path(result.store.root)
-    # Images are many, and images.csv lists them: findings alone are kept.
-    every = result.store.kind != IMAGES
+    every = result.found.reports_every_case
     rows = [asdict(r) for r in result.results if every or r.problems]
     content = dict(
         dataset=result.store.name,
@@ -142,6 +148,32 @@ def write_report(result: ImportResult) -> None:
                         r.label_source or '',
                     ]
                 )
+
+
+@contextmanager
+def shown_progress(console, name: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar; gives the function to call with cases done and in all."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    with Progress(
+        TextColumn('importing {task.fields[name]}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    ) as progress:
+        task = progress.add_task('import', name=name, visible=False)
+        yield lambda done, total: progress.update(
+            task, completed=done, total=total, visible=True
+        )
 
 
 def print_problems(results: Sequence[CaseResult], console, unit: str = 'case') -> None:
@@ -195,10 +227,11 @@ def _file_of(result: CaseResult, problem, results) -> str:
         return path
 
 
-def print_result(result: ImportResult, console, unit: str = 'case') -> None:
+def print_result(result: ImportResult, console) -> None:
     """Print findings and counts."""
     from rich.table import Table
 
+    unit = result.found.unit
     print_problems(result.results, console, unit)
     rejected = [r.case_id for r in result.results if r.status == 'rejected']
     imported = result.count('imported')

@@ -5,22 +5,26 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import sys
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from medssl_mm.errors import UserError
+from medssl_mm.errors import InstallError, UserError
 from medssl_mm.files import locked
-from medssl_mm.importers import base, integrity
 from medssl_mm.importers.base import (
+    ERROR,
     CaseError,
+    Discovery,
     Importer,
     Problem,
     SourceCase,
+    error,
+    warning,
 )
-from medssl_mm.store import StoreWriter
-from medssl_mm.store.header import IMAGES
+from medssl_mm.importers.integrity import find_duplicates
 from medssl_mm.store.splits import (
     Split,
     check_no_leak,
@@ -29,8 +33,8 @@ from medssl_mm.store.splits import (
     save_split,
 )
 
-# Options that the header holds anyway, or that do not change the content.
-_NOT_KEPT = ('classes', 'jobs')
+# An option that the header holds anyway.
+_NOT_KEPT = ('classes',)
 IMPORTED, UNCHANGED, REJECTED = 'imported', 'unchanged', 'rejected'
 
 
@@ -54,12 +58,14 @@ class ImportResult:
 
     Args:
         store (SliceStore | ImageStore): The finished store.
+        found (Discovery): What the source holds.
         results (list[CaseResult]): One per case of the source.
         splits (list[Split]): Splits written by :func:`write_splits`.
         notes (list[str]): Warnings about the data set as a whole.
     """
 
-    store: object
+    store: Any
+    found: Discovery
     results: list[CaseResult]
     splits: list[Split] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -75,18 +81,19 @@ class ImportFailed(UserError):
     Args:
         message (str): Why.
         results (list[CaseResult]): The findings, for a table.
+        unit (str): What a case is called.
     """
 
-    def __init__(self, message: str, results: Sequence[CaseResult]):
+    def __init__(self, message: str, results: Sequence[CaseResult], unit: str):
         super().__init__(message)
         self.results = list(results)
+        self.unit = unit
 
 
 def import_dataset(
     importer: Importer,
     src: str | Path | None,
     out: str | Path,
-    options: dict | None = None,
     jobs: int | None = 1,
     limit: int | None = None,
     strict: bool = False,
@@ -99,11 +106,10 @@ def import_dataset(
     not change are not read again.
 
     Args:
-        importer (Importer): Knows the source format.
+        importer (Importer): Knows the source format, and has its options.
         src (str | Path, optional): Source folder; None for importers that
             make their data: '<out>-source'.
         out (str | Path): Folder of the store.
-        options (dict, optional): Options of the importer. Defaults to None.
         jobs (int, optional): Worker processes; None = as the surrounding
             ``joblib.parallel_config`` says. Defaults to 1.
         limit (int, optional): Import only the first cases. Defaults to None.
@@ -116,39 +122,40 @@ def import_dataset(
         UserError: Nothing found, wrong option, or store of another set.
         ImportFailed: No case was usable, or a bad one in strict mode.
     """
-    options = {k: v for k, v in (options or {}).items() if v is not None}
     if src is None and not importer.source_needed:
         src = f'{out}-source'
-    cases = _discover(importer, src, options)
+    found = _discover(importer, src)
+    cases = found.cases
     if limit is not None:
         if limit < 1:
             raise UserError(f'limit must be at least 1, got {limit}')
         cases = cases[:limit]
-    writer = _make_writer(
-        importer,
-        out,
-        {k: _plain(v) for k, v in sorted(options.items()) if k not in _NOT_KEPT},
-        overwrite,
-    )
+    options = {
+        name: _plain(value)
+        for name, value in sorted(importer.given().items())
+        if name not in _NOT_KEPT
+    }
+    writer = found.create_writer(out, options, overwrite)
     with _only_one(writer):
         results = []
-        for result in _import_all(importer, cases, writer, jobs):
+        for result in _import_all(importer, found, cases, writer, jobs):
             results.append(result)
             if progress:
                 progress(len(results), len(cases))
         results.sort(key=lambda r: r.case_id)
-        _reject_duplicates(importer, results, writer)
+        _reject_duplicates(found, results, writer)
         rejected = [r for r in results if r.status == REJECTED]
         if rejected and (strict or len(rejected) == len(results)):
             writer.discard()
-            reason = '--strict: ' if strict else f'no {importer.unit} is usable: '
+            reason = '--strict: ' if strict else f'no {found.unit} is usable: '
             raise ImportFailed(
                 f'{reason}{len(rejected)} of {len(results)} '
-                f'{importer.unit}s are bad, '
+                f'{found.unit}s are bad, '
                 f'first {rejected[0].case_id!r} ({rejected[0].source}): '
                 f'{_first_error(rejected[0])} '
                 f'{"Nothing was imported." if strict else ""}'.rstrip(),
                 results,
+                found.unit,
             )
         published = set(writer.published)
         stale = published & {r.case_id for r in rejected}
@@ -163,16 +170,60 @@ def import_dataset(
         else:
             writer.discard()
             store = writer.open()
-    notes = list(importer.notes)
+    notes = list(found.notes)
     if limit is None:
         gone = sorted(published - {r.case_id for r in results})
         if gone:
             notes.append(
-                f'{len(gone)} {importer.unit}(s) of the store are no longer '
+                f'{len(gone)} {found.unit}(s) of the store are no longer '
                 f'in the source and were kept, e.g. {gone[0]!r}; --overwrite '
                 'drops them'
             )
-    return ImportResult(store, results, notes=notes)
+    return ImportResult(store, found, results, notes=notes)
+
+
+def workers(jobs: int, backend: str = 'loky', scheduler: str | None = None):
+    """Choose where the workers run; a dask cluster may be plugged in.
+
+    Args:
+        jobs (int): Worker processes; -1: one per core.
+        backend (str): 'loky' or 'dask', of joblib. Defaults to 'loky'.
+        scheduler (str, optional): Address of a running dask scheduler.
+            Defaults to None: a local one is started.
+
+    Returns:
+        A context for :func:`import_dataset` with ``jobs=None``.
+
+    Raises:
+        UserError: dask is not installed.
+    """
+    import joblib
+
+    if backend == 'loky':
+        return joblib.parallel_config('loky', n_jobs=jobs)
+    try:
+        from dask.distributed import Client
+    except ImportError:
+        raise UserError('--backend dask needs dask; pip install distributed') from None
+    return joblib.parallel_config(
+        'dask', n_jobs=jobs, client=Client(scheduler), wait_for_workers_timeout=60
+    )
+
+
+def exit_if_rejected(result: ImportResult) -> None:
+    """End the program with status 3 when cases were left out.
+
+    Scripts must notice, though the other cases can be used.
+    """
+    rejected = result.count(REJECTED)
+    if rejected:
+        print(
+            f'error: {rejected} of {len(result.results)} {result.found.unit}s were '
+            'left out, see the table above and import_report.csv; the others are '
+            'ready. Repair or remove the sources and run this again',
+            file=sys.stderr,
+        )
+        sys.exit(3)
 
 
 def write_splits(
@@ -207,20 +258,16 @@ def write_splits(
     """
     if val and holdout is None:
         raise UserError('--val needs --holdout')
-    if stratified and importer.kind != IMAGES:
-        raise UserError(
-            f'--stratified goes by the class of an image; {importer.name!r} has volumes'
-        )
+    classes_of = result.found.classes_of(result.store) if stratified else None
     if stratified and holdout is None and folds is None:
         raise UserError('--stratified needs --holdout or --folds')
     store, name = result.store, result.store.name
     infos = list(store.infos())
-    classes_of = store.classes_of if stratified else None
     patient_of = {i.case_id: i.patient_id for i in infos}
     labelled = [i.case_id for i in infos if i.labelled] or list(patient_of)
-    importer.notes = []
-    _write(result, importer.splits(infos), patient_of)
-    result.notes += importer.notes
+    shipped, notes = importer.splits(result.found, infos)
+    result.notes += notes
+    _write(result, shipped, patient_of)
     if holdout is not None:
         _write(
             result,
@@ -261,13 +308,7 @@ def _write(result, splits, patient_of) -> None:
         result.splits.append(split)
 
 
-def _discover(importer, src, options) -> list[SourceCase]:
-    unknown = sorted(set(options) - set(importer.options))
-    if unknown:
-        raise UserError(
-            f'{importer.name!r} does not take {", ".join(map(flag, unknown))}'
-            '; its options are ' + (', '.join(map(flag, importer.options)) or 'none')
-        )
+def _discover(importer: Importer, src: str | Path | None) -> Discovery:
     if importer.source_needed:
         if src is None:
             raise UserError(f'{importer.name!r} needs --src')
@@ -276,13 +317,7 @@ def _discover(importer, src, options) -> list[SourceCase]:
                 f'source folder {src} does not exist. Expected layout:\n'
                 f'{importer.layout.rstrip()}'
             )
-    cases = importer.discover(Path(src), **options)
-    return base.check_unique(cases)
-
-
-def flag(name: str) -> str:
-    """Command-line spelling of an option."""
-    return '--' + name.replace('_', '-')
+    return importer.discover(Path(src))
 
 
 def _plain(value):
@@ -293,34 +328,8 @@ def _plain(value):
     return str(value)
 
 
-def _make_writer(importer, out, import_options, overwrite):
-    if importer.kind == IMAGES:
-        from medssl_mm.store.image_writer import ImageStoreWriter
-
-        return ImageStoreWriter.create(
-            out,
-            importer.name,
-            importer.task,
-            importer.classes,
-            importer.channels,
-            (importer.size, importer.size),
-            import_options,
-            overwrite,
-        )
-    return StoreWriter.create(
-        out,
-        importer.name,
-        importer.modality,
-        importer.units,
-        importer.classes,
-        importer.palette,
-        import_options,
-        overwrite,
-    )
-
-
 def _first_error(result: CaseResult) -> str:
-    return next(p.message for p in result.problems if p.severity == base.ERROR)
+    return next(p.message for p in result.problems if p.severity == ERROR)
 
 
 @contextmanager
@@ -332,11 +341,14 @@ def _only_one(writer):
         yield
 
 
-def _import_all(importer, cases, writer, jobs):
+def _import_all(importer, found, cases, writer, jobs):
     """Import in parallel; yields results as they come."""
     import joblib
 
-    tasks = (joblib.delayed(import_case)(importer, case, writer) for case in cases)
+    facts = found.without_cases()
+    tasks = (
+        joblib.delayed(import_case)(importer, facts, case, writer) for case in cases
+    )
     if jobs == 1:
         for function, args, kwargs in tasks:
             yield function(*args, **kwargs)
@@ -344,20 +356,25 @@ def _import_all(importer, cases, writer, jobs):
     parallel = joblib.Parallel(
         n_jobs=jobs,
         return_as='generator_unordered',
-        # Volumes are few and heavy, images many and light.
-        batch_size='auto' if importer.kind == IMAGES else 1,
+        batch_size=found.batch_size,
         pre_dispatch='2*n_jobs',
     )
     yield from parallel(tasks)
 
 
-def import_case(importer: Importer, case: SourceCase, writer) -> CaseResult:
+def import_case(
+    importer: Importer, found: Discovery, case: SourceCase, writer: Any
+) -> CaseResult:
     """Load, check and stage one case, unless it is there unchanged.
 
     Args:
         importer (Importer): Knows the source format.
+        found (Discovery): What is true of all cases.
         case (SourceCase): The volume or image.
         writer (StoreWriter | ImageStoreWriter): Of the store.
+
+    Raises:
+        InstallError: The format needs a library that is not installed.
     """
     previous = writer.read_case(case.case_id)
     result = CaseResult(case.case_id, case.patient_id, case.image, case.label, REJECTED)
@@ -382,18 +399,17 @@ def import_case(importer: Importer, case: SourceCase, writer) -> CaseResult:
             writer.refresh_case(previous)
             return _unchanged(result, previous)
         loaded = importer.load(case)
-    except CaseError as error:
-        result.problems.append(integrity.error(error.code, error.message))
+    except CaseError as problem:
+        result.problems.append(error(problem.code, problem.message))
         return result
-    except Exception as error:  # whatever a broken file provokes
+    except InstallError:
+        raise
+    except Exception as problem:  # whatever a broken file provokes
         result.problems.append(
-            integrity.error(
-                'unreadable', f'{case.image}: {type(error).__name__}: {error}'
-            )
+            error('unreadable', f'{case.image}: {type(problem).__name__}: {problem}')
         )
         return result
-    store = _store_image if importer.kind == IMAGES else _store_volume
-    info, result.problems = store(importer, case, loaded, writer, stat, digests)
+    info, result.problems = found.stage(case, loaded, writer, stat, digests)
     if info is None:
         return result
     result.status = IMPORTED
@@ -402,59 +418,9 @@ def import_case(importer: Importer, case: SourceCase, writer) -> CaseResult:
     return result
 
 
-def _store_volume(importer, case, loaded, writer, stat, digests):
-    """Check and stage a volume; without CaseInfo when it is unusable."""
-    image, label, problems = integrity.check_case(
-        loaded, importer.units, importer.classes
-    )
-    if any(p.severity == base.ERROR for p in problems):
-        return None, problems
-    info = writer.add_case(
-        case.case_id,
-        image,
-        label,
-        patient_id=case.patient_id,
-        labelled_slices=loaded.labelled_slices,
-        spacing=loaded.spacing,
-        affine=loaded.affine,
-        source_affine=loaded.source_affine,
-        source_shape=loaded.source_shape,
-        source_orientation=loaded.source_orientation,
-        source_file=case.image,
-        label_source_file=case.label,
-        source_stat=stat,
-        warnings=[(p.code, p.message) for p in problems],
-        **digests,
-    )
-    return info, problems
-
-
-def _store_image(importer, case, loaded, writer, stat, digests):
-    """Check and stage an image; without ImageInfo when it is unusable."""
-    problems = [
-        *loaded.problems,
-        *integrity.check_picture(loaded.image, importer.blank_allowed),
-    ]
-    if any(p.severity == base.ERROR for p in problems):
-        return None, problems
-    info = writer.add_case(
-        case.case_id,
-        loaded.image,
-        case.extra['label'],
-        patient_id=case.patient_id,
-        source_file=case.image,
-        source_sha256=digests['source_sha256'],
-        source_stat=stat,
-        warnings=[(p.code, p.message) for p in problems],
-    )
-    return info, problems
-
-
 def _unchanged(result: CaseResult, info) -> CaseResult:
     result.status = UNCHANGED
-    result.problems = [
-        integrity.warning(code, message) for code, message in info.warnings
-    ]
+    result.problems = [warning(code, message) for code, message in info.warnings]
     result.content_sha256 = info.content_sha256
     result.labelled = info.labelled
     return result
@@ -492,22 +458,15 @@ def _digest_of(file) -> str:  # Python 3.10 has no hashlib.file_digest
     return digest.hexdigest()
 
 
-def _reject_duplicates(importer, results: list[CaseResult], writer) -> None:
+def _reject_duplicates(
+    found: Discovery, results: Sequence[CaseResult], writer: Any
+) -> None:
     usable = {r.case_id: r for r in results if r.status != REJECTED}
-    copies = integrity.find_duplicates(usable.values())
-    for case_id, original in copies.items():
+    for case_id, original in find_duplicates(usable.values()).items():
         result = usable[case_id]
-        if importer.kind == IMAGES and (
-            result.patient_id == usable[original].patient_id
-        ):
-            # No leak, and a published count stays as it is.
-            result.problems.append(
-                integrity.warning(
-                    'duplicate',
-                    f'pixels equal those of image {original!r} of the same patient.',
-                )
-            )
-            continue
-        result.status = REJECTED
-        result.problems.append(integrity.duplicate_problem(original))
-        writer.drop_staged(case_id)
+        same_patient = result.patient_id == usable[original].patient_id
+        problem = found.duplicate(original, same_patient)
+        result.problems.append(problem)
+        if problem.severity == ERROR:
+            result.status = REJECTED
+            writer.drop_staged(case_id)

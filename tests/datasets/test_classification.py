@@ -13,9 +13,9 @@ from medssl_mm.datasets.classification import (
 )
 from medssl_mm.datasets.sampler import EpochIndex
 from medssl_mm.errors import UserError
-from medssl_mm.importers.chest_xray import FINDINGS
-from medssl_mm.importers.histology import IDCImporter
-from medssl_mm.importers.retina import DiabeticRetinopathyImporter
+from medssl_mm.importers.sets.diabetic_retinopathy import DiabeticRetinopathyImporter
+from medssl_mm.importers.sets.idc import IDCImporter
+from medssl_mm.importers.sets.nih_cxr14 import FINDINGS
 from tests.datasets.images import make_picture, write_image_set
 from tests.shipped import experiments
 

@@ -12,7 +12,8 @@ from medssl_mm.datasets import slices
 from medssl_mm.datasets.sampler import EpochIndex, SliceSampler
 from medssl_mm.datasets.slices import BTCVSlices, SliceDataset
 from medssl_mm.errors import UserError
-from medssl_mm.importers import nifti
+from medssl_mm.importers.sets.abdomen1k import Abdomen1KImporter
+from medssl_mm.importers.sets.btcv import BTCVImporter
 from medssl_mm.store import StoreWriter
 from medssl_mm.store.splits import Split, load_split, save_split
 
@@ -191,8 +192,8 @@ def test_a_store_of_other_classes_is_refused(root):
 
 def test_class_names_agree_with_the_importers():
     for dataset, importer in (
-        (slices.BTCVSlices, nifti.BTCVImporter),
-        (slices.Abdomen1KSlices, nifti.Abdomen1KImporter),
+        (slices.BTCVSlices, BTCVImporter),
+        (slices.Abdomen1KSlices, Abdomen1KImporter),
     ):
         assert tuple(dataset.METAINFO['classes']) == tuple(importer.classes)
 

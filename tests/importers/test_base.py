@@ -1,8 +1,11 @@
 """What importers share: ids, patients, class files, messages."""
 
-import json
 import pickle
+import re
+from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 
 from medssl_mm.errors import UserError
@@ -13,26 +16,27 @@ from medssl_mm.importers.base import (
     Problem,
     SourceCase,
     check_unique,
-    class_names,
-    match_patient,
-    read_classes,
-    safe_case_id,
 )
+from medssl_mm.importers.images import ImageImporter
+from medssl_mm.importers.volumes import VolumeImporter
+from tests.conftest import write_nifti
 
 
 @pytest.mark.parametrize('name', IMPORTERS)
 def test_every_importer_describes_itself(name):
     importer = make_importer(name)
     assert importer.name == name
-    if importer.kind == 'slices':
-        assert importer.classes[0] == 'background'
+    # None before the source is read, where that or an option decides.
+    classes = importer.classes
+    assert classes or 'classes' in importer.options() or name == 'dicom'
+    if isinstance(importer, VolumeImporter):
+        assert not classes or classes[0] == 'background'
     else:
-        # None before the source is read, where that decides.
-        assert len(importer.classes) > 1 or 'classes' in importer.options
-        assert 'background' not in importer.classes
+        assert isinstance(importer, ImageImporter)
+        assert not classes or len(classes) > 1 and 'background' not in classes
         assert importer.channels in (1, 3)
-    assert importer.layout.strip()
-    pickle.loads(pickle.dumps(importer))
+    assert importer.layout.strip() and importer.__doc__
+    assert pickle.loads(pickle.dumps(importer)) == importer
 
 
 @pytest.mark.parametrize(
@@ -60,66 +64,6 @@ def test_two_files_for_one_case_are_named():
     assert [c.case_id for c in check_unique(cases[1:])] == ['a', 'b']
 
 
-def test_case_ids_are_folder_names():
-    assert safe_case_id('sub/dir/scan 1 (a)') == 'sub_dir_scan_1_a'
-    with pytest.raises(UserError, match="'///'"):
-        safe_case_id('///')
-
-
-def test_patient_pattern():
-    assert match_patient(None, 'a/b.png', 'b') == 'b'
-    assert match_patient(r'(\d+)_\d+\.png', 'x/10001_12.png', 'b') == '10001'
-    assert match_patient(r'(a|b)/(?P<patient>\d+)', 'b/77.png', 'x') == '77'
-    with pytest.raises(UserError, match='has no group'):
-        match_patient(r'\d+', 'a', 'a')
-    with pytest.raises(UserError, match="does not match 'a'"):
-        match_patient(r'(\d+)', 'a', 'a')
-    with pytest.raises(UserError, match='no regular|not a regular'):
-        match_patient('(', 'a', 'a')
-
-
-@pytest.mark.parametrize(
-    'content',
-    [
-        ['background', 'liver', 'spleen'],
-        {'1': 'liver', '2': 'spleen'},
-        {'0': 'background', '1': 'liver', '2': 'spleen'},
-        {'labels': {'background': 0, 'liver': 1, 'spleen': 2}},
-    ],
-)
-def test_class_files(tmp_path, content):
-    path = tmp_path / 'classes.json'
-    path.write_text(json.dumps(content))
-    assert read_classes(path) == ('background', 'liver', 'spleen')
-
-
-@pytest.mark.parametrize(
-    'content, message',
-    [
-        ('{"1": "liver", "3": "spleen"}', r'missing: \[2\]'),
-        ('{"liver": "x"}', "keys are.*'liver'"),
-        ('5', 'found int'),
-        ('{', 'is not JSON'),
-        ('[1, 2]', 'must be a string'),
-    ],
-)
-def test_bad_class_files(tmp_path, content, message):
-    path = tmp_path / 'classes.json'
-    path.write_text(content)
-    with pytest.raises(UserError, match=message) as error:
-        read_classes(path)
-    assert str(path) in str(error.value)
-
-
-def test_class_names_by_hand():
-    assert class_names('liver, spleen') == ('background', 'liver', 'spleen')
-    assert class_names('liver') == ('background', 'liver')
-    many = ','.join(f'class{i}' for i in range(200))  # no file name
-    assert len(class_names(many)) == 201
-    with pytest.raises(UserError, match='gone.json: No such file'):
-        class_names('gone.json')
-
-
 def test_case_error_crosses_processes():
     error = pickle.loads(pickle.dumps(CaseError('tiny', 'too small')))
     assert (error.code, str(error)) == ('tiny', 'too small')
@@ -143,3 +87,22 @@ def test_source_files_of_folders_and_lists(tmp_path):
         )
     )
     assert (image, label) == (['1', '2'], ['3'])
+
+
+def test_the_documented_data_set_is_one(tiny_nifti, tmp_path):
+    """The file that data/README.md shows imports a data set, with a split."""
+    text = (Path(__file__).parents[2] / 'data' / 'README.md').read_text()
+    (code,) = re.findall(r'```python\n(# medssl_mm/importers/sets/.*?)```', text, re.S)
+    known: dict = {}
+    exec(code, known)
+    importer = known['MineImporter']()
+    folder = tiny_nifti(6, 'a/scan00{}.nii.gz', 'b/liver00{}.nii.gz')
+    for path in folder.glob('b/*'):
+        write_nifti(path, (nibabel.load(path).get_fdata() > 0).astype(np.uint8))
+    found = importer.discover(folder)
+    assert found.name == 'mine' and len(found.cases) == 6
+    assert all(case.label for case in found.cases)
+    assert found.classes == ('background', 'liver') and found.units == 'HU'
+    splits, notes = importer.splits(found, found.cases)
+    assert [s.protocol for s in splits][0] == 'mine-6' and not notes
+    assert importer.load(found.cases[0]).problems == []

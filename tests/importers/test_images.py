@@ -3,6 +3,7 @@
 import os
 import pickle
 import shutil
+from dataclasses import dataclass, field, replace
 
 import joblib
 import numpy as np
@@ -10,11 +11,7 @@ import pytest
 
 from medssl_mm.errors import UserError
 from medssl_mm.importers import make_importer
-from medssl_mm.importers.images import (
-    ImageImporter,
-    need_columns,
-    read_rows,
-)
+from medssl_mm.importers.images import ImageFiles
 from medssl_mm.importers.run import (
     ImportFailed,
     import_dataset,
@@ -25,21 +22,23 @@ from medssl_mm.store.splits import check_no_leak, load_split
 from tests.datasets.images import make_picture, write_picture
 
 
-class MadeImporter(ImageImporter):
+@dataclass(frozen=True)
+class MadeImporter(ImageFiles):
     """Files <patient>-<number>-<class>.png."""
+
+    stop_after: int | None = None
+    loaded: list = field(default_factory=list)
 
     name = 'made'
     classes = ('no', 'yes')
-    size = 16
+    default_size = 16
     layout = '    <src>/1-0-1.png'
 
-    def __init__(self, stop_after=None):
-        self.loads = 0
-        self.stop_after = stop_after
+    @property
+    def loads(self):
+        return len(self.loaded)
 
-    def discover(self, src, size=None):
-        self.set_size(size)
-        self.notes, self.lists = [], {}
+    def discover(self, src):
         cases = []
         for path in sorted(src.glob('*.png')):
             patient, _, label = path.stem.split('-')
@@ -48,12 +47,12 @@ class MadeImporter(ImageImporter):
                     path.stem, patient, path, None if label == 'x' else int(label)
                 )
             )
-        return cases
+        return self.found(cases)
 
     def load(self, case):
         if self.loads == self.stop_after:
             raise KeyboardInterrupt
-        self.loads += 1
+        self.loaded.append(case.case_id)
         return super().load(case)
 
 
@@ -85,7 +84,10 @@ def run(folder, importer=None, **settings):
 
 
 def test_import_and_read_back(folder):
-    store = run(folder).store
+    importer = MadeImporter()
+    before = dict(vars(importer), loaded=20)
+    store = run(folder, importer).store
+    assert dict(vars(importer), loaded=importer.loads) == before
     assert isinstance(store, ImageStore) and len(store) == 20
     index = store.index_of('3-1-1')
     np.testing.assert_array_equal(store.read(index), make_picture(31))
@@ -122,7 +124,7 @@ def test_second_run_reads_nothing(folder, tmp_path):
 
 def test_interrupted_import_goes_on(folder):
     with pytest.raises(KeyboardInterrupt):
-        run(folder, MadeImporter(7))
+        run(folder, MadeImporter(stop_after=7))
     importer = MadeImporter()
     result = run(folder, importer)
     assert importer.loads == 13 and len(result.store) == 20
@@ -146,11 +148,11 @@ def test_touched_changed_and_relabelled(folder):
 
 def test_a_corrected_label_alone(folder):
     class Corrected(MadeImporter):
-        def discover(self, src, size=None):
-            return [
+        def discover(self, src):
+            return self.found(
                 self.image_case(c.case_id, c.patient_id, c.image, 1 - c.extra['label'])
-                for c in super().discover(src, size)
-            ]
+                for c in super().discover(src).cases
+            )
 
     run(folder)
     store = run(folder, Corrected()).store
@@ -204,11 +206,9 @@ def test_strict_leaves_nothing(folder):
 
 def test_a_missing_file_is_named(folder):
     class Listed(MadeImporter):
-        def discover(self, src, size=None):
-            return [
-                *super().discover(src, size),
-                self.image_case('z', 'z', src / 'z.png', 0),
-            ]
+        def discover(self, src):
+            more = self.image_case('z', 'z', src / 'z.png', 0)
+            return self.found([*super().discover(src).cases, more])
 
     result = run(folder, Listed())
     assert codes(result) == {'z': ['missing']}
@@ -216,12 +216,12 @@ def test_a_missing_file_is_named(folder):
 
 
 def test_size_is_part_of_the_set(folder):
-    result = run(folder, options=dict(size=8))
+    result = run(folder, MadeImporter(size=8))
     assert result.store.size == (8, 8)
     with pytest.raises(UserError, match=r'size=\[8, 8\], now it is'):
         run(folder)
     with pytest.raises(UserError, match='--size must lie between'):
-        run(folder, options=dict(size=5000))
+        MadeImporter(size=5000)
 
 
 def test_shipped_split_is_stratified_and_by_patient(folder):
@@ -270,12 +270,13 @@ def test_few_patients_and_empty_classes_are_told(folder):
 def test_lists_over_images_that_are_there(folder):
     importer = MadeImporter()
     result = run(folder, importer)
-    importer.lists = {
+    lists = {
         'good': dict(
             train=['1-0-1', 'gone'], val=['2-0-0'], test=['3-0-1'], pretrain=['1-0-1']
         ),
         'bare': dict(train=['gone'], val=['2-0-0'], test=['3-0-1'], pretrain=['gone']),
     }
+    result.found = replace(result.found, lists=lists)
     write_splits(importer, result)
     assert [s.protocol for s in result.splits] == ['made-patients', 'good']
     assert result.splits[1]['train'] == ('1-0-1',)
@@ -287,38 +288,24 @@ def test_lists_over_images_that_are_there(folder):
 def test_a_list_that_leaks_is_refused(folder):
     importer = MadeImporter()
     result = run(folder, importer)
-    importer.lists = {
+    lists = {
         'leaky': dict(
             train=['1-0-1'], val=['2-0-0'], test=['1-1-1'], pretrain=['1-0-1']
         )
     }
+    result.found = replace(result.found, lists=lists)
     with pytest.raises(UserError, match="leaks: patient '1'"):
         write_splits(importer, result)
 
 
 def test_workers_are_not_sent_the_lists():
-    importer = make_importer('nih-cxr14')
-    importer.lists = {'x': dict(train=['name'] * 100000)}
-    importer.size = 99
-    sent = pickle.dumps(importer)
-    assert len(sent) < 300 and pickle.loads(sent).size == 99
-
-
-def test_csv_files(tmp_path):
-    path = tmp_path / 'a.csv'
-    path.write_text('\ufeffimage,level\n1_left,0\n')
-    assert read_rows(path) == [(2, dict(image='1_left', level='0'))]
-    with pytest.raises(
-        UserError, match="no column grade; its columns are 'image', 'level'"
-    ):
-        need_columns(path, read_rows(path), ('image', 'grade'))
-    for text, message in (
-        ('image,level\n1_left\n', 'line 2: expected 2 col'),
-        ('image,level\n1,2,3\n', 'line 2: expected 2 col'),
-        ('image,level\n', 'no rows'),
-    ):
-        path.write_text(text)
-        with pytest.raises(UserError, match=message):
-            read_rows(path)
-    with pytest.raises(UserError, match='b.csv: No such file'):
-        read_rows(tmp_path / 'b.csv')
+    importer = make_importer('nih-cxr14', size=99)
+    cases = [importer.image_case(f'{n:08d}', 'p', 'x.png', None) for n in range(999)]
+    found = importer.found(
+        cases, notes=['x' * 999], lists={'x': dict(train=['name'] * 100000)}
+    )
+    sent = pickle.dumps((importer, found.without_cases()))
+    assert len(sent) < 1200
+    importer, facts = pickle.loads(sent)
+    assert importer.side == facts.size == 99
+    assert facts.classes == found.classes and facts.task == 'multi-label'

@@ -7,8 +7,6 @@ import json
 import pytest
 from rich.console import Console
 
-from medssl_mm.importers.histology import IDCImporter
-from medssl_mm.importers.nifti import NIfTIImporter
 from medssl_mm.importers.report import (
     print_problems,
     print_result,
@@ -16,6 +14,8 @@ from medssl_mm.importers.report import (
     write_report,
 )
 from medssl_mm.importers.run import import_dataset
+from medssl_mm.importers.sets.idc import IDCImporter
+from medssl_mm.importers.sets.nifti import NIfTIImporter
 from tests.conftest import make_ct, write_nifti
 from tests.datasets.images import make_picture, write_picture
 
@@ -27,7 +27,7 @@ def result(tiny_nifti, tmp_path):
     (folder / 'images' / 'case3.nii.gz').write_bytes(b'[bold]')
     write_nifti(folder / 'labels' / 'case1.nii.gz', make_ct(1)[1].T * 0)
     return import_dataset(
-        NIfTIImporter(), folder, tmp_path / 'out', dict(classes='liver,kidney')
+        NIfTIImporter(classes='liver,kidney'), folder, tmp_path / 'out'
     )
 
 
@@ -123,7 +123,7 @@ def test_reports_list_the_images_with_findings(images):
 
 def test_screen_counts_images(images):
     console = Console(file=io.StringIO(), width=120)
-    print_result(images, console, 'image')
+    print_result(images, console)
     text = console.file.getvalue()
     assert '5 imported, 0 unchanged, 1 rejected' in text
     for words in ('labelled images', '50 x 50', 'positive', '12/1/12_idx5'):

@@ -146,9 +146,9 @@ def test_info_knows_whether_it_is_labelled():
     [
         'store.images',
         'store.image_writer',
-        'importers.chest_xray',
-        'importers.histology',
-        'importers.retina',
+        'importers.sets.nih_cxr14',
+        'importers.sets.idc',
+        'importers.sets.diabetic_retinopathy',
     ],
 )
 def test_imports_stay_light(module):

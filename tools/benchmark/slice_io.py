@@ -70,7 +70,7 @@ def read_volume(path):
     """Read a NIfTI file as a canonical volume of type int16."""
     import numpy as np
 
-    from medssl_mm.importers.nifti import read_nifti
+    from medssl_mm.importers.readers.nifti import read_nifti
     from medssl_mm.store.orientation import canonicalize
 
     array, affine, _ = read_nifti(path)

@@ -1,0 +1,92 @@
+"""Archives of NumPy arrays as MedMNIST has them."""
+
+from __future__ import annotations
+
+import functools
+import os
+import zipfile
+import zlib
+
+import numpy as np
+
+from medssl_mm.errors import UserError
+
+SUBSETS = ('train', 'val', 'test')
+
+
+def read_archive(path: str) -> dict[str, np.ndarray]:
+    """Read and check the six arrays of an archive.
+
+    The last one read is kept, as its images are asked for one by one.
+
+    Args:
+        path (str): The ``.npz`` file.
+
+    Returns:
+        dict: ``{train,val,test}_images``, uint8 ``(N, H, W)`` or
+        ``(N, H, W, 3)``, and ``{train,val,test}_labels``, integers
+        ``(N, 1)`` or, of 0 and 1, ``(N, C)``.
+
+    Raises:
+        UserError: Unreadable, an array is missing or has another form.
+    """
+    return _read_archive(path, os.stat(path).st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1)
+def _read_archive(path: str, time: int) -> dict[str, np.ndarray]:
+    names = [f'{subset}_{what}' for what in ('images', 'labels') for subset in SUBSETS]
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [name for name in names if name not in file.files]
+            if missing:
+                raise UserError(
+                    f'{path} has no array {", ".join(missing)}; its arrays '
+                    f'are {", ".join(file.files[:12])}'
+                )
+            archive = {name: file[name] for name in names}
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(
+            f'{path} is damaged or no NumPy archive ({error}); fetch it again'
+        ) from None
+    first = archive['train_images'].shape
+    for name in names[:3]:
+        shape, kind = archive[name].shape, archive[name].dtype
+        if (
+            kind != np.uint8
+            or not shape[0]
+            or shape[1:] != first[1:]
+            or len(shape) not in (3, 4)
+            or shape[1] != shape[2]
+            or len(shape) == 4
+            and shape[3] != 3
+        ):
+            raise UserError(
+                f'{path}: {name} is {kind} {shape}; expected uint8, square, '
+                '(N, H, W) or (N, H, W, 3), alike in all subsets'
+                + (
+                    ' (3D sets cannot be imported)'
+                    if len(shape) == 4 and shape[3] == shape[1]
+                    else ''
+                )
+            )
+    width = archive['train_labels'].shape[1:]
+    for images, labels in zip(names[:3], names[3:]):
+        found, kind = archive[labels].shape, archive[labels].dtype
+        if (
+            kind.kind not in 'iu'
+            or len(found) != 2
+            or found != (len(archive[images]), *width)
+        ):
+            raise UserError(
+                f'{path}: {labels} is {kind} {found}; expected integers '
+                f'({len(archive[images])}, 1) or, alike in all subsets, '
+                '(…, classes)'
+            )
+        low, high = int(archive[labels].min()), int(archive[labels].max())
+        if low < 0 or width[0] > 1 and high > 1:
+            raise UserError(
+                f'{path}: {labels} has values from {low} to {high}; '
+                'expected 0, 1, ... (one column) or 0 and 1 (several)'
+            )
+    return archive

@@ -1,0 +1,285 @@
+"""PNG and JPEG files: grey, RGB or masks, read to their end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from medssl_mm.importers.base import CaseError, Problem, warning
+from medssl_mm.importers.integrity import MIN_SIDE
+from medssl_mm.importers.naming import find_files
+
+SUFFIXES = ('.png', '.jpeg', '.jpg')
+PNG, JPEG = b'\x89PNG', b'\xff\xd8'
+# How a complete file ends: the end chunk with its checksum, the end marker.
+_ENDS = ((PNG, b'IEND\xaeB`\x82'), (JPEG, b'\xff\xd9'))
+
+
+def find_pictures(src: Path) -> list[Path]:
+    """List the image files under a folder, sorted."""
+    return [path for path in find_files(src) if path.suffix.lower() in SUFFIXES]
+
+
+def read_bytes(path: str) -> bytes:
+    """Read a PNG or JPEG file that is complete.
+
+    Decoders accept a file cut short without a word: the end mark tells. Some
+    programs write a few bytes behind it.
+
+    Raises:
+        CaseError: Empty, truncated, or of another format.
+    """
+    content = Path(path).read_bytes()
+    end = next((mark for start, mark in _ENDS if content.startswith(start)), None)
+    if end is None or end not in content[-1024:]:
+        what = 'empty' if not content else 'truncated or no PNG or JPEG'
+        raise CaseError(
+            'unreadable',
+            f'{path}: the file is {what} ({len(content)} bytes); copy it again.',
+        )
+    return content
+
+
+def decode(path: str, content: bytes, flag: int) -> np.ndarray:
+    """Decode an image file with an OpenCV flag; colours in RGB order.
+
+    Raises:
+        CaseError: Damaged.
+    """
+    import cv2
+
+    try:
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flag)
+    except cv2.error:
+        pixels = None
+    if pixels is None:
+        raise CaseError(
+            'unreadable', f'{path}: the image data is damaged; copy the file again.'
+        )
+    if pixels.ndim == 3:
+        pixels = pixels[..., 2::-1]  # drops alpha; OpenCV has BGR
+    return pixels
+
+
+def read_picture(path: str) -> np.ndarray:
+    """Read an image at its own depth: ``(H, W)``, or ``(H, W, 3)`` RGB.
+
+    Raises:
+        CaseError: Unreadable or truncated.
+    """
+    import cv2
+
+    return decode(path, read_bytes(path), cv2.IMREAD_UNCHANGED)
+
+
+def _as_grey(pixels: np.ndarray, path: str) -> np.ndarray:
+    if pixels.ndim == 2:
+        return pixels
+    coloured = int((pixels != pixels[..., :1]).any(-1).sum())
+    if coloured:
+        raise CaseError(
+            'not-grey',
+            f'{path}: {coloured} coloured pixels; expected a grey picture (or '
+            'three equal channels).',
+        )
+    return np.ascontiguousarray(pixels[..., 0])
+
+
+def read_grey(path: str) -> np.ndarray:
+    """Read a grey image of 8 or 16 bit; three equal channels become one.
+
+    Raises:
+        CaseError: Unreadable, truncated, or coloured.
+    """
+    return _as_grey(read_picture(path), path)
+
+
+def eight_bit(pixels: np.ndarray, path: str) -> np.ndarray:
+    """Refuse an image of another depth.
+
+    Raises:
+        CaseError: Not of 8 bit.
+    """
+    if pixels.dtype != np.uint8:
+        raise CaseError(
+            'bit-depth',
+            f'{path}: pixels of type {pixels.dtype}, expected '
+            '8 bit; convert the file with a stated grey window first.',
+        )
+    return pixels
+
+
+def read_grey_picture(path: str) -> tuple[np.ndarray, list[Problem]]:
+    """Read a grey image ``(H, W)``; equal channels become one.
+
+    Raises:
+        CaseError: Unreadable, not of 8 bit, or coloured.
+    """
+    return _as_grey(eight_bit(read_picture(path), path), path), []
+
+
+def read_colour_picture(path: str) -> tuple[np.ndarray, list[Problem]]:
+    """Read a colour image ``(H, W, 3)``, RGB; a grey one is repeated.
+
+    Raises:
+        CaseError: Unreadable, or not of 8 bit.
+    """
+    pixels = eight_bit(read_picture(path), path)
+    if pixels.ndim == 2:
+        return np.repeat(pixels[..., None], 3, 2), [
+            warning(
+                'grey',
+                f'{path}: a grey picture among colour ones; its channels '
+                'are all the same.',
+            )
+        ]
+    return np.ascontiguousarray(pixels), []
+
+
+def read_mask(path: str, classes: Sequence[str], values: list | None) -> np.ndarray:
+    """Read a mask and translate it into class indices.
+
+    Args:
+        path (str): The file.
+        classes (Sequence[str]): Class names, background first.
+        values (list, optional): RGB triple or grey value of every class; None:
+            the pixels are the class indices. A file with a colour table is
+            then read by the entries of the table, as VOC has them.
+
+    Returns:
+        np.ndarray: ``(H, W)`` uint8.
+
+    Raises:
+        CaseError: Unreadable, or values that stand for no class.
+    """
+    colours = values is not None and isinstance(values[0], list)
+    if colours:
+        pixels = read_picture(path)
+        if pixels.ndim == 2:
+            pixels = np.repeat(pixels[..., None], 3, 2)
+        red, green, blue = np.moveaxis(pixels.astype(np.int32), 2, 0)
+        pixels = red << 16 | green << 8 | blue
+        known = [r << 16 | g << 8 | b for r, g, b in values]
+    else:
+        pixels = None if values else _table_entries(path)
+        if pixels is None:
+            pixels = read_grey(path)
+        pixels = pixels.astype(np.int32)
+        known = values or list(range(len(classes)))
+    # One comparison per class; sorting the pixels would be far slower.
+    label = np.zeros(pixels.shape, np.uint8)
+    missed = np.ones(pixels.shape, bool)
+    for index, value in enumerate(known):
+        hit = pixels == value
+        label[hit] = index
+        missed &= ~hit
+    if missed.any():
+        raise _unknown_colours(path, pixels[missed], classes, known, colours)
+    return label
+
+
+def _table_entries(path: str) -> np.ndarray | None:
+    """Pixels of a PNG with a colour table as indices into it; else None."""
+    import io
+
+    from PIL import Image
+
+    content = read_bytes(path)
+    if not content.startswith(PNG) or content[25] != 3:  # its colour type
+        return None
+    try:
+        return np.asarray(Image.open(io.BytesIO(content)))
+    except Exception as error:
+        raise CaseError(
+            'unreadable', f'{path}: the image data is damaged ({error}); copy it again.'
+        ) from None
+
+
+def _unknown_colours(path, missed, classes, known, colours: bool) -> CaseError:
+    values, counts = np.unique(missed, return_counts=True)
+    unknown = sorted(zip(values.tolist(), counts.tolist()), key=lambda item: -item[1])
+    shown = ', '.join(
+        f'{_colour(value, colours)} {count} pixel(s)' for value, count in unknown[:4]
+    )
+    names = ', '.join(
+        f'{name} {_colour(value, colours)}' for name, value in zip(classes, known)
+    )
+    return CaseError(
+        'unknown-colour',
+        f'{path}: {len(unknown)} unknown mask '
+        f'{"colour" if colours else "value"}(s): {shown}; known are '
+        f'{names}. Complete the palette, or export the mask without '
+        'smoothing or compression.',
+    )
+
+
+def _colour(value: int, colours: bool) -> str:
+    if not colours:
+        return str(value)
+    return f'({value >> 16}, {value >> 8 & 255}, {value & 255})'
+
+
+def fit_square(
+    pixels: np.ndarray, size: int, path: str, pad: bool
+) -> tuple[np.ndarray, list[Problem]]:
+    """Bring an image to ``size`` x ``size`` pixels, its shape kept.
+
+    Args:
+        pixels (np.ndarray): uint8 ``(H, W)`` or ``(H, W, 3)``.
+        size (int): Side of the result, pixels.
+        path (str): The file, for messages.
+        pad (bool): What happens to an image that is not square: True adds
+            black right and below, so that nothing is lost (X-rays), False
+            cuts the centre out (patches of tissue).
+
+    Returns:
+        tuple: image; problems ('not-square', 'enlarged' as warnings).
+
+    Raises:
+        CaseError: Fewer than 8 pixels a side.
+    """
+    import cv2
+
+    height, width = pixels.shape[:2]
+    if min(height, width) < MIN_SIDE:
+        raise CaseError(
+            'tiny',
+            f'{path}: {height} x {width} pixels (rows, columns), '
+            f'fewer than {MIN_SIDE} a side.',
+        )
+    if (height, width) == (size, size):
+        return pixels, []
+    problems = []
+    if height != width:
+        problems.append(
+            warning(
+                'not-square',
+                f'{path}: {height} x {width} pixels (rows, '
+                f'columns); {"padded" if pad else "its centre was cut out"}.',
+            )
+        )
+    factor = size / (max if pad else min)(height, width)
+    if factor > 1:
+        problems.append(
+            warning(
+                'enlarged',
+                f'{path}: {height} x {width} pixels (rows, columns), '
+                f'stored at {size}; a smaller --size would do.',
+            )
+        )
+    rows, columns = (max(1, round(side * factor)) for side in (height, width))
+    pixels = cv2.resize(
+        pixels,
+        (columns, rows),
+        interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR,
+    )
+    top, left = max(0, rows - size) // 2, max(0, columns - size) // 2
+    pixels = pixels[top : top + size, left : left + size]
+    bottom, right = size - pixels.shape[0], size - pixels.shape[1]
+    if bottom or right:
+        pixels = cv2.copyMakeBorder(
+            pixels, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=(0,) * 4
+        )
+    return np.ascontiguousarray(pixels), problems

@@ -1,0 +1,149 @@
+"""Lists as text: CSV tables with a header, and plain lines."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from medssl_mm.errors import UserError
+
+T = TypeVar('T')
+
+
+def read_rows(
+    path: Path, columns: Sequence[str] = ()
+) -> list[tuple[int, dict[str, str]]]:
+    """Read a CSV file with a header: (line number, row by column).
+
+    Args:
+        path (Path): The file, UTF-8; a byte order mark is allowed.
+        columns (Sequence[str]): Columns that must be there.
+
+    Raises:
+        UserError: When it is no such file, or a column is missing.
+    """
+    try:
+        with open(path, newline='', encoding='utf-8-sig') as file:
+            reader = csv.DictReader(file)
+            rows = []
+            for row in reader:
+                if None in row or None in row.values():
+                    raise UserError(
+                        f'{path}, line {reader.line_num}: expected '
+                        f'{len(reader.fieldnames or ())} columns as in the header; '
+                        'found another number.'
+                    )
+                rows.append((reader.line_num, row))
+    except OSError as error:
+        raise UserError(f'label list {path}: {error.strerror}') from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f'label list {path} is no CSV file: {error}') from None
+    if not rows:
+        raise UserError(f'label list {path} holds no rows below its header')
+    present = list(rows[0][1])
+    missing = [name for name in columns if name not in present]
+    if missing:
+        raise UserError(
+            f'label list {path} has no column {", ".join(missing)}; its '
+            f'columns are {", ".join(map(repr, present[:16]))}'
+        )
+    return rows
+
+
+def read_lines(path: Path, expected: str = '') -> list[tuple[int, str]]:
+    """Read the lines of a list that are not blank: (line number, text).
+
+    Args:
+        path (Path): The file, UTF-8; a byte order mark is allowed.
+        expected (str): What the lines should be, for the message.
+
+    Raises:
+        UserError: Unreadable, or nothing in it.
+    """
+    try:
+        lines = path.read_text(encoding='utf-8-sig').splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'list {path} cannot be read: {error}') from None
+    lines = [
+        (number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()
+    ]
+    if not lines:
+        raise UserError(
+            f'list {path} is empty'
+            + (f'; expected lines {expected}' if expected else '')
+        )
+    return lines
+
+
+def by_name(
+    path: Path,
+    entries: Iterable[tuple[int, T]],
+    parse: Callable[[str, T], tuple[str, object]],
+) -> dict:
+    """Turn the entries of a list into values by name.
+
+    Args:
+        path (Path): The list.
+        entries (Iterable): Of :func:`read_rows` or :func:`read_lines`.
+        parse (Callable): Called as ``parse(where, entry)``, ``where`` naming
+            file and line; returns name and value.
+
+    Raises:
+        UserError: A name is listed twice.
+    """
+    found: dict = {}
+    lines: dict[str, int] = {}
+    for line, entry in entries:
+        where = f'{path}, line {line}'
+        name, value = parse(where, entry)
+        if name in found:
+            raise UserError(
+                f'{where}: {name} is listed twice, already in line {lines[name]}; '
+                'remove one.'
+            )
+        found[name], lines[name] = value, line
+    return found
+
+
+def join_lists(lists: Mapping[Path, Mapping]) -> dict:
+    """Join lists that must not share a name.
+
+    Raises:
+        UserError: Names the later list and an example.
+    """
+    joined: dict = {}
+    for path, content in lists.items():
+        twice = sorted(set(joined) & set(content))
+        if twice:
+            raise UserError(
+                f'{path}: {len(twice)} image(s) are in another '
+                f'list as well, e.g. {twice[0]}'
+            )
+        joined.update(content)
+    return joined
+
+
+def whole_number(text: str) -> int | None:
+    """A whole number, also as pandas writes a column with gaps ('3.0')."""
+    number = text.strip()
+    whole, point, rest = number.partition('.')
+    if point and rest.strip('0'):
+        return None
+    return int(whole) if whole.isdecimal() else None
+
+
+def zeros_and_ones(where: str, values: Sequence[str]) -> tuple[int, ...]:
+    """Labels of several classes.
+
+    Raises:
+        UserError: A value that is neither 0 nor 1.
+    """
+    numbers = tuple(whole_number(value) for value in values)
+    wrong = {v.strip() for v, n in zip(values, numbers) if n not in (0, 1)}
+    if wrong:
+        raise UserError(
+            f'{where}: labels must be 0 or 1, found {", ".join(sorted(wrong)[:4])}.'
+        )
+    return tuple(n for n in numbers if n is not None)

@@ -1,0 +1,1 @@
+"""What is known of data sets: names of files, classes, splits; one a file."""

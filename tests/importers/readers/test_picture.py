@@ -1,0 +1,143 @@
+import cv2
+import numpy as np
+import pytest
+
+from medssl_mm.importers.base import CaseError
+from medssl_mm.importers.readers.picture import (
+    find_pictures,
+    fit_square,
+    read_colour_picture,
+    read_grey,
+    read_grey_picture,
+)
+from tests.datasets.images import make_picture, write_picture
+
+
+def codes(problems):
+    return [p.code for p in problems]
+
+
+def test_colours_come_in_rgb_order(tmp_path):
+    picture = make_picture(0)
+    path = str(write_picture(tmp_path / 'a.png', picture))
+    found, problems = read_colour_picture(path)
+    np.testing.assert_array_equal(found, picture)
+    assert not problems
+
+
+def test_transparency_is_dropped(tmp_path):
+    grey = make_picture(0, channels=1)
+    picture = np.dstack([grey] * 3 + [np.full_like(grey, 9)])
+    path = str(write_picture(tmp_path / 'a.png', picture))
+    np.testing.assert_array_equal(read_grey_picture(path)[0], grey)
+    np.testing.assert_array_equal(read_colour_picture(path)[0], picture[..., :3])
+
+
+def test_grey_and_colour_are_told_apart(tmp_path):
+    grey = make_picture(0, channels=1)
+    path = str(write_picture(tmp_path / 'grey.png', grey))
+    np.testing.assert_array_equal(read_grey_picture(path)[0], grey)
+    found, problems = read_colour_picture(path)
+    assert codes(problems) == ['grey'] and (found == grey[..., None]).all()
+    coloured = np.dstack([grey] * 3)
+    coloured[2, 3] = 1, 2, 3
+    path = str(write_picture(tmp_path / 'colour.png', coloured))
+    with pytest.raises(CaseError, match='colour.png: 1 coloured pixels'):
+        read_grey_picture(path)
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.jpg'])
+@pytest.mark.parametrize(
+    'damage',
+    [
+        lambda content: b'',
+        lambda content: content[: len(content) // 2],
+        lambda content: b'text',
+        lambda content: content[:-12],
+    ],
+)
+def test_incomplete_files_are_refused(tmp_path, suffix, damage):
+    path = write_picture(tmp_path / f'a{suffix}', make_picture(0, 64))
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(CaseError, match=rf'a\{suffix}: the file is .*copy'):
+        read_colour_picture(str(path))
+
+
+def test_damage_in_the_middle(tmp_path):
+    path = write_picture(tmp_path / 'a.png', make_picture(0, 64))
+    content = bytearray(path.read_bytes())
+    content[60:-60] = bytes(len(content) - 120)
+    path.write_bytes(content)
+    with pytest.raises(CaseError, match='a.png: the image data is damaged'):
+        read_colour_picture(str(path))
+
+
+def test_sixteen_bit_is_refused(tmp_path):
+    path = write_picture(tmp_path / 'a.png', np.full((9, 9), 1000, np.uint16))
+    with pytest.raises(CaseError, match='uint16, expected 8 bit'):
+        read_grey_picture(str(path))
+
+
+@pytest.mark.parametrize('suffix', ['.JPG', '.jpeg', '.png'])
+def test_pictures_are_found_in_every_folder(tmp_path, suffix):
+    (tmp_path / 'a' / 'b').mkdir(parents=True)
+    wanted = tmp_path / 'a' / 'b' / f'x{suffix}'
+    for path in (wanted, tmp_path / 'list.csv'):
+        path.touch()
+    assert find_pictures(tmp_path) == [wanted]
+
+
+def test_square_of_the_right_size_stays():
+    picture = make_picture(0)
+    found, problems = fit_square(picture, 16, 'a.png', pad=False)
+    assert found is picture and not problems
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_squares_are_averaged_down(channels):
+    picture = make_picture(0, 32, channels).astype(np.float64)
+    found, problems = fit_square(picture.astype(np.uint8), 16, 'a.png', pad=True)
+    means = picture.reshape(16, 2, 16, 2, -1).mean((1, 3)).squeeze()
+    assert np.abs(found - means).max() <= 0.5 and not problems
+
+
+def test_padding_keeps_everything_cropping_the_centre():
+    picture = np.zeros((16, 32), np.uint8)
+    picture[:, 8:24] = 200
+    padded, problems = fit_square(picture, 16, 'a.png', pad=True)
+    np.testing.assert_array_equal(padded[:8, 4:12], 200)
+    assert padded.sum() == 200 * 8 * 8 and codes(problems) == ['not-square']
+    cropped, problems = fit_square(picture, 16, 'a.png', pad=False)
+    assert (cropped == 200).all() and codes(problems) == ['not-square']
+    cropped, _ = fit_square(picture.T.copy(), 16, 'a.png', pad=False)
+    assert (cropped == 200).all()
+
+
+def test_enlarging_is_told_and_tiny_refused():
+    found, problems = fit_square(make_picture(0), 20, 'a.png', pad=False)
+    assert found.shape == (20, 20, 3) and codes(problems) == ['enlarged']
+    with pytest.raises(CaseError, match='a.png: 7 x 50 pixels'):
+        fit_square(np.zeros((7, 50), np.uint8), 20, 'a.png', pad=False)
+
+
+def test_files_of_opencv_are_read_alike(tmp_path):
+    """A JPEG file equals what OpenCV says, channels turned."""
+    path = write_picture(tmp_path / 'a.jpg', make_picture(0, 40))
+    np.testing.assert_array_equal(
+        read_colour_picture(str(path))[0], cv2.imread(str(path))[..., ::-1]
+    )
+
+
+@pytest.mark.parametrize('content', [b'', b'text', None])
+def test_damaged_file_is_named(tmp_path, content):
+    path = tmp_path / 'x.png'
+    write_picture(path, make_picture(0, 60, 1))
+    path.write_bytes(path.read_bytes()[:-300] if content is None else content)
+    with pytest.raises(CaseError, match='x.png: the file is (empty|truncated)'):
+        read_grey(str(path))
+
+
+def test_coloured_image_is_refused(tmp_path):
+    write_picture(tmp_path / 'x.png', make_picture(1))
+    with pytest.raises(CaseError, match='coloured pixels'):
+        read_grey(str(tmp_path / 'x.png'))
