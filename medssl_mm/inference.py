@@ -292,5 +292,7 @@ def predict_file(
         import nibabel
 
         header = nibabel.load(source).header
+        if header.get_xyzt_units()[0] in ('meter', 'micron'):
+            header = None  # its sform is not in mm; the labels' is
     write_label_nifti(result.labels, result.case, output, header)
     return result

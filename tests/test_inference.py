@@ -109,6 +109,39 @@ def test_turned_input_gives_the_turned_prediction(model, image, tmp_path):
         )
 
 
+def test_other_formats_give_the_same_labels(model, image, tmp_path):
+    sitk = pytest.importorskip('SimpleITK')
+    expected, _ = predict(model, image, tmp_path)
+    same = sitk.ReadImage(str(tmp_path / 'in.nii.gz'))
+    for name in ('in.nrrd', 'in.mha'):
+        sitk.WriteImage(same, str(tmp_path / name))
+        output = tmp_path / f'{name}.nii.gz'
+        predict_file(*model, tmp_path / name, output, device='cpu')
+        found = nib.load(output)
+        np.testing.assert_allclose(found.affine, expected.affine, atol=1e-5)
+        np.testing.assert_array_equal(
+            np.asarray(found.dataobj), np.asarray(expected.dataobj)
+        )
+    sitk.WriteImage(same, str(tmp_path / 'in.tif'))
+    with pytest.raises(UserError, match='without geometry'):
+        predict_file(*model, tmp_path / 'in.tif', tmp_path / 'o.nii.gz', device='cpu')
+
+
+def test_lengths_in_micrometre(model, image, tmp_path):
+    expected, _ = predict(model, image, tmp_path)
+    affine = image.affine.copy()
+    affine[:3] *= 1000
+    small = nib.Nifti1Image(image.dataobj, affine)
+    small.header.set_xyzt_units('micron')
+    found, result = predict(model, small, tmp_path, 'micron.nii.gz')
+    np.testing.assert_allclose(found.affine, expected.affine, atol=1e-5)
+    assert found.header.get_xyzt_units()[0] == 'mm'
+    np.testing.assert_array_equal(
+        np.asarray(found.dataobj), np.asarray(expected.dataobj)
+    )
+    assert any('micron' in text for text in result.warnings)
+
+
 def test_oblique_grid_and_header_codes_are_kept(model, image, tmp_path):
     angle = np.deg2rad(20)
     tilt = np.eye(4)

@@ -98,3 +98,15 @@ def test_header_without_orientation(tmp_path):
     image.set_qform(np.diag([-1, 1, 1, 1]), 1)
     nibabel.save(image, tmp_path / 'b.nii')
     assert [p.code for p in read_nifti(tmp_path / 'b.nii')[2]] == ['qform-sform']
+
+
+@pytest.mark.parametrize(
+    'units, factor', [('meter', 1000), ('micron', 0.001), ('mm', 1), ('unknown', 1)]
+)
+def test_lengths_become_millimetres(tmp_path, units, factor):
+    image = nibabel.Nifti1Image(np.zeros((8, 8, 3), np.int16), np.diag([1, 2, 3, 1]))
+    image.header.set_xyzt_units(units, 'sec')
+    nibabel.save(image, tmp_path / 'a.nii')
+    _, affine, problems = read_nifti(tmp_path / 'a.nii')
+    np.testing.assert_allclose(affine, np.diag([factor, 2 * factor, 3 * factor, 1]))
+    assert [p.code for p in problems] == ['spacing-units'] * (factor != 1)

@@ -1,6 +1,7 @@
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from medssl_mm.importers.base import CaseError
 from medssl_mm.importers.readers.picture import (
@@ -9,6 +10,7 @@ from medssl_mm.importers.readers.picture import (
     read_colour_picture,
     read_grey,
     read_grey_picture,
+    read_mask,
 )
 from tests.datasets.images import make_picture, write_picture
 
@@ -141,3 +143,30 @@ def test_coloured_image_is_refused(tmp_path):
     write_picture(tmp_path / 'x.png', make_picture(1))
     with pytest.raises(CaseError, match='coloured pixels'):
         read_grey(str(tmp_path / 'x.png'))
+
+
+def test_bytes_behind_the_end_are_passed_over(tmp_path):
+    for suffix in ('.png', '.jpg'):
+        path = write_picture(tmp_path / f'a{suffix}', make_picture(0, 64))
+        content = path.read_bytes()
+        before, _ = read_colour_picture(str(path))
+        path.write_bytes(content + b'\r\n')
+        np.testing.assert_array_equal(read_colour_picture(str(path))[0], before)
+
+
+def test_masks_with_a_colour_table_are_read_by_its_entries(tmp_path):
+    index = np.arange(100, dtype=np.uint8).reshape(10, 10) % 3
+    mask = Image.fromarray(index, 'P')
+    mask.putpalette([0, 0, 0, 200, 30, 30, 30, 200, 30])
+    mask.save(tmp_path / 'a.png')
+    classes = ('background', 'a', 'b')
+    np.testing.assert_array_equal(
+        read_mask(str(tmp_path / 'a.png'), classes, None), index
+    )
+    values = [[0, 0, 0], [30, 200, 30], [200, 30, 30]]  # by colour, as before
+    np.testing.assert_array_equal(
+        read_mask(str(tmp_path / 'a.png'), classes, values),
+        np.array([0, 2, 1], np.uint8)[index],
+    )
+    with pytest.raises(CaseError, match=r'value\(s\): 2 33 pixel'):
+        read_mask(str(tmp_path / 'a.png'), classes[:2], None)

@@ -186,6 +186,15 @@ def test_eyepacs(eyepacs, tmp_path):
         assert all(both.count(p) == 2 for p in both)  # both eyes
 
 
+def test_lists_as_pandas_writes_them(eyepacs, tmp_path):
+    """Grades of a column with gaps, and names with their suffix."""
+    path = eyepacs / 'trainLabels.csv'
+    rows = [f'{name}.jpeg,{grade(name)}.0' for name in eyes(10)]
+    path.write_text('\ufeffimage,level\n' + '\n'.join(rows) + '\n')
+    store = prepare(eyepacs, tmp_path)[0].store
+    assert store.labels.tolist() == [grade(name) for name in store.image_ids]
+
+
 def test_pictures_without_grade_serve_pretraining(eyepacs, tmp_path):
     write_eyes(eyepacs / 'test', 2, first=50)
     result, splits = prepare(eyepacs, tmp_path)
