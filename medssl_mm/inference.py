@@ -6,7 +6,7 @@ and transforms apply, and the result goes back to the grid it came from.
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -75,7 +75,7 @@ class VolumeSegmentor:
         self.device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
         self.batch_size = batch_size
         self.pipeline = _test_pipeline(config)
-        self.model, self.classes = _load_model(config, checkpoint)
+        self.model, self.classes, self.channels = _load_model(config, checkpoint)
         try:
             self.model.to(self.device)
         except (RuntimeError, AssertionError) as error:
@@ -86,15 +86,18 @@ class VolumeSegmentor:
 
     def segment(
         self,
-        source: str | Path,
+        source: str | Path | Sequence[str | Path],
         modality: str | None = None,
         series: str | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Segmentation:
-        """Segment a NIfTI file or a DICOM folder.
+        """Segment a volume file or a DICOM folder.
 
         Args:
-            source (str | Path): File (.nii, .nii.gz) or folder.
+            source (str | Path | Sequence): File (NIfTI, NRRD, MHA ...) or
+                folder; for a model of several channels a file each on one
+                grid, in the order of the training, or a NIfTI file with a
+                fourth axis.
             modality (str, optional): 'CT', 'MR' or 'other'. Defaults to
                 None: 'CT' when the test pipeline has a CT window.
             series (str, optional): Which series of a folder with several.
@@ -116,9 +119,11 @@ class VolumeSegmentor:
             modality = 'CT' if is_ct else 'other'
         if modality not in MODALITIES:
             raise UserError(f'modality must be one of {MODALITIES}, got {modality!r}')
+        files = _as_paths(source)
+        self._check_number(files)
         with tempfile.TemporaryDirectory(prefix='medssl_mm-') as folder:
             case, warnings = _import_one(
-                Path(source), Path(folder, 'store'), modality, series
+                files, Path(folder, 'store'), modality, series, self.channels
             )
             dataset = SliceDataset(
                 data_root=str(Path(folder, 'store')),
@@ -127,6 +132,17 @@ class VolumeSegmentor:
             )
             labels = self._predict(dataset, case.shape, progress)
         return Segmentation(labels, case, self.classes, warnings)
+
+    def _check_number(self, files: Sequence[Path]) -> None:
+        if len(files) != len(self.channels) and not (
+            len(files) == 1 and _has_fourth_axis(files[0])
+        ):
+            named = ', '.join(self.channels)
+            raise UserError(
+                f'the model takes {len(self.channels)} channel(s) ({named}), but '
+                f'{len(files)} file(s) were given: {", ".join(map(str, files))}; '
+                'give one file per channel, in this order'
+            )
 
     def _predict(self, dataset, shape, progress) -> np.ndarray:
         import torch
@@ -192,21 +208,55 @@ def _load_model(config, checkpoint):
     model.load_state_dict(weights, strict=False)
     model.eval()
     number = model.decode_head.num_classes
-    meta = content.get('meta') or {}
-    names = (meta.get('dataset_meta') or {}).get('classes') or ()
+    meta = (content.get('meta') or {}).get('dataset_meta') or {}
+    names = meta.get('classes') or ()
     if len(names) != number:
         names = ['background'] + [f'class {i}' for i in range(1, number)]
-    return model, tuple(names)
+    return model, tuple(names), _channels_of(model, meta)
 
 
-def _import_one(source: Path, root: Path, modality: str, series: str | None):
+def _channels_of(model, meta: dict) -> tuple[str, ...]:
+    """Names of the channels that a model takes."""
+    stem = next(weight for weight in model.backbone.parameters() if weight.ndim == 4)
+    number = stem.shape[1]
+    names = meta.get('channels') or ()
+    if len(names) != number:
+        names = ['image', *(f'channel {i}' for i in range(2, number + 1))]
+    return tuple(names)
+
+
+def _as_paths(source: str | Path | Sequence[str | Path]) -> list[Path]:
+    given = [source] if isinstance(source, (str, Path)) else source
+    return [Path(path) for path in given]
+
+
+def _has_fourth_axis(path: Path) -> bool:
+    """Tell whether a NIfTI file has one; a damaged one is reported later."""
+    import nibabel
+
+    if not path.is_file() or not path.name.lower().endswith(('.nii', '.nii.gz')):
+        return False
+    try:
+        return len(nibabel.load(path).shape) == 4
+    except (OSError, nibabel.filebasedimages.ImageFileError):
+        return False
+
+
+def _import_one(
+    files: Sequence[Path],
+    root: Path,
+    modality: str,
+    series: str | None,
+    channels: Sequence[str],
+):
     """Import one volume into a new store."""
     from medssl_mm.importers import make_importer
     from medssl_mm.importers.base import ERROR, SourceCase
     from medssl_mm.importers.run import import_case
     from medssl_mm.importers.volumes import units_of
 
-    if source.is_dir():
+    source = next((path for path in files if not path.is_file()), files[0])
+    if source.is_dir() and len(files) == 1:
         importer = make_importer(
             'dicom', modality=None if modality == 'other' else modality
         )
@@ -214,12 +264,17 @@ def _import_one(source: Path, root: Path, modality: str, series: str | None):
         case = _choose_series(found.cases, source, series)
     elif source.is_file():
         importer = make_importer('volumes')
-        case = SourceCase('volume', 'volume', str(source))
-        found = importer.found([case], classes=('background',))
+        extra, facts = {}, {}
+        if len(channels) > 1:
+            extra = dict(channels=channels, image_files=[str(path) for path in files])
+            facts = dict(channels=tuple(channels))
+        case = SourceCase('volume', 'volume', str(source), extra=extra)
+        found = importer.found([case], classes=('background',), **facts)
     else:
         raise UserError(
-            f'{source} does not exist; give a volume file (NIfTI, NRRD, MHA ...) or '
-            'a folder with one DICOM series'
+            f'{source} {"is a folder" if source.is_dir() else "does not exist"}; give '
+            'a volume file (NIfTI, NRRD, MHA ...) per channel, or a folder with one '
+            'DICOM series of a model of one channel'
         )
     found = replace(found, name='input', modality=modality, units=units_of(modality))
     writer = found.create_writer(root)
@@ -247,7 +302,7 @@ def _choose_series(cases: list, source: Path, series: str | None):
 def predict_file(
     config,
     checkpoint: str | Path,
-    source: str | Path,
+    source: str | Path | Sequence[str | Path],
     output: str | Path,
     modality: str | None = None,
     series: str | None = None,
@@ -261,7 +316,8 @@ def predict_file(
     Args:
         config (mmengine.Config): Configuration of the model.
         checkpoint (str | Path): Its weights.
-        source (str | Path): NIfTI file or DICOM folder.
+        source (str | Path | Sequence): Volume file, DICOM folder, or a file
+            per channel; see :meth:`VolumeSegmentor.segment`.
         output (str | Path): NIfTI file to write.
         modality (str, optional): See :meth:`VolumeSegmentor.segment`.
         series (str, optional): The same.
@@ -278,7 +334,7 @@ def predict_file(
     """
     from medssl_mm.evaluation.label_nifti import write_label_nifti
 
-    source, output = Path(source), Path(output)
+    output, first = Path(output), _as_paths(source)[0]
     if not output.name.endswith(('.nii', '.nii.gz')):
         raise UserError(f'output {output} must end with .nii or .nii.gz')
     if output.exists() and not overwrite:
@@ -288,10 +344,10 @@ def predict_file(
     segmentor = VolumeSegmentor(config, checkpoint, device, batch_size)
     result = segmentor.segment(source, modality, series, progress)
     header = None
-    if source.name.lower().endswith(('.nii', '.nii.gz')):
+    if first.name.lower().endswith(('.nii', '.nii.gz')):
         import nibabel
 
-        header = nibabel.load(source).header
+        header = nibabel.load(first).header
         if header.get_xyzt_units()[0] in ('meter', 'micron'):
             header = None  # its sform is not in mm; the labels' is
     write_label_nifti(result.labels, result.case, output, header)

@@ -1,17 +1,20 @@
 """Two MR sequences per slice: from the store through training to labels."""
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.dataset import default_collate, pseudo_collate
 from mmengine.optim import OptimWrapper
 from mmengine.registry import DefaultScope
 
 from medssl_mm.datasets.slices import SliceDataset
+from medssl_mm.errors import UserError
 from medssl_mm.evaluation.volume_metric import VolumeMetric
+from medssl_mm.inference import predict_file
 from medssl_mm.registry import MODELS
-from medssl_mm.store import StoreWriter
+from medssl_mm.store import StoreWriter, open_store
 from tests.models.algorithms.toy import backbone, build_ours
 
 CLASSES = ('background', 'lesion', 'organ')
@@ -164,6 +167,61 @@ def test_segments_and_is_scored(root, settings):
                 metric.process({}, [sample.to_dict() for sample in found])
         scores = metric.evaluate(len(dataset))
     assert any('dice' in name.lower() for name in scores)
+
+
+def test_predicts_from_a_file_per_channel(root, tmp_path):
+    """In any orientation, as from the store; or from a fourth axis."""
+    store = open_store(root)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        torch.manual_seed(0)
+        settings = linear()
+        settings['decode_head'].update(in_index=0, in_channels=8)
+        model = MODELS.build(ConfigDict(settings)).eval()
+        for module in model.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                scale = module.weight[0].numel() ** -0.5
+                torch.nn.init.normal_(module.weight, std=scale)
+        dataset = SliceDataset(data_root=root, pipeline=TEST, test_mode=True)
+        with torch.no_grad():
+            found = model.test_step(pseudo_collate([dataset[n] for n in range(4)]))
+    expected = np.stack([s.pred_sem_seg.data[0].numpy() for s in found])
+    assert len(np.unique(expected)) > 1  # otherwise the test says nothing
+    meta = dict(dataset_meta=dict(classes=CLASSES, channels=['T1', 'T2']))
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), tmp_path / 'm.pth')
+    config = Config(
+        dict(
+            model=settings,
+            default_scope='mmseg',
+            test_dataloader=dict(dataset=dict(pipeline=TEST)),
+        )
+    )
+    volume = store.read_volume('c0')
+    # Stored axes run to superior, posterior and left; those of the files are RAS.
+    arrays = [volume[:, n, ::-1, ::-1].T for n in range(2)]
+    affine = np.diag([1.0, 1.0, 5.0, 1.0])
+    files = [tmp_path / f't{n + 1}.nii.gz' for n in range(2)]
+    for array, file in zip(arrays, files):
+        nib.save(nib.Nifti1Image(array, affine), file)
+    both = tmp_path / 'both.nii.gz'
+    nib.save(nib.Nifti1Image(np.stack(arrays, -1), affine), both)
+    checkpoint = tmp_path / 'm.pth'
+    for name, source in (('files', files), ('axis', both)):
+        output = tmp_path / f'{name}-out.nii.gz'
+        predict_file(config, checkpoint, source, output, device='cpu')
+        labels = np.asarray(nib.load(output).dataobj)
+        np.testing.assert_array_equal(labels.T[:, ::-1, ::-1], expected)
+    swapped = tmp_path / 'swapped.nii.gz'
+    predict_file(config, checkpoint, files[::-1], swapped, device='cpu')
+    assert (np.asarray(nib.load(swapped).dataobj) != labels).any()
+    output = tmp_path / 'no.nii.gz'
+    with pytest.raises(UserError, match=r'2 channel.*T1, T2.*1 file.*t1.nii.gz'):
+        predict_file(config, checkpoint, files[0], output, device='cpu')
+    with pytest.raises(UserError, match=r'2 channel.*3 file'):
+        predict_file(config, checkpoint, [*files, both], output, device='cpu')
+    nib.save(nib.Nifti1Image(arrays[1][:, :30], affine), files[1])
+    with pytest.raises(UserError, match=r'T2.*30|30.*T2'):
+        predict_file(config, checkpoint, files, output, device='cpu')
+    assert not output.exists()
 
 
 def test_workers_read_what_the_process_reads(root):

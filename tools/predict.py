@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-r"""Segment a NIfTI file or a DICOM folder.
+r"""Segment a volume file or a DICOM folder.
 
 The labels are written as NIfTI (uint8) on the grid of the input, whatever
 its orientation and spacing.
@@ -7,6 +7,9 @@ its orientation and spacing.
 Example:
   python tools/predict.py configs/segmentation/btcv/CONFIG.py \
       work_dirs/CONFIG/iter_40000.pth scan.nii.gz labels.nii.gz
+
+A model of several channels takes a file each, in the order of the training:
+  python tools/predict.py CONFIG.py CHECKPOINT.pth t1.nii.gz t2.nii.gz labels.nii.gz
 """
 
 import argparse
@@ -22,7 +25,12 @@ def parse_args():
     )
     parser.add_argument('config', help='config the model was trained with')
     parser.add_argument('checkpoint', help='checkpoint of that training')
-    parser.add_argument('input', help='NIfTI file or folder of DICOM files')
+    parser.add_argument(
+        'input',
+        nargs='+',
+        help='volume file (NIfTI, NRRD, MHA ...) or folder of DICOM files; a file '
+        'per channel where the model takes several',
+    )
     parser.add_argument('output', help='file to write (.nii or .nii.gz)')
     parser.add_argument(
         '--modality',

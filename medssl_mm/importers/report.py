@@ -30,9 +30,9 @@ def summarize(store: SliceStore | ImageStore) -> dict:
     Returns:
         dict: For slices: patients, cases, labelled_cases, slices,
         labelled_slices, classes (name to cases, slices, voxels), spacing
-        (per axis min and max in mm, or None), bytes. For images: patients,
-        images, labelled_images, classes (name to images, patients), size
-        (height, width, pixels), bytes.
+        (per axis min and max in mm, or None), bytes, channels (names, if
+        several). For images: patients, images, labelled_images, classes (name
+        to images, patients), size (height, width, pixels), bytes.
     """
     raise TypeError(f'no store: {store!r}')
 
@@ -74,6 +74,7 @@ def _summarize_volumes(store: SliceStore) -> dict:
         classes=counts,
         spacing=spacing,
         bytes=size,
+        **({'channels': list(store.channels)} if len(store.channels) > 1 else {}),
     )
 
 
@@ -249,6 +250,8 @@ def print_result(result: ImportResult, console) -> None:
     for key, value in summary.items():
         if isinstance(value, int) and key != 'bytes':
             table.add_row(key.replace('_', ' '), str(value))
+    if 'channels' in summary:
+        table.add_row('channels', ', '.join(summary['channels']))
     if 'spacing' in summary:
         table.add_row('spacing z, y, x (mm)', _spacing(summary['spacing']))
     if 'size' in summary:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -13,10 +14,10 @@ from medssl_mm.importers.report import (
     summarize,
     write_report,
 )
-from medssl_mm.importers.run import import_dataset
+from medssl_mm.importers.run import ImportResult, import_dataset
 from medssl_mm.importers.sets.idc import IDCImporter
 from medssl_mm.importers.sets.nifti import NIfTIImporter
-from tests.conftest import make_ct, write_nifti
+from tests.conftest import make_ct, write_nifti, writer_at
 from tests.datasets.images import make_picture, write_picture
 
 
@@ -45,6 +46,17 @@ def test_summary_equals_a_count_by_hand(tiny_store):
     assert summary['spacing'] == dict(z=[5.0, 5.0], y=[1.25, 1.25], x=[1.5, 1.5])
     size = sum(p.stat().st_size for p in (tiny_store.root / 'cases').glob('*/*'))
     assert summary['bytes'] == size
+
+
+def test_channels_are_named(tmp_path):
+    writer = writer_at(tmp_path / 's', channels=('T1', 'T2'))
+    image = np.arange(2 * 2 * 16 * 16, dtype=np.int16).reshape(2, 2, 16, 16)
+    writer.add_case('a', image)
+    store = writer.finish()
+    assert summarize(store)['channels'] == ['T1', 'T2']
+    console = Console(file=io.StringIO(), width=100)
+    print_result(ImportResult(store, NIfTIImporter().found([]), []), console)
+    assert 'T1, T2' in console.file.getvalue()
 
 
 def test_report_files_list_every_case(result):
