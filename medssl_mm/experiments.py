@@ -32,7 +32,7 @@ from pathlib import Path
 from medssl_mm import cores
 from medssl_mm.errors import UserError
 from medssl_mm.files import locked, write_json
-from medssl_mm.reporting import Run, pool_results
+from medssl_mm.results import Run, pool_results
 
 DONE = 'done.json'
 POLL = 2  # seconds between looks at what another process is busy with

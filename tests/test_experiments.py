@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from medssl_mm import cores, experiments, reporting
+from medssl_mm import cores, experiments
 from medssl_mm.errors import UserError
 from medssl_mm.files import locked
-from tests.test_reporting import write_result
+from medssl_mm.results import summarize
+from tests.results.made import write_result
 from tests.waiting import PATIENCE
 
 TABLE = """
@@ -282,8 +283,8 @@ def test_seed_is_finished_with_all_its_splits(table):
         finish(step)
     (run,) = experiments.finished_runs(results, steps)
     assert len(run.folders) == 1 and len(results[0][0].folders) == 2
-    (row,) = reporting.summarize([run])
-    assert row.score[0] == pytest.approx((0.5 + (0.1 + 0.3) / 2) / 2)
+    (row,) = summarize([run])
+    assert row.score.estimate == pytest.approx((0.5 + (0.1 + 0.3) / 2) / 2)
     assert (row.patients, row.splits, row.protocol) == (2, 2, 'set-2fold')
 
 

@@ -93,31 +93,50 @@ def area(name):
 
 
 HOSTS = {'mmengine', 'mmcv', 'mmselfsup', 'mmseg', 'mmpretrain', 'mmcls'}
-# What each part may import: of this package, and of the hosts.
+# The floors of the house, from the ground up: what each part may import, of
+# this package besides itself and of the hosts. It may only be what stands above
+# it in this table, so there are no circles.
 ARROWS = {
-    'functional': ({'functional'}, set()),
-    'errors': (set(), set()),
-    'files': ({'errors'}, set()),
     'version': (set(), set()),
+    'errors': (set(), set()),
+    'cores': (set(), set()),
+    'files': ({'errors'}, set()),
+    'functional': (set(), set()),
+    # Numbers with intervals: needs numpy and scipy alone.
+    'statistics': ({'errors'}, set()),
+    'benchmarking': ({'errors', 'files'}, set()),
+    # Read and written without a deep-learning installation.
+    'store': ({'errors', 'files'}, set()),
+    'phantom': ({'errors', 'files'}, set()),
+    'importers': ({'store', 'phantom', 'errors', 'files'}, set()),
+    # Computes; knows neither hosts nor configs, and draws nothing.
+    'analysis': ({'statistics', 'functional', 'errors', 'files'}, set()),
+    # Shows and writes what others computed.
+    'results': ({'analysis', 'statistics', 'store', 'errors', 'files'}, set()),
     'compat': ({'errors'}, HOSTS),
     'registry': ({'compat'}, {'mmengine'}),
-    'models': ({'models', 'functional', 'registry', 'compat', 'errors'}, HOSTS),
-    # Measures and draws; knows neither hosts nor configs.
-    'analysis': (
+    'models': ({'functional', 'registry', 'compat', 'errors'}, HOSTS),
+    'datasets': (
+        {'store', 'functional', 'registry', 'compat', 'errors', 'files'},
+        HOSTS,
+    ),
+    'evaluation': (
         {
-            'analysis',
-            'evaluation',
+            'results',
+            'statistics',
+            'store',
             'functional',
-            'reporting',
-            'console',
+            'registry',
+            'compat',
             'errors',
             'files',
         },
-        set(),
+        HOSTS,
     ),
     'engine': (
         {
-            'engine',
+            'results',
+            'analysis',
             'functional',
             'registry',
             'compat',
@@ -126,31 +145,49 @@ ARROWS = {
             'models',
             'store',
             'version',
-            'analysis',
         },
         HOSTS,
     ),
-    # Read and written without a deep-learning installation.
-    'store': ({'store', 'errors', 'files'}, set()),
-    'phantom': ({'phantom', 'errors', 'files'}, set()),
-    'importers': ({'importers', 'store', 'phantom', 'errors', 'files'}, set()),
-    'datasets': (
-        {'datasets', 'store', 'functional', 'registry', 'compat', 'errors', 'files'},
-        HOSTS,
-    ),
-    'evaluation': (
+    'checkpoint_features': (
         {
-            'evaluation',
-            'store',
+            'engine',
+            'analysis',
+            'importers',
             'functional',
             'registry',
-            'compat',
             'errors',
             'files',
         },
         HOSTS,
     ),
+    'inference': (
+        {
+            'engine',
+            'evaluation',
+            'datasets',
+            'importers',
+            'store',
+            'registry',
+            'compat',
+            'errors',
+        },
+        HOSTS,
+    ),
+    'experiments': (
+        {'engine', 'results', 'registry', 'cores', 'errors', 'files'},
+        HOSTS,
+    ),
+    'converters': ({'errors', 'files'}, HOSTS),
 }
+# Imported without any host, by whatever they import.
+HOST_FREE = [part for part, (_, hosts) in ARROWS.items() if not hosts]
+
+
+def test_arrows_point_down():
+    known = list(ARROWS)
+    for place, (part, (own, _)) in enumerate(ARROWS.items()):
+        higher = own - set(known[:place])
+        assert not higher, f'{part} must stand below {sorted(higher)} in ARROWS'
 
 
 @pytest.mark.parametrize('path', SOURCES, ids=ids(SOURCES))
@@ -158,15 +195,73 @@ def test_imports_follow_the_arrows(path):
     part = area(module_name(path))
     names = set(imports(path))
     assert not {n for n in names if n.split('.')[0] in ('tools', 'tests')}
-    if part not in ARROWS:
+    if not part:  # medssl_mm/__init__.py
+        assert names <= {'', 'medssl_mm.version', 'medssl_mm.version.__version__'}
         return
+    assert part in ARROWS, f'{part} has no floor yet: say in ARROWS what it may import'
     own, hosts = ARROWS[part]
     for name in names:
         top = name.split('.')[0]
-        if top == 'medssl_mm' and area(name) not in ('', '__version__'):
+        if top == 'medssl_mm' and area(name) not in ('', '__version__', part):
             assert area(name) in own, f'{part} must not import {name}'
         if top in HOSTS:
             assert top in hosts, f'{part} must not import {name}'
+
+
+def reached(start):
+    """Modules that modules import, and those import, and so on."""
+    paths = {module_name(path): path for path in SOURCES}
+    found, waiting = set(), list(start)
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found.add(name)
+        if name.split('.')[0] != 'medssl_mm':
+            continue
+        # A package is imported before its modules.
+        waiting.extend([name.rpartition('.')[0]] * ('.' in name))
+        if name in paths:
+            waiting.extend(imports(paths[name]))
+    return found
+
+
+@pytest.mark.parametrize('part', HOST_FREE)
+def test_no_host_is_reached(part):
+    """Also not by a module that a module of this part imports."""
+    modules = [name for name in map(module_name, SOURCES) if area(name) == part]
+    assert modules, f'{part} does not exist; take it out of ARROWS'
+    tops = {name.split('.')[0] for name in reached(modules)}
+    assert not tops & HOSTS
+
+
+@pytest.mark.parametrize(
+    'part, absent',
+    [
+        ('analysis', HOSTS),
+        ('results', HOSTS),
+        ('functional', HOSTS),
+        ('statistics', HOSTS | {'torch', 'matplotlib', 'pandas', 'jinja2', 'rich'}),
+        ('store', HOSTS | {'torch'}),
+    ],
+)
+def test_imports_without(part, absent):
+    """Every module, in a process where these packages cannot be imported."""
+    modules = [name for name in map(module_name, SOURCES) if area(name) == part]
+    code = (
+        'import importlib, sys\n'
+        f'sys.modules.update(dict.fromkeys({sorted(absent)}))\n'
+        f'for name in {sorted(modules)}:\n'
+        '    importlib.import_module(name)\n'
+    )
+    result = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
 
 
 FUNCTIONAL = [path for path in SOURCES if PACKAGE / 'functional' in path.parents]
@@ -175,6 +270,15 @@ FUNCTIONAL = [path for path in SOURCES if PACKAGE / 'functional' in path.parents
 @pytest.mark.parametrize('path', FUNCTIONAL, ids=ids(FUNCTIONAL))
 def test_functional_needs_only_torch_numpy_scipy(path):
     allowed = {'torch', 'numpy', 'scipy', 'medssl_mm', *sys.stdlib_module_names}
+    assert {name.split('.')[0] for name in imports(path)} <= allowed
+
+
+STATISTICS = [path for path in SOURCES if PACKAGE / 'statistics' in path.parents]
+
+
+@pytest.mark.parametrize('path', STATISTICS, ids=ids(STATISTICS))
+def test_statistics_needs_only_numpy_scipy(path):
+    allowed = {'numpy', 'scipy', 'medssl_mm', *sys.stdlib_module_names}
     assert {name.split('.')[0] for name in imports(path)} <= allowed
 
 
@@ -334,13 +438,16 @@ def test_text_speaks_of_the_project_alone(path):
         'medssl_mm.store.splits',
         'medssl_mm.phantom',
         'medssl_mm.importers',
+        'medssl_mm.statistics',
+        'medssl_mm.results',
+        'medssl_mm.results.page',
     ],
 )
 def test_light_modules_stay_light(module):
     code = (
         f'import sys, {module}\n'
         'heavy = {"torch", "mmengine", "mmcv", "mmseg", "mmselfsup", '
-        '"monai", "matplotlib"} & set(sys.modules)\n'
+        '"monai", "matplotlib", "pandas", "jinja2"} & set(sys.modules)\n'
         'sys.exit(f"{heavy}" if heavy else 0)'
     )
     result = subprocess.run(

@@ -79,6 +79,15 @@ def test_wheel_carries_every_module_and_nothing_else(wheel):
 
 
 @pytest.mark.slow
+def test_wheel_carries_the_templates(wheel):
+    folder = 'medssl_mm/results/templates'
+    templates = list((ROOT / folder).iterdir())
+    assert templates
+    for path in templates:
+        assert wheel[f'{folder}/{path.name}'] == path.read_bytes()
+
+
+@pytest.mark.slow
 def test_metadata(wheel):
     from medssl_mm import __version__
 

@@ -13,11 +13,10 @@ TOOL = ROOT / 'tools/analysis/output_distributions.py'
 
 
 def write(folder, seed, classes=('Mass', 'Hernia'), multi_label=True):
-    from medssl_mm.evaluation.classification_report import (
+    from medssl_mm.results.images import (
         ClassificationEvaluation,
-        write_classification,
     )
-    from medssl_mm.evaluation.classification_scores import Predictions
+    from medssl_mm.statistics import Predictions
 
     rng = np.random.default_rng(seed)
     values = rng.random((20, len(classes))).astype(np.float32).astype(float)
@@ -33,9 +32,7 @@ def write(folder, seed, classes=('Mass', 'Hernia'), multi_label=True):
         targets,
         values,
     )
-    write_classification(
-        ClassificationEvaluation(predictions, 'toy', 'abc', None, 0.5, 0, 0), folder
-    )
+    ClassificationEvaluation(predictions, 'toy', 'abc', None, 0.5, 0, 0).write(folder)
     return predictions
 
 

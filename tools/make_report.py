@@ -81,7 +81,7 @@ def split_pair(text, option, example):
 def main():
     """Build the report."""
     args = parse_args()
-    from medssl_mm import reporting
+    from medssl_mm import results
 
     folders = {}
     for text in args.run:
@@ -91,11 +91,11 @@ def main():
             raise UserError(f'--run takes GROUP/LABEL=DIR, got {text!r}')
         folders.setdefault((group, label), []).append(folder)
     runs = [
-        reporting.Run(group, label, tuple(found))
+        results.Run(group, label, tuple(found))
         for (group, label), found in folders.items()
     ]
     curves = dict(split_pair(text, '--curve', 'LABEL=WORK_DIR') for text in args.curve)
-    rows = reporting.build_report(
+    rows = results.build_report(
         args.out,
         runs,
         title=args.title,
@@ -105,8 +105,8 @@ def main():
         commands=args.command,
         num_cases=args.num_cases,
     )
-    reporting.write_table(rows, args.out.parent, args.title)
-    reporting.print_table(rows, args.title)
+    results.write_table(rows, args.out.parent, args.title)
+    results.print_table(rows, args.title)
     print(f'report: {args.out.resolve()}')
 
 

@@ -121,7 +121,7 @@ def main():
         raise UserError(f'--jobs must be at least 1, got {args.jobs}')
     from dataclasses import replace
 
-    from medssl_mm import experiments, reporting
+    from medssl_mm import experiments, results
 
     table = experiments.load_table(args.table)
     if args.processes is not None:
@@ -135,7 +135,7 @@ def main():
         args.splits,
         args.baseline,
     )
-    steps, results = experiments.plan(table)
+    steps, planned = experiments.plan(table)
     if args.dry_run:
         show_plan(table, steps)
         return
@@ -149,17 +149,17 @@ def main():
             report=lambda line: print(line, flush=True),
             keep_checkpoints=args.keep_checkpoints,
         )
-    runs = experiments.finished_runs(results, steps)
+    runs = experiments.finished_runs(planned, steps)
     if runs:
         baseline = next(
             (row.title for row in table.rows if row.name == table.baseline), None
         )
-        rows = reporting.summarize(
+        rows = results.summarize(
             runs, baseline if any(run.label == baseline for run in runs) else None
         )
-        reporting.print_table(rows, table.title)
+        results.print_table(rows, table.title)
         out = args.out or Path('work_dirs', 'tables', table.name)
-        paths = reporting.write_table(rows, out, table.title, table.note)
+        paths = results.write_table(rows, out, table.title, table.note)
         print('written: ' + ', '.join(map(str, paths)))
     if errors:
         raise UserError(f'{len(errors)} steps failed:\n' + '\n'.join(errors))

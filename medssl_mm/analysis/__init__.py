@@ -1,13 +1,8 @@
-"""What features are like; takes modules, callables and arrays."""
+"""What features are like; takes modules, callables and arrays, and computes.
 
-from .features import feature_spectrum, place_spectra
-from .spectrum import Spectrum, draw_spectra, print_table, write_spectra
+Tables and figures of it are in :mod:`medssl_mm.results`.
+"""
 
-__all__ = [
-    'Spectrum',
-    'draw_spectra',
-    'feature_spectrum',
-    'place_spectra',
-    'print_table',
-    'write_spectra',
-]
+from .spectrum import Spectrum, feature_spectrum, place_spectra
+
+__all__ = ['Spectrum', 'feature_spectrum', 'place_spectra']

@@ -38,10 +38,10 @@ class ClassificationImages(SplitDataset):
 
     Each sample is a dict with img (``(H, W)`` or ``(H, W, 3)`` uint8),
     ori_shape, img_shape, sample_idx, image_id, patient_id, img_path (for
-    messages: ``<file>#<place>``), protocol, split_hash, rng, gt_label (class
-    index; for several labels the list of the classes present; None where
-    nobody labelled the image) and, for several labels, gt_score (one 0/1 a
-    class, float32).
+    messages: ``<file>#<place>``), store_root, protocol, split_hash, rng,
+    gt_label (class index; for several labels the list of the classes present;
+    None where nobody labelled the image) and, for several labels, gt_score
+    (one 0/1 a class, float32).
 
     Args:
         data_root (str): Folder of the image set.
@@ -228,6 +228,7 @@ class ClassificationImages(SplitDataset):
             image_id=str(self.store.image_ids[place]),
             patient_id=str(self.store.patient_ids[place]),
             img_path=f'{self.data_root}/{IMAGE_FILE}#{place}',
+            store_root=str(self.store.root),
             protocol=self.protocol,
             split_hash=self.split_hash,
             rng=sample_rng(idx if isinstance(idx, EpochIndex) else index, self.seed),

@@ -1,6 +1,6 @@
 """Evaluation: predictions to scores with patient-level intervals."""
 
-from .classification_metric import ClassificationMetric
+from .image_metric import ClassificationMetric
 from .volume_metric import VolumeMetric
 
 __all__ = ['ClassificationMetric', 'VolumeMetric']

@@ -10,11 +10,38 @@ from mmengine.logging import print_log
 
 from medssl_mm.errors import UserError
 from medssl_mm.registry import METRICS
+from medssl_mm.results.evaluation import library_versions
+from medssl_mm.results.volumes import CASES, evaluate_cases
 from medssl_mm.store import CaseInfo, open_store
 
 from .gathered_metric import GatheredMetric, common_value
-from .report import CaseResult, Evaluation, format_table, write_evaluation
-from .scoring import score_case
+from .volume_scores import (
+    ABSENT,
+    INVENTED,
+    MISSED,
+    POLICY,
+    SCORES,
+    score_case,
+    summarised_measures,
+)
+
+LIBRARIES = (
+    'monai',
+    'scipy',
+    'numpy',
+    'torch',
+    'onedl-mmengine',
+    'onedl-mmsegmentation',
+    'medssl_mm',
+)
+_COLUMNS = (
+    'case_id',
+    'patient_id',
+    'class',
+    'slices',
+    'distances',
+    'volume_unit',
+)
 
 
 @dataclass(frozen=True)
@@ -101,8 +128,9 @@ def _require_all(
         raise UserError(
             f'case {case_id}: {len(missing)} of {len(expected)} slices were '
             f'not predicted (first: {missing[0]}); a volume is scored only '
-            'when complete: serve every slice in the test dataset '
-            '(min_foreground=0, skip_blank=False, drop_last=False)'
+            'when complete: serve every slice of the test dataset (with '
+            'min_foreground=0 and only_with_foreground_label=False, and '
+            'drop_last=False in the data loader)'
         )
     extra = sorted(set(found) - set(expected))
     if extra:
@@ -202,7 +230,7 @@ def evaluate_case(
     classes: Sequence[str],
     tolerance_mm: float = 2.0,
     surface: bool = True,
-) -> CaseResult:
+) -> list[dict]:
     """Rebuild and score one case.
 
     Store volumes are axis permutations and flips of the source grid, never
@@ -215,7 +243,8 @@ def evaluate_case(
         surface (bool): Whether to measure distances. Defaults to True.
 
     Returns:
-        CaseResult: Scores of every foreground class.
+        list[dict]: Per foreground class a row of ``cases.csv``, and
+        'total_slices'.
     """
     prediction, reference, info = rebuild_case(slices, classes)
     first = slices[0]
@@ -244,15 +273,40 @@ def evaluate_case(
             f'case {first.case_id}: {error}; check the classes of the data '
             'set and num_classes of the decode head'
         ) from error
-    return CaseResult(
+    case = dict(
         case_id=first.case_id,
         patient_id=first.patient_id,
         slices=len(slices),
         total_slices=info.shape[0] if info is not None else len(slices),
         distances='yes' if measure else note or 'not asked for',
         volume_unit='ml' if spacing is not None else 'voxels',
-        scores=tuple(scores),
     )
+    return [{**case, 'class': name, **row} for name, row in zip(classes[1:], scores)]
+
+
+def _partial_notes(scored) -> list[str]:
+    cases = scored.drop_duplicates('case_id')
+    partial = int((cases['slices'] < cases['total_slices']).sum())
+    if not partial:
+        return []
+    return [
+        f'{partial} cases are labelled on some slices only and were scored on those'
+    ]
+
+
+def _log_values(evaluation) -> dict[str, float]:
+    """Numbers for the training log; what was not measured is left out."""
+    values = {'mDice': evaluation.mean['dice'].estimate}
+    for name, item in evaluation.per_class['dice'].items():
+        values[f'Dice_{name.replace(" ", "_")}'] = item.estimate
+    for measure in evaluation.measures:
+        if measure.logged:
+            values[f'm{measure.title}'] = evaluation.mean[measure.name].estimate
+    return {
+        name: value
+        for name, value in values.items()
+        if name == 'mDice' or not np.isnan(value)
+    }
 
 
 @METRICS.register_module()
@@ -261,7 +315,7 @@ class VolumeMetric(GatheredMetric):
 
     Predicted slices are regrouped into cases, compared with the ground truth
     in the store at native resolution, and scored per case and class; see
-    :data:`medssl_mm.evaluation.scoring.POLICY` for the treatment of empty
+    :data:`medssl_mm.evaluation.volume_scores.POLICY` for the treatment of empty
     classes. Unlike mmseg's ``IoUMetric``, pixels of different patients are
     never pooled.
 
@@ -377,38 +431,65 @@ class VolumeMetric(GatheredMetric):
             )
         cases = group_slices(results)
         scored = self._score(cases, classes)
-        evaluation = Evaluation(
-            classes=tuple(classes),
-            cases=tuple(scored),
-            protocol=common_value(results, 'protocol'),
-            split_hash=common_value(results, 'split_hash'),
-            data_root=common_value(results, 'store_root'),
-            tolerance_mm=self.tolerance_mm,
-            bootstrap_samples=self.bootstrap_samples,
-            bootstrap_seed=self.bootstrap_seed,
+        evaluation = evaluate_cases(
+            scored,
+            classes,
+            summarised_measures(),
+            facts=dict(
+                protocol=common_value(results, 'protocol'),
+                split_hash=common_value(results, 'split_hash'),
+                data_root=common_value(results, 'store_root'),
+            ),
+            settings=dict(
+                tolerance_mm=self.tolerance_mm,
+                policy=POLICY,
+                versions=library_versions(LIBRARIES),
+            ),
+            notes=_partial_notes(scored),
+            samples=self.bootstrap_samples,
+            seed=self.bootstrap_seed,
         )
         if self.bootstrap_samples:
-            print_log('\n' + format_table(evaluation), logger='current')
+            print_log('\n' + self._text(evaluation), logger='current')
         if self.out_dir is not None:
-            paths = write_evaluation(evaluation, Path(self.out_dir))
+            columns = [*_COLUMNS, 'status', *SCORES]
+            paths = evaluation.write(self.out_dir, CASES, scored[columns])
             if self.save_predictions:
                 paths.append(self._save(cases))
             print_log('Written: ' + ', '.join(map(str, paths)), logger='current')
-        return evaluation.log_values()
+        return _log_values(evaluation)
 
-    def _score(
-        self, cases: dict[str, list[SliceResult]], classes: Sequence[str]
-    ) -> list[CaseResult]:
+    def _text(self, evaluation) -> str:
+        units = evaluation.settings['volume_units']
+        counts = list(evaluation.counts.values())
+        dice = [*evaluation.per_class['dice'].values(), evaluation.mean['dice']]
+        return evaluation.text(
+            dict(
+                n=[found.units for found in dice],
+                **{
+                    status: [count[status] for count in counts]
+                    for status in (ABSENT, MISSED, INVENTED)
+                },
+            ),
+            dict(
+                nsd=f'NSD ({self.tolerance_mm:g} mm)',
+                volume_error=f'volume error ({"/".join(units)})',
+            ),
+        )
+
+    def _score(self, cases: dict[str, list[SliceResult]], classes: Sequence[str]):
+        """Score all cases; returns a data frame with a row per class and case."""
+        import pandas as pd
+
         settings = (tuple(classes), self.tolerance_mm, self.surface_metrics)
-        if self.num_jobs == 1:
-            return [evaluate_case(part, *settings) for part in cases.values()]
         from joblib import Parallel, delayed
 
         # Threads: the search trees work outside the interpreter lock, and
         # processes would spend longer importing than scoring.
-        return Parallel(n_jobs=self.num_jobs, prefer='threads')(
+        found = Parallel(n_jobs=self.num_jobs, prefer='threads')(
             delayed(evaluate_case)(part, *settings) for part in cases.values()
         )
+        return pd.DataFrame([row for case in found for row in case])
 
     def _save(self, cases: dict[str, list[SliceResult]]) -> Path:
         from .label_nifti import write_label_array, write_label_nifti

@@ -1,6 +1,4 @@
-import csv
 import dataclasses
-import json
 import math
 
 import numpy as np
@@ -12,19 +10,14 @@ from sklearn.preprocessing import StandardScaler
 
 from medssl_mm.analysis.probing import (
     ProbeData,
-    Score,
     difference,
-    draw_probes,
     fit_path,
-    markdown_table,
-    print_probes,
-    probe_notes,
     run_probe,
     summarize,
-    write_probes,
 )
 from medssl_mm.errors import UserError
-from medssl_mm.evaluation.bootstrap import patient_weights
+from medssl_mm.results.probes import probe_notes
+from medssl_mm.statistics import Interval, patient_weights
 
 SIZES = dict(train=80, val=50, test=60)
 STRENGTHS = (1e-2, 1e-1, 1.0)
@@ -93,9 +86,9 @@ def test_equals_separate_fits(multi_label, classes):
     assert probe.strength == best and probe.train_images == 80
     assert probe.val_auroc == pytest.approx(by_val[best], abs=1e-4)
     expected = aurocs(probabilities, truth)
-    assert probe.auroc.value == pytest.approx(np.mean(expected), abs=1e-4)
+    assert probe.auroc.estimate == pytest.approx(np.mean(expected), abs=1e-4)
     for score, value in zip(probe.per_class.values(), expected):
-        assert score.value == pytest.approx(value, abs=1e-4)
+        assert score.estimate == pytest.approx(value, abs=1e-4)
     decided = probabilities.argmax(1)
     # Every resample scored with its images repeated.
     weights = patient_weights(data.patients, 30, 0)
@@ -114,7 +107,7 @@ def test_equals_separate_fits(multi_label, classes):
     if multi_label:
         assert probe.f1 is None
     else:
-        assert probe.f1.value == pytest.approx(
+        assert probe.f1.estimate == pytest.approx(
             f1_score(truth.argmax(1), decided, average='macro')
         )
         assert probe.f1.low == pytest.approx(low[1])
@@ -149,14 +142,14 @@ def test_scale_and_offset_of_the_features_do_not_matter():
     one, two = (
         run_probe(f, data, strengths=STRENGTHS, samples=0) for f in (features, other)
     )
-    assert one.auroc.value == pytest.approx(two.auroc.value, abs=1e-4)
+    assert one.auroc.estimate == pytest.approx(two.auroc.estimate, abs=1e-4)
     assert math.isnan(one.auroc.low)
 
 
 def test_separable_and_meaningless_features():
     features, data = made()
     telling = {name: data.targets[name].astype(np.float32) for name in SIZES}
-    assert run_probe(telling, data, samples=10).auroc.value == 1
+    assert run_probe(telling, data, samples=10).auroc.estimate == 1
     rng = np.random.default_rng(0)
     noise = {
         name: rng.normal(size=(size, 4)).astype(np.float32)
@@ -181,7 +174,7 @@ def test_more_channels_than_images_and_constant_channels():
         for name, values in features.items()
     }
     probe = run_probe(wide, data, samples=0)
-    assert probe.auroc.value > 0.6 and not probe.notes
+    assert probe.auroc.estimate > 0.6 and not probe.notes
 
 
 def changed(data, subset, column, value, rows=slice(None)):
@@ -202,8 +195,8 @@ def test_classes_with_one_value_are_named_and_left_out():
     assert list(probe.per_class) == ['class 1', 'class 3']
     for name, score in probe.per_class.items():
         assert score == whole.per_class[name]
-    assert probe.auroc.value == pytest.approx(
-        np.mean([s.value for s in probe.per_class.values()])
+    assert probe.auroc.estimate == pytest.approx(
+        np.mean([s.estimate for s in probe.per_class.values()])
     )
     assert probe_notes([probe])[0] == (
         '100 % of the labels: left out class 2 (60 of 60 test images), '
@@ -253,7 +246,7 @@ def test_single_label_class_without_training_images():
     )
     # Its test images still count as not of the others.
     expected = aurocs(probabilities, data.targets['test'][:, :2])
-    assert [s.value for s in probe.per_class.values()] == pytest.approx(
+    assert [s.estimate for s in probe.per_class.values()] == pytest.approx(
         expected, abs=1e-4
     )
 
@@ -321,60 +314,6 @@ def test_few_patients_and_rare_classes_are_told():
     assert not math.isnan(probe.per_class['class 0'].low)
 
 
-def probes():
-    result = []
-    features, data = made(multi_label=False)
-    for name in ('moco', 'mse'):
-        for place in ('stage1', 'stage2'):
-            for fraction, seed in ((0.1, 0), (0.1, 1), (1.0, None)):
-                noisy = {
-                    n: v + len(result) * np.random.default_rng(0).normal(size=v.shape)
-                    for n, v in features.items()
-                }
-                result.append(
-                    run_probe(
-                        noisy,
-                        data,
-                        name,
-                        place,
-                        fraction,
-                        seed,
-                        strengths=(0.1, 1.0),
-                        samples=20,
-                    )
-                )
-    return result
-
-
-def test_figure():
-    result = probes()
-    figure = draw_probes(result)
-    assert [axes.get_title() for axes in figure.axes] == [
-        '10 % of the labels',
-        '100 % of the labels',
-    ] * 2
-    assert 'dots: single seeds and draws' in figure.get_supxlabel()
-    assert [axes.get_ylabel() for axes in figure.axes] == [
-        'macro AUROC',
-        '',
-        'macro F1',
-        '',
-    ]
-    assert [t.get_text() for t in figure.legends[0].get_texts()] == ['moco', 'mse']
-    full = [p for p in result if p.fraction == 1 and p.checkpoint == 'mse']
-    line = figure.axes[1].containers[1].lines[0]
-    assert list(line.get_ydata()) == [p.auroc.value for p in full]
-    # Several draws: their mean.
-    part = [p for p in result if p.fraction == 0.1 and p.checkpoint == 'mse']
-    line = figure.axes[2].containers[1].lines[0]
-    assert list(line.get_ydata()) == pytest.approx(
-        [
-            np.mean([p.f1.value for p in part if p.place == place])
-            for place in ('stage1', 'stage2')
-        ]
-    )
-
-
 def test_summary_of_seeds_resamples_their_mean():
     features, data = made()
     noise = np.random.default_rng(1)
@@ -396,7 +335,7 @@ def test_summary_of_seeds_resamples_their_mean():
     (single,) = summarize(fits[:1])
     assert single.auroc == fits[0].auroc and math.isnan(single.spread('auroc'))
     (both,) = summarize(fits)
-    values = [fit.auroc.value for fit in fits]
+    values = [fit.auroc.estimate for fit in fits]
     assert both.spread('auroc') == pytest.approx(np.std(values, ddof=1))
     assert both.f1 is None and both.probes == tuple(fits)
     # Slow reference: all fits on every resample of the patients.
@@ -418,9 +357,7 @@ def test_summary_of_seeds_resamples_their_mean():
         )
     assert fits[0].drawn[:5, 0] == pytest.approx(drawn, abs=1e-4)
     low, high = np.percentile(curve, [2.5, 97.5])
-    assert both.auroc == Score(
-        pytest.approx(np.mean(values)), pytest.approx(low), pytest.approx(high)
-    )
+    assert both.auroc.numbers == pytest.approx((np.mean(values), low, high))
 
 
 def test_difference_is_paired_by_patient():
@@ -452,97 +389,10 @@ def test_difference_is_paired_by_patient():
     low, high = np.percentile(drawn, [2.5, 97.5])
     assert found.low == pytest.approx(low, abs=1e-3)
     assert found.high == pytest.approx(high, abs=1e-3)
-    assert found.value == pytest.approx(rows[1].auroc.value - rows[0].auroc.value)
+    assert found.estimate == pytest.approx(
+        rows[1].auroc.estimate - rows[0].auroc.estimate
+    )
     # Narrower than the interval of either alone: the patients are the same.
     assert found.high - found.low < rows[1].auroc.high - rows[1].auroc.low
-    assert difference(rows[0], rows[0], 'auroc') == Score(0.0, 0.0, 0.0)
+    assert difference(rows[0], rows[0], 'auroc') == Interval(0.0, 0.0, 0.0, 30)
     assert difference(rows[1], rows[0], 'f1') is None
-
-
-def test_markdown_compares_with_the_baseline():
-    result = probes()
-    rows = {(r.checkpoint, r.place, r.fraction): r for r in summarize(result)}
-    text = markdown_table(result, 'moco')
-    titles = [line for line in text.splitlines() if line.startswith('macro')]
-    assert titles == [
-        f'macro {kind}, {share} % of the labels'
-        for kind in ('AUROC', 'F1')
-        for share in (10, 100)
-    ]
-    lines = [line for line in text.splitlines() if line.startswith('| mse')]
-    row = rows['mse', 'stage2', 1.0]
-    gain = difference(row, rows['moco', 'stage2', 1.0], 'f1')
-    assert lines[3].endswith(
-        f' {row.f1.value:.3f} [{row.f1.low:.3f}, {row.f1.high:.3f}], '
-        f'{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] |'
-    )
-    assert '+' not in ''.join(
-        line for line in text.splitlines() if line.startswith('| moco')
-    )
-    assert ', +' not in markdown_table(result) and '| mse |' in text
-    assert text.endswith('chose the smallest or the largest strength.\n')
-
-
-def test_files(tmp_path):
-    features, data = made()
-    result = [
-        run_probe(
-            features,
-            changed(data, 'test', 0, True),
-            'a',
-            'stage1',
-            strengths=(0.1, 1.0),
-            samples=0,
-        )
-    ]
-    paths = write_probes(result, tmp_path / 'out', dict(config='c.py'))
-    assert sorted(tmp_path.glob('out/*')) == sorted(paths)
-    content = json.loads(paths[0].read_text())
-    assert content['config'] == 'c.py' and 'largest macro' in content['policy']
-    probe = content['probes'][0]
-    assert probe['auroc'] == dict(value=result[0].auroc.value, low=None, high=None)
-    assert probe['left_out'] == {'class 0': '60 of 60 test images'}
-    with paths[1].open(newline='') as file:
-        rows = list(csv.DictReader(file))
-    assert [(row['score'], row['class']) for row in rows] == [
-        ('auroc', 'mean'),
-        ('auroc', 'class 1'),
-        ('auroc', 'class 2'),
-    ]
-    assert float(rows[0]['value']) == pytest.approx(result[0].auroc.value, abs=1e-6)
-    assert rows[0]['low'] == '' and rows[0]['fraction_seed'] == ''
-    assert paths[2].read_bytes()[:4] == b'\x89PNG'
-    assert f'| a | {result[0].auroc.value:.3f} |' in paths[3].read_text()
-    (mean,) = content['means']
-    assert mean['auroc']['value'] == result[0].auroc.value
-    assert 'auroc_difference' not in mean
-    result.append(dataclasses.replace(result[0], checkpoint='b'))
-    paths = write_probes(result, tmp_path / 'two', {}, 'a')
-    means = json.loads(paths[0].read_text())['means']
-    assert 'auroc_difference' not in means[0]
-    assert means[1]['auroc_difference']['value'] == 0
-
-
-def test_table(capsys):
-    from rich.console import Console
-
-    result = probes()
-    print_probes(result, Console(width=150))
-    out = capsys.readouterr().out
-    assert 'macro F1' in out and ' fits ' in out
-    full = next(p.auroc for p in result if p.fraction == 1)
-    assert f'{full.value:.3f} [{full.low:.3f}, {full.high:.3f}]' in out
-    part = summarize(result)[0]
-    assert len(part.probes) == 2
-    assert (
-        f'{part.auroc.value:.3f} [{part.auroc.low:.3f}, '
-        f'{part.auroc.high:.3f}] │ {part.spread("auroc"):.3f}'
-    ) in out
-    print_probes(result, Console(width=190), 'moco')
-    out = capsys.readouterr().out
-    gain = difference(summarize(result)[4], summarize(result)[0], 'auroc')
-    assert 'against moco' in out
-    assert f'{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]' in out
-    print_probes([p for p in result if p.fraction == 1], Console(width=150))
-    out = capsys.readouterr().out
-    assert 'strength' in out and ' fits ' not in out

@@ -10,7 +10,7 @@ from mmengine.registry import METRICS
 
 from medssl_mm.errors import UserError
 from medssl_mm.evaluation import VolumeMetric
-from medssl_mm.evaluation.scoring import score_case
+from medssl_mm.evaluation.volume_scores import score_case
 from medssl_mm.store import StoreWriter
 from medssl_mm.store.orientation import canonicalize
 from tests.distributed import run_processes
@@ -101,7 +101,7 @@ def test_equals_scores_of_the_source_volumes(store, tmp_path):
         for name, score in zip(CLASSES[1:], expected):
             row = rows[case, name]
             for column in ('dice', 'hd95', 'nsd', 'volume_error'):
-                value = getattr(score, column)
+                value = score[column]
                 found = float(row[column]) if row[column] else np.nan
                 np.testing.assert_allclose(found, value, rtol=1e-6)
     dice = [

@@ -137,6 +137,7 @@ def reuse(args, source, kernel, pairs, bar, console):
     """Compare before and after; print and write."""
     from medssl_mm.analysis import feature_reuse
     from medssl_mm.analysis.feature_cache import STEM
+    from medssl_mm.results import similarity, write_results
 
     images = len(source.subset(args.subset).image_ids)
     subsets = feature_reuse.random_subsets(
@@ -164,24 +165,19 @@ def reuse(args, source, kernel, pairs, bar, console):
             before.number,
         )
     bar.stop()
-    feature_reuse.print_reuse(results, kernel, console)
+    similarity.print_reuse(results, kernel, console)
     sources, tuned = (sources_by_name(side) for side in zip(*pairs))
-    return feature_reuse.write_similarity(
-        args.out,
-        'reuse',
-        dict(
-            **common(args, source, kernel),
-            methods={
-                name: dict(before=own, after=tuned[name])
-                for name, own in sources.items()
-            },
-            random_subsets=dict(
-                size=args.subset_size, count=len(subsets), seed=args.seed
-            ),
-            notes=feature_reuse.bandwidth_notes(results, kernel),
-            stages=feature_reuse.reuse_content(results),
-        ),
-        feature_reuse.draw_reuse(results),
+    content = dict(
+        **common(args, source, kernel),
+        methods={
+            name: dict(before=own, after=tuned[name]) for name, own in sources.items()
+        },
+        random_subsets=dict(size=args.subset_size, count=len(subsets), seed=args.seed),
+        notes=feature_reuse.bandwidth_notes(results, kernel),
+        stages=similarity.reuse_content(results),
+    )
+    return write_results(
+        args.out, {'reuse.json': content, 'reuse.png': similarity.draw_reuse(results)}
     )
 
 
@@ -190,6 +186,7 @@ def layers(args, source, kernel, pair, bar):
     import numpy as np
 
     from medssl_mm.analysis import feature_reuse
+    from medssl_mm.results import similarity, write_results
 
     found = [source.features(w, args.subset, 'blocks') for w in pair]
     images = len(found[0].image_ids)
@@ -203,19 +200,16 @@ def layers(args, source, kernel, pair, bar):
     )
     names = tuple(w.name for w in pair)
     places = tuple(list(side) for side in sides)
-    return feature_reuse.write_similarity(
-        args.out,
-        'layers',
-        dict(
-            **common(args, source, kernel),
-            checkpoints={w.name: w.source for w in pair},
-            images=count,
-            estimate=estimate,
-            layers=dict(zip(names, places)),
-            matrix=matrix.tolist(),
-        ),
-        feature_reuse.draw_layers(matrix, places, names, estimate),
+    content = dict(
+        **common(args, source, kernel),
+        checkpoints={w.name: w.source for w in pair},
+        images=count,
+        estimate=estimate,
+        layers=dict(zip(names, places)),
+        matrix=matrix.tolist(),
     )
+    figure = similarity.draw_layers(matrix, places, names, estimate)
+    return write_results(args.out, {'layers.json': content, 'layers.png': figure})
 
 
 def common(args, source, kernel):
@@ -251,7 +245,7 @@ def main():
     from rich.progress import Progress
 
     from medssl_mm.analysis.feature_reuse import Kernel
-    from medssl_mm.console import wide_console
+    from medssl_mm.results.screen import wide_console
 
     absolute = args.absolute_bandwidth
     kernel = Kernel(absolute or args.bandwidth, absolute is None, args.unbiased)

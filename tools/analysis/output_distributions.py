@@ -53,7 +53,7 @@ def parse_args():
 
 def read_pairs(pairs):
     """Read all predictions and check that they are of the same images."""
-    from medssl_mm.evaluation.classification_report import read_predictions
+    from medssl_mm.results import read_predictions
 
     first, methods = None, {}
     for name, *folders in pairs:
@@ -84,17 +84,16 @@ def main():
         raise UserError(
             f'{args.out}/output_distributions.json exists; choose another --out'
         )
-    from medssl_mm.analysis import output_distributions
+    from medssl_mm.analysis.output_distributions import Comparison
+    from medssl_mm.results import distributions
 
     methods, classes, predictions = read_pairs(args.pair)
     comparisons = [
-        output_distributions.Comparison(
-            name, tuple(content['few']), tuple(content['many'])
-        )
+        Comparison(name, tuple(content['few']), tuple(content['many']))
         for name, content in methods.items()
     ]
     images, patients = len(predictions.image_ids), len(set(predictions.patients))
-    output_distributions.write_comparisons(
+    paths = distributions.write_comparisons(
         comparisons,
         classes,
         args.out,
@@ -107,16 +106,13 @@ def main():
             for name, few, many in args.pair
         ],
     )
-    output_distributions.print_table(
+    distributions.print_comparisons(
         comparisons,
         classes,
         f'Kolmogorov-Smirnov distance of output probabilities, {args.few} '
         f'against {args.many}; {images} images of {patients} patients',
     )
-    print(
-        f'written: {args.out}/output_distributions.json, '
-        f'{args.out}/output_distributions.png'
-    )
+    print(f'written: {", ".join(map(str, paths))}')
 
 
 if __name__ == '__main__':

@@ -194,7 +194,8 @@ def main():
 
     from medssl_mm.analysis import probing
     from medssl_mm.analysis.feature_cache import STEM
-    from medssl_mm.console import wide_console
+    from medssl_mm.results.probes import print_probes, write_probes
+    from medssl_mm.results.screen import wide_console
 
     console = wide_console()
     strengths = args.strengths or probing.STRENGTHS
@@ -233,8 +234,8 @@ def main():
         for probe in joblib.Parallel(args.jobs, return_as='generator')(jobs):
             probes.append(probe)
             bar.advance(fitting)
-    probing.print_probes(probes, console, args.baseline)
-    paths = probing.write_probes(
+    print_probes(probes, console, args.baseline)
+    paths = write_probes(
         probes,
         args.out,
         dict(

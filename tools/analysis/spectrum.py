@@ -162,13 +162,14 @@ def main():
     logging.disable(logging.INFO)  # a line per initialised weight
     from mmengine.registry import FUNCTIONS, DefaultScope
 
-    from medssl_mm import analysis
+    from medssl_mm.analysis import place_spectra
     from medssl_mm.engine import launch
     from medssl_mm.engine.hooks.collapse_monitor_hook import (
         even_batches,
         held_out_dataset,
         model_features,
     )
+    from medssl_mm.results.spectra import print_spectra, write_spectra
 
     config = launch.load_config(args.config)
     loader = config.train_dataloader
@@ -180,7 +181,7 @@ def main():
     spectra = []
     for name, label in zip(args.checkpoints, labels):
         model = build_model(name, config).to(args.device)
-        spectra += analysis.place_spectra(
+        spectra += place_spectra(
             model,
             lambda batch, model=model: model_features(model, batch),
             batches,
@@ -188,9 +189,9 @@ def main():
             args.positions,
         )
     spectra = chosen_places(spectra, args.places)
-    analysis.write_spectra(spectra, args.out)
-    analysis.print_table(spectra)
-    print(f'written: {args.out}/spectrum.png, {args.out}/spectrum.json')
+    paths = write_spectra(spectra, args.out)
+    print_spectra(spectra)
+    print(f'written: {", ".join(map(str, paths))}')
 
 
 if __name__ == '__main__':

@@ -26,6 +26,7 @@ CLASSIFICATION_KEYS = (
     'image_id',
     'patient_id',
     'img_path',
+    'store_root',
     'ori_shape',
     'img_shape',
     'protocol',
@@ -166,8 +167,8 @@ class PackImage(BaseTransform):
 
     Args:
         meta_keys (tuple[str]): Keys kept where present. Defaults to
-            sample_idx, image_id, patient_id, img_path, ori_shape,
-            img_shape, protocol, split_hash.
+            sample_idx, image_id, patient_id, img_path, store_root,
+            ori_shape, img_shape, protocol, split_hash.
     """
 
     def __init__(self, meta_keys: Sequence[str] = CLASSIFICATION_KEYS) -> None:

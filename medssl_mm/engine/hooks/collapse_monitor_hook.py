@@ -12,7 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from torch.utils.data import DataLoader
 
-from medssl_mm.analysis import draw_spectra, feature_spectrum
+from medssl_mm.analysis import feature_spectrum
 from medssl_mm.engine.checkpoints import random_state, set_random_state
 from medssl_mm.errors import UserError
 from medssl_mm.files import whole_file
@@ -24,6 +24,8 @@ from medssl_mm.functional.features import (
     evaluation_mode,
 )
 from medssl_mm.registry import DATASETS, HOOKS
+from medssl_mm.results import write_results
+from medssl_mm.results.spectra import draw_spectra
 
 
 @HOOKS.register_module()
@@ -176,8 +178,7 @@ class CollapseMonitorHook(Hook):
         folder.mkdir(parents=True, exist_ok=True)
         with whole_file(folder / f'iter_{iteration}.npz') as temporary:
             np.savez_compressed(temporary, **arrays)
-        with whole_file(folder / f'iter_{iteration}.png') as temporary:
-            draw_spectra(shown).savefig(temporary, dpi=100)
+        write_results(folder, {f'iter_{iteration}.png': draw_spectra(shown)})
 
     def _warn(self, runner, place, figures, shape):
         what = collapse_of(figures, *shape, self.rank_share, self.std_share)

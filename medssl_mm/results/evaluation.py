@@ -1,0 +1,154 @@
+"""One evaluation on screen and in files: intervals of its scores and counts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from medssl_mm.statistics import Interval
+
+from .files import interval_entry, write_results
+from .measures import Measure, description
+from .screen import table_text
+
+METRICS = 'metrics.json'
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The scores of one evaluation with their intervals.
+
+    Args:
+        title (str): What was evaluated, for the screen.
+        measures (tuple[Measure]): Scores, in the order of the columns.
+        per_class (Mapping[str, Mapping[str, Interval]]): By score and class.
+        mean (Mapping[str, Interval]): By score: of the mean over classes.
+        counts (Mapping[str, Mapping[str, int]]): By class: what was counted.
+        facts (Mapping): Entries of ``metrics.json`` before the scores:
+            protocol, split_hash, data_root, numbers of cases and patients,
+            classes.
+        settings (Mapping): Entries after the scores: what was set.
+        notes (Sequence[str]): What a reader of the numbers has to know.
+        num_classes (Mapping[str, int]): Classes that a mean is over, where
+            that is not told by the scores. Defaults to none.
+        overall (Mapping[str, Interval]): Further scores, which have no
+            classes. Defaults to none.
+    """
+
+    title: str
+    measures: tuple[Measure, ...]
+    per_class: Mapping[str, Mapping[str, Interval]]
+    mean: Mapping[str, Interval]
+    counts: Mapping[str, Mapping[str, int]]
+    facts: Mapping
+    settings: Mapping
+    notes: Sequence[str]
+    num_classes: Mapping[str, int] = field(default_factory=dict)
+    overall: Mapping[Measure, Interval] = field(default_factory=dict)
+
+    def content(self) -> dict:
+        """Content of ``metrics.json``; NaN becomes null."""
+        mean = {
+            name: interval_entry(interval)
+            | (dict(classes=self.num_classes[name]) if name in self.num_classes else {})
+            for name, interval in self.mean.items()
+        }
+        mean |= {m.name: interval_entry(found) for m, found in self.overall.items()}
+        return dict(
+            **self.facts,
+            mean=mean,
+            per_class={
+                one: {
+                    **{
+                        name: interval_entry(scores[one])
+                        for name, scores in self.per_class.items()
+                    },
+                    'counts': dict(counts),
+                }
+                for one, counts in self.counts.items()
+            },
+            **self.settings,
+            notes=list(self.notes),
+            measures={
+                measure.name: description(measure)
+                for measure in (*self.measures, *self.overall)
+            },
+        )
+
+    def text(
+        self,
+        columns: Mapping[str, Sequence],
+        headings: Mapping[str, str] | None = None,
+    ) -> str:
+        """Lay the scores out as a table of classes for screen and log.
+
+        Args:
+            columns (Mapping[str, Sequence]): Further columns: a number per
+                class, and perhaps one for the mean.
+            headings (Mapping[str, str], optional): Of some of the scores,
+                instead of title and unit. Defaults to none.
+        """
+        import pandas as pd
+
+        # A column of dashes only makes the table wide; a note says why.
+        shown = [m for m in self.measures if self.mean[m.name].units]
+        defined = ' / '.join(map(str, dict.fromkeys(self.num_classes.values())))
+        names = [*self.counts, f'mean of {defined} classes' if defined else 'mean']
+        cells = pd.DataFrame({'class': names})
+        for measure in shown:
+            found = [*self.per_class[measure.name].values(), self.mean[measure.name]]
+            heading = (headings or {}).get(measure.name, measure.heading)
+            cells[heading] = [i.text(measure.digits, missing='-') for i in found]
+        for name, numbers in columns.items():
+            cells[name] = pd.Series(map(str, numbers))
+        for measure, interval in self.overall.items():
+            cells.loc[len(cells)] = pd.Series(
+                [measure.title, interval.text(measure.digits)], cells.columns[:2]
+            )
+        # A line parts the classes from the means.
+        parts = [number < len(self.counts) for number in range(len(cells))]
+        return table_text(cells.fillna(''), self.title, self.notes, sections=parts)
+
+    def write(self, folder: str | Path, name: str, table) -> list[Path]:
+        """Write ``metrics.json`` and what was scored.
+
+        Args:
+            folder (str | Path): Made if need be.
+            name (str): Of the CSV file.
+            table (pandas.DataFrame): Its content.
+
+        Returns:
+            list[Path]: The two files.
+        """
+        return write_results(folder, {name: table, METRICS: self.content()})
+
+
+def title_of(
+    protocol: str | None, split_hash: str | None, what: str, patients: int
+) -> str:
+    """Heading of the table of an evaluation."""
+    return (
+        f'{protocol or "no protocol"} ({split_hash or "no split"}): {what}, '
+        f'{patients} patients'
+    )
+
+
+def interval_settings(samples: int, seed: int, what: str) -> dict:
+    """Say in ``metrics.json`` how intervals were made, of cases or images."""
+    return dict(
+        kind='95 % percentile bootstrap',
+        resampled=f'patients, with all their {what}',
+        samples=samples,
+        seed=seed,
+    )
+
+
+def library_versions(names: Sequence[str]) -> dict[str, str]:
+    """Versions of distributions; those not installed are left out."""
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,84 @@
+"""The one writer of results: JSON, CSV, text and pictures, each all or nothing."""
+
+import io
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from medssl_mm.files import write_json, write_whole
+from medssl_mm.statistics import Interval
+
+
+def plain(value):
+    """Copy nested data for JSON; NaN, which it lacks, becomes None."""
+    if isinstance(value, Mapping):
+        return {name: plain(entry) for name, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def interval_entry(
+    interval: Interval, estimate: str = 'mean', units: bool = True
+) -> dict:
+    """Form of an interval in JSON files.
+
+    Args:
+        interval (Interval): What to write.
+        estimate (str): Key of the estimate. Defaults to 'mean'.
+        units (bool): Whether ``count`` is written. Defaults to True.
+    """
+    entry = {estimate: interval.estimate, 'low': interval.low, 'high': interval.high}
+    if units:
+        entry['count'] = interval.units
+    return plain(entry)
+
+
+def csv_text(frame, float_format: str | None = None) -> str:
+    """Format a data frame as CSV; missing values are empty.
+
+    Args:
+        frame (pandas.DataFrame): Columns are written, the index is not.
+        float_format (str, optional): Such as '%.6g'. Defaults to None, with
+            which the same number is read again.
+    """
+    return frame.to_csv(index=False, float_format=float_format, lineterminator='\n')
+
+
+def png_of(figure) -> bytes:
+    """Picture of a matplotlib figure, as PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format='png', dpi=130, bbox_inches='tight')
+    return buffer.getvalue()
+
+
+def write_results(folder: str | Path, contents: Mapping[str, object]) -> list[Path]:
+    """Write files into a folder, each all or nothing.
+
+    Args:
+        folder (str | Path): Made if need be.
+        contents (Mapping): By file name: plain data for ``.json``, a
+            ``pandas.DataFrame`` or text for ``.csv``, a matplotlib figure or
+            PNG bytes for ``.png``, text for others.
+
+    Returns:
+        list[Path]: The files, in this order.
+
+    Raises:
+        UserError: A file cannot be written.
+    """
+    paths = []
+    for name, content in contents.items():
+        path = Path(folder, name)
+        if path.suffix == '.json':
+            write_json(path, plain(content))
+        else:
+            if hasattr(content, 'to_csv'):
+                content = csv_text(content)
+            elif hasattr(content, 'savefig'):
+                content = png_of(content)
+            write_whole(path, content)
+        paths.append(path)
+    return paths

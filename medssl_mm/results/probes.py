@@ -1,0 +1,338 @@
+"""Linear probes of :mod:`medssl_mm.analysis.probing` as table, figure and files."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from medssl_mm.analysis.probing import (
+    KINDS,
+    POLICY,
+    Probe,
+    Summary,
+    difference,
+    listed,
+    summarize,
+)
+from medssl_mm.statistics import Interval
+
+from .figures import plot_places, styled_subplots
+from .files import csv_text, interval_entry, write_results
+from .screen import show_table, to_markdown
+
+
+def probe_notes(probes: Sequence[Probe]) -> list[str]:
+    """Say once what a reader of the numbers has to know."""
+    notes = []
+    for probe in probes:
+        about = list(probe.data_notes)
+        if probe.left_out:
+            about.insert(
+                0,
+                f'left out {listed(probe.left_out)}; means are over the '
+                f'other {len(probe.per_class)} of '
+                f'{len(probe.per_class) + len(probe.left_out)} classes',
+            )
+        fraction = f'{100 * probe.fraction:g} % of the labels'
+        if probe.fraction_seed is not None:
+            fraction += f' (draw {probe.fraction_seed})'
+        notes += [f'{fraction}: {note}' for note in about]
+        name = probe.checkpoint
+        if probe.number:
+            name += f' #{probe.number}'
+        notes += [f'{name} {probe.place}: {note}' for note in probe.notes]
+    ends = sum(probe.at_end for probe in probes)
+    if ends:
+        notes.append(
+            f'{ends} of {len(probes)} probes chose the smallest or the largest strength'
+        )
+    return list(dict.fromkeys(notes))
+
+
+def _kinds(probes: Sequence[Probe]) -> dict[str, str]:
+    """Name the scores that the probes have."""
+    kinds = {'auroc': 'macro AUROC'}
+    if any(probe.f1 for probe in probes):
+        kinds['f1'] = 'macro F1'
+    return kinds
+
+
+class _Comparison:
+    """Summaries of probes, and each one's difference to the baseline's."""
+
+    def __init__(self, probes: Sequence[Probe], baseline: str | None) -> None:
+        self.rows = summarize(probes)
+        self._baselines = {
+            (row.place, row.fraction): row
+            for row in self.rows
+            if row.checkpoint == baseline
+        }
+
+    def difference(self, row: Summary, kind: str) -> Interval | None:
+        baseline = self._baselines.get((row.place, row.fraction))
+        if baseline is None or baseline.checkpoint == row.checkpoint:
+            return None
+        return difference(row, baseline, kind)
+
+
+def _text(interval: Interval | None, sign: str = '') -> str:
+    return '' if interval is None else interval.text(sign=sign, missing='nan')
+
+
+def markdown_table(probes: Sequence[Probe], baseline: str | None = None) -> str:
+    """Write a table per share of labels, a row per name, a column per stage.
+
+    Args:
+        probes (Sequence[Probe]): The results.
+        baseline (str, optional): Name that the others are compared with.
+            Defaults to None.
+    """
+    import pandas as pd
+
+    found = _Comparison(probes, baseline)
+    parts = []
+    for kind, title in _kinds(probes).items():
+        cells = pd.DataFrame(
+            [
+                (
+                    row.fraction,
+                    row.checkpoint,
+                    row.place,
+                    ', '.join(
+                        filter(
+                            None,
+                            (
+                                _text(getattr(row, kind)),
+                                _text(found.difference(row, kind), '+'),
+                            ),
+                        )
+                    ),
+                )
+                for row in found.rows
+            ],
+            columns=['fraction', 'checkpoint', 'place', 'cell'],
+        )
+        places = cells['place'].unique()
+        for fraction, part in cells.groupby('fraction', sort=False):
+            table = part.pivot(index='checkpoint', columns='place', values='cell')
+            table = table.reindex(index=part['checkpoint'].unique(), columns=places)
+            table = table.fillna('–').rename_axis(columns=None).reset_index()
+            parts.append(
+                f'{title}, {100 * fraction:g} % of the labels\n\n{to_markdown(table)}'
+            )
+    parts += [f'{note}.\n' for note in probe_notes(probes)]
+    return '\n'.join(parts)
+
+
+def print_probes(
+    probes: Sequence[Probe], console=None, baseline: str | None = None
+) -> None:
+    """Print a row per name, stage and share of labels.
+
+    Of several seeds, or draws of the share, the mean and its interval, and
+    the standard deviation.
+
+    Args:
+        probes (Sequence[Probe]): The results.
+        console (rich.console.Console, optional): Defaults to a new one.
+        baseline (str, optional): Name that the others are compared with.
+            Defaults to None.
+    """
+    import pandas as pd
+
+    found = _Comparison(probes, baseline)
+    several = any(len(row.probes) > 1 for row in found.rows)
+    lines = []
+    for row in found.rows:
+        images = sorted({probe.train_images for probe in row.probes})
+        line = [
+            ('checkpoint', row.checkpoint),
+            ('stage', row.place),
+            ('labels', f'{100 * row.fraction:g} %'),
+            ('images', '-'.join(map(str, dict.fromkeys((images[0], images[-1]))))),
+            ('fits', str(len(row.probes)))
+            if several
+            else ('strength', f'{row.probes[0].strength:g}'),
+        ]
+        for kind, title in _kinds(probes).items():
+            spread = row.spread(kind)
+            line.append((title, _text(getattr(row, kind))))
+            if several:
+                line.append(
+                    (f'SD {title}', '' if math.isnan(spread) else f'{spread:.3f}')
+                )
+            if baseline:
+                against = _text(found.difference(row, kind), '+')
+                line.append((f'against {baseline} {title}', against))
+        lines.append(dict(line))
+    cells = pd.DataFrame(lines)
+    for title in _kinds(probes).values():
+        cells.columns = [name.removesuffix(f' {title}') for name in cells]
+    show_table(
+        cells,
+        'Linear probes; [95 % interval over patients]',
+        probe_notes(probes),
+        folded='checkpoint',
+        console=console,
+    )
+
+
+def draw_probes(probes: Sequence[Probe]):
+    """Draw the scores against the stage, a line per name.
+
+    A panel per share of labels (and, single-label, a row for F1). Of several
+    seeds or draws, the line is the mean and the dots are the single ones.
+
+    Args:
+        probes (Sequence[Probe]): The results.
+
+    Returns:
+        matplotlib.figure.Figure: To be written.
+    """
+    rows = {(r.checkpoint, r.place, r.fraction): r for r in summarize(probes)}
+    names, places, fractions = (
+        list(dict.fromkeys(key[part] for key in rows)) for part in range(3)
+    )
+    kinds = _kinds(probes)
+    figure, panels = styled_subplots(
+        len(kinds),
+        len(fractions),
+        figsize=(1.5 + 3.2 * len(fractions), 0.4 + 3.4 * len(kinds)),
+        layout='constrained',
+        sharey='row',
+    )
+    for kind, line in zip(kinds, panels):
+        for fraction, axes in zip(fractions, line):
+            found = {
+                name: [rows.get((name, place, fraction)) for place in places]
+                for name in names
+            }
+            plot_places(
+                axes,
+                {
+                    name: [Interval() if r is None else getattr(r, kind) for r in own]
+                    for name, own in found.items()
+                },
+                places,
+                {
+                    name: [
+                        [getattr(probe, kind).estimate for probe in r.probes]
+                        if r is not None
+                        else []
+                        for r in own
+                    ]
+                    for name, own in found.items()
+                },
+            )
+            if kind == 'auroc':
+                axes.axhline(0.5, color='0.6', linewidth=0.8, linestyle=':')
+            axes.set_title(f'{100 * fraction:g} % of the labels', fontsize=9)
+        line[0].set_ylabel(kinds[kind])
+    several = any(len(row.probes) > 1 for row in rows.values())
+    figure.supxlabel(
+        'bars: 95 % interval over test patients'
+        + ('; dots: single seeds and draws' if several else ''),
+        fontsize=8,
+    )
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc='outside upper center',
+        ncols=min(4, len(names)),
+    )
+    return figure
+
+
+def write_probes(
+    probes: Sequence[Probe],
+    folder: str | Path,
+    settings: Mapping,
+    baseline: str | None = None,
+) -> list[Path]:
+    """Write ``probe.json``, ``probe.csv``, ``probe.png`` and ``probe.md``.
+
+    Args:
+        probes (Sequence[Probe]): The results.
+        folder (str | Path): Made if need be.
+        settings (Mapping): What they were made with; plain data.
+        baseline (str, optional): Name that the others are compared with.
+            Defaults to None.
+
+    Returns:
+        list[Path]: The four files.
+    """
+    found = _Comparison(probes, baseline)
+    content = dict(
+        **settings,
+        policy=POLICY,
+        notes=probe_notes(probes),
+        means=[_mean_content(row, found) for row in found.rows],
+        probes=[_content(probe) for probe in probes],
+    )
+    return write_results(
+        folder,
+        {
+            'probe.json': content,
+            'probe.csv': csv_text(probe_frame(probes), '%.6f'),
+            'probe.png': draw_probes(probes),
+            'probe.md': markdown_table(probes, baseline),
+        },
+    )
+
+
+def _entry(interval: Interval | None) -> dict | None:
+    return None if interval is None else interval_entry(interval, 'value', units=False)
+
+
+def _content(probe: Probe) -> dict:
+    content = asdict(probe)
+    del content['drawn']
+    content.update(
+        auroc=_entry(probe.auroc),
+        f1=_entry(probe.f1),
+        per_class={name: _entry(found) for name, found in probe.per_class.items()},
+    )
+    return content
+
+
+def _mean_content(row: Summary, found: _Comparison) -> dict:
+    content = dict(checkpoint=row.checkpoint, place=row.place, fraction=row.fraction)
+    for kind in KINDS:
+        content[kind] = _entry(getattr(row, kind))
+        content[f'{kind}_difference'] = _entry(found.difference(row, kind))
+    return {name: value for name, value in content.items() if value is not None}
+
+
+def probe_frame(probes: Sequence[Probe]):
+    """Scores as a long frame, as in ``probe.csv``.
+
+    Returns:
+        pandas.DataFrame: A row per probe, score and class ('mean': of all).
+    """
+    import pandas as pd
+
+    rows = []
+    for probe in probes:
+        scores = [('auroc', 'mean', probe.auroc)]
+        if probe.f1:
+            scores.append(('f1', 'mean', probe.f1))
+        scores += [('auroc', name, found) for name, found in probe.per_class.items()]
+        rows += [
+            {
+                'checkpoint': probe.checkpoint,
+                'number': probe.number,
+                'place': probe.place,
+                'fraction': str(probe.fraction),
+                'fraction_seed': probe.fraction_seed,
+                'train_images': probe.train_images,
+                'strength': f'{probe.strength:g}',
+                'val_auroc': probe.val_auroc,
+                'score': kind,
+                'class': name,
+                **dict(zip(('value', 'low', 'high'), found.numbers)),
+            }
+            for kind, name, found in scores
+        ]
+    # Whole numbers, some of which are missing.
+    return pd.DataFrame(rows).astype(dict(fraction_seed='Int64'))

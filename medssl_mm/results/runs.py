@@ -1,0 +1,315 @@
+"""What runs leave behind, joined over seeds and splits, and compared.
+
+The files are ``metrics.json``, ``cases.csv`` and ``predictions/`` of
+:class:`medssl_mm.VolumeMetric`, ``metrics.json`` and ``predictions.csv`` of
+:class:`medssl_mm.ClassificationMetric`.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medssl_mm.errors import UserError
+from medssl_mm.statistics import (
+    Interval,
+    Resampled,
+    mean_over_seeds,
+    paired_difference,
+)
+from medssl_mm.statistics.compare import spread
+
+from .evaluation import METRICS
+from .images import resample_predictions
+from .measures import AUROC, Measure, compared_measure, measures_of
+from .volumes import CASES, read_cases, resample_cases
+
+# Of the long frame of scores.
+COLUMNS = (
+    'group',
+    'row',
+    'fraction',
+    'seed',
+    'split',
+    'case',
+    'patient',
+    'class',
+    'metric',
+    'value',
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One arm of a comparison: the evaluations of one method, all seeds.
+
+    Args:
+        group (str): What is compared with each other, e.g. the decoder.
+        label (str): What differs within a group, e.g. the initial weights.
+        folders (tuple[Path]): Folder with ``metrics.json`` and ``cases.csv``
+            or ``predictions.csv`` of every seed; for several splits see
+            :func:`pool_results`.
+        fraction (float): Share of the training patients, 0-1. Defaults to 1.
+    """
+
+    group: str
+    label: str
+    folders: tuple[Path, ...]
+    fraction: float = 1.0
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row of a result table; scores over all seeds of a run.
+
+    Args:
+        run (Run): Where the numbers come from.
+        measure (Measure): What the score is.
+        score (Interval): Over patients.
+        spread (float): Standard deviation of the score over seeds; NaN for
+            one seed.
+        difference (Interval): Score minus the baseline's, paired by patient;
+            not measured for the baseline itself.
+        patients (int): Patients that were scored.
+        protocol (str): Name of the split.
+        split_hash (str): Hash of the split; of all of them where the test
+            cases of several are pooled.
+        splits (int): Splits whose test cases are pooled. Defaults to 1.
+        undefined (tuple[str]): Classes without a score. Defaults to ().
+        others (Mapping[Measure, Interval]): Scores that have a column of
+            their own beside the compared one. Defaults to none.
+    """
+
+    run: Run
+    measure: Measure
+    score: Interval
+    spread: float
+    difference: Interval
+    patients: int
+    protocol: str
+    split_hash: str
+    splits: int = 1
+    undefined: tuple[str, ...] = ()
+    others: Mapping[Measure, Interval] = field(default_factory=dict)
+
+
+def read_metrics(folder: str | Path) -> dict:
+    """Read ``metrics.json`` of an evaluation folder.
+
+    Raises:
+        UserError: When it is absent or cannot be read.
+    """
+    path = Path(folder) / METRICS
+    try:
+        metrics = json.loads(path.read_text(encoding='utf-8'))
+        metrics['mean'][compared_measure(metrics).name]['mean']
+    except FileNotFoundError as error:
+        raise UserError(
+            f'{path} does not exist; evaluate the run with tools/test.py and '
+            'out_dir of its metric set to that folder'
+        ) from error
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise UserError(
+            f'{path} is not a result of medssl_mm.VolumeMetric or '
+            f'ClassificationMetric ({error}); evaluate the run again'
+        ) from error
+    return metrics
+
+
+def collect_scores(runs: Sequence[Run]):
+    """Put the scores of all runs into one long data frame.
+
+    Args:
+        runs (Sequence[Run]): Arms.
+
+    Returns:
+        pandas.DataFrame: A row per score, with the columns :data:`COLUMNS`.
+        Of volumes the scores of every case and class; of images, whose scores
+        are of all images together, those of every class and 'mean', with
+        empty case and patient. NaN: not counted.
+
+    Raises:
+        UserError: When results are missing.
+    """
+    import pandas as pd
+
+    parts = [
+        _long_form(Path(folder)).assign(
+            group=run.group, row=run.label, fraction=run.fraction, seed=seed
+        )
+        for run in runs
+        for seed, folder in enumerate(run.folders)
+    ]
+    return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
+
+
+def _long_form(folder: Path):
+    import pandas as pd
+
+    metrics = read_metrics(folder)
+    if (folder / CASES).is_file():
+        measures = list(measures_of(metrics))
+        cases = read_cases(folder / CASES, measures).rename(
+            columns=dict(case_id='case', patient_id='patient')
+        )
+        found = cases.melt(['case', 'patient', 'class'], measures, 'metric')
+    else:
+        entries = [('mean', metrics['mean']), *metrics['per_class'].items()]
+        found = pd.DataFrame(
+            [
+                ('', '', name, score, entry['mean'])
+                for name, scores in entries
+                for score, entry in scores.items()
+                if isinstance(entry, dict) and 'mean' in entry
+            ],
+            columns=['case', 'patient', 'class', 'metric', 'value'],
+        ).astype(dict(value=float))
+    return found.assign(split=str(metrics.get('protocol')))
+
+
+def resample(
+    folder: str | Path, measure: Measure, samples: int = 2000, seed: int = 0
+) -> Resampled:
+    """Score of one evaluation, and of resamples of its patients.
+
+    Args:
+        folder (str | Path): Evaluation folder.
+        measure (Measure): Score.
+        samples (int): Resamples. Defaults to 2000.
+        seed (int): Seed of the resampling. Defaults to 0.
+
+    Raises:
+        UserError: When the files of the score are absent or damaged.
+    """
+    if measure.name == AUROC.name:
+        return resample_predictions(folder, samples, seed)
+    return resample_cases(Path(folder) / CASES, measure.name, None, samples, seed)
+
+
+def _one_measure(runs: Sequence[Run], found: Mapping[Path, dict]) -> Measure:
+    measures = {
+        compared_measure(found[folder]): folder
+        for run in runs
+        for folder in run.folders
+    }
+    if len(measures) > 1:
+        raise UserError(
+            'a table compares one kind of score, got '
+            + ' and '.join(
+                f'{measure.title} ({folder})' for measure, folder in measures.items()
+            )
+            + '; make two tables'
+        )
+    return next(iter(measures))
+
+
+def _one_split(run: Run, seen: dict, found: Mapping[Path, dict]) -> tuple[str, str]:
+    """Protocol and hash of a run; all runs of a group must share them."""
+    hashes = {
+        (str(found[folder].get('protocol')), str(found[folder].get('split_hash')))
+        for folder in run.folders
+    }
+    # A label fraction is a split of its own, with the same test set.
+    known = seen.setdefault((run.group, run.fraction), (hashes, run))
+    if len(hashes) > 1 or known[0] != hashes:
+        raise UserError(
+            f'{run.folders[0]} ({sorted(hashes)}) and '
+            f'{known[1].folders[0]} ({sorted(known[0])}) were evaluated '
+            'on different splits; compare runs of one split only'
+        )
+    return next(iter(hashes))
+
+
+def summarize(
+    runs: Sequence[Run], baseline: str | None = None, samples: int = 2000
+) -> list[TableRow]:
+    """Turn runs into table rows.
+
+    Args:
+        runs (Sequence[Run]): Arms, in the order of the table.
+        baseline (str, optional): Label that the others of its group and
+            fraction are compared with. Defaults to None.
+        samples (int): Resamples of the intervals. Defaults to 2000.
+
+    Returns:
+        list[TableRow]: One per run.
+
+    Raises:
+        UserError: When results of one group are of different splits, those
+            of the table of different measures, or the baseline is not among
+            the runs.
+    """
+    if baseline is not None and all(run.label != baseline for run in runs):
+        raise UserError(
+            f'no run is labelled {baseline!r} (the baseline); there are '
+            f'{sorted({run.label for run in runs})}'
+        )
+    found = {folder: read_metrics(folder) for run in runs for folder in run.folders}
+    measure = _one_measure(runs, found)
+    scored = {
+        id(run): [resample(folder, measure, samples) for folder in run.folders]
+        for run in runs
+    }
+    baselines = {
+        (run.group, run.fraction): run
+        for run in reversed(runs)
+        if run.label == baseline
+    }
+    rows, seen = [], {}
+    for run in runs:
+        protocol, split_hash = _one_split(run, seen, found)
+        parts, first = scored[id(run)], found[run.folders[0]]
+        score = mean_over_seeds(parts)
+        other = baselines.get((run.group, run.fraction), run)
+        rows.append(
+            TableRow(
+                run=run,
+                measure=measure,
+                score=score,
+                spread=spread([part.values[0] for part in parts]),
+                difference=Interval()
+                if other is run
+                else paired_difference(scored[id(other)], parts),
+                patients=score.units,
+                protocol=protocol,
+                split_hash=split_hash,
+                splits=len(first.get('splits') or [None]),
+                undefined=tuple((first.get('undefined') or {}).get(measure.name, ())),
+                others={
+                    column: mean_over_seeds(
+                        [resample(folder, column, samples) for folder in run.folders]
+                    )
+                    for column in measures_of(first).values()
+                    if column.column
+                },
+            )
+        )
+    return rows
+
+
+def class_means(runs: Sequence[Run]):
+    """Mean score of every class of every run, over its seeds.
+
+    Args:
+        runs (Sequence[Run]): Arms, all scored by one measure.
+
+    Returns:
+        pandas.DataFrame: A row per run, a column per class, as in
+        ``metrics.json``; NaN where a class has no score.
+    """
+    import pandas as pd
+
+    rows = []
+    for run in runs:
+        metrics = [read_metrics(folder) for folder in run.folders]
+        name = compared_measure(metrics[0]).name
+        seeds = [
+            {
+                one: math.nan if scores[name]['mean'] is None else scores[name]['mean']
+                for one, scores in found['per_class'].items()
+            }
+            for found in metrics
+        ]
+        rows.append(pd.DataFrame(seeds).mean())
+    return pd.DataFrame(rows, index=[f'{run.group}, {run.label}' for run in runs])

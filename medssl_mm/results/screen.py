@@ -1,0 +1,107 @@
+"""Tables on screen, in logs and in Markdown."""
+
+import io
+import sys
+from collections.abc import Sequence
+
+
+def wide_console():
+    """Return a rich console: as wide as the terminal, or 140 in a pipe.
+
+    In files and pipes rich assumes 80 columns, which breaks up the names of
+    checkpoints.
+    """
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 140)
+
+
+def show_table(
+    cells,
+    title: str = '',
+    notes: Sequence[str] = (),
+    *,
+    left: int = 1,
+    sections: Sequence | None = None,
+    folded: str | None = None,
+    console=None,
+) -> None:
+    """Print a table of text.
+
+    Args:
+        cells (pandas.DataFrame): Text; the columns' names are the heading.
+        title (str): Above the table. Defaults to ''.
+        notes (Sequence[str]): Lines below it. Defaults to ().
+        left (int): Columns at the left that are not numbers. Defaults to 1.
+        sections (Sequence, optional): A key per row; a line is drawn where it
+            changes. Defaults to None.
+        folded (str, optional): Column whose long names may be broken, beyond
+            24 characters; others stay on one line. Defaults to None, which
+            lets all be broken.
+        console (rich.console.Console, optional): Defaults to
+            :func:`wide_console`.
+    """
+    from rich.table import Table
+
+    console = console or wide_console()
+    table = Table(title=title or None, title_justify='left')
+    for number, name in enumerate(cells.columns):
+        options = dict(justify='left' if number < left else 'right')
+        if name == folded:
+            widest = max(map(len, cells[name]), default=0)
+            options.update(overflow='fold', min_width=min(widest, 24))
+        elif folded is not None:
+            options['no_wrap'] = True
+        table.add_column(name, **options)
+    keys = [None] * len(cells) if sections is None else list(sections)
+    for number, line in enumerate(cells.to_numpy().tolist()):
+        if number and keys[number] != keys[number - 1]:
+            table.add_section()
+        table.add_row(*line)
+    console.print(table)
+    for note in notes:
+        console.print(f'note: {note}', highlight=False)
+
+
+def table_text(cells, title: str = '', notes: Sequence[str] = (), **options) -> str:
+    """Lay a table out as :func:`show_table` does, for a log.
+
+    Returns:
+        str: Without colours, as wide as the cells are, up to 220 columns.
+    """
+    from rich.console import Console
+
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=220, color_system=None)
+    show_table(cells, title, notes, console=console, **options)
+    return buffer.getvalue().rstrip()
+
+
+def to_markdown(cells) -> str:
+    """Format a table of text as Markdown.
+
+    Args:
+        cells (pandas.DataFrame): Text; the columns' names are the heading.
+    """
+    lines = [list(cells.columns), ['---'] * cells.shape[1], *cells.to_numpy().tolist()]
+    return ''.join(
+        '| ' + ' | '.join(cell.replace('|', '\\|') for cell in line) + ' |\n'
+        for line in lines
+    )
+
+
+def mean_and_sd(values, digits: str, sd_digits: str | None = None) -> str:
+    """Write '0.51 ± 0.02', of one value '0.51'.
+
+    Args:
+        values (Sequence[float]): Of all seeds.
+        digits (str): Format of the mean, such as '.3f'.
+        sd_digits (str, optional): Format of the deviation. Defaults to that
+            of the mean.
+    """
+    import numpy as np
+
+    text = f'{np.mean(values):{digits}}'
+    if len(values) > 1:
+        text += f' ± {np.std(values, ddof=1):{sd_digits or digits}}'
+    return text

@@ -1,0 +1,119 @@
+"""Spectra of :mod:`medssl_mm.analysis.spectrum`: one figure and one table."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from medssl_mm.analysis.spectrum import Spectrum
+
+from .figures import colours_of, legend_below, panel_grid
+from .files import write_results
+from .screen import mean_and_sd, show_table
+
+# Below this share of the largest value float32 features hold rounding only.
+FLOOR = 1e-10
+HEADINGS = dict(
+    effective_rank='eff. rank',
+    rankme='RankMe',
+    alpha_req='alpha',
+    std_of_l2_normalized='std',
+)
+
+
+def draw_spectra(spectra: Sequence[Spectrum]):
+    """Draw a panel per place with a line per model, log scale.
+
+    Models of one label (seeds of one method) have one colour, and their mean
+    effective rank in the legend of the panel.
+
+    Args:
+        spectra (Sequence[Spectrum]): In the order of the legend.
+
+    Returns:
+        matplotlib.figure.Figure: To be written.
+    """
+    places = list(dict.fromkeys(s.place for s in spectra))
+    colours = colours_of([s.label for s in spectra])
+    # Without any spectrum (no finite features) the figure is empty.
+    figure, panels = panel_grid(len(places), 4, 3.2)
+    for place, axes in zip(places, panels):
+        for label, group in _by_label(spectra, place).items():
+            rank = np.mean([s.figures['effective_rank'] for s in group])
+            for seed, spectrum in enumerate(group):
+                values = spectrum.singular_values
+                if not values[0] > 0:
+                    continue
+                shown = [v / values[0] for v in values if v > FLOOR * values[0]]
+                axes.semilogy(
+                    range(1, len(shown) + 1),
+                    shown,
+                    color=colours[label],
+                    label=f'_{seed}' if seed else f'{rank:.1f}',
+                )
+        axes.set_title(place)
+        axes.set_xlabel('index')
+        axes.set_ylabel('singular value / largest')
+        if axes.lines:
+            axes.legend(title='effective rank', fontsize='small')
+    legend_below(figure, colours)
+    return figure
+
+
+def write_spectra(spectra: Sequence[Spectrum], folder: str | Path) -> list[Path]:
+    """Write ``spectrum.png`` and ``spectrum.json``.
+
+    Args:
+        spectra (Sequence[Spectrum]): The spectra.
+        folder (str | Path): Made if need be.
+
+    Returns:
+        list[Path]: The two files.
+    """
+    return write_results(
+        folder,
+        {
+            'spectrum.png': draw_spectra(spectra),
+            'spectrum.json': [asdict(spectrum) for spectrum in spectra],
+        },
+    )
+
+
+def print_spectra(spectra: Sequence[Spectrum]) -> None:
+    """Print the figures, a row per place and label.
+
+    ``alpha`` is alpha-ReQ, ``std`` that of unit-length features. Of several
+    models of one label (seeds of one method) mean ± SD.
+
+    Args:
+        spectra (Sequence[Spectrum]): The spectra.
+    """
+    import pandas as pd
+
+    cells = pd.DataFrame(
+        [
+            {
+                'place': place,
+                'model': label,
+                'models': str(len(group)),
+                'samples': str(group[0].num_samples),
+                'channels': str(len(group[0].singular_values)),
+                **{
+                    heading: mean_and_sd([s.figures[name] for s in group], '.3g', '.1g')
+                    for name, heading in HEADINGS.items()
+                },
+            }
+            for place in dict.fromkeys(s.place for s in spectra)
+            for label, group in _by_label(spectra, place).items()
+        ]
+    )
+    show_table(cells, 'Spectra of features', left=2, folded='model')
+
+
+def _by_label(spectra, place) -> dict[str, list[Spectrum]]:
+    groups = {}
+    for spectrum in spectra:
+        if spectrum.place == place:
+            groups.setdefault(spectrum.label, []).append(spectrum)
+    return groups

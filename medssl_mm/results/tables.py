@@ -1,0 +1,250 @@
+"""Result tables: on screen, as Markdown, CSV, JSON and picture."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from medssl_mm.statistics import Interval
+from medssl_mm.statistics.resampling import FEW_PATIENTS
+
+from .files import csv_text, write_results
+from .measures import HD95, Measure
+from .runs import Run, TableRow, collect_scores
+from .screen import show_table, to_markdown
+
+# A table on screen that is no terminal: a log has room for whole cells.
+LOG_WIDTH = 120
+
+
+def points(interval: Interval, sign: str = '') -> str:
+    """Format a score or difference, 0-1, in points."""
+    return interval.text(1, scale=100, sign=sign)
+
+
+def _columns(rows: Sequence[TableRow]) -> list[Measure]:
+    """Scores beside the compared one; files always have a place for HD95."""
+    return list(dict.fromkeys([HD95, *(m for row in rows for m in row.others)]))
+
+
+def table_cells(rows: Sequence[TableRow]):
+    """Lay out rows as text: scores in points (0-100), HD95 in mm.
+
+    Returns:
+        pandas.DataFrame: Text. Columns that no row fills are left out.
+    """
+    import pandas as pd
+
+    cells = pd.DataFrame(
+        [
+            {
+                'Evaluation': row.run.group,
+                'Initial weights': row.run.label,
+                'Labelled patients': f'{100 * row.run.fraction:g} %',
+                f'{row.measure.title} [95 % interval]': points(row.score),
+                'SD over seeds': '–'
+                if math.isnan(row.spread)
+                else f'{100 * row.spread:.1f}',
+                'Seeds': str(len(row.run.folders)),
+                'Difference to baseline': points(row.difference, '+'),
+                **{
+                    f'{measure.heading.replace(" (", ", ").rstrip(")")} '
+                    '[95 % interval]': _other(row, measure)
+                    for measure in _columns(rows)
+                },
+            }
+            for row in rows
+        ]
+    )
+    filled = [
+        name
+        for index, name in enumerate(cells)
+        if index < 4 or not cells[name].isin(['–', '1']).all()
+    ]
+    if all(row.run.fraction == 1 for row in rows):
+        filled.remove('Labelled patients')
+    return cells[filled]
+
+
+def _other(row: TableRow, measure: Measure) -> str:
+    found = row.others.get(measure, Interval())
+    # Shares are told in points, as the compared score is.
+    return found.text(measure.digits) if measure.unit else points(found)
+
+
+def caption_of(rows: Sequence[TableRow]) -> str:
+    """Say what the numbers of a table are, in one paragraph."""
+    splits = sorted({f'{row.protocol} (split {row.split_hash})' for row in rows})
+    patients = sorted({row.patients for row in rows})
+    text = (
+        f'Protocol {", ".join(splits)}, '
+        f'{"/".join(map(str, patients))} test patients. '
+        f'{rows[0].measure.definition} (in points, 0–100); '
+        'brackets: 95 % interval from resampling patients.'
+    )
+    undefined = dict.fromkeys(name for row in rows for name in row.undefined)
+    if undefined:
+        text += (
+            ' Not in the mean, as all test images have one value of the '
+            f'class: {", ".join(undefined)}.'
+        )
+    pooled = sorted({row.splits for row in rows if row.splits > 1})
+    if pooled:
+        text += (
+            f' Cross-validation over {"/".join(map(str, pooled))} '
+            'splits: each has a model of its own, and their test cases '
+            'are pooled, so every patient counts once per seed.'
+        )
+    if any(row.difference.measured for row in rows):
+        text += (
+            ' Differences are paired by patient; an interval that '
+            'excludes 0 is unlikely to be chance in the choice of '
+            'patients.'
+        )
+    if patients[0] < FEW_PATIENTS:
+        text += (
+            ' With so few patients the intervals are too narrow: read '
+            'them as a lower bound of the uncertainty.'
+        )
+    if all(len(row.run.folders) == 1 for row in rows):
+        runs = 'seed' if pooled else 'training run'
+        text += (
+            f' One {runs} per row: the variation between seeds is not in the interval.'
+        )
+    return text
+
+
+def wide_cells(rows: Sequence[TableRow]):
+    """Lay out rows as text with one line per initial weights.
+
+    Returns:
+        pandas.DataFrame: Text; a column per evaluation and share of labelled
+        patients, with score and difference to the baseline. A dash stands for
+        what was not evaluated.
+    """
+    import pandas as pd
+
+    found = pd.DataFrame(
+        [
+            (
+                row.run.label,
+                row.run.group
+                if row.run.fraction == 1
+                else f'{row.run.group}, {100 * row.run.fraction:g} % labels',
+                ', '.join(
+                    [points(row.score)]
+                    + [points(row.difference, '+')] * row.difference.measured
+                ),
+            )
+            for row in rows
+        ],
+        columns=['Initial weights', 'column', 'cell'],
+    )
+    places = ['Initial weights', 'column']
+    wide = found.drop_duplicates(places, keep='last').pivot(
+        index=places[0], columns=places[1], values='cell'
+    )
+    # In the order of the rows, not of the alphabet.
+    wide = wide.loc[found['Initial weights'].unique(), found['column'].unique()]
+    return wide.fillna('–').rename_axis(columns=None).reset_index()
+
+
+def table_frame(rows: Sequence[TableRow]):
+    """Rows as numbers (scores 0-1), as in ``table.csv`` and ``table.json``.
+
+    Returns:
+        pandas.DataFrame: NaN where there is no number.
+    """
+    import pandas as pd
+
+    def numbers(name: str, interval: Interval, middle: str | None = None) -> dict:
+        keys = (middle or name, f'{name}_low', f'{name}_high')
+        return dict(zip(keys, interval.numbers))
+
+    return pd.DataFrame(
+        [
+            {
+                'evaluation': row.run.group,
+                'initial_weights': row.run.label,
+                'fraction': row.run.fraction,
+                'seeds': len(row.run.folders),
+                'patients': row.patients,
+                'protocol': row.protocol,
+                'split_hash': row.split_hash,
+                'splits': row.splits,
+                **numbers(row.measure.name, row.score),
+                f'{row.measure.name}_seed_sd': row.spread,
+                **numbers('difference', row.difference),
+                **{
+                    key: number
+                    for measure in _columns(rows)
+                    for key, number in numbers(
+                        measure.name,
+                        row.others.get(measure, Interval()),
+                        measure.column_name,
+                    ).items()
+                },
+            }
+            for row in rows
+        ]
+    )
+
+
+def to_csv(rows: Sequence[TableRow]) -> str:
+    """Format rows as CSV with unrounded numbers (scores 0-1)."""
+    frame = table_frame(rows)
+    frame['fraction'] = frame['fraction'].map(str)
+    return csv_text(frame, '%.6g')
+
+
+def print_table(rows: Sequence[TableRow], title: str) -> None:
+    """Show the table on screen."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=LOG_WIDTH)
+    cells = table_cells(rows)
+    show_table(cells, title, left=2, sections=cells.iloc[:, 0], console=console)
+    console.print(caption_of(rows), style='dim', highlight=False)
+
+
+def write_table(
+    rows: Sequence[TableRow], folder: str | Path, title: str, note: str = ''
+) -> list[Path]:
+    """Write the table as ``table.{md,csv,json,png}``, wide, and its scores.
+
+    ``table-wide.md`` has a line per initial weights; ``scores.csv`` every
+    single score, see :func:`medssl_mm.results.collect_scores`.
+
+    Args:
+        rows (Sequence[TableRow]): Rows of the table.
+        folder (str | Path): Where to write.
+        title (str): Heading of the table.
+        note (str): Sentence added to the caption. Defaults to ''.
+
+    Returns:
+        list[Path]: The files.
+    """
+    from .figures import plot_intervals
+
+    caption = f'{caption_of(rows)} {note}'.rstrip()
+
+    def page(cells) -> str:
+        return f'### {title}\n\n{to_markdown(cells)}\n{caption}\n'
+
+    runs: list[Run] = [row.run for row in rows]
+    return write_results(
+        folder,
+        {
+            'table.md': page(table_cells(rows)),
+            'table-wide.md': page(wide_cells(rows)),
+            'table.csv': to_csv(rows),
+            'table.json': dict(
+                title=title,
+                caption=caption,
+                rows=table_frame(rows).to_dict('records'),
+            ),
+            'table.png': plot_intervals(rows, title),
+            'scores.csv': collect_scores(runs),
+        },
+    )

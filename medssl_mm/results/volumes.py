@@ -1,0 +1,348 @@
+"""Scores of segmented volumes: ``cases.csv``, read, resampled, summarised, pooled."""
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from medssl_mm.errors import UserError
+from medssl_mm.statistics import Resampled, bootstrap_means, few_patients
+from medssl_mm.statistics.resampling import (
+    class_means,
+    mean_of_classes,
+    patient_weights,
+)
+
+from .evaluation import METRICS, Evaluation, interval_settings, title_of
+from .files import interval_entry, write_results
+from .measures import Measure, measures_of
+
+CASES = 'cases.csv'
+STATUSES = ('counted', 'absent', 'missed', 'invented')
+
+
+def read_cases(path: str | Path, columns: Sequence[str] | None = None):
+    """Read a table of cases: one row per case and class.
+
+    Args:
+        path (str | Path): ``cases.csv`` of :class:`medssl_mm.VolumeMetric`.
+        columns (Sequence[str], optional): Scores that it must have. Defaults
+            to none.
+
+    Returns:
+        pandas.DataFrame: As written; scores as numbers, NaN where not
+        counted, other columns as text.
+
+    Raises:
+        UserError: If the file is absent or lacks a column.
+    """
+    import pandas as pd
+
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(
+            f'score table {path} does not exist; write it with '
+            'tools/test.py and out_dir set'
+        )
+    # Names such as 007 or NA are names.
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    absent = {'case_id', 'patient_id', 'class', *(columns or ())} - set(table)
+    if absent:
+        raise UserError(
+            f'score table {path} lacks the columns {sorted(absent)}; it '
+            f'has {list(table)}'
+        )
+    twice = table[table.duplicated(['case_id', 'class'])]
+    if len(twice):
+        case, name = twice.iloc[0][['case_id', 'class']]
+        raise UserError(
+            f'score table {path} has several rows of case {case} and class '
+            f'{name}; evaluate the model again'
+        )
+    return _as_numbers(table, columns or (), path)
+
+
+def _as_numbers(table, columns: Sequence[str], path: str | Path):
+    """Turn text into numbers, which are those that were written."""
+    table = table.copy()
+    for name in columns:
+        try:
+            table[name] = [float(text) if text else math.nan for text in table[name]]
+        except ValueError as error:
+            raise UserError(
+                f'score table {path} is damaged in the column {name} ({error}); '
+                'evaluate the model again'
+            ) from error
+    return table
+
+
+def matrix_of(cases, score: str, classes: Sequence[str]) -> tuple:
+    """Arrange a score by case and class.
+
+    Args:
+        cases (pandas.DataFrame): From :func:`read_cases`.
+        score (str): Column.
+        classes (Sequence[str]): Columns of the result.
+
+    Returns:
+        tuple: Values, names of the cases, patient of each.
+
+    Shape: values ``(cases, classes)``, sorted by case; NaN where a case has
+        no such row.
+    """
+    values = cases.pivot(index='case_id', columns='class', values=score)
+    owners = cases.drop_duplicates('case_id').set_index('case_id')['patient_id']
+    names = sorted(values.index)
+    return (
+        values.reindex(index=names, columns=list(classes)).to_numpy(float),
+        names,
+        owners[names].tolist(),
+    )
+
+
+def resample_cases(
+    path: str | Path,
+    score: str = 'dice',
+    class_name: str | None = None,
+    samples: int = 2000,
+    seed: int = 0,
+) -> Resampled:
+    """Mean over cases, then classes, of a score, with resamples.
+
+    Args:
+        path (str | Path): ``cases.csv``.
+        score (str): Its column. Defaults to 'dice'.
+        class_name (str, optional): One class; None takes the mean over
+            classes. Defaults to None.
+        samples (int): Resamples. Defaults to 2000.
+        seed (int): Seed of the resampling. Defaults to 0.
+
+    Raises:
+        UserError: If the table lacks something.
+    """
+    cases = read_cases(path, [score])
+    classes = sorted(set(cases['class']))
+    if class_name is not None and class_name not in classes:
+        raise UserError(f'no class {class_name!r} in {path}; it has {classes}')
+    values, names, patients = matrix_of(
+        cases, score, classes if class_name is None else [class_name]
+    )
+    weights = np.concatenate(
+        [np.ones((1, len(names)), dtype=int), patient_weights(patients, samples, seed)]
+    )
+    return Resampled(
+        source=str(path),
+        values=mean_of_classes(class_means(values, weights)),
+        content=dict(cases=names, classes=classes, patients=patients),
+        patients=len(set(patients)),
+    )
+
+
+def _intervals(cases, names, classes, samples, seed) -> tuple[dict, dict]:
+    """Per score: intervals by class, and that of the mean over classes."""
+    per_class, mean = {}, {}
+    for name in names:
+        values, _, patients = matrix_of(cases, name, classes)
+        single, mean[name] = bootstrap_means(values, patients, samples, seed)
+        per_class[name] = dict(zip(classes, single))
+    return per_class, mean
+
+
+def evaluate_cases(
+    cases,
+    classes: Sequence[str],
+    measures: Sequence[Measure],
+    facts: Mapping,
+    settings: Mapping,
+    notes: Sequence[str] = (),
+    samples: int = 2000,
+    seed: int = 0,
+) -> Evaluation:
+    """Summarise scored cases.
+
+    Args:
+        cases (pandas.DataFrame): A row per case and foreground class; columns
+            of ``cases.csv``.
+        classes (Sequence[str]): Names, background first.
+        measures (Sequence[Measure]): Scores to summarise.
+        facts (Mapping): protocol, split_hash and data_root.
+        settings (Mapping): Further entries of ``metrics.json``.
+        notes (Sequence[str]): What a reader has to know. Defaults to ().
+        samples (int): Resamples; 0 for no intervals. Defaults to 2000.
+        seed (int): Seed of the resampling. Defaults to 0.
+    """
+    import pandas as pd
+
+    foreground = list(classes[1:])
+    per_class, mean = _intervals(
+        cases, [m.name for m in measures], foreground, samples, seed
+    )
+    counts = pd.crosstab(cases['class'], cases['status']).reindex(
+        index=foreground, columns=list(STATUSES), fill_value=0
+    )
+    single = cases.drop_duplicates('case_id')
+    unmeasured = single['distances'][single['distances'] != 'yes'].value_counts()
+    patients = single['patient_id'].nunique()
+    return Evaluation(
+        title=title_of(
+            facts['protocol'],
+            facts['split_hash'],
+            f'{len(single)} cases',
+            patients,
+        )
+        + '; mean [95 % interval over patients]',
+        measures=tuple(measures),
+        per_class=per_class,
+        mean=mean,
+        counts={
+            name: {key: int(number) for key, number in row.items()}
+            for name, row in counts.to_dict('index').items()
+        },
+        facts=dict(
+            **facts, cases=len(single), patients=patients, classes=list(classes)
+        ),
+        settings=dict(
+            **settings,
+            volume_units=sorted(set(cases['volume_unit'])),
+            interval=interval_settings(samples, seed, 'cases'),
+        ),
+        notes=[
+            *(
+                f'distances not measured in {number} of {len(single)} cases: {reason}'
+                for reason, number in unmeasured.sort_index().items()
+            ),
+            *notes,
+            *(few_patients(patients) if samples else ()),
+        ],
+    )
+
+
+def pool_results(
+    folders: Sequence[str | Path], out: str | Path, samples: int = 2000, seed: int = 0
+) -> None:
+    """Join the test results of the splits of a cross-validation.
+
+    ``cases.csv`` and ``metrics.json`` are written to ``out`` as if one
+    evaluation had scored the test cases of all splits; means and intervals
+    are those of the pooled cases.
+
+    Args:
+        folders (Sequence[str | Path]): Evaluation folder of every split.
+        out (str | Path): Folder to write.
+        samples (int): Resamples of the intervals. Defaults to 2000.
+        seed (int): Seed of the resampling. Defaults to 0.
+
+    Raises:
+        UserError: When results are missing, of a classifier, or of different
+            data sets or classes, or when a case or patient was tested in two
+            splits.
+    """
+    from .runs import read_metrics
+
+    folders = [Path(folder) for folder in folders]
+    metrics = [read_metrics(folder) for folder in folders]
+    first = metrics[0]
+    if 'cases' not in first:
+        raise UserError(
+            f'{folders[0]}: the test images of several splits are not pooled '
+            'for classification, as the probabilities of different models '
+            'have no common order; make a table of one split'
+        )
+    _require_alike(folders, metrics)
+    measures, classes = measures_of(first), list(first['per_class'])
+    pooled = _pool_cases([folder / CASES for folder in folders], list(measures))
+    cases = _as_numbers(pooled, list(measures), out)
+    per_class, mean = _intervals(cases, measures, classes, samples, seed)
+    entries = {
+        name: {score: interval_entry(per_class[score][name]) for score in measures}
+        for name in classes
+    }
+    for name in classes:
+        counts = [m['per_class'][name].get('counts') for m in metrics]
+        if None not in counts:
+            entries[name]['counts'] = {
+                key: sum(count[key] for count in counts) for key in counts[0]
+            }
+    splits = [
+        dict(
+            protocol=m.get('protocol'),
+            split_hash=m.get('split_hash'),
+            folder=str(folder),
+        )
+        for folder, m in zip(folders, metrics)
+    ]
+    hashes = sorted(str(split['split_hash']) for split in splits)
+    content = dict(
+        first,
+        protocol=_pooled_protocol([str(s['protocol']) for s in splits]),
+        split_hash=hashlib.sha256('\n'.join(hashes).encode()).hexdigest()[:12],
+        splits=splits,
+        cases=cases['case_id'].nunique(),
+        patients=cases['patient_id'].nunique(),
+        mean={score: interval_entry(found) for score, found in mean.items()},
+        per_class=entries,
+        interval=dict(first.get('interval') or {}, samples=samples, seed=seed),
+        volume_units=sorted(
+            {unit for m in metrics for unit in m.get('volume_units') or ()}
+        ),
+        notes=[
+            f'{m.get("protocol")}: {note}'
+            for m in metrics
+            for note in m.get('notes') or ()
+        ],
+    )
+    write_results(out, {CASES: pooled, METRICS: content})
+
+
+def _require_alike(folders: Sequence[Path], metrics: Sequence[Mapping]) -> None:
+    first = metrics[0]
+    for folder, other in zip(folders, metrics):
+        for what, found, expected in (
+            ('data', other.get('data_root'), first.get('data_root')),
+            ('classes', list(other['per_class']), list(first['per_class'])),
+            ('scores', list(other['mean']), list(first['mean'])),
+            ('policy', other.get('policy'), first.get('policy')),
+        ):
+            if found != expected:
+                raise UserError(
+                    f'the splits {folder} and {folders[0]} cannot be pooled: '
+                    f'{what} {found} and {expected}; evaluate all splits in '
+                    'the same way'
+                )
+
+
+def _pool_cases(paths: Sequence[Path], scores: Sequence[str]):
+    """Join tables of cases; a case or patient may be in one of them only."""
+    import pandas as pd
+
+    for path in paths:
+        read_cases(path, scores)
+    tables = [read_cases(path) for path in paths]
+    seen = {}
+    for path, table in zip(paths, tables):
+        for kind in ('case', 'patient'):
+            for name in table[f'{kind}_id'].unique():
+                other = seen.setdefault((kind, name), path)
+                if other != path:
+                    raise UserError(
+                        f'{kind} {name} is in {other} and in {path}; the '
+                        'test subsets of the splits of a cross-validation '
+                        'must not overlap'
+                    )
+        if list(table) != list(tables[0]):
+            raise UserError(
+                f'{path} has the columns {list(table)}, {paths[0]} '
+                f'{list(tables[0])}; evaluate both with one version'
+            )
+    return pd.concat(tables, ignore_index=True)
+
+
+def _pooled_protocol(protocols: Sequence[str]) -> str:
+    """Name what splits have in common: 'set-5fold' of 'set-5fold-fold0'."""
+    found = [re.fullmatch(r'(.+)-fold\d+', name) for name in protocols]
+    if all(found) and len({match[1] for match in found}) == 1:
+        return found[0][1]
+    return ' + '.join(dict.fromkeys(protocols))

@@ -1,0 +1,157 @@
+"""Intervals from resampling patients with all their cases."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .interval import Interval
+
+# Below this number of patients the percentile interval is too narrow to be
+# taken at its word.
+FEW_PATIENTS = 15
+
+
+def few_patients(count: int, what: str = 'patient') -> list[str]:
+    """Return the note on intervals over few patients, if it is called for.
+
+    Args:
+        count (int): Number of patients.
+        what (str): What they are. Defaults to 'patient'.
+    """
+    if count >= FEW_PATIENTS:
+        return []
+    return [
+        f'only {count} {what}{"s" * (count != 1)}: the intervals are too '
+        'narrow; look at the single cases'
+    ]
+
+
+def draw_patients(
+    patients: Sequence[str], samples: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw how often each patient is taken when patients are resampled.
+
+    Args:
+        patients (Sequence[str]): Patient of every case.
+        samples (int): Number of resamples.
+        seed (int): Seed of the draw.
+
+    Shape: returns ``(samples, patients)``, integer, and the column of every
+        case ``(cases,)``.
+    """
+    names, index = np.unique(np.asarray(patients), return_inverse=True)
+    draws = np.random.default_rng(seed).multinomial(
+        len(names), np.full(len(names), 1 / len(names)), size=samples
+    )
+    return draws, index
+
+
+def patient_weights(patients: Sequence[str], samples: int, seed: int) -> np.ndarray:
+    """Draw how often each case is taken when patients are resampled.
+
+    All cases of a patient are taken together.
+
+    Args:
+        patients (Sequence[str]): Patient of every case.
+        samples (int): Number of resamples.
+        seed (int): Seed of the draw.
+
+    Shape: returns ``(samples, cases)``, integer.
+    """
+    draws, index = draw_patients(patients, samples, seed)
+    return draws[:, index]
+
+
+def class_means(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted means over cases, NaN left out.
+
+    Shape: values ``(cases, classes)``; weights ``(samples, cases)``. Returns
+        ``(samples, classes)``, NaN where no case counts.
+    """
+    counted = ~np.isnan(values)
+    total = weights @ np.where(counted, values, 0.0)
+    number = weights @ counted.astype(float)
+    return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
+
+
+def mean_of_classes(means: np.ndarray) -> np.ndarray:
+    """Mean over the last axis, NaN left out; NaN where nothing is left."""
+    counted = ~np.isnan(means)
+    number = counted.sum(-1)
+    total = np.where(counted, means, 0.0).sum(-1)
+    return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
+
+
+def bootstrap_means(
+    values: np.ndarray, patients: Sequence[str], samples: int = 2000, seed: int = 0
+) -> tuple[list[Interval], Interval]:
+    """Means per class and over classes with 95 % patient-level intervals.
+
+    Args:
+        values (np.ndarray): One score per case and class; NaN: not counted.
+        patients (Sequence[str]): Patient of every case.
+        samples (int): Resamples; 0 gives no interval. Defaults to 2000.
+        seed (int): Seed of the resampling. Defaults to 0.
+
+    Shape: values ``(cases, classes)``.
+
+    Returns:
+        tuple[list[Interval], Interval]: Per class, and the mean of classes.
+    """
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 2 or len(values) != len(patients):
+        raise ValueError(
+            'values must be (cases, classes) with one patient per case, got '
+            f'{values.shape} and {len(patients)} patients'
+        )
+    means = class_means(values, np.ones((1, len(values))))
+    drawn = None
+    if samples and len(values):
+        drawn = class_means(values, patient_weights(patients, samples, seed))
+        drawn = np.column_stack([drawn, mean_of_classes(drawn)])
+    counted = ~np.isnan(values)
+    *per_class, overall = intervals(
+        [*means[0], *mean_of_classes(means)],
+        drawn,
+        [*counted.sum(0), counted.any(1).sum()],
+    )
+    return per_class, overall
+
+
+def intervals(
+    estimates: Sequence[float],
+    drawn: np.ndarray | None = None,
+    units: Sequence[int] | int = 0,
+) -> list[Interval]:
+    """Put estimates and the percentiles of their resamples together.
+
+    Args:
+        estimates (Sequence[float]): Over all patients.
+        drawn (np.ndarray, optional): Of every resample. Defaults to None,
+            which gives no ends.
+        units (Sequence[int] | int): Cases or images that count. Defaults to
+            0.
+
+    Shape: estimates ``(values,)``, drawn ``(samples, values)``.
+    """
+    low = high = np.full(len(estimates), np.nan)
+    if drawn is not None and len(drawn):
+        low, high = percentiles(drawn)
+    units = np.broadcast_to(units, len(estimates))
+    return [
+        Interval(*map(float, numbers), units=int(count))
+        for *numbers, count in zip(estimates, low, high, units)
+    ]
+
+
+def percentiles(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """95 % percentile intervals of resampled values, NaN left out.
+
+    Shape: drawn ``(samples, values)``; returns low and high ends
+        ``(values,)``, NaN where nothing was drawn.
+    """
+    # A column without any value stays NaN, without numpy's warning.
+    empty = np.isnan(drawn).all(0)
+    filled = np.where(empty, 0.0, drawn)
+    low, high = np.nanpercentile(filled, [2.5, 97.5], axis=0)
+    return np.where(empty, np.nan, low), np.where(empty, np.nan, high)

@@ -1,0 +1,80 @@
+import csv
+import re
+
+import pytest
+
+from medssl_mm import results
+from medssl_mm.errors import UserError
+from medssl_mm.results import Run
+from tests.results.made import write_folds, write_result
+
+
+def test_table_of_a_cross_validation(tmp_path, scores):
+    runs = []
+    for name, values in zip(('random', 'moco'), scores):
+        results.pool_results(
+            write_folds(tmp_path / name, values), tmp_path / name / 'all'
+        )
+        runs.append(Run('linear', name, (tmp_path / name / 'all',)))
+    rows = results.summarize(runs, 'random')
+    assert rows[1].difference.estimate == pytest.approx((scores[1] - scores[0]).mean())
+    text = results.caption_of(rows)
+    assert 'Protocol set-2fold (split ' in text and '4 test patients' in text
+    assert 'over 2 splits' in text and 'One seed per row' in text
+    assert next(csv.DictReader(results.to_csv(rows).splitlines()))['splits'] == '2'
+    # One fold alone is another protocol.
+    alone = Run('linear', 'one', (tmp_path / 'moco/fold1',))
+    with pytest.raises(UserError, match='different splits'):
+        results.summarize([*runs, alone])
+
+
+def test_csv_and_markdown_hold_the_numbers(tmp_path, scores):
+    runs = [
+        Run('linear', name, (write_result(tmp_path / name, values),))
+        for name, values in zip(('random', 'moco'), scores)
+    ]
+    rows = results.summarize(runs, 'random')
+    entries = list(csv.DictReader(results.to_csv(rows).splitlines()))
+    assert float(entries[1]['dice']) == pytest.approx(scores[1].mean(), abs=1e-5)
+    assert entries[0]['difference'] == '' and entries[0]['hd95_mm'] == ''
+    table = results.to_markdown(results.table_cells(rows))
+    assert f'{100 * scores[1].mean():.1f} [' in table
+    assert '| +2' in table or '| +1' in table
+    assert 'HD95' not in table  # nobody measured it
+    assert 'Labelled patients' not in table  # all rows use all of them
+
+
+def test_wide_table_has_a_column_per_evaluation_and_fraction(tmp_path, scores):
+    def run(group, label, values, fraction):
+        folder = tmp_path / f'{group}-{label}-{fraction}'
+        return Run(group, label, (write_result(folder, values),), fraction)
+
+    low, high = scores
+    rows = results.summarize(
+        [
+            run('linear', 'random', low, 1.0),
+            run('linear', 'moco', high, 1.0),
+            run('linear', 'moco', low, 0.2),
+            run('deep', 'random', high, 1.0),
+        ],
+        'random',
+    )
+    found = results.wide_cells(rows)
+    cells = found.to_numpy().tolist()
+    assert list(found) == ['Initial weights', 'linear', 'linear, 20 % labels', 'deep']
+    random, moco = cells
+    assert random[0] == 'random' and moco[0] == 'moco'
+    assert random[1].startswith(f'{100 * low.mean():.1f} [')
+    assert random[1].count('[') == 1  # the baseline has no difference
+    change = 100 * (high - low).mean()
+    assert re.fullmatch(
+        rf'{100 * high.mean():.1f} \[.*\], \{change:+.1f} \[\+.*\]', moco[1]
+    )
+    assert random[2] == '–' and moco[3] == '–'
+    assert moco[2].startswith(f'{100 * low.mean():.1f} [')
+    path = next(
+        path
+        for path in results.write_table(rows, tmp_path, 'T')
+        if path.name == 'table-wide.md'
+    )
+    assert ' | '.join(moco) in path.read_text(encoding='utf-8')
