@@ -432,12 +432,20 @@ class CheckpointFeatures:
     def _batches(self, dataset):
         from torch.utils.data import DataLoader
 
-        return DataLoader(
+        from medssl_mm import loaders
+
+        loader = DataLoader(
             dataset,
             batch_size=self.batch_size,
-            num_workers=self.num_workers,
             collate_fn=self._collate(),
+            **loaders.worker_options(self.num_workers, 'test'),
         )
+        return loaders.watch(loader, 'test', self._timeout())
+
+    def _timeout(self):
+        from medssl_mm import loaders
+
+        return loaders.timeout_of(self._loader('test'), self.config.get('env_cfg'))
 
     def _collate(self):
         from mmengine.registry import DefaultScope
@@ -513,6 +521,7 @@ class CheckpointFeatures:
             self.batch_size,
             self.calibration_batches,
             num_workers=self.num_workers,
+            timeout=self._timeout(),
             collate_fn=self._collate(),
         )
         calibrate_batch_norm(model, model.backbone, batches)

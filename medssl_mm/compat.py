@@ -54,10 +54,14 @@ _DISTRIBUTIONS = {
     'mmselfsup': ('mmselfsup', None),
     'mmcls': ('mmcls', None),
 }
+# Seconds that ranks wait for one another, where a config says nothing.
+COLLECTIVE_TIMEOUT = 600
 _PRESENTED_MMCV = '2.0.1'
 _NOISE = (
     # mmcv without compiled operators, of which none is used.
     'Fail to import ``MultiScaleDeformableAttention``',
+    # medssl_mm.loaders says in one line what is wrong.
+    'Got pickle error when attempting to start a worker',
     # mmengine's call of torch's DistributedDataParallel.
     '`broadcast_buffers` is deprecated',
 )
@@ -145,7 +149,7 @@ def check_install(version_of=None):
         )
 
 
-def init_process_group(launcher='pytorch', timeout=1800):
+def init_process_group(launcher='pytorch', timeout=COLLECTIVE_TIMEOUT):
     """Join the process group of a distributed run, with or without a GPU.
 
     The group is made before mmengine's Runner is built, which then leaves it
@@ -154,7 +158,8 @@ def init_process_group(launcher='pytorch', timeout=1800):
     Args:
         launcher (str): ``pytorch`` (torchrun's environment variables) or
             ``slurm`` (those of srun). Defaults to 'pytorch'.
-        timeout (int): Seconds a collective may wait. Defaults to 1800.
+        timeout (int): Seconds a collective may wait. Defaults to
+            ``COLLECTIVE_TIMEOUT``.
 
     Raises:
         UserError: The launcher's environment variables are not set.

@@ -9,7 +9,8 @@ import torch.distributed  # noqa: F401
 
 # A test that needs a broken module reports it better than a fork server.
 with contextlib.suppress(Exception):
-    import medssl_mm.engine  # noqa: F401
+    import medssl_mm.engine
+    import medssl_mm.loaders  # noqa: F401
 with contextlib.suppress(Exception):
     import medssl_mm.models.algorithms
     import medssl_mm.models.decode_heads  # noqa: F401

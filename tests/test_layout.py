@@ -133,8 +133,10 @@ ARROWS = {
         },
         HOSTS,
     ),
+    'loaders': ({'cores', 'errors', 'functional'}, {'mmengine'}),
     'engine': (
         {
+            'loaders',
             'results',
             'analysis',
             'functional',
@@ -151,6 +153,7 @@ ARROWS = {
     'checkpoint_features': (
         {
             'engine',
+            'loaders',
             'analysis',
             'importers',
             'functional',

@@ -28,7 +28,13 @@ visualizer = dict(
 
 env_cfg = dict(
     cudnn_benchmark=True,
-    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    mp_cfg=dict(opencv_num_threads=0),
+    # Seconds without a batch from a loader's workers, and seconds that ranks wait
+    # for one another, after which a run ends with a message. The second one is
+    # longer, so that the loader is named when it is the cause, and must allow for
+    # what rank 0 does alone: the scores of a large test set.
+    loader_timeout=300,
+    dist_cfg=dict(timeout=600),
 )
 randomness = dict(seed=0)
 load_from = None

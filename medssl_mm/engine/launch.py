@@ -151,7 +151,8 @@ def make_runner(
         config.update(resume=False, load_from=_existing(checkpoint))
     if launcher != 'none':
         timeout = config.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
-        compat.init_process_group(launcher, timeout or 1800)
+        compat.init_process_group(launcher, timeout or compat.COLLECTIVE_TIMEOUT)
+        distributed.follow_ranks()
     try:
         return RUNNERS.build(config)
     except KeyError as error:

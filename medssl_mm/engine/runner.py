@@ -1,6 +1,7 @@
 """A Runner whose interrupted runs continue exactly."""
 
 import collections
+import contextlib
 import os
 import platform
 from pathlib import Path
@@ -13,6 +14,7 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import EpochBasedTrainLoop
 from mmengine.runner import Runner as BaseRunner
 
+from medssl_mm import loaders
 from medssl_mm.engine import checkpoints
 from medssl_mm.errors import UserError
 from medssl_mm.functional import distributed
@@ -52,7 +54,13 @@ class Runner(BaseRunner):
         self._random_states = None
         self._pending_random_state = None
         self._state_before_validation = None
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **_with_labels(kwargs))
+
+    @classmethod
+    def from_cfg(cls, cfg):
+        """Build a runner; what its workers need is imported meanwhile."""
+        loaders.start_server_for(cfg)
+        return super().from_cfg(cfg)
 
     def setup_env(self, env_cfg):
         """Set up the environment as upstream does, with an unused timestamp.
@@ -61,7 +69,7 @@ class Runner(BaseRunner):
         shared: the second of two runners made at once would write its log
         into the folder of the first.
         """
-        super().setup_env(env_cfg)
+        super().setup_env(dict(env_cfg, mp_cfg=_mp_cfg(env_cfg)))
         # The ranks must agree, also when one of them has made runners alone.
         number = max(distributed.gather_objects(_made_at[self._timestamp]))
         _made_at[self._timestamp] = number + 1
@@ -138,16 +146,29 @@ class Runner(BaseRunner):
         finally:
             self._resuming = False
 
+    def train(self):
+        """Train; a rank that the others wait for in vain is named."""
+        with _explained():
+            return super().train()
+
+    def val(self):
+        """Validate; a rank that the others wait for in vain is named."""
+        with _explained():
+            return super().val()
+
     def test(self):
         """Test; weights that do not fit the model are an error."""
         self._testing = True
         try:
-            return super().test()
+            with _explained():
+                return super().test()
         finally:
             self._testing = False
 
     def call_hook(self, fn_name, **kwargs):
         """Call the hooks, and do this class's part before or after them."""
+        if self.world_size > 1 and fn_name.startswith('before_'):
+            distributed.note_progress(self._place(fn_name, kwargs.get('batch_idx')))
         if fn_name == 'before_train':
             self._check_number_of_batches()
         if fn_name == 'before_val':
@@ -164,6 +185,12 @@ class Runner(BaseRunner):
             if self._pending_random_state is not None:
                 checkpoints.set_random_state(self._pending_random_state)
                 self._pending_random_state = None
+
+    def _place(self, stage, batch):
+        """Words for where the run is."""
+        if batch is not None and not stage.startswith('before_train'):
+            return f'batch {batch + 1} ({stage})'
+        return f'iteration {self.iter + 1} ({stage})'
 
     def wrap_model(self, model_wrapper_cfg, model):
         """Wrap the model for distributed training, also on CPUs."""
@@ -184,14 +211,22 @@ class Runner(BaseRunner):
         """Build a data loader that leaves the global generator alone.
 
         Otherwise each start of an iterator would draw from it, and a resumed
-        run, which starts one more, would differ.
+        run, which starts one more, would differ. Its workers are started and
+        looked after by :mod:`medssl_mm.loaders`; besides upstream's
+        keys a config may have ``label``, the loader's name in messages.
         """
-        if isinstance(dataloader, dict) and 'generator' not in dataloader:
-            generator = torch.Generator().manual_seed(seed or 0)
-            dataloader = dict(dataloader, generator=generator)
-        return BaseRunner.build_dataloader(
-            dataloader, seed=seed, diff_rank_seed=diff_rank_seed
+        if not isinstance(dataloader, dict):
+            return BaseRunner.build_dataloader(dataloader, seed, diff_rank_seed)
+        settings = dict(dataloader)
+        label = settings.pop('label', 'data')
+        timeout = settings.pop('timeout', loaders.LOADER_TIMEOUT)
+        settings.setdefault('generator', torch.Generator().manual_seed(seed or 0))
+        options = loaders.worker_options(settings.get('num_workers', 0), label)
+        settings['num_workers'] = options.pop('num_workers')
+        loader = BaseRunner.build_dataloader(
+            {**options, **settings}, seed=seed, diff_rank_seed=diff_rank_seed
         )
+        return loaders.watch(loader, label, timeout)
 
     def build_logger(self, *args, **kwargs):
         """Build the logger, without lines that say nothing."""
@@ -284,3 +319,34 @@ class Runner(BaseRunner):
 
 def _worth_reading(record):
     return not str(record.msg).startswith(_NOISE)
+
+
+@contextlib.contextmanager
+def _explained():
+    try:
+        yield
+    except RuntimeError as error:
+        message = distributed.failure_of(error)
+        if message is None:
+            raise
+        raise UserError(message) from error
+
+
+def _with_labels(arguments):
+    """Tell each loader its name, and how long a batch may take."""
+    labelled = dict(arguments)
+    for label in ('train', 'val', 'test'):
+        settings = arguments.get(f'{label}_dataloader')
+        if isinstance(settings, dict):
+            timeout = loaders.timeout_of(settings, arguments.get('env_cfg'))
+            labelled[f'{label}_dataloader'] = dict(
+                settings, label=label, timeout=timeout
+            )
+    return labelled
+
+
+def _mp_cfg(environment):
+    # Upstream's default is fork.
+    return dict(mp_start_method=loaders.START_METHOD) | (
+        environment.get('mp_cfg') or {}
+    )

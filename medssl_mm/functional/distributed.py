@@ -10,24 +10,36 @@ return the gradient of the own rank only, lose a factor ``world_size``; pass
 ``full_gradient=False`` to reproduce results that were obtained so.
 """
 
+import datetime
+
 import torch
 import torch.distributed as dist
+
+from .rank_progress import RankProgress
 
 __all__ = [
     'barrier',
     'broadcast',
     'exchange',
+    'failure_of',
+    'follow_ranks',
     'gather',
     'gather_objects',
     'gather_with_grad',
     'is_main_process',
     'leave',
     'mean_with_grad',
+    'note_progress',
     'rank',
     'reduce_mean',
     'shared_permutation',
     'world_size',
 ]
+
+# Words of gloo, nccl and the store for a rank that is late, or gone.
+_LATE = ('Timed out', 'timed out', 'timeout', 'Timeout')
+_GONE = ('Connection closed by peer', 'Connection reset by peer', 'Broken pipe')
+_progress: RankProgress | None = None
 
 
 def world_size():
@@ -179,10 +191,61 @@ def barrier():
         dist.barrier()
 
 
+def follow_ranks(timeout=10):
+    """Let every rank note how far it is, so that a late one can be named.
+
+    Args:
+        timeout (float): Seconds to wait for the notes. Defaults to 10.
+    """
+    global _progress
+    if world_size() == 1:
+        return
+    store = dist.distributed_c10d._get_default_store().clone()
+    store.set_timeout(datetime.timedelta(seconds=timeout))
+    _progress = RankProgress(store, rank(), world_size())
+
+
+def note_progress(place):
+    """Note that this rank has come to a place; see :func:`follow_ranks`.
+
+    Args:
+        place (str): Words such as 'iteration 12'.
+    """
+    if _progress is not None:
+        _progress.note(place)
+
+
+def failure_of(error):
+    """Say in words why a collective failed, or None for other errors.
+
+    Args:
+        error (RuntimeError): What was raised.
+    """
+    text = str(error)
+    if world_size() == 1 or _progress is None:
+        return None
+    if any(words in text for words in _GONE):
+        return (
+            f'rank {rank()} has lost the connection to another rank, which has ended: '
+            'see its message; continue with --resume'
+        )
+    if any(words in text for words in _LATE):
+        return (
+            f'rank {rank()} has waited in vain for another rank: '
+            f'{_progress.missing()}. If it was busy, allow more time by '
+            'env_cfg.dist_cfg.timeout (seconds); continue with --resume'
+        )
+    return None
+
+
 def leave():
     """Leave the process group, if there is one, at the end of a run."""
+    global _progress
     if world_size() > 1:
         dist.barrier()
+    if _progress is not None:
+        _progress.end()
+        _progress = None
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 

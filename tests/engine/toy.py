@@ -138,7 +138,6 @@ def config(work_dir, by_epoch=True, num_workers=0, **changes):
         ),
         log_processor=dict(type='medssl_mm.ShortLogProcessor', by_epoch=by_epoch),
         randomness=dict(seed=3),
-        env_cfg=dict(mp_cfg=dict(mp_start_method='fork')),
     )
     settings.update(changes)
     return settings

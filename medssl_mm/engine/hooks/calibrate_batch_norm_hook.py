@@ -9,6 +9,7 @@ from mmengine.model import is_model_wrapper
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
+from medssl_mm import loaders
 from medssl_mm.engine.checkpoints import random_state, set_random_state
 from medssl_mm.registry import HOOKS
 
@@ -53,6 +54,9 @@ class CalibrateBatchNormHook(Hook):
             self.num_batches,
             self.seed,
             num_workers=loader.num_workers,
+            timeout=loaders.timeout_of(
+                runner.cfg.get('train_dataloader', {}), runner.cfg.get('env_cfg')
+            ),
             collate_fn=loader.collate_fn,
             worker_init_fn=loader.worker_init_fn,
         )
@@ -98,7 +102,13 @@ def calibrate_batch_norm(model, backbone, batches):
 
 
 def calibration_batches(
-    dataset, batch_size, num_batches, seed=0, num_workers=0, **options
+    dataset,
+    batch_size,
+    num_batches,
+    seed=0,
+    num_workers=0,
+    timeout=loaders.LOADER_TIMEOUT,
+    **options,
 ):
     """Return a loader of some full batches, drawn without replacement.
 
@@ -111,18 +121,21 @@ def calibration_batches(
         num_batches (int): Largest number of batches.
         seed (int): Chooses the samples. Defaults to 0.
         num_workers (int): Processes that load. Defaults to 0.
+        timeout (float): Seconds they may take for a batch. Defaults to
+            :data:`medssl_mm.loaders.LOADER_TIMEOUT`.
         **options: Further arguments of the loader.
     """
     size = min(batch_size, len(dataset))
     count = min(num_batches, len(dataset) // size)
     order = np.random.default_rng(seed).permutation(len(dataset))
-    return DataLoader(
+    loader = DataLoader(
         dataset,
         batch_sampler=[order[i * size : (i + 1) * size].tolist() for i in range(count)],
-        num_workers=min(num_workers, count),
         generator=torch.Generator().manual_seed(seed),
+        **loaders.worker_options(min(num_workers, count)),
         **options,
     )
+    return loaders.watch(loader, 'train', timeout)
 
 
 @contextmanager

@@ -1,0 +1,352 @@
+"""Data loaders whose workers start safely and are missed when they fail.
+
+A process with native threads (of torch, OpenMP, a BLAS) must not fork: a lock
+that one of them holds at that moment is never released in the child. So the
+workers come from a fork server, a process with a single thread that has
+imported what they need and is done with it: a worker starts within
+milliseconds.
+"""
+
+import contextlib
+import functools
+import multiprocessing
+import os
+import pickle
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from mmengine.logging import print_log
+from torch.utils.data import DataLoader
+
+from medssl_mm import cores
+from medssl_mm.errors import UserError
+
+__all__ = [
+    'LOADER_TIMEOUT',
+    'START_METHOD',
+    'WatchedLoader',
+    'start_server',
+    'start_server_for',
+    'timeout_of',
+    'watch',
+    'worker_options',
+]
+
+_METHODS = multiprocessing.get_all_start_methods()
+START_METHOD = 'forkserver' if 'forkserver' in _METHODS else 'spawn'
+
+# Seconds without a batch after which a run ends, where a config says nothing.
+LOADER_TIMEOUT = 300
+# Seconds between two looks at the clock.
+_LOOK = 0.5
+# Seconds that the main thread has to notice that its silent workers are dead.
+_GRACE = 20
+# medssl_mm.registry first: it prepares the imports of the hosts.
+_PRELOADED = (
+    'medssl_mm.registry',
+    'medssl_mm.loaders',
+    'torch.utils.data',
+    'mmengine.runner',
+    'medssl_mm.datasets.registered',
+)
+_ONE_THREAD = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS')
+
+
+def start_server(modules: Sequence[str] = ()) -> None:
+    """Start the fork server, which imports while this process goes on.
+
+    Called before a run's model is built, it is ready when the first worker is
+    asked for. Without this call it starts with the first worker. Once it runs,
+    the call does nothing.
+
+    Args:
+        modules (Sequence[str]): Further modules that the workers use, so that
+            not every one of them has to import them. Defaults to ().
+    """
+    if START_METHOD != 'forkserver':
+        return  # Windows: every worker imports for itself
+    from multiprocessing import forkserver
+
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload([*_PRELOADED, *modules])
+    with _environment(dict.fromkeys(_ONE_THREAD, '1')):
+        forkserver.ensure_running()
+
+
+def start_server_for(config: Mapping) -> None:
+    """Start the fork server for the loaders of a config, if any has workers.
+
+    It imports the data sets of the config's host, and what the config imports.
+
+    Args:
+        config (Mapping): Of a runner.
+    """
+    if any(
+        (config.get(f'{label}_dataloader') or {}).get('num_workers')
+        for label in ('train', 'val', 'test')
+    ):
+        scope = config.get('default_scope') or 'mmengine'
+        own = (config.get('custom_imports') or {}).get('imports') or []
+        start_server(
+            [
+                *([] if scope == 'mmengine' else [f'{scope}.datasets']),
+                *([own] if isinstance(own, str) else own),
+            ]
+        )
+
+
+def worker_options(num_workers: int, label: str = '') -> dict[str, Any]:
+    """Options of a ``DataLoader`` that concern its workers.
+
+    Args:
+        num_workers (int): As the config wishes.
+        label (str): Of the loader, for the message when the cores of this job
+            allow fewer. Defaults to '', which says nothing.
+
+    Returns:
+        dict: ``num_workers`` and, if there are any, the start method.
+    """
+    allowed = cores.workers_within(num_workers)
+    if allowed < num_workers and label:
+        print_log(
+            f'{label} loader: {allowed} worker(s) instead of {num_workers}, as this '
+            f'job shares the machine and has {cores.available()} core(s)',
+            logger='current',
+        )
+    if not allowed:
+        return dict(num_workers=0)
+    start_server()
+    return dict(
+        num_workers=allowed,
+        multiprocessing_context=multiprocessing.get_context(START_METHOD),
+    )
+
+
+def timeout_of(loader: Mapping, environment: Mapping | None) -> float:
+    """Seconds that a batch may take by a config.
+
+    Args:
+        loader (Mapping): Settings of the loader; ``timeout`` goes first.
+        environment (Mapping, optional): ``env_cfg`` with ``loader_timeout``.
+    """
+    default = (environment or {}).get('loader_timeout', LOADER_TIMEOUT)
+    return loader.get('timeout', default)
+
+
+def watch(loader: DataLoader, label: str, timeout: float) -> DataLoader:
+    """Let a loader end the run when a worker dies or no batch comes.
+
+    Args:
+        loader (DataLoader): Made with :func:`worker_options`; it is changed.
+        label (str): Its name in messages: 'train', 'val', ...
+        timeout (float): Seconds a batch may take; 0 waits for ever.
+    """
+    if loader.num_workers and not isinstance(loader, WatchedLoader):
+        loader.worker_init_fn = functools.partial(_start_worker, loader.worker_init_fn)
+        # Torch's own time-out looks at the workers only when it is over.
+        loader.timeout = 0
+        # The hosts make the loader, of torch's class.
+        loader.__class__ = WatchedLoader
+        loader.label, loader.watchdog = label, _Watchdog(label, timeout)
+    return loader
+
+
+class WatchedLoader(DataLoader):
+    """Torch's loader, whose iterators look after the workers; see :func:`watch`."""
+
+    label: str
+    watchdog: '_Watchdog'
+
+    def __iter__(self) -> Iterator:
+        """Start or reuse the workers.
+
+        Raises:
+            UserError: When they cannot be started.
+        """
+        try:
+            living = getattr(self, '_iterator', None)
+            if living is None:  # the server may still be importing
+                return _WatchedBatches(super().__iter__(), self.watchdog)
+            with self.watchdog.waiting(living):
+                return _WatchedBatches(super().__iter__(), self.watchdog)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            if 'pickle' not in str(error):
+                raise
+            raise UserError(
+                f'the data set or collate function of the {self.label} loader '
+                f'cannot be sent to its workers: {error}; define it at the top '
+                f'level of a module, or set {self.label}_dataloader.num_workers=0'
+            ) from error
+        except (EOFError, ConnectionError) as error:
+            raise UserError(
+                f'the workers of the {self.label} loader cannot be started: the '
+                'process that starts them (multiprocessing.forkserver) has ended, '
+                'possibly for lack of memory; run again with --resume'
+            ) from error
+
+
+class _WatchedBatches:
+    def __init__(self, batches: Iterator, watchdog: '_Watchdog') -> None:
+        self._batches = batches
+        self._watchdog = watchdog
+
+    def __iter__(self) -> Iterator:
+        return self
+
+    def __next__(self) -> Any:
+        with self._watchdog.waiting(self._batches):
+            return next(self._batches)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+
+class _Watchdog:
+    """Turns a dead or silent worker into a message.
+
+    Torch notices within 5 s that a worker has ended. Silence is noticed by a
+    thread, as the main one may be inside a call that has no time-out, such as
+    fetching the memory that a frozen worker has offered.
+
+    Args:
+        label (str): Name of the loader.
+        patience (float): Seconds; 0 has none to look after.
+    """
+
+    def __init__(self, label: str, patience: float) -> None:
+        self.label = label
+        self.patience = patience
+        self._workers: Sequence[Any] = ()
+        self._since: float | None = None
+        self._silent_for = 0.0
+        self._thread: threading.Thread | None = None
+
+    @contextlib.contextmanager
+    def waiting(self, batches: Iterator | None) -> Iterator[None]:
+        """Look after the workers of torch's iterator while it is waited for.
+
+        Raises:
+            UserError: When a worker ended or all were silent for too long.
+        """
+        if self._thread is None and self.patience:
+            self._thread = threading.Thread(
+                target=_look_regularly, args=(weakref.ref(self),), daemon=True
+            )
+            self._thread.start()
+        self._workers = getattr(batches, '_workers', ())
+        self._since = time.monotonic()
+        try:
+            yield
+        except (RuntimeError, EOFError, OSError) as error:
+            ended = self._ended(error)
+            if not ended:
+                raise
+            message = self._silence() if self._silent_for else self._death(ended)
+            self._kill()
+            raise UserError(message) from error
+        finally:
+            self._since = None
+
+    def look(self) -> None:
+        """End the workers, and later this process, if the wait is too long."""
+        since = self._since
+        waited = 0.0 if since is None else time.monotonic() - since
+        if waited > self.patience + _GRACE:
+            # The main thread is not to be woken: a worker may be stuck in the
+            # kernel, where no signal reaches it.
+            print(f'error: {self._silence()}', file=sys.stderr, flush=True)
+            os._exit(2)
+        if waited > self.patience and not self._silent_for:
+            self._silent_for = waited
+            self._kill()
+
+    def _ended(self, error: Exception) -> Sequence[Any]:
+        # A broken connection is seen before the end of the worker is.
+        patience = 0 if isinstance(error, RuntimeError) else 5
+        latest = time.monotonic() + patience
+        while True:
+            ended = [w for w in self._workers if w.exitcode is not None]
+            if ended or time.monotonic() > latest:
+                return ended
+            time.sleep(0.1)
+
+    def _kill(self) -> None:
+        # A frozen process ignores everything else, and would be waited for.
+        for worker in self._workers:
+            worker.kill()
+
+    def _silence(self) -> str:
+        name = f'{self.label}_dataloader'
+        return (
+            f'{self._whose()} has had no batch for {self._silent_for:.0f} s from its '
+            f'{len(self._workers)} worker process(es): the disk or network file '
+            'system does not answer, or a transform hangs. Continue with --resume; '
+            f'allow slow data more time by env_cfg.loader_timeout or {name}.timeout '
+            f'(seconds), or look for the cause with {name}.num_workers=0'
+        )
+
+    def _death(self, ended: Sequence[Any]) -> str:
+        name = f'{self.label}_dataloader'
+        ends = ', '.join(f'process {w.pid} {_end_of(w.exitcode)}' for w in ended)
+        return (
+            f'{self._whose()} lost a worker: {ends}. If there is no other message '
+            'above, it was most likely killed for lack of memory: lower '
+            f'{name}.num_workers or {name}.batch_size, and continue with --resume'
+        )
+
+    def _whose(self) -> str:
+        from medssl_mm.functional import distributed
+
+        ranks = distributed.world_size()
+        where = f' of rank {distributed.rank()}' if ranks > 1 else ''
+        return f'the {self.label} loader{where}'
+
+
+def _look_regularly(watchdog: weakref.ref) -> None:
+    while True:
+        time.sleep(_LOOK)
+        alive = watchdog()
+        if alive is None:
+            return
+        alive.look()
+        del alive
+
+
+def _end_of(exitcode: int) -> str:
+    if exitcode < 0:
+        return f'was killed by signal {-exitcode}'
+    return f'ended with code {exitcode}'
+
+
+def _start_worker(then: Callable[[int], None] | None, worker_id: int) -> None:
+    """Prepare a worker: it ends with the run, and OpenCV starts no threads."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if 'cv2' in sys.modules:
+        sys.modules['cv2'].setNumThreads(0)
+    if then is not None:
+        then(worker_id)
+
+
+def _end_with_parent() -> None:
+    # After a kill -9 of the run, its fork server would wait for the workers,
+    # and they for the server.
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    former = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in former.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,143 @@
+import multiprocessing
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from medssl_mm import loaders
+from medssl_mm.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Numbers:
+    def __init__(self, size=10_000):
+        self.size = size
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, index):
+        return torch.full((3,), index)
+
+
+class Facts(Numbers):
+    """What a worker finds: threads of the fork server, and of OpenCV."""
+
+    def __getitem__(self, index):
+        import cv2
+
+        server = os.getppid()
+        tasks = len(os.listdir(f'/proc/{server}/task'))
+        main = multiprocessing.parent_process().pid
+        return [server != main, tasks, cv2.getNumThreads(), torch.get_num_threads()]
+
+
+class Unpicklable(Numbers):
+    def __init__(self):
+        super().__init__()
+        self.transform = lambda image: image
+
+
+def loader_of(data, workers=1, timeout=60, **options):
+    options = {**loaders.worker_options(workers), **options}
+    loader = torch.utils.data.DataLoader(data, **options)
+    return loaders.watch(loader, 'val', timeout)
+
+
+def test_workers_come_from_a_process_with_one_thread():
+    (facts,) = loader_of(Facts(1), batch_size=None)
+    assert facts == [True, 1, 1, 1]
+
+
+@pytest.mark.parametrize('persistent', [False, True])
+def test_batches_are_those_of_one_process(persistent):
+    loader = loader_of(Numbers(7), 2, batch_size=2, persistent_workers=persistent)
+    alone = list(torch.utils.data.DataLoader(Numbers(7), batch_size=2))
+    for _ in range(2):
+        epoch = list(loader)
+        assert len(epoch) == len(loader) == 4
+        assert all(map(torch.equal, epoch, alone))
+
+
+def test_data_that_no_worker_can_get():
+    with pytest.raises(UserError, match=r'val loader .* sent .*num_workers=0'):
+        next(iter(loader_of(Unpicklable())))
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        pickle.dumps(Unpicklable())
+
+
+def signal_a_worker(number, persistent, timeout):
+    loader = loader_of(Numbers(), 1, timeout, persistent_workers=persistent)
+    batches = iter(loader)
+    next(batches)
+    (worker,) = batches._batches._workers
+    os.kill(worker.pid, number)
+    started = time.monotonic()
+    with pytest.raises(UserError) as caught:
+        for _ in batches:
+            pass
+    worker.join(10)
+    assert worker.exitcode == -signal.SIGKILL
+    return str(caught.value), time.monotonic() - started
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('persistent', [False, True])
+def test_killed_worker_ends_the_run(persistent):
+    message, _ = signal_a_worker(signal.SIGKILL, persistent, timeout=0)
+    assert 'the val loader lost a worker: process' in message
+    assert 'killed by signal 9' in message
+    assert 'val_dataloader.num_workers' in message and '--resume' in message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('persistent', [False, True])
+def test_frozen_worker_ends_the_run(persistent):
+    message, seconds = signal_a_worker(signal.SIGSTOP, persistent, timeout=3)
+    assert seconds >= 3
+    assert 'the val loader has had no batch for 3 s' in message
+    assert 'env_cfg.loader_timeout' in message and '--resume' in message
+
+
+@pytest.mark.slow
+def test_nothing_is_left_of_a_killed_run(tmp_path):
+    code = (
+        'import os, signal\n'
+        'from tests.test_loaders import Numbers, loader_of\n'
+        'if __name__ == "__main__":\n'
+        '    batches = iter(loader_of(Numbers(), 2))\n'
+        '    next(batches)\n'
+        '    workers = [w.pid for w in batches._batches._workers]\n'
+        '    parents = {open(f"/proc/{pid}/stat").read().split()[3]'
+        ' for pid in workers}\n'
+        '    print(*workers, *parents, flush=True)\n'
+        '    os.kill(os.getpid(), signal.SIGKILL)\n'
+    )
+    (tmp_path / 'run.py').write_text(code)
+    done = subprocess.run(
+        [sys.executable, tmp_path / 'run.py'],
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    processes = done.stdout.split()
+    assert done.returncode == -signal.SIGKILL and len(processes) == 3
+    # subprocess.run has read to the end of the pipe, which they all hold.
+    until = time.monotonic() + 20
+    while any(map(is_running, processes)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not [pid for pid in processes if is_running(pid)]
+
+
+def is_running(pid):
+    try:
+        return Path(f'/proc/{pid}/stat').read_text().rsplit(')')[1].split()[0] != 'Z'
+    except OSError:
+        return False
