@@ -407,18 +407,15 @@ class CheckpointFeatures:
         return self._digests[weights.path]
 
     def _compute(self, weights, images, kind):
-        from medssl_mm.analysis import feature_cache
+        from medssl_mm.backbones import backbone_of
         from medssl_mm.engine.hooks.collapse_monitor_hook import (
             own_randomness,
         )
         from medssl_mm.functional.features import evaluation_mode
 
         model = self._load(weights)
-        places = (
-            feature_cache.stage_places
-            if kind == 'stages'
-            else feature_cache.block_places
-        )(model.backbone)
+        backbone = backbone_of(model.backbone)
+        taps = backbone.feature_taps() if kind == 'stages' else backbone.block_taps()
         what = f'{weights.name}: {images.name}'
         done, total = 0, len(images.image_ids)
         self.progress(what, 0, total)
@@ -426,7 +423,7 @@ class CheckpointFeatures:
             for batch in self._batches(images.dataset):
                 inputs = model.data_preprocessor(batch, False)['inputs']
                 done += len(inputs)
-                yield feature_cache.pooled_features(model.backbone, inputs, places)
+                yield backbone.pooled(inputs, taps)
                 self.progress(what, done, total)
 
     def _batches(self, dataset):

@@ -6,12 +6,16 @@ imports its ``locations`` at the first look-up, so importing this module is
 cheap.
 """
 
+import logging
+from collections.abc import Mapping
 from importlib import import_module
 
 from mmengine import registry as roots
+from mmengine.logging import print_log
 from mmengine.registry import Registry
 
 from medssl_mm import compat
+from medssl_mm.aliases import current_name, current_settings
 
 __all__ = [
     'DATASETS',
@@ -32,8 +36,30 @@ __all__ = [
 compat.apply()
 
 
+_noticed = set()
+
+
+def _notice(message: str) -> None:
+    if message not in _noticed:
+        _noticed.add(message)
+        print_log(f'{message}; the old form still works', 'current', logging.WARNING)
+
+
+class _Registry(Registry):
+    """Knows the types of before, see :mod:`medssl_mm.aliases`."""
+
+    def get(self, key):
+        prefix, dot, name = key.rpartition('.')
+        return super().get(f'{prefix}{dot}{current_name(name, _notice)}')
+
+    def build(self, cfg, *args, **kwargs):
+        if isinstance(cfg, Mapping):
+            cfg = current_settings(cfg, _notice)
+        return super().build(cfg, *args, **kwargs)
+
+
 def _child(root, location):
-    return Registry(root.name, parent=root, scope='medssl_mm', locations=[location])
+    return _Registry(root.name, parent=root, scope='medssl_mm', locations=[location])
 
 
 # Where each model part lives. By name and not by location, so that a
@@ -43,6 +69,7 @@ MODEL_MODULES = {
     'BarlowTwinsNeck': 'medssl_mm.models.necks',
     'DecorrelationConv': 'medssl_mm.models.heads',
     'DecorrelationHead': 'medssl_mm.models.heads',
+    'EfficientNetAnyChannels': 'medssl_mm.models.backbones',
     'FeatureMSELoss': 'medssl_mm.models.losses',
     'FrozenEncoderDecoder': 'medssl_mm.models.segmentors',
     'FrozenImageClassifier': 'medssl_mm.models.classifiers',
@@ -52,11 +79,13 @@ MODEL_MODULES = {
     'LocalInfoNCELoss': 'medssl_mm.models.losses',
     'MultiLevelHead': 'medssl_mm.models.heads',
     'MultiLevelMoCo': 'medssl_mm.models.algorithms',
+    'ReleaseDecorrelation': 'medssl_mm.legacy.iter_norm',
+    'ReleaseLocalLoss': 'medssl_mm.legacy.local_term',
     'SoftDiceLoss': 'medssl_mm.models.losses',
 }
 
 
-class _ModelRegistry(Registry):
+class _ModelRegistry(_Registry):
     """Imports the module of a model part when it is asked for."""
 
     def get(self, key):

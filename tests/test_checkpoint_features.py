@@ -295,7 +295,7 @@ def test_backbone_without_stages(tmp_path, images):
     config = toy.write_config(
         tmp_path / 'config.py', images, backbone=dict(type='mmpretrain.LeNet5')
     )
-    with pytest.raises(UserError, match='LeNet5 has no stages layer1'):
+    with pytest.raises(UserError, match='LeNet5 .* its stages are not known.* ResNet'):
         CheckpointFeatures(config, tmp_path / 'cache').features(
             Weights('random', None), 'val'
         )

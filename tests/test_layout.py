@@ -102,6 +102,10 @@ ARROWS = {
     'cores': (set(), set()),
     'files': ({'errors'}, set()),
     'functional': (set(), set()),
+    # Networks by their parts, whatever host built them.
+    'backbones': ({'functional', 'errors'}, set()),
+    # Config types of before.
+    'aliases': ({'errors'}, set()),
     # Numbers with intervals: needs numpy and scipy alone.
     'statistics': ({'errors'}, set()),
     'benchmarking': ({'errors', 'files'}, set()),
@@ -114,8 +118,13 @@ ARROWS = {
     # Shows and writes what others computed.
     'results': ({'analysis', 'statistics', 'store', 'errors', 'files'}, set()),
     'compat': ({'errors'}, HOSTS),
-    'registry': ({'compat'}, {'mmengine'}),
-    'models': ({'functional', 'registry', 'compat', 'errors'}, HOSTS),
+    'registry': ({'aliases', 'compat'}, {'mmengine'}),
+    # What repeats released code with its quirks.
+    'legacy': ({'functional', 'registry', 'errors'}, {'mmengine'}),
+    'models': (
+        {'backbones', 'functional', 'registry', 'compat', 'errors'},
+        HOSTS,
+    ),
     'datasets': (
         {'store', 'functional', 'registry', 'compat', 'errors', 'files'},
         HOSTS,
@@ -139,6 +148,7 @@ ARROWS = {
             'loaders',
             'results',
             'analysis',
+            'backbones',
             'functional',
             'registry',
             'compat',
@@ -155,6 +165,7 @@ ARROWS = {
             'engine',
             'loaders',
             'analysis',
+            'backbones',
             'importers',
             'functional',
             'registry',
@@ -180,7 +191,7 @@ ARROWS = {
         {'engine', 'results', 'registry', 'cores', 'errors', 'files'},
         HOSTS,
     ),
-    'converters': ({'errors', 'files'}, HOSTS),
+    'converters': ({'legacy', 'errors', 'files'}, HOSTS),
 }
 # Imported without any host, by whatever they import.
 HOST_FREE = [part for part, (_, hosts) in ARROWS.items() if not hosts]

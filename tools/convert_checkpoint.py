@@ -57,6 +57,9 @@ def trained_transform(settings, state_dict):
             'the config has no model.decorrelation, but the '
             'checkpoint holds one; give its own --config'
         )
+    settings = dict(settings)
+    # It may have been left to the algorithm.
+    settings.setdefault('num_channels', own['running_mean'].numel())
     head = MODELS.build(settings).eval()
     try:
         head.load_state_dict(own)

@@ -16,13 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from medssl_mm.errors import UserError
 
 INDEX = 'features.json'
-STEM = 'stem'
 
 
 @dataclass(frozen=True)
@@ -187,77 +185,3 @@ def _write_header(file, dtype, shape) -> None:
             shape=shape,
         ),
     )
-
-
-def stage_places(backbone: nn.Module) -> dict[str, nn.Module]:
-    """Name the stages of a ResNet: 'stem' (what stage 1 gets), 'stage1', ...
-
-    Raises:
-        UserError: When the backbone has no ``layer1``.
-    """
-    stages = {
-        f'stage{number}': layer
-        for number in range(1, 5)
-        if isinstance(layer := getattr(backbone, f'layer{number}', None), nn.Module)
-    }
-    if 'stage1' not in stages:
-        raise UserError(
-            f'{type(backbone).__name__} has no stages layer1 to layer4; use '
-            'a ResNet as model.backbone'
-        )
-    return {STEM: stages['stage1'], **stages}
-
-
-def block_places(backbone: nn.Module) -> dict[str, nn.Module]:
-    """Name the residual blocks of a ResNet: 'stage1.0', 'stage1.1', ...
-
-    Raises:
-        UserError: When the backbone has no ``layer1``.
-    """
-    return {
-        f'{stage}.{number}': block
-        for stage, layer in stage_places(backbone).items()
-        if stage != STEM
-        for number, block in layer.named_children()
-    }
-
-
-@torch.no_grad()
-def pooled_features(
-    backbone: nn.Module, images: Tensor, places: Mapping[str, nn.Module]
-) -> dict[str, Tensor]:
-    """Means over all positions of the maps at some places.
-
-    Pools as soon as a map is there: a batch of maps of every block would
-    take gigabytes.
-
-    Args:
-        backbone (nn.Module): In the mode that it is to have.
-        images (Tensor): As it takes them.
-        places (Mapping[str, nn.Module]): Parts of it whose output is wanted;
-            under the name 'stem', whose input.
-
-    Shape: images ``(N, C, H, W)`` -> ``(N, channels)`` each, float32.
-    """
-    pooled = {}
-
-    def keep(name, level):
-        pooled[name] = level.mean(dim=(2, 3), dtype=torch.float32)
-
-    handles = []
-    for name, module in places.items():
-        if name == STEM:
-            handle = module.register_forward_pre_hook(
-                lambda module, args, name=name: keep(name, args[0])
-            )
-        else:
-            handle = module.register_forward_hook(
-                lambda module, args, output, name=name: keep(name, output)
-            )
-        handles.append(handle)
-    try:
-        backbone(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return {name: pooled[name] for name in places}

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from medssl_mm.legacy.iter_norm import replace_iter_norm
+
 BACKBONE = 'backbone.'
 FOLDED = 'decorrelation_conv.conv.'
-BATCH_NORM_EPS = 1e-5
 
 
 def fold_into_following(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
@@ -93,11 +94,12 @@ def export_backbone(
 
     'drop' keeps the backbone only. 'fold' keeps the decorrelation as well: as
     a 1x1 convolution named ``decorrelation_conv``, or, where an iterative
-    normalisation stands inside the backbone (``legacy='bn3'``), within the
-    convolution before it, so that an ordinary ResNet computes the same. Of
-    such a normalisation 'drop' keeps scale and shift; the batch
-    normalisation in its place has running statistics of 0 and 1, which must
-    be estimated anew (``medssl_mm.CalibrateBatchNormHook``).
+    normalisation stands inside the backbone (see
+    :mod:`medssl_mm.legacy.iter_norm`), within the convolution before it, so
+    that an ordinary ResNet computes the same. Of such a normalisation 'drop'
+    keeps scale and shift; the batch normalisation in its place has running
+    statistics of 0 and 1, which must be estimated anew
+    (``medssl_mm.CalibrateBatchNormHook``).
 
     Args:
         state_dict (Mapping[str, Tensor]): Tensors of the checkpoint.
@@ -135,7 +137,7 @@ def export_backbone(
     ]
     notes = [f'backbone: {len(found)} tensors']
     for norm in legacy:
-        notes.append(_replace_iternorm(found, norm, decorrelation))
+        notes.append(replace_iter_norm(found, norm, decorrelation))
     has_head = any(n.startswith('decorrelation.') for n in state_dict)
     if decorrelation == 'fold' and not legacy:
         if not has_head:
@@ -157,34 +159,6 @@ def export_backbone(
     elif has_head:
         notes.append('decorrelation: dropped')
     return found, notes
-
-
-def _replace_iternorm(tensors: dict[str, Tensor], norm: str, decorrelation: str) -> str:
-    """Put batch normalisation in the place of iterative normalisation."""
-    scale = tensors[f'{norm}.weight'].flatten()
-    shift = tensors[f'{norm}.bias'].flatten()
-    mean = tensors.pop(f'{norm}.running_mean').flatten()
-    matrix = tensors.pop(f'{norm}.running_wm')[0]
-    note = (
-        f'{norm}: scale and shift kept, whitening dropped; its running '
-        'statistics must be estimated anew'
-    )
-    if decorrelation == 'fold':
-        before, _, last = norm.rpartition('.')
-        conv = f'{before}.{last.replace("bn", "conv")}.weight'
-        matrix = scale[:, None] * matrix
-        shift = shift - matrix @ mean
-        kernel = tensors[conv]
-        tensors[conv] = torch.einsum('po,oikl->pikl', matrix.to(kernel.dtype), kernel)
-        # Such that variance 1 and the eps of the normalisation cancel.
-        scale = torch.full_like(scale, (1 + BATCH_NORM_EPS) ** 0.5)
-        note = f'{norm}: whitening folded into {conv}'
-    tensors[f'{norm}.weight'] = scale
-    tensors[f'{norm}.bias'] = shift
-    tensors[f'{norm}.running_mean'] = torch.zeros_like(scale)
-    tensors[f'{norm}.running_var'] = torch.ones_like(scale)
-    tensors[f'{norm}.num_batches_tracked'] = torch.zeros((), dtype=torch.long)
-    return note
 
 
 def _check(

@@ -1,17 +1,25 @@
 """Pretrained backbone weights: find them, fit them, report, refuse."""
 
+import copy
+import inspect
+import logging
+import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseModule, is_model_wrapper
 from mmengine.runner.loops import BaseLoop
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from medssl_mm import compat
+from medssl_mm.backbones import describe_weights, find_family
 from medssl_mm.engine.hooks import CalibrateBatchNormHook
 from medssl_mm.errors import UserError
 from medssl_mm.registry import HOOKS, WEIGHT_INITIALIZERS
@@ -40,13 +48,6 @@ PREFIXES = (
     'module.',
     '',  # torchvision, timm
 )
-RESNET_DEPTHS = {
-    ((2, 2, 2, 2), False): 18,
-    ((3, 4, 6, 3), False): 34,
-    ((3, 4, 6, 3), True): 50,
-    ((3, 4, 23, 3), True): 101,
-    ((3, 8, 36, 3), True): 152,
-}
 
 
 @dataclass(frozen=True)
@@ -166,38 +167,6 @@ def find_state_dict(checkpoint: object, source: str) -> dict[str, Tensor]:
     )
 
 
-def describe_resnet(names: Mapping[str, object] | set[str]) -> str:
-    """Name the architecture that a set of parameter names belongs to.
-
-    Args:
-        names (set[str]): Names without prefix.
-
-    Returns:
-        str: For instance 'ResNet-50'; empty when it is no ResNet.
-    """
-    blocks = []
-    for stage in range(1, 5):
-        indices = {
-            int(name.split('.')[1])
-            for name in names
-            if name.startswith(f'layer{stage}.') and name.split('.')[1].isdigit()
-        }
-        blocks.append(max(indices) + 1 if indices else 0)
-    if not any(blocks):
-        return ''
-    bottleneck = 'layer1.0.conv3.weight' in names
-    depth = RESNET_DEPTHS.get((tuple(blocks), bottleneck))
-    kind = 'bottleneck' if bottleneck else 'basic'
-    text = (
-        f'ResNet-{depth}'
-        if depth
-        else f'a ResNet of {"+".join(map(str, blocks))} {kind} blocks'
-    )
-    if 'stem.0.weight' in names:
-        text += ' with a deep stem (ResNetV1c)'
-    return text
-
-
 def _counts(name: str) -> bool:
     return not name.endswith('num_batches_tracked')
 
@@ -207,6 +176,10 @@ def _fit(name: str, value: Tensor, target: Tensor) -> tuple[Tensor | None, str]:
     if value.shape == target.shape:
         return value, ''
     old, new = tuple(value.shape), tuple(target.shape)
+    if name.rpartition('.')[2] == 'pos_embed':
+        resized = _resized_positions(value, target)
+        if resized is not None:
+            return resized, f'{name}: {old[1]} -> {new[1]} tokens (interpolated)'
     if value.ndim == 4 and old[:1] + old[2:] == new[:1] + new[2:]:
         was, now = old[1], new[1]
         if was in (1, 3):  # grey or colour
@@ -218,6 +191,47 @@ def _fit(name: str, value: Tensor, target: Tensor) -> tuple[Tensor | None, str]:
     return None, f'{name}: {old} in the checkpoint, {new} in the model'
 
 
+def _resized_positions(value: Tensor, target: Tensor) -> Tensor | None:
+    """Interpolate the positions of a square of patches; None if they are not.
+
+    The tokens before the patches (of class and distillation) are kept.
+
+    Shape: ``(1, tokens, C)`` -> that of the target.
+    """
+    if value.ndim != 3 or value.shape[::2] != target.shape[::2]:
+        return None
+    for extra in (1, 0, 2):
+        sides = [math.isqrt(max(p.shape[1] - extra, 0)) for p in (value, target)]
+        if all(s**2 + extra == p.shape[1] for s, p in zip(sides, (value, target))):
+            old, new = sides
+            grid = value[:, extra:].float().mT.unflatten(2, (old, old))
+            grid = F.interpolate(grid, (new, new), mode='bicubic')
+            rows = grid.flatten(2).mT.to(value.dtype)
+            return torch.cat([value[:, :extra], rows], dim=1)
+    return None
+
+
+def _timm_names(
+    state_dict: Mapping[str, Tensor], target: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Give the tensors of a file of timm the names that they have in a host.
+
+    ``TIMMBackbone`` puts its own prefix before them and timm, where it
+    returns several maps, joins the first names by underscores.
+    """
+    plain = {
+        re.sub(r'^timm_model\.(model\.)?', '', name).replace('_', '.'): name
+        for name in target
+        if name.startswith('timm_model.')
+    }
+    if not plain or any('timm_model.' in name for name in state_dict):
+        return dict(state_dict)
+    return {
+        plain.get(name.removeprefix('module.').replace('_', '.'), name): value
+        for name, value in state_dict.items()
+    }
+
+
 def match_backbone(
     state_dict: Mapping[str, Tensor], target: Mapping[str, Tensor], source: str
 ) -> tuple[dict[str, Tensor], LoadReport]:
@@ -226,7 +240,8 @@ def match_backbone(
     The stem of a grey or colour network fits any number of channels: its
     filters are summed over the input channels and shared out among the new
     ones, so it computes what it did on an image whose channels are all alike
-    (with the same normalisation of each).
+    (with the same normalisation of each). Positions of a Vision Transformer
+    are interpolated to another size of images.
 
     Args:
         state_dict (Mapping[str, Tensor]): Tensors of the checkpoint.
@@ -238,6 +253,7 @@ def match_backbone(
         backbone's names, and what became of the others.
     """
     wanted = {name for name in target if _counts(name)}
+    state_dict = _timm_names(state_dict, target)
     prefix = max(PREFIXES, key=lambda p: sum(p + name in state_dict for name in wanted))
     own = {
         name[len(prefix) :]: value
@@ -270,7 +286,7 @@ def match_backbone(
         elif own_name not in target and _counts(own_name):
             unexpected.append(own_name)
     advice = ''
-    theirs, ours = describe_resnet(set(own)), describe_resnet(wanted)
+    theirs, ours = describe_weights(own), describe_weights(wanted)
     if not own or len(missing) == len(wanted):
         advice = (
             'no name of the backbone was recognised (the file starts '
@@ -358,8 +374,12 @@ def _require_complete(report: LoadReport) -> None:
 
 
 def _init_random(module: nn.Module) -> None:
-    """Initialise a convolutional backbone as the hosts do by default."""
+    """Initialise a backbone as the hosts do by default."""
     module.random_weights = True
+    family = find_family(module)
+    if family is not None and family.own_start:
+        _start_by_itself(module)
+        return
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode='fan_out', nonlinearity='relu')
@@ -376,6 +396,43 @@ def _init_random(module: nn.Module) -> None:
             last = getattr(layer, 'norm3', getattr(layer, 'norm2', None))
             if isinstance(last, nn.modules.batchnorm._BatchNorm):
                 nn.init.zeros_(last.weight)
+
+
+def _start_by_itself(module: nn.Module) -> None:
+    """Initialise by what the class does when no ``init_cfg`` is given."""
+    if not isinstance(module, BaseModule):
+        return
+    stated = module.init_cfg
+    # Of the class that states it; one that derives from it may not.
+    stating = (
+        inspect.signature(kind.__init__).parameters.get('init_cfg')
+        for kind in type(module).__mro__
+    )
+    default = next(p.default for p in stating if p is not None)
+    module.init_cfg = copy.deepcopy(default)
+    module.is_init = False
+    # mmengine lists every parameter when a part is initialised by itself.
+    level = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        module.init_weights()
+    finally:
+        logging.disable(level)
+        module.init_cfg = stated
+
+
+def _keep_as_loaded(module: nn.Module, checkpoint: str) -> None:
+    """Keep the rest of an initialisation from what was loaded.
+
+    Parts of a network, and Vision Transformers their positions, would start
+    anew after their weights were loaded, unless the initialisation is of the
+    hosts' own kind.
+    """
+    if isinstance(module, BaseModule):
+        module.init_cfg = dict(type='Pretrained', checkpoint=str(checkpoint))
+    for part in module.modules():
+        if part is not module and isinstance(part, BaseModule):
+            part.is_init = True
 
 
 @WEIGHT_INITIALIZERS.register_module()
@@ -406,6 +463,7 @@ class PretrainedBackbone:
             )
             return
         report = load_pretrained_backbone(module, self.checkpoint)
+        _keep_as_loaded(module, self.checkpoint)
         print_log(str(report), logger='current')
 
 
@@ -415,7 +473,7 @@ class CalibrateRandomBackboneHook(CalibrateBatchNormHook):
 
     A frozen random network with running statistics of 0 and 1 is a weaker
     baseline than random features are. Backbones with loaded weights keep
-    their own statistics.
+    their own statistics; those without batch normalisation have none.
 
     Args:
         **kwargs: Arguments of
@@ -423,11 +481,16 @@ class CalibrateRandomBackboneHook(CalibrateBatchNormHook):
     """
 
     def before_train(self, runner) -> None:
-        """Calibrate unless weights were loaded."""
+        """Calibrate unless weights were loaded or there is nothing to do."""
         model = runner.model
         if is_model_wrapper(model):
             model = model.module
-        if getattr(model.get_submodule(self.module), 'random_weights', False):
+        backbone = model.get_submodule(self.module)
+        has_norms = any(
+            isinstance(part, nn.modules.batchnorm._BatchNorm)
+            for part in backbone.modules()
+        )
+        if has_norms and getattr(backbone, 'random_weights', False):
             super().before_train(runner)
 
 

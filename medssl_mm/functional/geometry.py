@@ -79,20 +79,6 @@ def invert_affine(matrix: Tensor) -> Tensor:
     return torch.cat([inverse, -inverse @ matrix[..., 2:]], dim=-1)
 
 
-def view_to_view(matrix_from: Tensor, matrix_to: Tensor) -> Tensor:
-    """Matrix from pixels of one view to pixels of another view.
-
-    Both views come from one source image; each matrix takes its view's
-    pixels to source pixels.
-
-    Shape: ``(..., 2, 3)`` each. Returns the same shape.
-    """
-    back = invert_affine(matrix_to)
-    linear = back[..., :2] @ matrix_from[..., :2]
-    offset = back[..., :2] @ matrix_from[..., 2:] + back[..., 2:]
-    return torch.cat([linear, offset], dim=-1)
-
-
 def cell_centres(
     view_shape: tuple[int, int],
     map_shape: tuple[int, int],
@@ -130,13 +116,25 @@ def to_unit_range(points: Tensor, view_shape: tuple[int, int]) -> Tensor:
     return (2 * points + 1) / size - 1
 
 
-def inside_view(points: Tensor, view_shape: tuple[int, int]) -> Tensor:
+def inside_view(
+    points: Tensor,
+    view_shape: tuple[int, int],
+    margin: tuple[float, float] = (0.0, 0.0),
+) -> Tensor:
     """Whether view pixels lie within the view, half-pixel border included.
 
-    Shape: points ``(..., 2)`` as (x, y) in view pixels. Returns bool
-    ``(...)``.
+    Args:
+        points: In pixels of the view, (x, y).
+        view_shape: ``(height, width)`` of the view in pixels.
+        margin: Pixels left out at every edge, (y, x).
+
+    Shape: points ``(..., 2)``. Returns bool ``(...)``.
     """
-    return (to_unit_range(points, view_shape).abs() <= 1).all(dim=-1)
+    lengths = points.new_tensor([view_shape[1], view_shape[0]])
+    border = points.new_tensor([margin[1], margin[0]])
+    # Rounding must not lose a point of the very edge.
+    reach = 1 - 2 * border / lengths + 1e-9
+    return (to_unit_range(points, view_shape).abs() <= reach).all(dim=-1)
 
 
 def view_box(
@@ -197,10 +195,7 @@ def overlap_points(
         found = apply_affine(invert_affine(matrix), source)
         lengths = found.new_tensor([shape[1], shape[0]])
         border = found.new_tensor([margin[1], margin[0]])
-        # Rounding must not lose a point of the very edge.
-        reach = 1 - 2 * border / lengths + 1e-9
-        near = to_unit_range(found, shape).abs() <= reach
-        inside = inside & near.all(dim=-1)
+        inside = inside & inside_view(found, shape, margin)
         points.append(found)
         areas.append(
             torch.linalg.det(matrix[:, :, :2]).abs() * (lengths - 2 * border).prod()

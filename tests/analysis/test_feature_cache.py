@@ -3,14 +3,10 @@ import json
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from medssl_mm.analysis.feature_cache import (
-    block_places,
     cache_key,
     find_features,
-    pooled_features,
-    stage_places,
     write_features,
 )
 from medssl_mm.errors import UserError
@@ -113,63 +109,3 @@ def test_features_that_are_not_finite(tmp_path):
     bad[1]['stage2'][1, 0] = float('inf')
     with pytest.raises(UserError, match='stage2 are not finite for image d'):
         write_features(tmp_path, DESCRIPTION, IDS, bad)
-
-
-class Net(nn.Module):
-    """Two stages of blocks that change their input in place."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(1, 3, 1)
-        self.layer1 = nn.Sequential(
-            nn.Conv2d(3, 4, 1), nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(inplace=True))
-        )
-        self.layer2 = nn.Sequential(nn.Conv2d(4, 5, 3))
-
-    def forward(self, x):
-        return self.layer2(self.layer1(self.conv(x)))
-
-
-def test_pooled_features_are_means_over_positions():
-    torch.manual_seed(0)
-    net, images = Net(), torch.rand(3, 1, 6, 6)
-    stem = net.conv(images)
-    first = net.layer1[0](stem)
-    second = net.layer1[1](first.clone())
-    expected = {
-        'stem': stem,
-        'stage1': second,
-        'stage2': net.layer2(second),
-        'stage1.0': first,
-        'stage1.1': second,
-        'stage2.0': net.layer2(second),
-    }
-    assert list(stage_places(net)) == ['stem', 'stage1', 'stage2']
-    assert list(block_places(net)) == ['stage1.0', 'stage1.1', 'stage2.0']
-    for places in (stage_places(net), block_places(net)):
-        found = pooled_features(net, images, places)
-        assert list(found) == list(places)
-        for name, values in found.items():
-            torch.testing.assert_close(values, expected[name].mean((2, 3)).detach())
-            assert not values.requires_grad
-    assert not net.layer1._forward_hooks and not net.layer1._forward_pre_hooks
-
-
-def test_hooks_are_removed_after_an_error():
-    net = Net()
-    with pytest.raises(RuntimeError):
-        pooled_features(net, torch.rand(1, 2, 6, 6), stage_places(net))
-    assert not net.layer1._forward_hooks and not net.layer1._forward_pre_hooks
-
-
-def test_half_precision_maps_are_pooled_in_single():
-    net = Net().bfloat16()
-    images = torch.rand(2, 1, 40, 40).bfloat16()
-    found = pooled_features(net, images, stage_places(net))['stage1']
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found, net.layer1(net.conv(images)).float().mean((2, 3)))
-
-
-def test_other_networks_are_refused():
-    with pytest.raises(UserError, match='Conv2d has no stages layer1'):
-        stage_places(nn.Conv2d(1, 1, 1))

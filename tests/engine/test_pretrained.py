@@ -6,6 +6,7 @@ import pytest
 import torch
 import torchvision
 from mmengine.logging import MMLogger
+from mmengine.model import BaseModule
 from mmseg.models.backbones import ResNet
 
 from medssl_mm.engine.pretrained import (
@@ -15,7 +16,9 @@ from medssl_mm.engine.pretrained import (
     load_pretrained_backbone,
 )
 from medssl_mm.errors import UserError
+from medssl_mm.registry import MODELS as OUR_MODELS
 from medssl_mm.registry import WEIGHT_INITIALIZERS
+from tests.models.algorithms.test_encoder import FAMILIES
 
 
 @pytest.fixture(scope='module')
@@ -268,6 +271,88 @@ def test_no_host_zeroes_scales_that_were_loaded(tmp_path, host):
     model.init_weights()
     for name, value in model.state_dict().items():
         assert torch.equal(value, state[f'backbone.{name}']), name
+
+
+@pytest.mark.parametrize('settings', FAMILIES.values(), ids=FAMILIES)
+def test_weights_of_every_family_stay_as_loaded(tmp_path, settings):
+    """Nothing of the network starts anew after its weights were loaded."""
+    source = OUR_MODELS.build(copy.deepcopy(settings))
+    state = {
+        f'backbone.{name}': torch.randn_like(value)
+        if value.is_floating_point()
+        else value
+        for name, value in source.state_dict().items()
+    }
+    path = tmp_path / 'weights.pth'
+    torch.save(dict(state_dict=state), path)
+    init = dict(type='medssl_mm.PretrainedBackbone', checkpoint=str(path))
+    net = OUR_MODELS.build(dict(copy.deepcopy(settings), init_cfg=init))
+    model = BaseModule()
+    model.backbone = net
+    model.init_weights()
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, state[f'backbone.{name}']), name
+
+
+@pytest.mark.parametrize('name', ['ViT', 'ConvNeXt', 'EfficientNet'])
+def test_random_start_is_that_of_the_class(name):
+    """As without init_cfg; ResNets start as the hosts have it."""
+    stds = []
+    for init in ({}, dict(init_cfg=dict(type='medssl_mm.PretrainedBackbone'))):
+        torch.manual_seed(0)
+        net = OUR_MODELS.build(dict(copy.deepcopy(FAMILIES[name]), **init))
+        for parameter in net.parameters():
+            torch.nn.init.constant_(parameter, 7.0)
+        net.init_weights()
+        stds.append(
+            {n: p.std().item() for n, p in net.named_parameters() if p.numel() > 63}
+        )
+    assert stds[1] == pytest.approx(stds[0], rel=0.3, abs=1e-6)
+    assert any(value > 0 for value in stds[0].values())
+    assert net.random_weights is True
+
+
+def test_positions_are_interpolated_to_another_size(tmp_path):
+    settings = dict(copy.deepcopy(FAMILIES['ViT']), out_indices=[2])
+    small = OUR_MODELS.build(copy.deepcopy(settings))
+    torch.nn.init.normal_(small.pos_embed)
+    large = OUR_MODELS.build(dict(settings, img_size=64))
+    report = load_pretrained_backbone(large, small.state_dict())
+    assert any('17 -> 65 tokens' in note for note in report.adapted)
+    # As the host does it with small when it gets large images.
+    small.eval(), large.eval()
+    images = torch.rand(2, 1, 64, 64)
+    torch.testing.assert_close(small(images)[0], large(images)[0])
+
+
+@pytest.mark.parametrize(
+    'settings',
+    [
+        dict(model_name='convnext_atto', features_only=True),
+        dict(model_name='efficientnet_b0', features_only=True),
+        dict(model_name='vit_tiny_patch16_224', img_size=32, depth=2),
+    ],
+)
+def test_files_of_timm_fit(settings):
+    import timm
+
+    options = {k: v for k, v in settings.items() if k != 'features_only'}
+    source = timm.create_model(**options)
+    net = OUR_MODELS.build(
+        dict(type='mmpretrain.TIMMBackbone', in_channels=1, **settings)
+    )
+    report = load_pretrained_backbone(net, source.state_dict())
+    assert report.complete
+    assert len(report.adapted) == 1 and '3 -> 1' in report.adapted[0]
+    net.eval(), source.eval()
+    grey = torch.rand(1, 1, 32, 32)
+    given = grey.expand(-1, 3, -1, -1)
+    expected = (
+        source.forward_intermediates(given, intermediates_only=True)[-1]
+        if 'features_only' in settings
+        else source.forward_features(given)
+    )
+    torch.testing.assert_close(net(grey)[-1], expected, rtol=1e-3, atol=1e-4)
 
 
 def test_initializer_without_checkpoint_is_random_in_scale():

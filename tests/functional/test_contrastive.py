@@ -6,7 +6,6 @@ import torch
 from medssl_mm.functional.contrastive import (
     info_nce,
     local_info_nce,
-    release_local_term,
     unit_rows,
 )
 from medssl_mm.functional.distributed import rank, world_size
@@ -363,41 +362,3 @@ def test_local_form_on_two_processes_equals_one(negatives):
 def test_wrong_regions(arguments, message):
     with pytest.raises(ValueError, match=message):
         local_info_nce(*arguments)
-
-
-def test_release_term_equals_a_loop():
-    """From the released code's description, step by step."""
-    first, second = torch.rand(2, 2, 3, 90, 84) * 20
-    regions_of = []
-    for view in (first, second):
-        pooled = torch.nn.MaxPool2d(3, 2, 1)(view)
-        level = (pooled / pooled.flatten(2).norm(dim=2)[..., None, None]).mean(dim=1)
-        side = min(level.shape[1:]) // 20
-        regions_of.append(
-            torch.stack(
-                [
-                    level[:, i * side : (i + 1) * side, :side].flatten(1)
-                    for i in range(20)
-                ],
-                dim=1,
-            )
-        )
-    total = 0.0
-    for ours, theirs in zip(*regions_of):
-        own = [torch.dot(ours[i], theirs[i]) for i in range(20)]
-        other = [
-            torch.dot(ours[i], theirs[j])
-            for i in range(20)
-            for j in range(20)
-            if i != j
-        ]
-        logits = torch.stack([*own, *other]) / 0.2
-        assert len(logits) == 400
-        total = total + logits.exp().sum().log() - logits[0]
-    torch.testing.assert_close(release_local_term(first, second), total / 2)
-
-
-def test_release_term_of_small_views():
-    views = torch.ones(2, 2, 1, 32, 64)
-    with pytest.raises(ValueError, match=r'at least 40 pixels, got \(2, 1, 3'):
-        release_local_term(*views)

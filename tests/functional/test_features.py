@@ -6,53 +6,10 @@ from medssl_mm.functional.features import (
     FIGURES,
     collapse_of,
     collect_features,
-    encoder_features,
     evaluation_mode,
     grid_rows,
     spectrum_figures,
 )
-
-
-class Backbone(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer1 = nn.Conv2d(1, 2, 1)
-        self.layer2 = nn.Conv2d(2, 3, 1, stride=2)
-
-    def forward(self, x):
-        return (self.layer2(self.layer1(x)),)
-
-
-class Double(nn.Module):
-    stage = 4
-
-    def forward(self, x):
-        return 2 * x
-
-
-class Neck(nn.Module):
-    def forward(self, maps):
-        return [maps[0].sum((2, 3))]
-
-
-def test_places():
-    backbone, images = Backbone(), torch.rand(2, 1, 4, 4)
-    found = encoder_features(backbone, Neck(), images, Double())
-    first = backbone.layer1(images)
-    last = backbone.layer2(first)
-    expected = dict(
-        stage1=first,
-        stage2=last,
-        stage4=last,
-        decorrelated=2 * last,
-        pooled=2 * last.mean((2, 3)),
-        projection=2 * last.sum((2, 3)),
-    )
-    torch.testing.assert_close(found, expected)
-    assert not backbone.layer1._forward_hooks
-    plain = encoder_features(backbone, Neck(), images)
-    assert 'decorrelated' not in plain
-    torch.testing.assert_close(plain['pooled'], last.mean((2, 3)))
 
 
 def test_modes_return():

@@ -136,7 +136,7 @@ def check(args):
 def reuse(args, source, kernel, pairs, bar, console):
     """Compare before and after; print and write."""
     from medssl_mm.analysis import feature_reuse
-    from medssl_mm.analysis.feature_cache import STEM
+    from medssl_mm.backbones import STEM
     from medssl_mm.results import similarity, write_results
 
     images = len(source.subset(args.subset).image_ids)

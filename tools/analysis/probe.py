@@ -193,7 +193,7 @@ def main():
     from rich.progress import Progress
 
     from medssl_mm.analysis import probing
-    from medssl_mm.analysis.feature_cache import STEM
+    from medssl_mm.backbones import STEM
     from medssl_mm.results.probes import print_probes, write_probes
     from medssl_mm.results.screen import wide_console
 

@@ -18,16 +18,6 @@ from pathlib import Path
 
 from medssl_mm.errors import UserError, run_tool
 
-PLACES = (
-    'stage1',
-    'stage2',
-    'stage3',
-    'stage4',
-    'decorrelated',
-    'pooled',
-    'projection',
-)
-
 
 def parse_args():
     """Read the command line."""
@@ -62,8 +52,8 @@ def parse_args():
         '--places',
         nargs='+',
         metavar='PLACE',
-        choices=PLACES,
-        help=f'of {", ".join(PLACES)} (default: all that a model has)',
+        help='stage1, stage2, ... (block1, ... of a Vision Transformer), '
+        'decorrelated, pooled, projection (default: all that a model has)',
     )
     parser.add_argument(
         '--subset',

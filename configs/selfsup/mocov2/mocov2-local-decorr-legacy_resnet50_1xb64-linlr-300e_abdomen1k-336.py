@@ -14,7 +14,7 @@ model = dict(
             dict(
                 stage=1,
                 # Logged, without a gradient.
-                loss=dict(type='medssl_mm.LocalInfoNCELoss', legacy='release'),
+                loss=dict(type='medssl_mm.ReleaseLocalLoss'),
                 weight=0.5,
                 name='local',
             )

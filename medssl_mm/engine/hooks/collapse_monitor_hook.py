@@ -13,6 +13,7 @@ from mmengine.model import is_model_wrapper
 from torch.utils.data import DataLoader
 
 from medssl_mm.analysis import feature_spectrum
+from medssl_mm.backbones import encoder_features
 from medssl_mm.engine.checkpoints import random_state, set_random_state
 from medssl_mm.errors import UserError
 from medssl_mm.files import whole_file
@@ -20,7 +21,6 @@ from medssl_mm.functional.distributed import is_main_process
 from medssl_mm.functional.features import (
     collapse_of,
     collect_features,
-    encoder_features,
     evaluation_mode,
 )
 from medssl_mm.registry import DATASETS, HOOKS
@@ -32,7 +32,7 @@ from medssl_mm.results.spectra import draw_spectra
 class CollapseMonitorHook(Hook):
     """Measures the collapse of features on samples that stay the same.
 
-    At ``stage1`` to ``stage4`` of the backbone, the ``decorrelated`` map (if
+    At all stages (or blocks) of the backbone, the ``decorrelated`` map (if
     the model has one), ``pooled`` features and ``projection``; healthy values
     in brackets, of D channels and N samples:
 
@@ -279,8 +279,8 @@ def model_features(model, batch):
         batch (dict): A collated batch of the training data.
     """
     decorrelation = getattr(model, 'decorrelation', None)
-    if getattr(decorrelation, 'legacy', None):
-        decorrelation = None  # it is a part of the backbone
+    if getattr(decorrelation, 'inside_backbone', False):
+        decorrelation = None
     return encoder_features(
         model.backbone, model.neck, first_view(model, batch), decorrelation
     )

@@ -9,13 +9,14 @@ from mmengine.model import is_model_wrapper
 from torch import nn
 from torch.nn import functional as F
 
+from medssl_mm.backbones import backbone_of
 from medssl_mm.engine.hooks.collapse_monitor_hook import (
     first_view,
     own_randomness,
 )
 from medssl_mm.errors import UserError
 from medssl_mm.functional.distributed import is_main_process
-from medssl_mm.functional.features import captured, evaluation_mode
+from medssl_mm.functional.features import evaluation_mode
 from medssl_mm.registry import DATASETS, HOOKS
 
 KEY = 'segmentation_probe'
@@ -44,7 +45,8 @@ class SegmentationProbeHook(Hook):
             ``RandomSliceCrop(size, scale=(1.0, 1.0), flip_prob=0.0)`` after
             both are loaded.
         val_dataset (dict): The same of other patients.
-        stages (Sequence[int]): 1-4. Defaults to (4, ).
+        stages (Sequence[int], optional): By number, see
+            :mod:`medssl_mm.backbones`. Defaults to None: the last one.
         interval (int): Epochs between measurements. Defaults to 10.
         steps (int): Training steps of a measurement. Defaults to 50.
         batch_size (int): Slices in a step. Defaults to 16.
@@ -60,7 +62,7 @@ class SegmentationProbeHook(Hook):
         self,
         train_dataset,
         val_dataset,
-        stages=(4,),
+        stages=None,
         interval=10,
         steps=50,
         batch_size=16,
@@ -80,13 +82,13 @@ class SegmentationProbeHook(Hook):
                 raise UserError(
                     f'SegmentationProbeHook: {name} must be 1 or more, got {value}'
                 )
-        if not stages or not set(stages) <= {1, 2, 3, 4}:
+        if stages is not None and (not stages or min(stages) < 1):
             raise UserError(
-                f'SegmentationProbeHook: stages must be some of 1 to 4, got {stages}'
+                f'SegmentationProbeHook: stages count from 1 on, got {stages}'
             )
         self.datasets = dict(train=train_dataset, val=val_dataset)
         self.counts = dict(train=num_train, val=num_val)
-        self.places = [f'stage{stage}' for stage in stages]
+        self.stages = stages
         self.interval = interval
         self.steps = steps
         self.batch_size = batch_size
@@ -180,17 +182,14 @@ class SegmentationProbeHook(Hook):
         return loaded
 
     def _encode(self, model, images):
-        layers = {
-            place: getattr(model.backbone, place.replace('stage', 'layer'))
-            for place in self.places
-        }
-        parts = {place: [] for place in self.places}
+        backbone = backbone_of(model.backbone)
+        stages = self.stages or [backbone.last]
+        parts = {}
         for chunk in images.split(self.batch_size):
             batch = dict(inputs=[chunk], data_samples=torch.arange(len(chunk)))
-            with captured(layers) as maps:
-                model.backbone(first_view(model, batch))
-            for place, level in maps.items():
-                parts[place].append(level.float())
+            maps = backbone.maps(first_view(model, batch), stages)
+            for stage, level in maps.items():
+                parts.setdefault(backbone.names[stage], []).append(level.float())
         return {place: torch.cat(levels) for place, levels in parts.items()}
 
     def _build(self, features):
@@ -245,7 +244,7 @@ class SegmentationProbeHook(Hook):
         labels, cases = content['labels'], content['cases']
         self._decoders.eval()
         # Per place and case: intersection and sum of sizes of each class.
-        counts = {place: {} for place in self.places}
+        counts = {place: {} for place in features}
         for chosen in torch.arange(len(labels)).split(self.batch_size):
             target = labels[chosen]
             for place, logits in self._logits(features, chosen, target.shape[-2:]):

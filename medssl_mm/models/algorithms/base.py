@@ -5,23 +5,29 @@ from collections.abc import Sequence
 
 import torch
 from mmselfsup.models.algorithms.base import BaseModel
-from torch import Tensor, nn
+from mmselfsup.registry import MODELS as HOST_MODELS
+from torch import Tensor
 
+from medssl_mm.backbones import backbone_of
 from medssl_mm.errors import UserError
+from medssl_mm.models.heads.decorrelation_head import LAST, stage_of
+from medssl_mm.models.utils import with_channels
 from medssl_mm.registry import MODELS
 
-LAST_STAGE = 4
+from .encoder import Encoder
 
 
 class BaseAlgorithm(BaseModel):
     """An image encoder, a contrastive head and a list of further terms.
 
     Args:
-        backbone (dict): Encoder of images. To use other stages than the last
-            one its ``out_indices`` must count the stem as 0 and the residual
-            stages from 1, as mmselfsup's ResNet does; it is set here to the
-            stages that ``multi_level_head`` asks for.
-        neck (dict): From the maps of the last stage to embeddings.
+        backbone (dict): Encoder of images, of a family that
+            :mod:`medssl_mm.backbones` knows. Its own choice of outputs does
+            not matter.
+        neck (dict): From the map of the last stage to embeddings. Its
+            ``in_channels``, and ``hid_channels`` as well, are those of the
+            map when left out; the same holds for the necks of
+            ``multi_level_head`` and ``num_channels`` of ``decorrelation``.
         head (dict): The contrastive loss.
         multi_level_head (dict, optional): Further terms, see
             :class:`medssl_mm.models.heads.MultiLevelHead`. Defaults to None.
@@ -40,6 +46,9 @@ class BaseAlgorithm(BaseModel):
             to None.
     """
 
+    #: Where the keys of loss terms come from, see ``MultiLevelHead``.
+    key_side = 'slow'
+
     def __init__(
         self,
         backbone: dict,
@@ -51,27 +60,25 @@ class BaseAlgorithm(BaseModel):
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        levels = multi_level_head['levels'] if multi_level_head else ()
-        stages = [LAST_STAGE]
-        backbone = copy.deepcopy(backbone)
-        if levels:
-            wanted = {level.get('stage', LAST_STAGE) for level in levels}
-            stages = sorted({*wanted, LAST_STAGE})
-            backbone['out_indices'] = stages
         super().__init__(
-            backbone=backbone,
-            neck=neck,
-            head=head,
+            backbone=copy.deepcopy(backbone),
             data_preprocessor=copy.deepcopy(data_preprocessor),
             init_cfg=init_cfg,
         )
+        places = backbone_of(self.backbone)
+        self.neck = HOST_MODELS.build(
+            with_channels(neck, lambda: places.channels[places.last], HOST_MODELS)
+        )
+        self.head = HOST_MODELS.build(head)
         # Last, so that further terms leave the random start of the encoder
         # as it is without them.
-        self.multi_level_head = MODELS.build(multi_level_head) if levels else None
-        self.stages = tuple(stages)
-        self.decorrelation = MODELS.build(decorrelation) if decorrelation else None
-        if self.decorrelation is not None:
-            self._check_place(self.decorrelation)
+        self.multi_level_head = self._build_levels(multi_level_head, places)
+        self.decorrelation = self._build_decorrelation(decorrelation, places)
+        levels = self.multi_level_head
+        wanted = levels.stages if levels is not None else ()
+        self.stages = tuple(sorted({*wanted, places.last}))
+        self._check_place(places)
+        if self._inside_backbone:
             self.decorrelation.attach(self.backbone)
         self.channels_last = channels_last
 
@@ -85,60 +92,80 @@ class BaseAlgorithm(BaseModel):
     ) -> tuple[Tensor, ...]:
         """Return the backbone's maps of the (first) view.
 
+        Of the stages that loss terms see and of the last one.
+
         Shape: ``(N, C, H, W)`` or a list of such views. Returns maps ``(N,
             C', H', W')``, the last one from the last stage.
         """
         images = inputs if isinstance(inputs, Tensor) else inputs[0]
-        return self.backbone(self.lay_out(images))
+        maps = backbone_of(self.backbone).maps(self.lay_out(images), self.stages)
+        return tuple(maps.values())
 
-    def _check_place(self, decorrelation: nn.Module) -> None:
-        stage = decorrelation.stage
-        seen = self.stages if decorrelation.for_levels else (LAST_STAGE,)
-        if stage not in seen:
+    def _build_levels(self, settings, places):
+        if not settings or not settings.get('levels'):
+            return None
+        levels = []
+        for level in settings['levels']:
+            stage = level.get('stage')
+            if level.get('neck') and stage in places.names:
+                neck = with_channels(
+                    level['neck'], lambda stage=stage: places.channels[stage], MODELS
+                )
+                level = dict(level, neck=neck)
+            levels.append(level)
+        return MODELS.build(
+            dict(
+                settings,
+                levels=levels,
+                key_side=self.key_side,
+                last_stage=places.last,
+            )
+        )
+
+    def _build_decorrelation(self, settings, places):
+        if not settings:
+            return None
+        stage = stage_of(settings.get('place', LAST), places.last)
+        if stage in places.names:
+            settings = with_channels(settings, lambda: places.channels[stage], MODELS)
+        return MODELS.build(settings)
+
+    def _check_place(self, places):
+        if self.decorrelation is None:
+            return
+        stage = self.decorrelation.stage
+        seen = self.stages if self.decorrelation.for_levels else (places.last,)
+        if stage is not None and stage not in seen:
             raise UserError(
                 f'decorrelation after stage {stage} would have no effect: '
                 'nothing uses the map of that stage. Add a term on it to '
                 'multi_level_head (and leave decorrelation.for_levels=True), '
-                f'or set decorrelation.place="after_stage{LAST_STAGE}"'
+                'or set decorrelation.place="last"'
             )
+
+    @property
+    def _inside_backbone(self) -> bool:
+        return self.decorrelation is not None and self.decorrelation.inside_backbone
 
     def init_weights(self) -> None:
         """Initialise; the backbone loads weights of an ordinary network."""
-        if self.decorrelation is None:
+        if not self._inside_backbone:
             super().init_weights()
             return
         with self.decorrelation.detached(self.backbone):
             super().init_weights()
 
-    def encode(
-        self,
-        backbone: nn.Module,
-        neck: nn.Module,
-        images: Tensor,
-        decorrelation: nn.Module | None = None,
-    ) -> tuple[dict[int, Tensor], Tensor]:
-        """Return the maps by stage, decorrelated if asked for, and embeddings.
-
-        Shape: images ``(N, C, H, W)``. Returns ``{stage: (N, C', H', W')}``
-            and ``(N, D)``, not normalised.
-        """
-        maps = backbone(images)
-        if len(maps) != len(self.stages):
-            raise UserError(
-                f'backbone returned {len(maps)} maps, expected those of '
-                f'stages {list(self.stages)}; leave its out_indices to the '
-                'algorithm, or set [4] (0 = stem)'
-            )
-        maps = dict(zip(self.stages, maps))
-        last = maps[LAST_STAGE]
-        if decorrelation is not None:
-            stage = decorrelation.stage
-            whitened = decorrelation(maps[stage])
-            if stage == LAST_STAGE:
-                last = whitened
-            if decorrelation.for_levels:
-                maps[stage] = whitened
-        return maps, neck([last])[0]
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder that learns; its parts are those of the algorithm."""
+        levels = self.multi_level_head
+        return Encoder(
+            self.backbone,
+            self.neck,
+            self.stages,
+            self.decorrelation,
+            None if levels is None else levels.followed_necks(),
+        )
 
     def views(self, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Check and lay out the two views of a batch.

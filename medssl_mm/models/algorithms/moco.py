@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from mmengine.structures import BaseDataElement
-from torch import Tensor, nn
+from torch import Tensor
 
 from medssl_mm.functional.contrastive import unit_rows
 from medssl_mm.functional.distributed import (
@@ -18,6 +19,7 @@ from medssl_mm.models.utils import ForeachEMA, KeyQueue, hoist_state
 from medssl_mm.registry import MODELS
 
 from .base import BaseAlgorithm
+from .encoder import EncoderOutput
 
 
 @MODELS.register_module()
@@ -67,23 +69,10 @@ class MultiLevelMoCo(BaseAlgorithm):
         **kwargs,
     ) -> None:
         super().__init__(backbone=backbone, neck=neck, head=head, **kwargs)
-        self.encoder_k = ForeachEMA(self._followed(), ema_decay)
+        self.encoder_k = ForeachEMA(self.encoder, ema_decay)
         self.key_queue = KeyQueue(queue_len, feat_dim)
         hoist_state(self, 'key_queue')  # the host's names: queue, queue_ptr
         self.apply_memory_format()
-
-    def _followed(self) -> nn.Sequential:
-        """The parts of which the key encoder holds slow copies."""
-        parts = [self.backbone, self.neck]
-        if self.decorrelation is not None:
-            parts.append(self.decorrelation)
-        necks = self.multi_level_head and self.multi_level_head.followed_necks()
-        return nn.Sequential(*parts, *([necks] if necks else []))
-
-    def _key_parts(self) -> tuple[nn.Module, nn.Module, nn.Module | None]:
-        """Slow copies of backbone, neck and decorrelation."""
-        backbone, neck, *rest = self.encoder_k.module
-        return (backbone, neck, None if self.decorrelation is None else rest[0])
 
     def loss(
         self, inputs: Sequence[Tensor], data_samples: Sequence = (), **kwargs
@@ -94,19 +83,16 @@ class MultiLevelMoCo(BaseAlgorithm):
         """
         images = self.views(inputs)
         self.key_queue.check_batch(len(images[0]) * world_size())
-        query_maps, query = self.encode(
-            self.backbone, self.neck, images[0], self.decorrelation
-        )
+        encoder = self.encoder
+        query = encoder(images[0])
         # After the query's pass, because the running statistics that it
         # changed are copied, too.
-        self.encoder_k.update_parameters(self._followed())
-        key_maps, key = self._encode_keys(images[1])
-        key = unit_rows(key)
-        logs = self._terms(
-            query_maps, unit_rows(query), key_maps, key, images, data_samples
-        )
-        self.key_queue.enqueue(key)
-        keys_seen = self.encoder_k.steps * (len(key) * world_size())
+        self.encoder_k.update_parameters(encoder)
+        key = self._encode_keys(images[1])
+        key_rows = unit_rows(key.embedding)
+        logs = self._terms(query, key, key_rows, images, data_samples)
+        self.key_queue.enqueue(key_rows)
+        keys_seen = self.encoder_k.steps * (len(key_rows) * world_size())
         logs['queue_fill'] = (keys_seen / self.key_queue.queue_len).clamp(max=1)
         return logs
 
@@ -125,42 +111,26 @@ class MultiLevelMoCo(BaseAlgorithm):
         """
         images = self.views(inputs)
         with evaluation_mode(self):
-            query_maps, query = self.encode(
-                self.backbone, self.neck, images[0], self.decorrelation
-            )
-            backbone, neck, decorrelation = self._key_parts()
-            key_maps, key = self.encode(backbone, neck, images[1], decorrelation)
+            query, key = self.encoder(images[0]), self.encoder_k.module(images[1])
             logs = self._terms(
-                query_maps,
-                unit_rows(query),
-                key_maps,
-                unit_rows(key),
-                images,
-                data_samples,
+                query, key, unit_rows(key.embedding), images, data_samples
             )
         return [BaseDataElement(loss=logs)]
 
     def _terms(
         self,
-        query_maps: dict[int, Tensor],
-        query: Tensor,
-        key_maps: dict[int, Tensor],
-        key: Tensor,
+        query: EncoderOutput,
+        key: EncoderOutput,
+        key_rows: Tensor,
         images: tuple[Tensor, Tensor],
         data_samples: Sequence,
     ) -> dict[str, Tensor]:
-        loss, top1 = self.head(query, key, self.key_queue.rows)
+        loss, top1 = self.head(
+            unit_rows(query.embedding), key_rows, self.key_queue.rows
+        )
         logs = dict(loss_contrastive=loss)
         if self.multi_level_head is not None:
-            logs.update(
-                self.multi_level_head(
-                    query_maps,
-                    key_maps,
-                    self.encoder_k.module[-1],
-                    images,
-                    data_samples,
-                )
-            )
+            logs.update(self.multi_level_head(query, key, images, data_samples))
         logs['chance_level'] = torch.full_like(
             loss.detach(), math.log(self.key_queue.queue_len + 1)
         )
@@ -168,20 +138,21 @@ class MultiLevelMoCo(BaseAlgorithm):
         return logs
 
     @torch.no_grad()
-    def _encode_keys(self, images: Tensor) -> tuple[dict[int, Tensor], Tensor]:
+    def _encode_keys(self, images: Tensor) -> EncoderOutput:
         """Encode with images of all processes mixed, return the own ones.
 
         Mixing keeps the batch statistics from telling which keys belong to
         which queries.
         """
-        backbone, neck, decorrelation = self._key_parts()
+        encoder = self.encoder_k.module
         if world_size() == 1:
-            return self.encode(backbone, neck, images, decorrelation)
+            return encoder(images)
         mixing = shared_permutation(len(images) * world_size(), images.device).cpu()
-        maps, embedding = self.encode(
-            backbone, neck, self.lay_out(exchange(images, mixing)), decorrelation
-        )
+        mixed = encoder(self.lay_out(exchange(images, mixing)))
         back = mixing.argsort()
         wanted = self.multi_level_head.stages if self.multi_level_head else ()
-        maps = {stage: exchange(maps[stage], back) for stage in wanted}
-        return maps, exchange(embedding, back)
+        return replace(
+            mixed,
+            maps={stage: exchange(mixed.maps[stage], back) for stage in wanted},
+            embedding=exchange(mixed.embedding, back),
+        )

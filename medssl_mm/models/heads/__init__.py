@@ -1,16 +1,11 @@
 """Heads: from features to loss terms."""
 
-from .decorrelation_head import (
-    DecorrelationConv,
-    DecorrelationHead,
-    IterNorm,
-)
+from .decorrelation_head import DecorrelationConv, DecorrelationHead
 from .multi_level_head import LevelContext, MultiLevelHead
 
 __all__ = [
     'DecorrelationConv',
     'DecorrelationHead',
-    'IterNorm',
     'LevelContext',
     'MultiLevelHead',
 ]

@@ -1,14 +1,12 @@
 """Decorrelation of a feature map between the backbone and what follows."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from medssl_mm.errors import UserError
-from medssl_mm.functional.precision import at_least_float32
 from medssl_mm.functional.whitening import (
     METHODS,
     apply_whitening,
@@ -19,7 +17,31 @@ from medssl_mm.functional.whitening import (
 )
 from medssl_mm.registry import MODELS
 
-PLACES = tuple(f'after_stage{stage}' for stage in range(5))
+LAST = 'last'
+
+
+def stage_of(place: str, last: int | None = None) -> int | None:
+    """Number of the stage that a decorrelation follows.
+
+    Args:
+        place (str): 'last' or 'after_stageN', N = 0 for the stem.
+        last (int, optional): Number of the last stage. Defaults to None.
+
+    Returns:
+        int | None: ``last`` for 'last'.
+
+    Raises:
+        UserError: Another place.
+    """
+    number = str(place).removeprefix('after_stage')
+    if place == LAST:
+        return last
+    if number == place or not number.isdecimal():
+        raise UserError(
+            'DecorrelationHead: place must be one of "last" and "after_stage0" '
+            f'(the stem), "after_stage1", ..., got {place!r}'
+        )
+    return int(number)
 
 
 @MODELS.register_module()
@@ -36,10 +58,8 @@ class DecorrelationHead(BaseModule):
 
     Method of `Overcoming Dimensional Collapse in Self-supervised Contrastive
     Learning for Medical Image Segmentation
-    <https://arxiv.org/abs/2402.14611>`_. Differs from its published code,
-    which is ``legacy='bn3'``: iterative normalisation in place of the last
-    normalisation of a ResNet-50, in front of the residual sum, whose result
-    is correlated again.
+    <https://arxiv.org/abs/2402.14611>`_. Differs from its published code, see
+    :class:`medssl_mm.legacy.iter_norm.ReleaseDecorrelation`.
 
     What follows the backbone (neck and, unless ``for_levels`` is off, loss
     terms on this stage) gets the whitened map. The next stage of the backbone
@@ -55,8 +75,8 @@ class DecorrelationHead(BaseModule):
             to 'zca'.
         eps (float): Ridge as a share of the mean eigenvalue of a group: the
             larger, the gentler. Defaults to 1e-3.
-        place (str): 'after_stage4', the last one, or another stage ('after_'
-            'stage0' is the stem). Defaults to 'after_stage4'.
+        place (str): 'last', or 'after_stageN' with the number N of another
+            stage ('after_stage0' is the stem). Defaults to 'last'.
         momentum (float): Share of a new batch in the running moments; the
             first batches count alike. Defaults to 0.1.
         iterations (int, optional): Steps of the iterative methods. Defaults
@@ -66,9 +86,6 @@ class DecorrelationHead(BaseModule):
         for_levels (bool): Loss terms of ``multi_level_head`` on this stage
             see the whitened map, too; otherwise the neck alone does. Defaults
             to True.
-        legacy (str, optional): 'bn3' replaces, in place of all this, the last
-            normalisation of the backbone by :class:`IterNorm`; of the other
-            settings only ``num_channels`` is used. Defaults to None.
         init_cfg (dict, optional): Initialisation of mmengine. Defaults to
             None.
 
@@ -78,18 +95,20 @@ class DecorrelationHead(BaseModule):
         UserError: A setting is wrong, or the map does not have the channels.
     """
 
+    #: Whether it sits within the backbone rather than after a stage.
+    inside_backbone = False
+
     def __init__(
         self,
         num_channels: int,
         num_groups: int = 1,
         method: str = 'zca',
         eps: float = 1e-3,
-        place: str = 'after_stage4',
+        place: str = LAST,
         momentum: float = 0.1,
         iterations: int | None = None,
         shuffle_seed: int | None = None,
         for_levels: bool = True,
-        legacy: str | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -105,11 +124,6 @@ class DecorrelationHead(BaseModule):
             )
         if eps < 0:
             raise UserError(f'DecorrelationHead: eps must not be negative, got {eps}')
-        if place not in PLACES:
-            raise UserError(
-                f'DecorrelationHead: place must be one of '
-                f'{", ".join(PLACES)}, got {place!r}'
-            )
         if not 0 < momentum <= 1:
             raise UserError(
                 'DecorrelationHead: momentum must be above 0 and '
@@ -120,22 +134,16 @@ class DecorrelationHead(BaseModule):
                 f'DecorrelationHead: {method!r} does not iterate; '
                 f'leave iterations={iterations} out'
             )
-        if legacy not in (None, 'bn3'):
-            raise UserError(
-                f'DecorrelationHead: legacy must be None or "bn3", got {legacy!r}'
-            )
         self.num_channels = num_channels
         self.num_groups = num_groups
         self.method = method
         self.eps = eps
-        self.stage = PLACES.index(place)
+        self.place = place
+        self.stage = stage_of(place)
         self.momentum = momentum
         self.for_levels = bool(for_levels)
         self.iterations = iterations
-        self.legacy = legacy
         self._cache = None
-        if legacy:
-            return
         size = num_channels // num_groups
         self.register_buffer('running_mean', torch.zeros(num_groups, size))
         self.register_buffer(
@@ -151,15 +159,13 @@ class DecorrelationHead(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         """Whiten a map; without autocast whatever the surroundings.
 
-        Shape: ``(N, C, H, W)``, kept. With ``legacy`` x as it is.
+        Shape: ``(N, C, H, W)``, kept.
         """
-        if self.legacy:
-            return x
         if x.ndim != 4 or x.shape[1] != self.num_channels:
             raise UserError(
                 f'DecorrelationHead: the map is {tuple(x.shape)}, expected '
                 f'(N, {self.num_channels}, H, W); set num_channels to the '
-                f'channels of stage {self.stage}'
+                f'channels of the stage it follows ({self.place}), or leave it out'
             )
         if not self.training:
             return apply_whitening(
@@ -220,58 +226,8 @@ class DecorrelationHead(BaseModule):
         Equal in evaluation mode.
 
         Shape: returns ``(C, C)`` (out, in) and ``(C,)``.
-
-        Raises:
-            UserError: With ``legacy``, which has nothing of its own.
         """
-        if self.legacy:
-            raise UserError(
-                f'a DecorrelationHead of legacy={self.legacy!r} sits in the '
-                'backbone; use medssl_mm.converters.export_backbone'
-            )
         return dense_transform(self.running_mean, self.matrix(), self.channel_order)
-
-    def attach(self, backbone: nn.Module) -> None:
-        """Puts the legacy normalisation into a ResNet; else does nothing.
-
-        Args:
-            backbone (nn.Module): Changed in place.
-
-        Raises:
-            UserError: When the last block of layer4 is no bottleneck of
-                ``num_channels``.
-        """
-        if self.legacy is None:
-            return
-        block = _last_block(backbone)
-        norm = getattr(block, 'bn3', None)
-        channels = getattr(norm, 'num_features', None)
-        if channels != self.num_channels:
-            raise UserError(
-                'DecorrelationHead: legacy="bn3" replaces bn3 of the last '
-                'bottleneck of layer4 (ResNet-50 or deeper), of '
-                f'num_channels={self.num_channels}; found '
-                f'{"none" if norm is None else f"one of {channels}"}'
-            )
-        # In a list, so that it is no part of the state dict.
-        self._replaced = [norm]
-        block.bn3 = IterNorm(channels)
-
-    @contextlib.contextmanager
-    def detached(self, backbone: nn.Module) -> Iterator[None]:
-        """Put the replaced normalisation back for the time being.
-
-        So that weights of an ordinary ResNet can be loaded.
-        """
-        if self.legacy is None:
-            yield
-            return
-        block = _last_block(backbone)
-        norm, block.bn3 = block.bn3, self._replaced[0]
-        try:
-            yield
-        finally:
-            block.bn3 = norm
 
     def __getstate__(self) -> dict:
         # A copy has tensors of its own, whose versions start anew.
@@ -279,73 +235,11 @@ class DecorrelationHead(BaseModule):
 
     def extra_repr(self) -> str:
         """Return the settings."""
-        if self.legacy:
-            return f'legacy={self.legacy!r}'
         return (
             f'{self.num_channels}, num_groups={self.num_groups}, '
             f'method={self.method!r}, eps={self.eps:g}, '
-            f'place={PLACES[self.stage]!r}'
+            f'place={self.place!r}'
         )
-
-
-class IterNorm(nn.Module):
-    r"""Iterative normalisation with the settings of the published code.
-
-    `Iterative Normalization <https://arxiv.org/abs/1904.03441>`_ of all
-    channels together: 5 Newton steps, which whiten in part only, the
-    statistics of each process for itself, an absolute ridge, and for
-    evaluation a running average of the matrices. Names and shapes in the
-    state dict are those of the published checkpoints.
-
-    Args:
-        num_features (int): Channels.
-        eps (float): Ridge, in units of the variance. Defaults to 1e-5.
-        momentum (float): Share of a new batch in the running averages.
-            Defaults to 0.1.
-
-    Shape: ``(N, C, H, W)`` -> the same.
-    """
-
-    def __init__(
-        self, num_features: int, eps: float = 1e-5, momentum: float = 0.1
-    ) -> None:
-        super().__init__()
-        self.num_features = num_features
-        self.eps = eps
-        self.momentum = momentum
-        self.weight = nn.Parameter(torch.ones(1, num_features, 1, 1))
-        self.bias = nn.Parameter(torch.zeros(1, num_features, 1, 1))
-        self.register_buffer('running_mean', torch.zeros(1, num_features, 1))
-        self.register_buffer('running_wm', torch.eye(num_features)[None])
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise a map.
-
-        Shape: ``(N, C, H, W)``, kept; float32 or float64.
-        """
-        with torch.autocast(x.device.type, enabled=False):
-            mean, matrix = self.running_mean[0, :, 0], self.running_wm
-            if self.training:
-                rows = x.permute(0, 2, 3, 1).flatten(0, 2)  # (NHW, C)
-                rows = at_least_float32(rows)
-                mean = rows.mean(0)
-                centred = rows - mean
-                ridge = self.eps * torch.eye(
-                    len(mean), dtype=rows.dtype, device=x.device
-                )
-                covariance = centred.T @ centred / len(rows) + ridge
-                matrix = whitening_matrix(covariance[None], 'iternorm', eps=0.0)
-                with torch.no_grad():
-                    self.running_mean.lerp_(
-                        mean[None, :, None].to(self.running_mean), self.momentum
-                    )
-                    self.running_wm.lerp_(matrix.to(self.running_wm), self.momentum)
-            y = apply_whitening(x, mean[None], matrix)
-            return y * self.weight + self.bias
-
-    def extra_repr(self) -> str:
-        """Return the settings."""
-        return f'{self.num_features}, eps={self.eps:g}'
 
 
 @MODELS.register_module()
@@ -379,8 +273,3 @@ class DecorrelationConv(BaseModule):
         maps = list(inputs)
         maps[self.in_index] = self.conv(maps[self.in_index])
         return tuple(maps)
-
-
-def _last_block(backbone: nn.Module) -> nn.Module | None:
-    layer = getattr(backbone, 'layer4', None)
-    return layer[-1] if layer is not None else None

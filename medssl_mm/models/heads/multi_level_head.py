@@ -1,23 +1,38 @@
 """Further loss terms on the feature maps of chosen stages."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from mmengine.model import BaseModule, ModuleDict
-from torch import Tensor
-from torch.nn import Module
+from torch import Tensor, nn
 
 from medssl_mm.errors import UserError
 from medssl_mm.registry import MODELS
 
-STAGES = range(5)  # 0 = stem, 1-4 = residual stages
+KEY_SIDES = ('slow', 'same', 'both')
 
 
-@dataclass(frozen=True)
+class Encoded(Protocol):
+    """What an encoder makes of one view, as far as loss terms need it.
+
+    Attributes:
+        maps (Mapping[int, Tensor]): By the number of the stage, each ``(N,
+            C, H, W)``.
+        level_necks (Mapping[str, nn.Module]): The encoder's own necks.
+    """
+
+    maps: Mapping[int, Tensor]
+    level_necks: Mapping[str, nn.Module]
+
+
+@dataclass(eq=False)
 class LevelContext:
     """What a term may need to know beside the two feature maps.
+
+    It lives for one direction of one term in one step.
 
     Args:
         stage (int): Stage of the maps, 0 = stem.
@@ -25,11 +40,29 @@ class LevelContext:
             ``(N, C, H, W)``, as the backbone saw them.
         data_samples (Sequence): One per image; its ``metainfo`` holds
             ``view_geometry``, a list with one mapping per view.
+        order (tuple[int, int]): Which of those views are the query's and the
+            key's. Defaults to (0, 1).
     """
 
     stage: int
     images: tuple[Tensor, Tensor]
     data_samples: Sequence
+    order: tuple[int, int] = (0, 1)
+    _known: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """Compute at the first call, return the same at the next ones.
+
+        What the two views share: they may pass different modules, a neck and
+        its slow copy.
+
+        Args:
+            key (Hashable): What the result depends on.
+            compute (Callable): Computes it.
+        """
+        if key not in self._known:
+            self._known[key] = compute()
+        return self._known[key]
 
     def view_matrices(self, view: int) -> Tensor:
         """Affine matrices from view pixels to source pixels.
@@ -43,17 +76,18 @@ class LevelContext:
         Raises:
             UserError: When the data samples do not hold the geometry.
         """
+        place = self.order[view]
         matrices = []
         for index, sample in enumerate(self.data_samples or [None]):
             geometry = getattr(sample, 'metainfo', {}).get('view_geometry')
-            if geometry is None or len(geometry) <= view:
+            if geometry is None or len(geometry) <= place:
                 raise UserError(
                     f'sample {index} of the batch has no view_geometry of '
-                    f'view {view}; load the images with the view transforms '
+                    f'view {place}; load the images with the view transforms '
                     'and the packing of medssl_mm, which keep it'
                 )
             matrices.append(
-                torch.as_tensor(geometry[view]['matrix'], dtype=torch.float64)
+                torch.as_tensor(geometry[place]['matrix'], dtype=torch.float64)
             )
         return torch.stack(matrices).to(self.images[view].device)
 
@@ -64,31 +98,44 @@ class MultiLevelHead(BaseModule):
 
     A level is a dict of these entries:
 
-    - ``stage`` (int): 0 = stem, 1-4 = residual stages.
+    - ``stage`` (int): 0 = stem, 1 ... = stages, of a Vision Transformer
+      blocks; see :mod:`medssl_mm.backbones`.
     - ``loss`` (dict): Module called as ``loss(query, key, context)``. It
       returns a scalar, or a dict with the scalar ``loss`` and other scalars
       to be logged.
     - ``neck`` (dict, optional): Module called as ``neck(level, view,
       context)`` on the map ``(N, C, H, W)`` of view 0 (query) and of view 1
       (key); what it returns is given to the loss. Without a neck the loss
-      gets the maps.
+      gets the maps. An algorithm fills in ``in_channels`` when left out.
     - ``key_neck`` (str): ``'ema'``: the key's map passes a slowly following
       copy of the neck, without gradient, which is part of the key encoder;
       ``'shared'``: both maps pass the same neck, which learns from both.
-      Defaults to 'ema'.
+      Defaults to 'ema' where there is a slow copy, else to 'shared'.
     - ``weight`` (float): Factor of the term. Defaults to 1.0.
     - ``name`` (str): Name in the log. Defaults to the class name of the loss
       in snake case without ``Loss``.
 
-    The query's map carries gradient to the backbone, the key's map comes from
-    the key encoder and carries none. Both are in the order of the batch and,
-    under autocast, of reduced precision: losses compute in float32. A term is
-    logged as ``loss_stage3_<name>``, weighted, its other scalars as
-    ``stage3_<name>_<entry>``; ``chance_level``, the loss of a guess, is weighted
-    like the loss. ``context`` is a :class:`LevelContext`.
+    Where keys come from is the algorithm's choice, ``key_side``:
+
+    - ``'slow'``: the slow copy of the encoder. The query's map carries
+      gradient to the backbone, the key's carries none.
+    - ``'same'``: the encoder itself, of the other view. Both maps carry
+      gradient unless the loss stops it, and pass the same neck.
+    - ``'both'``: the slow copy, in both directions: both views are seen by
+      both encoders, and a term is the mean of that with view 0 as the query
+      and that with view 1 as the query.
+
+    The maps are in the order of the batch and, under autocast, of reduced
+    precision: losses compute in float32. A term is logged as
+    ``loss_stage3_<name>``, weighted, its other scalars as
+    ``stage3_<name>_<entry>``; ``chance_level``, the loss of a guess, is
+    weighted like the loss. ``context`` is a :class:`LevelContext`.
 
     Args:
         levels (Sequence[dict]): The terms. Defaults to none.
+        key_side (str): See above; algorithms set it. Defaults to 'slow'.
+        last_stage (int): Number of the backbone's last stage; algorithms set
+            it. Defaults to 4.
         init_cfg (dict, optional): Initialisation of mmengine. Defaults to
             None.
 
@@ -97,9 +144,17 @@ class MultiLevelHead(BaseModule):
     """
 
     def __init__(
-        self, levels: Sequence[dict] = (), init_cfg: dict | None = None
+        self,
+        levels: Sequence[dict] = (),
+        key_side: str = 'slow',
+        last_stage: int = 4,
+        init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        if key_side not in KEY_SIDES:
+            raise UserError(f'key_side must be one of {KEY_SIDES}, got {key_side!r}')
+        self.key_side = key_side
+        self.last_stage = last_stage
         self.stage_of: dict[str, int] = {}
         self.weight_of: dict[str, float] = {}
         self.losses = ModuleDict()
@@ -114,17 +169,25 @@ class MultiLevelHead(BaseModule):
         stage: int,
         loss: dict,
         neck: dict | None = None,
-        key_neck: str = 'ema',
+        key_neck: str | None = None,
         weight: float = 1.0,
         name: str | None = None,
     ) -> None:
-        if stage not in STAGES:
+        if stage not in range(self.last_stage + 1):
             raise UserError(
-                f'levels[{index}]: stage must be 0 (stem) to 4, got {stage}'
+                f'levels[{index}]: stage must be 0 (stem) to {self.last_stage}, '
+                f'got {stage}'
             )
+        if key_neck is None:
+            key_neck = 'shared' if self.key_side == 'same' else 'ema'
         if key_neck not in ('ema', 'shared'):
             raise UserError(
                 f'levels[{index}]: key_neck must be "ema" or "shared", got {key_neck!r}'
+            )
+        if (self.key_side, key_neck) == ('same', 'ema'):
+            raise UserError(
+                f'levels[{index}]: key_neck="ema" needs a slow copy of the encoder, '
+                'which this algorithm does not have; leave key_neck out'
             )
         module = MODELS.build(loss)
         label = f'stage{stage}_{name or _snake_case(type(module).__name__)}'
@@ -158,49 +221,71 @@ class MultiLevelHead(BaseModule):
 
     def forward(
         self,
-        query_maps: Mapping[int, Tensor],
-        key_maps: Mapping[int, Tensor],
-        key_necks: Mapping[str, Module],
+        query: Encoded | Sequence[Encoded],
+        key: Encoded | Sequence[Encoded],
         images: tuple[Tensor, Tensor],
         data_samples: Sequence,
     ) -> dict[str, Tensor]:
         """Compute all terms.
 
         Args:
-            query_maps: Feature maps of the query encoder by stage.
-            key_maps: Feature maps of the key encoder by stage, without
-                gradient, in the order of the query's.
-            key_necks: The slow copies of :meth:`followed_necks`.
-            images: The query's and the key's view.
+            query: What the encoder that learns makes of view 0; with
+                ``key_side='both'`` of each of the two views.
+            key: What the key encoder makes of view 1, in the order of the
+                query's; with ``key_side='both'`` of each of the two views.
+            images: Both views.
             data_samples: One per image.
 
         Shape: maps ``(N, C, H, W)``. Returns scalars by log name.
         """
+        if self.key_side != 'both':
+            return self._one_way(query, key, images, data_samples, (0, 1))
+        there = self._one_way(query[0], key[1], images, data_samples, (0, 1))
+        back = self._one_way(query[1], key[0], images, data_samples, (1, 0))
+        return {name: (value + back[name]) / 2 for name, value in there.items()}
+
+    def _one_way(
+        self,
+        query_side: Encoded,
+        key_side: Encoded,
+        images: tuple[Tensor, Tensor],
+        data_samples: Sequence,
+        order: tuple[int, int],
+    ) -> dict[str, Tensor]:
         logs = {}
+        images = (images[order[0]], images[order[1]])
         for label, loss in self.losses.items():
             stage = self.stage_of[label]
-            context = LevelContext(stage, images, data_samples)
-            query, key = query_maps[stage], key_maps[stage]
+            context = LevelContext(stage, images, data_samples, order)
+            query, key = query_side.maps[stage], key_side.maps[stage]
             if label in self.necks:
                 query = self.necks[label](query, 0, context)
                 if label in self.shared_necks:
                     key = self.necks[label](key, 1, context)
                 else:
                     with torch.no_grad():
-                        key = key_necks[label](key, 1, context)
-            result = loss(query, key, context)
-            scalars = dict(result) if isinstance(result, Mapping) else dict(loss=result)
-            logs[f'loss_{label}'] = scalars.pop('loss') * self.weight_of[label]
-            for entry, value in scalars.items():
-                if 'loss' in entry:
-                    raise ValueError(
-                        f'{type(loss).__name__} returned the log value '
-                        f'{entry!r}: only names without "loss" are left out '
-                        'of the sum of losses'
-                    )
-                if entry == 'chance_level':  # comparable with the loss
-                    value = value * self.weight_of[label]
-                logs[f'{label}_{entry}'] = value
+                        key = key_side.level_necks[label](key, 1, context)
+            logs.update(self._logs(label, loss, loss(query, key, context)))
+        return logs
+
+    def _logs(
+        self, label: str, loss: nn.Module, result: Tensor | Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Weight and name what a loss returned."""
+        scalars = dict(result) if isinstance(result, Mapping) else dict(loss=result)
+        weight = self.weight_of[label]
+        logs = {f'loss_{label}': scalars.pop('loss') * weight}
+        for entry, value in scalars.items():
+            if 'loss' in entry:
+                raise ValueError(
+                    f'{type(loss).__name__} returned the log value '
+                    f'{entry!r}: only names without "loss" are left out '
+                    'of the sum of losses'
+                )
+            # That of a guess is comparable with the loss.
+            logs[f'{label}_{entry}'] = (
+                value * weight if entry == 'chance_level' else value
+            )
         return logs
 
 

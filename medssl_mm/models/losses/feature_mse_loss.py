@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from medssl_mm.functional.feature_mse import cells_per_side, feature_mse
 from medssl_mm.registry import MODELS
 
-# Cells per side by stage, 0 = stem.
-GRIDS = (16, 16, 16, 4, 4)
+# Cells per side by stage, 0 = stem; further stages have the last one's.
+GRIDS = (16, 16, 16, 4)
 
 
 @MODELS.register_module()
@@ -23,8 +23,8 @@ class FeatureMSELoss(nn.Module):
     Args:
         grid (int | Sequence[int], optional): Cells per side, or ``(rows,
             columns)``; 1 pools over the whole view. None means 16 for the
-            stem and the stages 1 and 2, and 4 for the stages 3 and 4.
-            Defaults to None.
+            stem and the stages 1 and 2, and 4 from stage 3 on. Defaults to
+            None.
     """
 
     def __init__(self, grid: int | Sequence[int] | None = None) -> None:
@@ -33,6 +33,6 @@ class FeatureMSELoss(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, context: Any) -> dict[str, Tensor]:
         """Compare the maps ``(N, C, H, W)`` of the stage of ``context``."""
-        grid = self.grid or GRIDS[context.stage]
+        grid = self.grid or GRIDS[min(context.stage, len(GRIDS) - 1)]
         loss, logs = feature_mse(query, key, grid, return_logs=True)
         return dict(loss=loss, **logs)

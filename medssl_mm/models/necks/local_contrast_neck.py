@@ -303,28 +303,21 @@ class LocalContrastNeck(BaseModule):
 
     @torch.no_grad()
     def _once(self, context: Any, compute: Callable) -> Any:
-        """Compute at the first of the two calls for the views of a step.
-
-        The two views may pass different modules (the neck and its slow copy),
-        so what they share lies with the context, which lives for one step of
-        one term. It is frozen: like ``functools.cached_property``, this
-        writes beside its fields.
-        """
-        shared = vars(context).setdefault('_local_matches', {})
-        key = (
-            self.matching,
-            self.grid_size,
-            self.sampling,
-            self.num_points,
-            self.samples_per_side,
-            self.min_overlap,
-            self.max_distance,
-            self.edge_margin,
-            self.mask_uniform,
+        """Compute at the first of the two calls for the views of a step."""
+        return context.once(
+            (
+                self.matching,
+                self.grid_size,
+                self.sampling,
+                self.num_points,
+                self.samples_per_side,
+                self.min_overlap,
+                self.max_distance,
+                self.edge_margin,
+                self.mask_uniform,
+            ),
+            compute,
         )
-        if key not in shared:
-            shared[key] = compute()
-        return shared[key]
 
 
 def _cells_of(shape: tuple[int, int], stride: list[float]) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from mmseg.models.segmentors.encoder_decoder import EncoderDecoder
 from torch import Tensor
 
+from medssl_mm.backbones import backbone_of
 from medssl_mm.errors import UserError
 from medssl_mm.models.utils import FeatureCache, FrozenBackbone
 from medssl_mm.registry import MODELS
@@ -45,7 +46,7 @@ class FrozenEncoderDecoder(FrozenBackbone, EncoderDecoder):
             for head in heads:
                 index = head.in_index
                 stages += [index] if isinstance(index, int) else index
-            outputs = len(self.backbone.out_indices)
+            outputs = backbone_of(self.backbone).outputs
             self._cache = FeatureCache(
                 self.backbone,
                 [stage % outputs for stage in stages],

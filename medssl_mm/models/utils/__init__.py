@@ -1,8 +1,16 @@
 """Parts of the momentum methods, and backbones that are not trained."""
 
+from .channels import with_channels
 from .ema import ForeachEMA
 from .feature_cache import FeatureCache
 from .frozen_backbone import FrozenBackbone
 from .key_queue import KeyQueue, hoist_state
 
-__all__ = ['FeatureCache', 'ForeachEMA', 'FrozenBackbone', 'KeyQueue', 'hoist_state']
+__all__ = [
+    'FeatureCache',
+    'ForeachEMA',
+    'FrozenBackbone',
+    'KeyQueue',
+    'hoist_state',
+    'with_channels',
+]

@@ -126,6 +126,7 @@ def test_dice_of_cases():
             dict(val_dataset=dict(type='ToyLabelled', patients='b', size=40)),
             r'must all have one size, found \[\(32, 32\), \(40, 40\)\]',
         ),
+        (dict(stages=(5,)), r'ResNet has no stage 5; it has .* 4 \(stage4\)'),
     ],
 )
 def test_unfit_data(tmp_path, wrong, message):
@@ -137,7 +138,7 @@ def test_unfit_data(tmp_path, wrong, message):
     'wrong, message',
     [
         (dict(steps=0), 'steps must be 1 or more, got 0'),
-        (dict(stages=(5,)), 'stages must be some of 1 to 4'),
+        (dict(stages=(0,)), r'stages count from 1 on, got \(0,\)'),
     ],
 )
 def test_wrong_settings(wrong, message):

@@ -8,7 +8,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from medssl_mm.engine.pretrained import load_pretrained_backbone
 from medssl_mm.functional.distributed import world_size
-from medssl_mm.models.heads import IterNorm
+from medssl_mm.legacy.iter_norm import IterNorm
 from tests.distributed import run_processes
 from tests.models.algorithms.test_moco import (
     FIXED_STATISTICS,
@@ -37,9 +37,8 @@ def test_neck_gets_the_decorrelated_map():
     model = build_ours(decorrelation=HEAD)
     images = next(iter(batches()))[0]
     twin = copy.deepcopy(model)
-    maps, embedding = model.encode(
-        model.backbone, model.neck, images, model.decorrelation
-    )
+    found = model.encoder(images)
+    maps, embedding = found.maps, found.embedding
     plain = twin.backbone(images)[0]
     close(maps[4], twin.decorrelation(plain))
     close(embedding, twin.neck([maps[4]])[0])
@@ -50,9 +49,8 @@ def test_terms_may_keep_the_backbone_s_map():
     model = build_ours(decorrelation=dict(HEAD, for_levels=False))
     images = next(iter(batches()))[0]
     twin = copy.deepcopy(model)
-    maps, embedding = model.encode(
-        model.backbone, model.neck, images, model.decorrelation
-    )
+    found = model.encoder(images)
+    maps, embedding = found.maps, found.embedding
     plain = twin.backbone(images)[0]
     assert torch.equal(maps[4], plain)
     close(embedding, twin.neck([twin.decorrelation(plain)])[0])

@@ -1,14 +1,18 @@
 import contextlib
 import copy
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.structures import BaseDataElement
 from torch.nn.parallel import DistributedDataParallel
 
+from medssl_mm.backbones import backbone_of
 from medssl_mm.engine.runner import Runner
 from medssl_mm.functional.distributed import rank, world_size
+from medssl_mm.registry import MODELS
 from tests.distributed import run_processes
 from tests.models.algorithms.toy import (
     DECAY,
@@ -22,6 +26,7 @@ from tests.models.algorithms.toy import (
 )
 from tests.numerics import as_close_as, close, distances, err_as
 
+DATA = Path(__file__).resolve().parents[2] / 'data'
 TERMS = [
     dict(
         stage=3,
@@ -302,7 +307,10 @@ def test_validation_loss_is_that_of_both_encoders_in_evaluation():
     model.eval()
     follower = model.encoder_k.module
     with torch.no_grad():
-        query_map, key_map = model.backbone(views[0]), follower[0](views[1])
+        query_map, key_map = (
+            [backbone_of(part).maps(view, [stage])[stage] for stage in (1, 4)]
+            for part, view in zip((model.backbone, follower[0]), views)
+        )
         query = model.neck([query_map[-1]])[0]
         key = follower[1]([key_map[-1]])[0]
         query, key = (torch.nn.functional.normalize(rows) for rows in (query, key))
@@ -325,8 +333,9 @@ def test_validation_loss_is_that_of_both_encoders_in_evaluation():
 class TwoViews(torch.utils.data.Dataset):
     """Eight pairs of views."""
 
-    def __init__(self, seed):
-        views = next(iter(batches(steps=1, size=32, seed=seed, dtype=torch.float32)))
+    def __init__(self, seed, size=32):
+        views = batches(steps=1, size=size, seed=seed, dtype=torch.float32)
+        views = next(iter(views))
         self.pairs = [list(pair) for pair in zip(*views)]
 
     def __len__(self):
@@ -411,7 +420,110 @@ def test_wrong_ema_decay():
         build_ours(ema_decay=1.0)
 
 
-def test_backbone_with_other_maps():
-    model = build_ours(backbone=backbone(out_indices=(3, 4)))
-    with pytest.raises(ValueError, match=r'returned 2 maps, .*stages \[4\]'):
-        model(next(iter(batches())), [], mode='loss')
+def test_outputs_of_the_backbone_do_not_matter():
+    views = next(iter(batches()))
+    logs = [
+        build_ours(backbone=backbone(**outputs))(views, [], mode='loss')
+        for outputs in ({}, dict(out_indices=(3, 4)), dict(out_indices=(0,)))
+    ]
+    for other in logs[1:]:
+        for name, value in logs[0].items():
+            assert torch.equal(other[name], value), name
+
+
+# What wrote tests/data/moco_edb8d4d_*: the checkpoint of one epoch of a run by
+# the commit edb8d4d, and its weights after two further steps in float64.
+BEFORE = dict(
+    type='medssl_mm.MultiLevelMoCo',
+    backbone=dict(backbone(), base_channels=2, stem_channels=2),
+    neck=dict(
+        type='mmselfsup.MoCoV2Neck', in_channels=16, hid_channels=8, out_channels=8
+    ),
+    head=dict(type='medssl_mm.InfoNCELoss', temperature=0.2),
+    queue_len=16,
+    feat_dim=8,
+    ema_decay=0.9,
+    decorrelation=dict(
+        type='medssl_mm.DecorrelationHead', num_channels=16, num_groups=4, eps=1e-2
+    ),
+    multi_level_head=dict(
+        type='medssl_mm.MultiLevelHead',
+        levels=[
+            dict(stage=1, loss=dict(type='medssl_mm.FeatureMSELoss')),
+            dict(
+                stage=3,
+                neck=dict(
+                    type='medssl_mm.BarlowTwinsNeck',
+                    in_channels=8,
+                    hid_channels=8,
+                    out_channels=8,
+                ),
+                key_neck='shared',
+                loss=dict(type='medssl_mm.BarlowTwinsLoss'),
+                weight=0.01,
+            ),
+            dict(
+                stage=4,
+                neck=dict(
+                    type='medssl_mm.LocalContrastNeck',
+                    in_channels=16,
+                    hid_channels=8,
+                    out_channels=8,
+                    matching='feature',
+                    grid_size=2,
+                ),
+                loss=dict(type='medssl_mm.LocalInfoNCELoss'),
+                weight=0.5,
+                name='local',
+            ),
+        ],
+    ),
+)
+
+
+def test_checkpoint_of_before_trains_on_as_it_did():
+    """Strictly loaded, with the optimizer: to the weights it had then."""
+    saved = torch.load(DATA / 'moco_edb8d4d_epoch_1.pth', weights_only=True)
+    model = MODELS.build(copy.deepcopy(BEFORE)).double().train()
+    model.load_state_dict(saved['state_dict'])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    optimizer.load_state_dict(saved['optimizer'])
+    train(model, batches(steps=2), optimizer)
+    found, before = (
+        torch.cat([state[name].double().flatten() for name in sorted(state)])
+        for state in (model.state_dict(), saved['state_dict'])
+    )
+    expected = np.load(DATA / 'moco_edb8d4d_2_steps_later.npz')['weights']
+    torch.testing.assert_close(
+        found, torch.from_numpy(expected).double(), rtol=1e-6, atol=1e-6
+    )
+    assert (found - before).abs().max() > 0.1
+
+
+def test_run_of_before_is_resumed(tmp_path):
+    model = MODELS.build(copy.deepcopy(BEFORE))
+    runner = Runner(
+        model,
+        str(tmp_path),
+        train_dataloader=dict(
+            dataset=TwoViews(7, 64),
+            batch_size=4,
+            num_workers=0,
+            sampler=dict(type='DefaultSampler', shuffle=True),
+            collate_fn=dict(type='default_collate'),
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=2),
+        optim_wrapper=dict(
+            type='OptimWrapper', optimizer=dict(type='SGD', lr=0.05, momentum=0.9)
+        ),
+        default_scope='mmselfsup',
+        log_level='ERROR',
+        randomness=dict(seed=0),
+        resume=True,
+        load_from=str(DATA / 'moco_edb8d4d_epoch_1.pth'),
+    )
+    runner.train()
+    assert (runner.epoch, runner.iter) == (2, 4)
+    # Counted over both epochs.
+    assert model.encoder_k.steps == 4
+    assert model.key_queue.queue_ptr == 0  # 4 batches of 4 keys among 16

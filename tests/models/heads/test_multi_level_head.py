@@ -1,5 +1,6 @@
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from mmengine.structures import BaseDataElement
@@ -53,7 +54,12 @@ def compute(head, key_necks=None):
     for level in query.values():
         level.requires_grad_()
     images = (torch.rand(2, 1, 24, 24), torch.rand(2, 1, 24, 24))
-    logs = head(query, key, key_necks or {}, images, [])
+    logs = head(
+        SimpleNamespace(maps=query, level_necks={}),
+        SimpleNamespace(maps=key, level_necks=key_necks or {}),
+        images,
+        [],
+    )
     return logs, query, key
 
 
@@ -137,6 +143,133 @@ def test_log_value_that_would_be_trained_on():
     loss = dict(type='medssl_mm.ToyNormGapLoss', entry='loss_norm')
     with pytest.raises(ValueError, match="ToyNormGapLoss .* 'loss_norm'"):
         compute(MultiLevelHead([dict(stage=1, loss=loss)]))
+
+
+SHARED = dict(stage=2, loss=DISTANCE, neck=PROJECTOR, key_neck='shared', name='shared')
+FOLLOWED = dict(stage=2, loss=DISTANCE, neck=PROJECTOR, name='followed')
+
+
+def outputs(requires_grad, necks, seeds=(1, 2)):
+    """What an encoder makes of either view."""
+    made = []
+    for seed in seeds:
+        levels = {
+            stage: m.requires_grad_(requires_grad) for stage, m in maps(seed).items()
+        }
+        made.append(SimpleNamespace(maps=levels, level_necks=necks))
+    return made
+
+
+def geometry(seed):
+    rng = np.random.default_rng(seed)
+    return [
+        BaseDataElement(
+            metainfo=dict(
+                view_geometry=[dict(matrix=rng.normal(size=(2, 3))) for _ in range(2)]
+            )
+        )
+        for _ in range(2)
+    ]
+
+
+@MODELS.register_module(force=True)
+class ToyPlacesLoss(nn.Module):
+    """Not symmetric; depends on maps, images and geometry of both views."""
+
+    def forward(self, query, key, context):
+        share = (context.view_matrices(0) - 2 * context.view_matrices(1)).sum().float()
+        grey = context.images[0].mean() - 2 * context.images[1].mean()
+        return dict(
+            loss=(query - 2 * key).square().mean() + share + grey,
+            share=share,
+        )
+
+
+def test_same_encoder_learns_from_both_views():
+    head = MultiLevelHead([dict(stage=2, loss=DISTANCE, neck=PROJECTOR)], 'same')
+    assert len(head.followed_necks()) == 0
+    query, key = outputs(True, {})
+    images = (torch.rand(2, 1, 24, 24), torch.rand(2, 1, 24, 24))
+    logs = head(query, key, images, [])
+    logs['loss_stage2_toy_map_distance'].backward()
+    (neck,) = head.necks.values()
+    fresh = [side.maps[2].detach().requires_grad_() for side in (query, key)]
+    expected = (neck(fresh[0], 0, None) - neck(fresh[1], 1, None)).square().mean()
+    wanted = torch.autograd.grad(expected, [*fresh, neck.layer.weight])
+    for side, grad in zip((query, key), wanted):
+        torch.testing.assert_close(side.maps[2].grad, grad)
+        assert side.maps[1].grad is None
+    torch.testing.assert_close(neck.layer.weight.grad, wanted[-1])
+
+
+def test_both_ways_are_the_mean_of_two():
+    """Values, and the gradient: at the query's maps and necks only."""
+    levels = [
+        dict(SHARED, loss=dict(type='medssl_mm.ToyPlacesLoss')),
+        dict(FOLLOWED, loss=dict(type='medssl_mm.ToyPlacesLoss'), weight=0.5),
+    ]
+    torch.manual_seed(0)
+    both, one_way = MultiLevelHead(levels, 'both'), MultiLevelHead(levels, 'slow')
+    one_way.load_state_dict(both.state_dict())
+    slow = {label: MODELS.build(PROJECTOR) for label in both.followed_necks()}
+    images = (torch.rand(2, 1, 24, 24), torch.rand(2, 1, 24, 24))
+    samples = geometry(0)
+    swapped = [
+        BaseDataElement(metainfo=dict(view_geometry=s.metainfo['view_geometry'][::-1]))
+        for s in samples
+    ]
+    queries, keys = outputs(True, both.followed_necks()), outputs(False, slow, (3, 4))
+    logs = both(queries, keys, images, samples)
+    fresh = outputs(True, one_way.followed_necks())
+    there = one_way(fresh[0], keys[1], images, samples)
+    back = one_way(fresh[1], keys[0], images[::-1], swapped)
+    assert set(logs) == set(there) and len(logs) == 4
+    for name, value in logs.items():
+        torch.testing.assert_close(value, (there[name] + back[name]) / 2)
+        assert not torch.isclose(there[name], back[name])
+    for parts in ([logs], [there, back]):
+        total = sum(
+            value / len(parts)
+            for part in parts
+            for name, value in part.items()
+            if name.startswith('loss')
+        )
+        total.backward()
+    for found, expected in zip(queries, fresh):
+        assert expected.maps[2].grad.abs().sum() > 0
+        torch.testing.assert_close(found.maps[2].grad, expected.maps[2].grad)
+    for found, expected in zip(both.parameters(), one_way.parameters()):
+        assert expected.grad.abs().sum() > 0
+        torch.testing.assert_close(found.grad, expected.grad)
+    assert all(neck.layer.weight.grad is None for neck in slow.values())
+    assert all(side.maps[2].grad is None for side in keys)
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (([FOLLOWED], 'none'), "key_side must be one of .*'slow'.* got 'none'"),
+        (
+            ([dict(FOLLOWED, key_neck='ema')], 'same'),
+            r'levels\[0\]: key_neck="ema" needs a slow copy',
+        ),
+        (([dict(FOLLOWED, stage=13)], 'slow', 12), 'stage must be .* 12, got 13'),
+    ],
+)
+def test_wrong_key_side(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        MultiLevelHead(*arguments)
+
+
+def test_what_views_share_is_computed_once():
+    calls = []
+    context = LevelContext(1, (), ())
+    for key in ('a', 'b', 'a'):
+        value = context.once(key, lambda key=key: calls.append(key) or [key])
+        assert value == [key]
+    assert calls == ['a', 'b']
+    assert context.once('a', list) is context.once('a', list)
+    assert LevelContext(1, (), ()).once('a', lambda: 'new') == 'new'
 
 
 @pytest.mark.parametrize(

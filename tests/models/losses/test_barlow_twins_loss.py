@@ -75,10 +75,11 @@ def test_terms_of_the_published_code_with_gradients():
     # The first step copies the key encoder: afterwards both are what they
     # were when the terms were computed.
     logs = model(batch, [], mode='loss')
-    query = model.backbone(batch[0])
+    query = model.encoder(batch[0]).maps
     with torch.no_grad():
-        key = model.encoder_k.module[0](batch[1])
-    for stage, q, k in ((1, query[0], key[0]), (4, query[-1], key[-1])):
+        key = model.encoder_k.module(batch[1]).maps
+    for stage in (1, 4):
+        q, k = query[stage], key[stage]
         name = f'stage{stage}_barlow_twins'
         neck = model.multi_level_head.necks[name]
         expected = published_term(neck(q, 0, None), neck(k, 1, None))

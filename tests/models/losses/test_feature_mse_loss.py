@@ -51,8 +51,8 @@ def test_terms_of_the_published_code():
     views = next(iter(batches(steps=1)))
     logs = model(views, [], mode='loss')
     with torch.no_grad():
-        query = model.backbone(model.lay_out(views[0]))
-        key = model.encoder_k.module[0](model.lay_out(views[1]))
+        query = model.encoder(model.lay_out(views[0])).maps.values()
+        key = model.encoder_k.module(model.lay_out(views[1])).maps.values()
     for stage, q, k in zip((1, 2, 3, 4), query, key):
         side = min((16, 16, 4, 4)[stage - 1], q.shape[2])
         q, k = (F.adaptive_avg_pool2d(m, side) for m in (q, k))

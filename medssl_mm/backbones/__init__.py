@@ -1,0 +1,32 @@
+"""What a backbone is to the rest of the package: places, channels, maps.
+
+A place is where a feature map is taken: ``stem``, then ``stage1``, ``stage2``
+..., of a Vision Transformer ``block1``, ``block2`` ... Places are counted in
+that order, the stem is number 0. ``backbone_of`` gives the view of a network
+that knows them; the network itself stays as it is, whatever its class.
+
+A further family of networks is one subclass of :class:`Backbone` in
+``FAMILIES`` of ``lookup.py``. A family is recognised by the parts that it is
+made of, not by its class, so the networks of all hosts are, and none of them
+is imported here.
+"""
+
+from .base import STEM, Backbone, Tap
+from .lookup import (
+    FAMILIES,
+    backbone_of,
+    describe_weights,
+    encoder_features,
+    find_family,
+)
+
+__all__ = [
+    'FAMILIES',
+    'STEM',
+    'Backbone',
+    'Tap',
+    'backbone_of',
+    'describe_weights',
+    'encoder_features',
+    'find_family',
+]

@@ -1,0 +1,270 @@
+"""What all families of backbones have in common."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from medssl_mm.errors import UserError
+from medssl_mm.functional.features import evaluation_mode
+
+STEM = 'stem'
+
+
+@dataclass(frozen=True, eq=False)
+class Tap:
+    """Where the map of a place passes.
+
+    Args:
+        module (nn.Module): A part of the network.
+        entering (bool): Whether the map is what the part gets, rather than
+            what it returns. Defaults to False.
+        index (int, optional): Which entry of what it returns. Defaults to
+            None: all of it.
+        then (nn.Module, optional): Applied to the map. Defaults to None.
+    """
+
+    module: nn.Module
+    entering: bool = False
+    index: int | None = None
+    then: nn.Module | None = None
+
+
+class Backbone(ABC):
+    """A network seen as a sequence of places.
+
+    Args:
+        network (nn.Module): Of the family; not changed.
+    """
+
+    #: How the family is called in messages.
+    family = ''
+    #: Whether networks start as their class has it; else as ResNets do.
+    own_start = True
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    @staticmethod
+    @abstractmethod
+    def fits(network: nn.Module) -> bool:
+        """Whether a network is of this family."""
+
+    @staticmethod
+    def describe(names: Iterable[str]) -> str:
+        """Name the architecture that parameter names belong to, '' if other."""
+        return ''
+
+    @abstractmethod
+    def taps(self) -> dict[str, Tap]:
+        """All places by name, in their order, the stem first if it has one."""
+
+    def entry(self) -> Tap | None:
+        """What the first stage gets: the stem as the feature tools see it."""
+        return next(
+            (
+                Tap(tap.module, entering=True)
+                for name, tap in self.taps().items()
+                if name != STEM
+            ),
+            None,
+        )
+
+    def block_taps(self) -> dict[str, Tap]:
+        """The blocks that the stages are made of, 'stage1.0', 'stage1.1', ...
+
+        Raises:
+            UserError: When the blocks of this family return no maps.
+        """
+        raise UserError(
+            f'the blocks of {self.family} cannot be looked at one by one; '
+            'compare its stages'
+        )
+
+    def helpers(self) -> dict[str, nn.Module]:
+        """Further parts whose output ``as_map`` needs, by name."""
+        return {}
+
+    def as_map(self, found: object, helped: Mapping[str, object]) -> Tensor:
+        """Turn what passes a tap into a map.
+
+        Shape: returns ``(N, C, H, W)``.
+        """
+        return found
+
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of an image that the network takes."""
+        return 64, 64
+
+    @property
+    def outputs(self) -> int:
+        """How many maps the network itself returns."""
+        return len(self.network.out_indices)
+
+    # ------------------------------------------------------- the same for all
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """The number of each place by its name; 0 is the stem."""
+        names = list(self.taps())
+        first = 0 if names[0] == STEM else 1
+        return {name: number for number, name in enumerate(names, first)}
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """The name of each place by its number."""
+        return {number: name for name, number in self.numbers.items()}
+
+    @property
+    def last(self) -> int:
+        """The number of the last place."""
+        return max(self.names)
+
+    def feature_taps(self) -> dict[str, Tap]:
+        """All places; as the stem what the first stage gets.
+
+        In a ResNet that is the map after max-pooling, while ``stem`` of
+        ``maps`` is the one before it, as in mmselfsup.
+        """
+        taps = self.taps()
+        entry = self.entry()
+        if entry is None:
+            return taps
+        return {STEM: entry, **{n: tap for n, tap in taps.items() if n != STEM}}
+
+    def maps(self, images: Tensor, wanted: Iterable[int]) -> dict[int, Tensor]:
+        """Return the maps at some places, by their number.
+
+        Shape: images ``(N, C, H, W)``. Returns ``(N, C', H', W')`` each.
+
+        Raises:
+            UserError: When there is no such place.
+        """
+        wanted = sorted(set(wanted))
+        unknown = [number for number in wanted if number not in self.names]
+        if unknown:
+            raise UserError(
+                f'{type(self.network).__name__} has no stage {unknown[0]}; it has '
+                + ', '.join(f'{number} ({name})' for number, name in self.names.items())
+            )
+        taps = self.taps()
+        return self.run(images, {n: taps[self.names[n]] for n in wanted})
+
+    def run(
+        self,
+        images: Tensor,
+        taps: Mapping,
+        keep: Callable[[Tensor], Tensor] = lambda level: level,
+    ) -> dict:
+        """Pass images through the network and collect maps on the way.
+
+        Args:
+            images (Tensor): As the network takes them.
+            taps (Mapping): From any key to a :class:`Tap`.
+            keep (Callable): From a map to what is kept of it, called as soon
+                as the map is there. Defaults to the map itself.
+
+        Shape: images ``(N, C, H, W)``. Returns what is kept, by key.
+
+        Raises:
+            UserError: When something else than a map passes.
+        """
+        found, helped = {}, {}
+
+        def seen(key, tap, value):
+            level = value if tap.index is None else value[tap.index]
+            level = self.as_map(level, helped)
+            if not isinstance(level, Tensor) or level.ndim != 4:
+                shape = tuple(getattr(level, 'shape', ())) or type(level).__name__
+                raise UserError(
+                    f'{type(self.network).__name__} has no map (N, C, H, W) at '
+                    f'{key}, but {shape}'
+                )
+            found[key] = keep(level if tap.then is None else tap.then(level))
+
+        with ExitStack() as stack:
+            for name, part in self.helpers().items():
+                stack.callback(
+                    part.register_forward_hook(
+                        lambda _, __, out, name=name: helped.update({name: out})
+                    ).remove
+                )
+            for key, tap in taps.items():
+                if tap.entering:
+                    handle = tap.module.register_forward_pre_hook(
+                        lambda _, args, key=key, tap=tap: seen(key, tap, args[0])
+                    )
+                else:
+                    handle = tap.module.register_forward_hook(
+                        lambda _, __, out, key=key, tap=tap: seen(key, tap, out)
+                    )
+                stack.callback(handle.remove)
+            self.network(images)
+        absent = [str(key) for key in taps if key not in found]
+        if absent:
+            raise UserError(
+                f'{type(self.network).__name__} did not pass {", ".join(absent)}: '
+                'its forward leaves that part out'
+            )
+        return {key: found[key] for key in taps}
+
+    @torch.no_grad()
+    def pooled(self, images: Tensor, taps: Mapping[str, Tap]) -> dict[str, Tensor]:
+        """Means over all positions of the maps at some places.
+
+        Pools as soon as a map is there: a batch of maps of every block would
+        take gigabytes.
+
+        Args:
+            images (Tensor): As the network takes them.
+            taps (Mapping[str, Tap]): Of the network.
+
+        Shape: images ``(N, C, H, W)`` -> ``(N, channels)`` each, float32.
+        """
+        return self.run(
+            images, taps, lambda level: level.mean(dim=(2, 3), dtype=torch.float32)
+        )
+
+    @cached_property
+    def in_channels(self) -> int:
+        """Channels of the images that the network takes."""
+        for part in self.network.modules():
+            if isinstance(part, nn.Conv2d):
+                return part.in_channels
+        raise UserError(f'{type(self.network).__name__} has no convolution')
+
+    @cached_property
+    def _probed(self) -> dict[int, tuple[int, int]]:
+        """Channels and stride of each place, found by one small image.
+
+        In evaluation mode, without gradient and with the random generator
+        put back, so nothing of the network changes.
+        """
+        size = self.image_size()
+        weight = next(self.network.parameters())
+        image = weight.new_zeros(1, self.in_channels, *size)
+        devices = [weight.device] if weight.is_cuda else []
+        with (
+            torch.random.fork_rng(devices),
+            torch.no_grad(),
+            evaluation_mode(self.network),
+        ):
+            maps = self.maps(image, self.names)
+        return {
+            number: (level.shape[1], round(size[0] / level.shape[2]))
+            for number, level in maps.items()
+        }
+
+    @property
+    def channels(self) -> dict[int, int]:
+        """Channels of the map of each place, by its number."""
+        return {number: found[0] for number, found in self._probed.items()}
+
+    @property
+    def strides(self) -> dict[int, int]:
+        """Pixels of the image per cell of the map, by the place's number."""
+        return {number: found[1] for number, found in self._probed.items()}

@@ -1,0 +1,122 @@
+"""Networks of timm through ``TIMMBackbone`` of a host."""
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+
+from torch import Tensor, nn
+
+from .base import STEM, Backbone, Tap
+from .hosts import VisionTransformerBackbone, pair
+
+
+class TimmPyramidBackbone(Backbone):
+    """timm networks of ``TIMMBackbone(features_only=True)``.
+
+    Places are what timm returns: a first map of stride 2 is the stem, the
+    others are the stages.
+    """
+
+    family = 'timm network'
+
+    @staticmethod
+    def fits(network: nn.Module) -> bool:
+        """Whether timm returns several maps."""
+        inner = getattr(network, 'timm_model', None)
+        return inner is not None and hasattr(
+            getattr(inner, 'feature_info', None), 'reduction'
+        )
+
+    @staticmethod
+    def describe(names: Iterable[str]) -> str:
+        """Only that it is one."""
+        return 'a timm network' if any('timm_model.' in name for name in names) else ''
+
+    def taps(self) -> dict[str, Tap]:
+        """The maps that are returned."""
+        inner = self.network.timm_model
+        strides = list(inner.feature_info.reduction())
+        has_stem = len(strides) > 1 and strides[0] == 2
+        return {
+            STEM if has_stem and not i else f'stage{i + (not has_stem)}': Tap(
+                inner, index=i
+            )
+            for i in range(len(strides))
+        }
+
+    @property
+    def outputs(self) -> int:
+        """All of them."""
+        return len(self.network.timm_model.feature_info.out_indices)
+
+    def entry(self) -> None:
+        """Not known to timm; its own first map stands for it."""
+        return None
+
+    def as_map(self, found: Tensor, helped: Mapping[str, object]) -> Tensor:
+        """Put the channels first where timm has them last.
+
+        Shape: ``(N, C, H, W)`` or ``(N, H, W, C)`` -> ``(N, C, H, W)``.
+        """
+        layout = getattr(self.network.timm_model, 'output_fmt', 'NCHW')
+        if 'NHWC' in str(getattr(layout, 'value', layout)):
+            return found.permute(0, 3, 1, 2)
+        return found
+
+    @cached_property
+    def _probed(self) -> dict[int, tuple[int, int]]:
+        # As timm states them: some of its networks take one size only.
+        info = self.network.timm_model.feature_info
+        return dict(zip(self.names, zip(info.channels(), info.reduction())))
+
+
+class TimmTransformerBackbone(VisionTransformerBackbone):
+    """Vision Transformers of timm through ``TIMMBackbone``."""
+
+    family = 'timm Vision Transformer'
+
+    @staticmethod
+    def fits(network: nn.Module) -> bool:
+        """Whether timm's network has blocks of tokens."""
+        inner = getattr(network, 'timm_model', None)
+        return (
+            inner is not None
+            and isinstance(getattr(inner, 'blocks', None), nn.Sequential)
+            and all(hasattr(inner, n) for n in ('patch_embed', 'num_prefix_tokens'))
+        )
+
+    @staticmethod
+    def describe(names: Iterable[str]) -> str:
+        """Left to :class:`TimmPyramidBackbone`."""
+        return ''
+
+    def taps(self) -> dict[str, Tap]:
+        """The tokens that the first block gets, and the blocks."""
+        inner = self.network.timm_model
+        taps = {
+            STEM: Tap(inner.blocks[0], entering=True),
+            **{f'block{i}': Tap(block) for i, block in enumerate(inner.blocks, 1)},
+        }
+        taps[f'block{len(inner.blocks)}'] = Tap(inner.norm)
+        return taps
+
+    @property
+    def outputs(self) -> int:
+        """Its tokens, which are no map."""
+        return 1
+
+    def helpers(self) -> dict[str, nn.Module]:
+        """The convolution that makes the patches."""
+        return dict(patches=self.network.timm_model.patch_embed.proj)
+
+    def as_map(self, found: Tensor, helped: Mapping[str, object]) -> Tensor:
+        """Lay the patch tokens out.
+
+        Shape: ``(N, tokens, C)`` -> ``(N, C, H, W)``.
+        """
+        extra = self.network.timm_model.num_prefix_tokens
+        return found[:, extra:].mT.unflatten(2, helped['patches'].shape[2:])
+
+    def image_size(self) -> tuple[int, int]:
+        """The size that the positions are made for."""
+        size = self.network.timm_model.patch_embed.img_size
+        return pair(size) if size else super().image_size()

@@ -1,0 +1,1 @@
+"""What repeats released code with its quirks."""

@@ -1,0 +1,41 @@
+"""Numbers of channels that a config may leave out."""
+
+import inspect
+from collections.abc import Callable, Mapping
+
+from mmengine.registry import Registry
+
+#: What networks of necks and heads call the channels of the map they get.
+#: The hidden channels of a projector are as many, the choice of MoCo v2.
+NAMES = ('in_channels', 'num_channels', 'hid_channels')
+
+
+def with_channels(
+    settings: Mapping, channels: Callable[[], int], registry: Registry
+) -> dict:
+    """Fill in the channels of the map that a module will get.
+
+    Args:
+        settings (Mapping): Config of the module.
+        channels (Callable): Returns them; called only if need be.
+        registry (Registry): Where its type is looked up.
+
+    Returns:
+        dict: A copy, with each of ``NAMES`` that the module demands and the
+        config leaves out.
+    """
+    settings = dict(settings)
+    kind = settings.get('type')
+    if isinstance(kind, str):
+        with registry.switch_scope_and_registry(None) as scoped:
+            kind = scoped.get(kind)
+    if kind is None:  # whoever builds it says so
+        return settings
+    parameters = inspect.signature(kind).parameters
+    for name in NAMES:
+        wanted = parameters.get(name)
+        if wanted is None or wanted.default is not inspect.Parameter.empty:
+            continue
+        if name not in settings:
+            settings[name] = channels()
+    return settings
