@@ -164,7 +164,6 @@ ARROWS = {
         {
             'engine',
             'loaders',
-            'analysis',
             'backbones',
             'importers',
             'functional',

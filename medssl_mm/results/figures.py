@@ -245,7 +245,8 @@ def plot_classes(runs: Sequence[Run]):
             ha='center',
             va='center',
             fontsize=8,
-            color='black' if value > 60 else 'white',
+            # A blank square is white.
+            color='white' if value <= 60 else 'black',
         )
     return figure
 

@@ -14,11 +14,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
 from medssl_mm.errors import UserError
+
+if TYPE_CHECKING:  # --help of the tools must not wait for torch
+    from torch import Tensor
 
 INDEX = 'features.json'
 
@@ -89,7 +92,7 @@ def write_features(
     root: str | Path,
     description: Mapping,
     image_ids: Sequence[str],
-    batches: Iterable[Mapping[str, Tensor]],
+    batches: Iterable[Mapping[str, 'Tensor']],
 ) -> CachedFeatures:
     """Write features, all or nothing.
 

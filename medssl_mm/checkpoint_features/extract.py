@@ -11,16 +11,16 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from medssl_mm.errors import UserError
 
-SUBSETS = ('train', 'val', 'test')
-RANDOM = 'random'
-UNKNOWN = -1
+from .cache import CachedFeatures, find_features, write_features
+from .subsets import Subset
+from .weights import Weights
+
 # Settings of a data set that choose labels, or images, which are listed
 # apart: features do not depend on them.
 CHOICES = ('binary', 'fraction', 'fraction_seed', 'labelled', 'stratified')
@@ -29,183 +29,13 @@ CHOICES = ('binary', 'fraction', 'fraction_seed', 'labelled', 'stratified')
 FORMAT = 1
 
 
-@dataclass(frozen=True)
-class Weights:
-    """Weights of a backbone under a name.
-
-    Args:
-        name (str): For tables and figures.
-        path (Path, optional): Checkpoint; None for random initialisation.
-            Defaults to None.
-        seed (int): Of the random initialisation. Defaults to 0.
-        number (int): Which one of those of the name, from 0. Defaults to 0.
-    """
-
-    name: str
-    path: Path | None = None
-    seed: int = 0
-    number: int = 0
-
-    @property
-    def source(self) -> str:
-        """Path of the checkpoint, or 'random:SEED'."""
-        return str(self.path or f'{RANDOM}:{self.seed}')
-
-
-def parse_weights(texts: Sequence[str], several: bool = False) -> list[Weights]:
-    """Read ``NAME=CHECKPOINT``, ``random``, ``random:SEED``, ``NAME=random``.
-
-    Args:
-        texts (Sequence[str]): One per checkpoint.
-        several (bool): Whether a name may stand for several checkpoints, the
-            seeds of one method. Defaults to False.
-
-    Raises:
-        UserError: Another form, a name given twice or a file that does not
-            exist.
-    """
-    result = []
-    for text in texts:
-        name, equals, value = text.partition('=')
-        value = value if equals else name
-        kind, _, seed = value.partition(':')
-        is_random = kind == RANDOM and (seed.isdigit() or value == RANDOM)
-        if not name or not value or not (equals or is_random):
-            raise UserError(
-                f'checkpoints are given as NAME=PATH, got {text!r}; random '
-                'weights as random, random:SEED or NAME=random:SEED'
-            )
-        if is_random:
-            result.append(Weights(name, None, int(seed or 0)))
-        elif not Path(value).is_file():
-            raise UserError(f'checkpoint {value} ({name}) does not exist')
-        else:
-            result.append(Weights(name, Path(value)))
-    names = [weights.name for weights in result]
-    for index, name in enumerate(names):
-        number = names[:index].count(name)
-        if number and not several:
-            raise UserError(
-                f'the name {name} stands for several checkpoints; give each '
-                'its own: NAME=PATH'
-            )
-        result[index] = replace(result[index], number=number)
-    return result
-
-
-def sources_by_name(checkpoints: Sequence[Weights]) -> dict[str, list[str]]:
-    """Paths, or 'random:SEED', of every name."""
-    result = {}
-    for weights in checkpoints:
-        result.setdefault(weights.name, []).append(weights.source)
-    return result
-
-
-@dataclass(frozen=True, eq=False)
-class Subset:
-    """Images of one subset.
-
-    Args:
-        name (str): 'train', 'val' or 'test'.
-        dataset (Dataset): Of mmengine's kind, with the test pipeline.
-        settings (dict): Config that it was built from.
-        image_ids (tuple[str]): Images, in the order of the data set.
-        patients (tuple[str]): Patient of each image; the image where the
-            data set names no patients.
-        has_patients (bool): Whether it does.
-        raw_labels (tuple): What the data set says, None where nothing.
-    """
-
-    name: str
-    dataset: object
-    settings: dict
-    image_ids: tuple[str, ...]
-    patients: tuple[str, ...]
-    has_patients: bool
-    raw_labels: tuple
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """Names of the classes, None where the data set has none."""
-        classes = self.dataset.metainfo.get('classes')
-        return None if classes is None else tuple(classes)
-
-    @property
-    def protocol(self) -> str:
-        """Name of the split; empty where the data set has none."""
-        return str(self.dataset.metainfo.get('protocol') or '')
-
-    @property
-    def split_hash(self) -> str:
-        """Hash of the split; empty where the data set has none."""
-        return str(self.dataset.metainfo.get('split_hash') or '')
-
-
-@dataclass(frozen=True, eq=False)
-class Labels:
-    """Labels of the images of a subset whose label is known.
-
-    Args:
-        classes (tuple[str]): Names.
-        multi_label (bool): Whether an image may have any number of them.
-        targets (np.ndarray): Whether the image has the class.
-        known (np.ndarray): Rows of the subset that they belong to.
-
-    Shape: targets ``(K, classes)``, bool; known ``(K,)``, integer.
-    """
-
-    classes: tuple[str, ...]
-    multi_label: bool
-    targets: np.ndarray
-    known: np.ndarray
-
-
-def read_labels(subset: Subset) -> Labels:
-    """Read the labels of a subset, without its images.
-
-    ``gt_label`` of the data set is a class index (single-label; -1: not
-    known) or a list of the classes present (multi-label).
-
-    Args:
-        subset (Subset): The subset.
-
-    Raises:
-        UserError: When no label is known, or one does not fit the classes.
-    """
-    known = [
-        row
-        for row, label in enumerate(subset.raw_labels)
-        if label is not None and UNKNOWN not in np.atleast_1d(label)
-    ]
-    if not known:
-        raise UserError(
-            f'the {subset.name} subset has no labels '
-            f'({len(subset.raw_labels)} images); choose a labelled data set '
-            'or split for it'
-        )
-    labels = [subset.raw_labels[row] for row in known]
-    multi_label = np.ndim(labels[0]) > 0
-    indices = [np.atleast_1d(np.asarray(label, int)) for label in labels]
-    last = max((int(i.max()) for i in indices if len(i)), default=0)
-    classes = subset.classes or tuple(str(i) for i in range(last + 1))
-    if last >= len(classes):
-        raise UserError(
-            f'the {subset.name} subset has the label {last}, but only '
-            f'{len(classes)} classes: {", ".join(classes)}'
-        )
-    targets = np.zeros((len(known), len(classes)), bool)
-    for row, present in enumerate(indices):
-        targets[row, present] = True
-    return Labels(classes, multi_label, targets, np.array(known))
-
-
 class CheckpointFeatures:
     """Pooled features of any checkpoint for the subsets of a config.
 
     Args:
         config (mmengine.Config): Classification config.
         cache (str | Path): Folder of the features; see
-            :mod:`medssl_mm.analysis.feature_cache`.
+            :mod:`medssl_mm.checkpoint_features.cache`.
         device (str): Defaults to 'cpu'.
         batch_size (int, optional): Images at a time. Defaults to None: as
             the test loader has it.
@@ -347,7 +177,9 @@ class CheckpointFeatures:
 
     # ------------------------------------------------------------ features
 
-    def features(self, weights: Weights, subset: str, kind: str = 'stages'):
+    def features(
+        self, weights: Weights, subset: str, kind: str = 'stages'
+    ) -> CachedFeatures:
         """Compute the features, or find them in the cache.
 
         Args:
@@ -356,19 +188,17 @@ class CheckpointFeatures:
             kind (str): 'stages' or 'blocks'. Defaults to 'stages'.
 
         Returns:
-            medssl_mm.analysis.feature_cache.CachedFeatures: All places.
+            CachedFeatures: All places.
 
         Raises:
             UserError: When the checkpoint does not fit the network.
         """
-        from medssl_mm.analysis import feature_cache
-
         images = self.subset(subset)
         description = self._describe(weights, images, kind)
-        found = feature_cache.find_features(self.cache, description, self.note)
+        found = find_features(self.cache, description, self.note)
         if found is not None:
             return found
-        return feature_cache.write_features(
+        return write_features(
             self.cache,
             description,
             images.image_ids,
@@ -522,119 +352,6 @@ class CheckpointFeatures:
             collate_fn=self._collate(),
         )
         calibrate_batch_norm(model, model.backbone, batches)
-
-
-def add_arguments(parser) -> None:
-    """Add the options that tools over :class:`CheckpointFeatures` share.
-
-    Args:
-        parser (argparse.ArgumentParser): Of a tool that writes results.
-    """
-    parser.add_argument(
-        '--out',
-        type=Path,
-        help='folder to write to (default: work_dirs/<config>/<tool>)',
-    )
-    parser.add_argument(
-        '--overwrite', action='store_true', help='replace the results in --out'
-    )
-    parser.add_argument(
-        '--cache',
-        type=Path,
-        default=Path('work_dirs/features'),
-        help='folder of the features (default: work_dirs/features)',
-    )
-    parser.add_argument(
-        '--batch-size', type=int, help='images at a time (default: as in the config)'
-    )
-    parser.add_argument(
-        '--num-workers',
-        type=int,
-        help='processes that load (default: as in the config)',
-    )
-    parser.add_argument('--device', default='cpu', help='default: cpu')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        default=[],
-        metavar='KEY=VALUE',
-        help='change the config',
-    )
-
-
-def check_arguments(args, tool: str, results: Sequence[str]) -> None:
-    """Check what :func:`add_arguments` added, and set ``args.out``.
-
-    Args:
-        args (argparse.Namespace): Parsed; has ``config``, too.
-        tool (str): Name of the folder by default.
-        results (Sequence[str]): Files that will be written, not to be there.
-
-    Raises:
-        UserError: When a number is out of range or a result is there.
-    """
-    if args.batch_size is not None and args.batch_size < 1:
-        raise UserError('--batch-size must be positive')
-    if args.num_workers is not None and args.num_workers < 0:
-        raise UserError('--num-workers must not be negative')
-    args.out = args.out or Path('work_dirs', Path(args.config).stem, tool)
-    for name in results:
-        if (args.out / name).exists() and not args.overwrite:
-            raise UserError(
-                f'{args.out / name} exists; choose another --out or add --overwrite'
-            )
-
-
-def open_source(args, bar, console) -> CheckpointFeatures:
-    """Make the source of features that the arguments of a tool ask for.
-
-    Args:
-        args (argparse.Namespace): Checked by :func:`check_arguments`.
-        bar (rich.progress.Progress): Gets a task per checkpoint and subset.
-        console (rich.console.Console): Gets the notes.
-
-    Raises:
-        UserError: When the config is faulty or there is no such device.
-    """
-    import torch
-
-    from medssl_mm.engine import launch
-
-    if args.device.startswith('cuda') and not torch.cuda.is_available():
-        raise UserError(f'--device {args.device}: torch sees no GPU; leave it out')
-    tasks = {}
-
-    def progress(what, done, total):
-        if what not in tasks:
-            tasks[what] = bar.add_task(what, total=total)
-        bar.update(tasks[what], completed=done)
-
-    return CheckpointFeatures(
-        launch.load_config(args.config, args.cfg_options),
-        args.cache,
-        args.device,
-        args.batch_size,
-        args.num_workers,
-        progress=progress,
-        note=lambda text: console.print(f'note: {text}', highlight=False),
-    )
-
-
-def check_no_shared_patients(subsets: Sequence[Subset]) -> None:
-    """Refuse subsets with a patient in common.
-
-    Raises:
-        UserError: Names the subsets and a patient.
-    """
-    for index, one in enumerate(subsets):
-        for other in subsets[index + 1 :]:
-            shared = set(one.patients) & set(other.patients)
-            if shared:
-                raise UserError(
-                    f'{len(shared)} patient(s) are in the {one.name} and in '
-                    f'the {other.name} subset, e.g. {min(shared)}; split by '
-                    'patient'
-                )
 
 
 def _collate_images(collate: Callable, samples: Sequence[Mapping]) -> dict:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from medssl_mm.analysis.feature_cache import (
+from medssl_mm.checkpoint_features.cache import (
     cache_key,
     find_features,
     write_features,

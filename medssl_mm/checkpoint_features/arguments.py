@@ -1,0 +1,104 @@
+"""Options that tools over features of checkpoints share."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from medssl_mm.errors import UserError
+
+from .extract import CheckpointFeatures
+
+
+def add_arguments(parser) -> None:
+    """Add the options that tools over :class:`CheckpointFeatures` share.
+
+    Args:
+        parser (argparse.ArgumentParser): Of a tool that writes results.
+    """
+    parser.add_argument(
+        '--out',
+        type=Path,
+        help='folder to write to (default: work_dirs/<config>/<tool>)',
+    )
+    parser.add_argument(
+        '--overwrite', action='store_true', help='replace the results in --out'
+    )
+    parser.add_argument(
+        '--cache',
+        type=Path,
+        default=Path('work_dirs/features'),
+        help='folder of the features (default: work_dirs/features)',
+    )
+    parser.add_argument(
+        '--batch-size', type=int, help='images at a time (default: as in the config)'
+    )
+    parser.add_argument(
+        '--num-workers',
+        type=int,
+        help='processes that load (default: as in the config)',
+    )
+    parser.add_argument('--device', default='cpu', help='default: cpu')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help='change the config',
+    )
+
+
+def check_arguments(args, tool: str, results: Sequence[str]) -> None:
+    """Check what :func:`add_arguments` added, and set ``args.out``.
+
+    Args:
+        args (argparse.Namespace): Parsed; has ``config``, too.
+        tool (str): Name of the folder by default.
+        results (Sequence[str]): Files that will be written, not to be there.
+
+    Raises:
+        UserError: When a number is out of range or a result is there.
+    """
+    if args.batch_size is not None and args.batch_size < 1:
+        raise UserError('--batch-size must be positive')
+    if args.num_workers is not None and args.num_workers < 0:
+        raise UserError('--num-workers must not be negative')
+    args.out = args.out or Path('work_dirs', Path(args.config).stem, tool)
+    for name in results:
+        if (args.out / name).exists() and not args.overwrite:
+            raise UserError(
+                f'{args.out / name} exists; choose another --out or add --overwrite'
+            )
+
+
+def open_source(args, bar, console) -> CheckpointFeatures:
+    """Make the source of features that the arguments of a tool ask for.
+
+    Args:
+        args (argparse.Namespace): Checked by :func:`check_arguments`.
+        bar (rich.progress.Progress): Gets a task per checkpoint and subset.
+        console (rich.console.Console): Gets the notes.
+
+    Raises:
+        UserError: When the config is faulty or there is no such device.
+    """
+    import torch
+
+    from medssl_mm.engine import launch
+
+    if args.device.startswith('cuda') and not torch.cuda.is_available():
+        raise UserError(f'--device {args.device}: torch sees no GPU; leave it out')
+    tasks = {}
+
+    def progress(what, done, total):
+        if what not in tasks:
+            tasks[what] = bar.add_task(what, total=total)
+        bar.update(tasks[what], completed=done)
+
+    return CheckpointFeatures(
+        launch.load_config(args.config, args.cfg_options),
+        args.cache,
+        args.device,
+        args.batch_size,
+        args.num_workers,
+        progress=progress,
+        note=lambda text: console.print(f'note: {text}', highlight=False),
+    )
