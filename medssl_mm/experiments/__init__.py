@@ -1,0 +1,58 @@
+"""Result tables from a YAML file: which runs they need, and running them.
+
+A table has rows (initial weights: a pretraining config, a checkpoint, or
+neither for random initialisation), evaluations (segmentation or
+classification configs), seeds and label fractions. Every combination becomes
+up to three steps: pretrain, train, test. The folder of a step carries a hash
+of its resolved config and of the steps it builds on, so a changed setting
+never meets old results, and tables that share a step share its folder. An
+evaluation with ``last_of: NAME`` instead of a config tests the last weights
+of the models that evaluation NAME trains, instead of the best on validation.
+
+Methods are put on a data set by ``data: NAME``, see :mod:`.table`.
+
+Cross-validation (``splits: [NAME, ...]``): each seed does all steps on every
+split, the pretraining too, and the test cases of the splits are pooled, so
+that each patient is scored once per seed by a model that never saw it.
+"""
+
+from medssl_mm.experiments.checkpoints import (
+    best_checkpoint,
+    chosen_checkpoint,
+    drop_superseded,
+    last_checkpoint,
+)
+from medssl_mm.experiments.plan import DONE, Step, plan, resolved_config
+from medssl_mm.experiments.run import (
+    command_of,
+    finished_runs,
+    run_steps,
+    tools_folder,
+)
+from medssl_mm.experiments.table import (
+    EvaluationConfig,
+    Row,
+    Table,
+    load_table,
+    select,
+)
+
+__all__ = [
+    'DONE',
+    'EvaluationConfig',
+    'Row',
+    'Step',
+    'Table',
+    'best_checkpoint',
+    'chosen_checkpoint',
+    'command_of',
+    'drop_superseded',
+    'finished_runs',
+    'last_checkpoint',
+    'load_table',
+    'plan',
+    'resolved_config',
+    'run_steps',
+    'select',
+    'tools_folder',
+]

@@ -1,0 +1,78 @@
+"""Checkpoints of finished steps: which one counts, which may go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medssl_mm.experiments.plan import Step
+from medssl_mm.experiments.table import Table
+
+__all__ = [
+    'best_checkpoint',
+    'checkpoint_for',
+    'chosen_checkpoint',
+    'drop_superseded',
+    'last_checkpoint',
+]
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Find the checkpoint that a training run wrote last."""
+    pointer = folder / 'last_checkpoint'
+    if not pointer.exists():
+        return None
+    path = Path(pointer.read_text(encoding='utf-8').strip())
+    # The folder may have been moved since: the name is what counts.
+    for candidate in (path, folder / path.name):
+        if candidate.exists():
+            return candidate
+    return None
+
+
+def best_checkpoint(folder: Path) -> Path | None:
+    """Find the checkpoint that validation chose; None without validation."""
+    found = sorted(folder.glob('best_*.pth'), key=lambda p: p.stat().st_mtime)
+    return found[-1] if found else None
+
+
+def drop_superseded(folder: Path) -> list[Path]:
+    """Delete the checkpoints of a finished training that no step reads.
+
+    The last one and the best one stay.
+
+    Args:
+        folder (Path): Working folder of the training.
+
+    Returns:
+        list[Path]: What was deleted; nothing when the last one is unknown.
+    """
+    last = last_checkpoint(folder)
+    if last is None:
+        return []
+    kept = {last.name, getattr(best_checkpoint(folder), 'name', None)}
+    superseded = sorted(
+        path
+        for pattern in ('epoch_*.pth', 'iter_*.pth', 'best_*.pth')
+        for path in folder.glob(pattern)
+        if path.name not in kept
+    )
+    for path in superseded:
+        path.unlink()
+    return superseded
+
+
+def chosen_checkpoint(step: Step, table: Table) -> Path | None:
+    """Find the checkpoint of a training step that later steps start from."""
+    best = None
+    if table.validation or step.kind == 'pretrain':
+        best = best_checkpoint(step.folder)
+    return best or last_checkpoint(step.folder)
+
+
+def checkpoint_for(step: Step, needed: Step, table: Table) -> Path | None:
+    """Find the checkpoint of an earlier step that a step starts from."""
+    return (
+        last_checkpoint(needed.folder)
+        if step.last
+        else chosen_checkpoint(needed, table)
+    )

@@ -1,0 +1,300 @@
+"""Plans: the steps of a table, each with a folder that carries a hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from medssl_mm.errors import UserError
+from medssl_mm.experiments.table import EvaluationConfig, Row, Table
+from medssl_mm.results import Run
+
+__all__ = ['DONE', 'Step', 'plan', 'resolved_config']
+
+DONE = 'done.json'
+_KINDS = ('pretrain', 'train', 'test')
+_NO_VALIDATION = {
+    'val_cfg': None,
+    'val_dataloader': None,
+    'val_evaluator': None,
+    'default_hooks.checkpoint.save_best': None,
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of a table.
+
+    Args:
+        key (str): Unique folder name, with the hash.
+        kind (str): 'pretrain', 'train' or 'test'.
+        folder (Path): Where it writes.
+        config (str): Config file.
+        options (dict): Settings changed in it, without those that name files
+            of earlier steps.
+        needs (tuple[str]): Keys of the steps that come first.
+        seed (int): Random seed.
+        weights (str, optional): Key of the pretraining step, or a file.
+        title (str): Name on screen.
+        last (bool): Of a test: of the last weights, whatever validation says.
+            Defaults to False.
+    """
+
+    key: str
+    kind: str
+    folder: Path
+    config: str
+    options: dict
+    needs: tuple[str, ...]
+    seed: int
+    weights: str | None
+    title: str
+    last: bool = False
+
+    @property
+    def done(self) -> bool:
+        """Whether the step was finished."""
+        return (self.folder / DONE).exists()
+
+
+def resolved_config(config: str, options: dict) -> dict:
+    """Read a config with options applied, as the hash of a step sees it."""
+    import medssl_mm.registry  # noqa: F401  (the config prefixes of hosts)
+    from medssl_mm.engine import launch
+
+    content = launch.load_config(config, options)
+    content.pop('work_dir', None)
+    if content.get('default_scope') == 'mmselfsup':
+        # Says nothing that the loaders do not say, and was not in the hashes
+        # of the pretrainings that are finished.
+        content.pop('slices', None)
+        content.pop('images', None)
+    # How workers start and how long ranks wait changes no result: hashed as it
+    # was when the first tables were run.
+    environment = content.get('env_cfg')
+    if environment is not None:
+        content.env_cfg = dict(
+            cudnn_benchmark=environment.get('cudnn_benchmark', False),
+            mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+        )
+    return content.to_dict()
+
+
+def _digest(*content) -> str:
+    text = json.dumps(content, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _check_split(config: str, settings: dict, split: str) -> None:
+    """Refuse a config that reads another split besides: it could leak."""
+
+    def walk(place, where):
+        if isinstance(place, dict):
+            children = place.items()
+        elif isinstance(place, (list, tuple)):
+            children = enumerate(place)
+        else:
+            return
+        for key, value in children:
+            if key == 'split' and isinstance(value, str) and value != split:
+                raise UserError(
+                    f'{config} reads the split {value!r} at {where}.split '
+                    f'while the table evaluates {split!r}; add that key to '
+                    'split_options, or remove it by options'
+                )
+            walk(value, f'{where}.{key}')
+
+    for name, content in settings.items():
+        if name.endswith('_dataloader') or name == 'custom_hooks':
+            walk(content, name)
+
+
+def _check_poolable(table: Table, config: str, settings: dict) -> None:
+    """Refuse to cross-validate a classifier before it is trained."""
+    metric = (settings.get('test_evaluator') or {}).get('type')
+    if len(table.splits) > 1 and metric == 'medssl_mm.ClassificationMetric':
+        raise UserError(
+            f'{config} is of a classifier, whose AUROC cannot be pooled over '
+            f'the {len(table.splits)} splits of the table; give one split'
+        )
+
+
+def _options_of(table: Table, kind: str, options: dict, split: str | None) -> dict:
+    """Options of a row ('pretrain') or evaluation, and those of the table."""
+    options = dict(options)
+    keys = table.split_options[kind] if split is not None else ()
+    if kind == 'evaluation' and not table.validation:
+        options.update(_NO_VALIDATION)
+        keys = [key for key in keys if not key.startswith('val_dataloader.')]
+    options.update({key: split for key in keys})
+    return options
+
+
+def plan(
+    table: Table, resolve: Callable[[str, dict], dict] = resolved_config
+) -> tuple[dict[str, Step], list[tuple[Run, list[tuple[str, ...]]]]]:
+    """Work out the steps of a table.
+
+    Args:
+        table (Table): What is wanted.
+        resolve (Callable): Turns a config and options into the settings that
+            the hash covers. Defaults to :func:`resolved_config`.
+
+    Returns:
+        tuple: Steps by key, in an order that can be run; and per table row
+        its :class:`Run` and, for every seed, the keys of its test steps: one,
+        or one of each split.
+
+    Raises:
+        UserError: When a config reads another split than that of the table.
+    """
+    planner = _Planner(table, resolve)
+    results = [
+        planner.results_of(evaluation, row, fraction)
+        for evaluation in table.evaluations
+        for fraction in table.fractions
+        for row in table.rows
+        if not row.evaluations or evaluation.name in row.evaluations
+    ]
+    ordered = sorted(planner.steps.values(), key=lambda step: _KINDS.index(step.kind))
+    return {step.key: step for step in ordered}, results
+
+
+class _Planner:
+    """The steps of a table that are planned so far."""
+
+    def __init__(self, table: Table, resolve: Callable[[str, dict], dict]) -> None:
+        self.table = table
+        self.steps: dict[str, Step] = {}
+        self._resolve = resolve
+        self._resolved: dict[str, dict] = {}
+
+    def results_of(
+        self, evaluation: EvaluationConfig, row: Row, fraction: float
+    ) -> tuple[Run, list[tuple[str, ...]]]:
+        """Plan one cell of the table: all seeds and splits."""
+        tests, folders = [], []
+        for seed in self.table.seeds:
+            keys = tuple(
+                self._test(evaluation, row, fraction, seed, split)
+                for split in self.table.splits or (None,)
+            )
+            tests.append(keys)
+            pooled = (
+                f'pooled-{evaluation.name}-{row.name}-{100 * fraction:g}pct-'
+                f'seed{seed}-{_digest(keys)}'
+            )
+            folders.append(
+                self.steps[keys[0]].folder
+                if len(keys) == 1
+                else self.table.runs_dir / pooled
+            )
+        run = Run(
+            group=evaluation.title,
+            label=row.title,
+            fraction=fraction,
+            folders=tuple(folders),
+        )
+        return run, tests
+
+    def _settings(self, config: str, options: dict) -> dict:
+        known = _digest(config, options)
+        if known not in self._resolved:
+            self._resolved[known] = self._resolve(config, options)
+        return self._resolved[known]
+
+    def _add(self, name: str, **settings) -> str:
+        """Add a step, unless it is there; return its key."""
+        settings = dict(needs=(), weights=None, last=False) | settings
+        kind = settings['kind']
+        # The processes are part of it: they change the global batch.
+        key = f'{name}-' + _digest(
+            kind,
+            self._settings(settings['config'], settings['options']),
+            list(settings['needs']),
+            settings['seed'],
+            settings['weights'],
+            (self.table.processes, self.table.amp) if kind != 'test' else None,
+        )
+        folder = self.table.runs_dir / key
+        self.steps.setdefault(key, Step(key=key, folder=folder, **settings))
+        return key
+
+    def _pretrain(self, row: Row, seed: int, split: str | None) -> str:
+        place = '' if split is None else f'{_file_name(split)}-'
+        spoken = '' if split is None else f'{split}, '
+        options = _options_of(self.table, 'pretrain', row.options, split)
+        if split is not None:
+            settings = self._settings(row.pretrain, options)
+            _check_split(row.pretrain, settings, split)
+        return self._add(
+            f'pretrain-{row.name}-{place}seed{seed}',
+            kind='pretrain',
+            config=row.pretrain,
+            options=options,
+            seed=seed,
+            title=f'pretrain {row.title}, {spoken}seed {seed}',
+        )
+
+    def _evaluation_options(
+        self,
+        evaluation: EvaluationConfig,
+        row: Row,
+        fraction: float,
+        seed: int,
+        split: str | None,
+    ) -> dict:
+        options = {**evaluation.options, **row.evaluation_options}
+        options = _options_of(self.table, 'evaluation', options, split)
+        if fraction != 1:
+            share, share_seed = self.table.fraction_options
+            options.update({share: fraction, share_seed: seed})
+        if split is not None:
+            settings = self._settings(evaluation.config, options)
+            _check_split(evaluation.config, settings, split)
+            _check_poolable(self.table, evaluation.config, settings)
+        return options
+
+    def _test(
+        self,
+        evaluation: EvaluationConfig,
+        row: Row,
+        fraction: float,
+        seed: int,
+        split: str | None,
+    ) -> str:
+        """Plan a test and what it needs; return the key of the test."""
+        pretrained = self._pretrain(row, seed, split) if row.pretrain else None
+        place = '' if split is None else f'{_file_name(split)}-'
+        spoken = '' if split is None else f'{split}, '
+        name = f'{row.name}-{100 * fraction:g}pct-{place}seed{seed}'
+        title = f'{row.title}, {100 * fraction:g} % labels, {spoken}seed {seed}'
+        common = dict(
+            config=evaluation.config,
+            options=self._evaluation_options(evaluation, row, fraction, seed, split),
+            seed=seed,
+        )
+        train = self._add(
+            f'train-{evaluation.last_of or evaluation.name}-{name}',
+            kind='train',
+            needs=(pretrained,) if pretrained else (),
+            weights=pretrained or row.checkpoint,
+            title=f'train {evaluation.trained_title or evaluation.title}, {title}',
+            **common,
+        )
+        return self._add(
+            f'test-{evaluation.name}-{name}',
+            kind='test',
+            needs=(train,),
+            title=f'test {evaluation.title}, {title}',
+            last=evaluation.last_of is not None,
+            **common,
+        )
+
+
+def _file_name(split: str) -> str:
+    # A split may also be the path of its file.
+    return Path(split).name.removesuffix('.json')

@@ -1,0 +1,472 @@
+"""Tables: what their YAML files may say, and what it means.
+
+Every key is checked before anything is planned. A table, a row or an
+evaluation may name its data, ``data: curvas``: its config is then put on that
+data set, as ``CONFIG.py+curvas`` (see ``configs/README.md``). A store of one's
+own is ``data: {data_root: DIR, split: NAME}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    Tag,
+    ValidationError,
+)
+
+from medssl_mm.errors import UserError, similar
+
+__all__ = ['EvaluationConfig', 'Row', 'Table', 'load_table', 'select']
+
+SPLIT_OPTIONS = {
+    'pretrain': ('train_dataloader.dataset.split',),
+    'evaluation': tuple(
+        f'{loader}_dataloader.dataset.split' for loader in ('train', 'val', 'test')
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """Initial weights of a table row.
+
+    Args:
+        name (str): Short name, used in folder names.
+        title (str): Name in the table.
+        pretrain (str, optional): Pretraining config.
+        checkpoint (str, optional): Weights that exist already.
+        options (dict): Settings changed in the pretraining config.
+        evaluation_options (dict): Settings changed in the evaluation configs,
+            after their own options.
+        evaluations (tuple[str], optional): Names of the evaluations that the
+            row has; None = all.
+    """
+
+    name: str
+    title: str
+    pretrain: str | None
+    checkpoint: str | None
+    options: dict
+    evaluation_options: dict
+    evaluations: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """One way to evaluate initial weights.
+
+    Args:
+        name (str): Short name, used in folder names.
+        title (str): Name in the table.
+        config (str): Segmentation or classification config.
+        options (dict): Settings changed in it.
+        last_of (str, optional): Name of the evaluation whose trained models
+            are tested with their last weights instead of the best ones on
+            validation. Defaults to None.
+        trained_title (str, optional): Title of that evaluation.
+    """
+
+    name: str
+    title: str
+    config: str
+    options: dict
+    last_of: str | None = None
+    trained_title: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A result table as the YAML file describes it.
+
+    Args:
+        name (str): Name of the file and the folder of its results.
+        title (str): Heading.
+        baseline (str, optional): Name of the row the others are compared
+            with.
+        seeds (tuple[int]): Seeds; each pretrains, trains and evaluates anew.
+        fractions (tuple[float]): Shares of the training patients, 0-1.
+        processes (int): Processes per step; 0 starts tools/train.py without
+            a launcher.
+        amp (str, optional): Mixed precision of the training steps,
+            'bfloat16' or 'float16'.
+        rows (tuple[Row]): Initial weights.
+        evaluations (tuple[EvaluationConfig]): Evaluations.
+        runs_dir (Path): Folder of the steps.
+        weights_option (str): Config key that takes the checkpoint.
+        fraction_options (tuple[str]): Config keys that take the label
+            fraction and the seed of its choice.
+        note (str): Sentence shown below the table.
+        splits (tuple[str]): Splits of a cross-validation. Defaults to (),
+            which leaves the split to the configs.
+        split_options (dict[str, tuple[str]]): Config keys that take the
+            split, of 'pretrain' and of 'evaluation' configs. Defaults to the
+            splits of the data loaders.
+        validation (bool): Whether trainings validate and the best checkpoint
+            is tested. False, for splits without a validation subset, tests
+            the last one. Defaults to True.
+    """
+
+    name: str
+    title: str
+    baseline: str | None
+    seeds: tuple[int, ...]
+    fractions: tuple[float, ...]
+    processes: int
+    amp: str | None
+    rows: tuple[Row, ...]
+    evaluations: tuple[EvaluationConfig, ...]
+    runs_dir: Path
+    weights_option: str
+    fraction_options: tuple[str, str]
+    note: str
+    splits: tuple[str, ...] = ()
+    split_options: dict = field(default_factory=lambda: dict(SPLIT_OPTIONS))
+    validation: bool = True
+
+
+# What a file may hold. Names and titles may be numbers: 2024 is a fine name.
+_Text = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) is int else v)]
+
+
+def _all_different(values: tuple) -> tuple:
+    if len(set(values)) < len(values):
+        raise ValueError(f'all must be different, got {list(values)}')
+    return values
+
+
+class _Entry(BaseModel):
+    """Part of a table file: unknown keys are errors, empty ones left out."""
+
+    model_config = ConfigDict(extra='forbid', frozen=True)
+
+
+class _OwnData(_Entry):
+    data_root: StrictStr
+    split: StrictStr
+
+
+# The tags stand in the places that pydantic reports; they begin with '<'.
+_Data = Annotated[
+    Annotated[StrictStr, Tag('<name>')] | Annotated[_OwnData, Tag('<own>')],
+    Discriminator(lambda v: '<own>' if isinstance(v, dict) else '<name>'),
+]
+_Options = dict[StrictStr, Any]
+_Keys = Annotated[tuple[StrictStr, ...], Field(min_length=1)]
+
+
+class _RowEntry(_Entry):
+    name: _Text
+    title: _Text | None = None
+    pretrain: StrictStr | None = None
+    checkpoint: StrictStr | None = None
+    data: _Data | None = None
+    options: _Options | None = None
+    evaluation_options: _Options | None = None
+    evaluations: tuple[_Text, ...] | None = None
+
+
+class _EvaluationEntry(_Entry):
+    name: _Text
+    title: _Text | None = None
+    config: StrictStr | None = None
+    data: _Data | None = None
+    options: _Options | None = None
+    last_of: _Text | None = None
+
+
+class _SplitOptions(_Entry):
+    pretrain: _Keys = SPLIT_OPTIONS['pretrain']
+    evaluation: _Keys = SPLIT_OPTIONS['evaluation']
+
+
+class _TableFile(_Entry):
+    name: _Text | None = None
+    title: _Text | None = None
+    runs_dir: StrictStr | None = None
+    baseline: _Text | None = None
+    seeds: tuple[StrictInt, ...] | None = None
+    fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] | None = None
+    processes: Annotated[StrictInt, Field(ge=0)] = 1
+    amp: Literal['bfloat16', 'float16'] | None = None
+    rows: tuple[_RowEntry, ...]
+    evaluations: tuple[_EvaluationEntry, ...]
+    data: _Data | None = None
+    weights_option: StrictStr = 'model.backbone.init_cfg.checkpoint'
+    fraction_options: tuple[StrictStr, StrictStr] | None = None
+    splits: Annotated[tuple[StrictStr, ...], AfterValidator(_all_different)] | None = (
+        None
+    )
+    split_options: _SplitOptions | None = None
+    validation: StrictBool = True
+    note: str = ''
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key may stand once; PyYAML would take the last one."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f'the key {key!r} stands twice', key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _read(path: Path) -> _TableFile:
+    try:
+        text = path.read_text(encoding='utf-8')
+        content = yaml.load(text, _UniqueKeys)  # a SafeLoader
+    except FileNotFoundError as error:
+        raise UserError(f'table {path} does not exist') from error
+    except yaml.YAMLError as error:
+        raise UserError(f'table {path} is not YAML: {error}') from error
+    try:
+        return _TableFile.model_validate(content)
+    except ValidationError as error:
+        problems = '\n  '.join(_described(content, one) for one in error.errors())
+        raise UserError(f'{path}: {problems}') from None
+
+
+def _described(content, error: dict) -> str:
+    """One finding of pydantic: where, what was expected, what was found."""
+    where, place = '', content
+    known = _TableFile
+    places = [key for key in error['loc'] if not str(key).startswith('<')]
+    for key in places:
+        if isinstance(key, int):
+            name = place[key].get('name') if isinstance(place[key], dict) else None
+            where += f'[{key}]' + (f' ({name})' if name is not None else '')
+            place = place[key]
+        else:
+            where += f'.{key}' if where else str(key)
+            known = _inner(known, key) or known
+            place = place.get(key) if isinstance(place, dict) else None
+    found = error['input']
+    if error['type'] == 'extra_forbidden':
+        key = places[-1]
+        return f'{where}: unknown key {key!r}{similar(str(key), known.model_fields)}'
+    if error['type'] == 'missing':
+        return f'{where}: missing'
+    if error['type'] in ('model_type', 'dict_type'):
+        return f'{where or "table"}: expected key: value lines, got {found!r}'
+    message = error['msg'].removeprefix('Value error, ').removeprefix('Input ')
+    message = message.replace('valid tuple', 'list')
+    return f'{where}: {message}, got {found!r}'
+
+
+def _inner(model: type[_Entry], key: str) -> type[_Entry] | None:
+    parts = dict(
+        rows=_RowEntry,
+        evaluations=_EvaluationEntry,
+        split_options=_SplitOptions,
+        data=_OwnData,
+    )
+    return parts.get(key) if key in model.model_fields else None
+
+
+def _on_data(config: str, data: _Data | None) -> tuple[str, dict]:
+    """A config on a data set, and the options that this takes."""
+    if data is None:
+        return config, {}
+    if isinstance(data, str):
+        return f'{config}+{data}', {}
+    return config, data.model_dump()
+
+
+def load_table(path: str | Path) -> Table:
+    """Read and check a table file.
+
+    Raises:
+        UserError: Says what is wrong where.
+    """
+    path = Path(path)
+    content = _read(path)
+    rows = tuple(_row(entry, content, path) for entry in content.rows)
+    evaluations: list[EvaluationConfig] = []
+    for entry in content.evaluations:
+        evaluations.append(_evaluation(entry, evaluations, content, path))
+    _check_names(rows, evaluations, content.baseline, path)
+    split_options = content.split_options or _SplitOptions()
+    return Table(
+        name=content.name or path.stem,
+        title=content.title or path.stem,
+        baseline=content.baseline,
+        seeds=content.seeds or (0,),
+        fractions=content.fractions or (1.0,),
+        processes=content.processes,
+        amp=content.amp,
+        rows=rows,
+        evaluations=tuple(evaluations),
+        runs_dir=Path(content.runs_dir or 'work_dirs/tables/runs'),
+        weights_option=content.weights_option,
+        fraction_options=content.fraction_options
+        or (
+            'train_dataloader.dataset.fraction',
+            'train_dataloader.dataset.fraction_seed',
+        ),
+        note=content.note,
+        splits=content.splits or (),
+        split_options=split_options.model_dump(),
+        validation=content.validation,
+    )
+
+
+def _row(entry: _RowEntry, table: _TableFile, path: Path) -> Row:
+    if entry.pretrain and entry.checkpoint:
+        raise UserError(
+            f'{path}, row {entry.name}: give pretrain or checkpoint, not both'
+        )
+    pretrain, options = entry.pretrain, {}
+    if pretrain:
+        pretrain, options = _on_data(pretrain, entry.data or table.data)
+    elif entry.data:
+        raise UserError(
+            f'{path}, row {entry.name}: data is what pretrain sees; this row has none'
+        )
+    return Row(
+        name=entry.name,
+        title=entry.title or entry.name,
+        pretrain=pretrain,
+        checkpoint=entry.checkpoint,
+        options={**options, **(entry.options or {})},
+        evaluation_options=dict(entry.evaluation_options or {}),
+        evaluations=entry.evaluations,
+    )
+
+
+def _evaluation(
+    entry: _EvaluationEntry,
+    earlier: Sequence[EvaluationConfig],
+    table: _TableFile,
+    path: Path,
+) -> EvaluationConfig:
+    where = f'{path}, evaluation {entry.name}'
+    title = entry.title or entry.name
+    if entry.last_of is None:
+        if entry.config is None:
+            raise UserError(f'{where}: config is missing (or last_of)')
+        config, options = _on_data(entry.config, entry.data or table.data)
+        return EvaluationConfig(
+            name=entry.name,
+            title=title,
+            config=config,
+            options={**options, **(entry.options or {})},
+        )
+    if entry.config or entry.options or entry.data:
+        raise UserError(
+            f'{where}: give config, data and options, or last_of, whose config, '
+            'data and options hold'
+        )
+    for other in earlier:
+        if other.name == entry.last_of and other.last_of is None:
+            return replace(
+                other,
+                name=entry.name,
+                title=title,
+                last_of=other.name,
+                trained_title=other.title,
+            )
+    raise UserError(
+        f'{where}: no evaluation above is called {entry.last_of!r} and trains'
+    )
+
+
+def _check_names(
+    rows: Sequence[Row],
+    evaluations: Sequence[EvaluationConfig],
+    baseline: str | None,
+    path: Path,
+) -> None:
+    for kind, entries in (('rows', rows), ('evaluations', evaluations)):
+        for attribute in ('name', 'title'):
+            names = [getattr(entry, attribute) for entry in entries]
+            if len(set(names)) < len(names):
+                raise UserError(
+                    f'{path}: two {kind} have the same {attribute}; every one '
+                    'needs its own'
+                )
+    known = [evaluation.name for evaluation in evaluations]
+    for row in rows:
+        unknown = set(row.evaluations or ()) - set(known)
+        if unknown:
+            raise UserError(
+                f'{path}, row {row.name}: no evaluation is called '
+                f'{", ".join(sorted(unknown))}; there are {known}'
+            )
+    if baseline is not None and baseline not in [row.name for row in rows]:
+        raise UserError(
+            f'{path}: baseline {baseline!r} is no row; rows are '
+            f'{[row.name for row in rows]}'
+        )
+
+
+def select(
+    table: Table,
+    rows: Sequence[str] | None = None,
+    evaluations: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    fractions: Sequence[float] | None = None,
+    splits: Sequence[str] | None = None,
+    baseline: str | None = None,
+) -> Table:
+    """Keep part of a table.
+
+    Args:
+        table (Table): Full table.
+        rows (Sequence[str], optional): Names of rows. Defaults to all.
+        evaluations (Sequence[str], optional): Names. Defaults to all.
+        seeds (Sequence[int], optional): Seeds. Defaults to all.
+        fractions (Sequence[float], optional): Fractions. Defaults to all.
+        splits (Sequence[str], optional): Splits of the cross-validation.
+            Defaults to all.
+        baseline (str, optional): Name of the row the others are compared
+            with. Defaults to that of the table.
+
+    Raises:
+        UserError: When a name is not in the table, or the baseline is not
+            among the rows that are kept.
+    """
+    for kind, wanted, known in (
+        (
+            'baseline',
+            [baseline] if baseline else None,
+            [row.name for row in table.rows if rows is None or row.name in rows],
+        ),
+        ('row', rows, [row.name for row in table.rows]),
+        ('evaluation', evaluations, [e.name for e in table.evaluations]),
+        ('split', splits, list(table.splits)),
+    ):
+        unknown = sorted(set(wanted or ()) - set(known))
+        if unknown:
+            raise UserError(
+                f'no {kind} {unknown} in table {table.name}; there are {known}'
+            )
+    return replace(
+        table,
+        baseline=baseline or table.baseline,
+        rows=tuple(row for row in table.rows if rows is None or row.name in rows),
+        evaluations=tuple(
+            e for e in table.evaluations if evaluations is None or e.name in evaluations
+        ),
+        seeds=table.seeds if seeds is None else tuple(seeds),
+        fractions=table.fractions if fractions is None else tuple(fractions),
+        splits=tuple(name for name in table.splits if splits is None or name in splits),
+    )
