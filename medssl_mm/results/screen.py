@@ -36,8 +36,8 @@ def show_table(
         sections (Sequence, optional): A key per row; a line is drawn where it
             changes. Defaults to None.
         folded (str, optional): Column whose long names may be broken, beyond
-            24 characters; others stay on one line. Defaults to None, which
-            lets all be broken.
+            24 characters; others are broken at spaces only. Defaults to None,
+            which lets all be broken.
         console (rich.console.Console, optional): Defaults to
             :func:`wide_console`.
     """
@@ -47,11 +47,13 @@ def show_table(
     table = Table(title=title or None, title_justify='left')
     for number, name in enumerate(cells.columns):
         options = dict(justify='left' if number < left else 'right')
+        texts = cells.iloc[:, number]
         if name == folded:
-            widest = max(map(len, cells[name]), default=0)
+            widest = max(map(len, texts), default=0)
             options.update(overflow='fold', min_width=min(widest, 24))
         elif folded is not None:
-            options['no_wrap'] = True
+            # A number is never cut; an interval may be broken between its parts.
+            options['no_wrap'] = not any(' ' in text for text in texts)
         table.add_column(name, **options)
     keys = [None] * len(cells) if sections is None else list(sections)
     for number, line in enumerate(cells.to_numpy().tolist()):
