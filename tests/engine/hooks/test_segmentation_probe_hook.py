@@ -68,7 +68,8 @@ def run(work_dir, probe=(), resume=None, max_epochs=2, **changes):
 
 def test_training_is_the_same_bit_for_bit(tmp_path):
     without = run(tmp_path / 'without')
-    probed = run(tmp_path / 'with', [PROBE])
+    # Enough steps to end up at the best decoder, not on some way there.
+    probed = run(tmp_path / 'with', [dict(PROBE, steps=100)])
     for step, (first, second) in enumerate(zip(without, probed)):
         for name in first:
             assert toy.same(first[name], second[name]), (step, name)
@@ -79,7 +80,7 @@ def test_training_is_the_same_bit_for_bit(tmp_path):
         if 'Dice of the linear' in line
     ]
     assert len(scores) == 2
-    assert max(scores) > 0.6  # squares are easy to find
+    assert max(scores) > 0.7  # squares are easy to find
 
 
 def saved_probe(folder, epoch=3):
