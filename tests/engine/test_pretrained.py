@@ -498,6 +498,7 @@ def calibration_run(checkpoint):
     return SimpleNamespace(
         model=model,
         iter=0,
+        cfg=dict(),
         train_dataloader=loader,
         logger=MMLogger.get_instance('calibration'),
     )
