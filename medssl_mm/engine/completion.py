@@ -17,13 +17,15 @@ work directory therefore holds every number. What a config says itself stays.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 
 from medssl_mm.errors import UserError
-from medssl_mm.registry import DATASETS
+from medssl_mm.registry import DATASETS, MODELS
 from medssl_mm.store.header import DATASET_FILE, IMAGES, SLICES
 from medssl_mm.store.images import MULTI_LABEL
 from medssl_mm.store.known import KNOWN, StoreFacts, read_facts
@@ -287,8 +289,21 @@ class _Completion:
             for key in ('decode_head', 'auxiliary_head'):
                 for head in _as_list(model.get(key)):
                     _fill_decode_head(head, maps)
-        elif isinstance(model.get('head'), dict) and 'multi_level_head' not in model:
+        elif self._classifies(model):
             model['head'].setdefault('in_channels', channels[-1])
+
+    def _classifies(self, model: dict) -> bool:
+        """Whether the head is one of classes; that of a pretraining is not."""
+        head = model.get('head')
+        if not isinstance(head, dict) or 'multi_level_head' in model:
+            return False
+        if 'type' not in head:
+            return True
+        scope = self.content.get('default_scope') or 'mmengine'
+        with DefaultScope.overwrite_default_scope(scope):
+            kind = MODELS.get(head['type'])
+        # Who builds an unknown one says what is wrong.
+        return kind is None or 'num_classes' in inspect.signature(kind).parameters
 
     def _fill_classes(self, model: dict, main: dict) -> None:
         decode_heads = [
@@ -298,7 +313,7 @@ class _Completion:
         ]
         if decode_heads:
             heads = decode_heads
-        elif isinstance(model.get('head'), dict) and 'multi_level_head' not in model:
+        elif self._classifies(model):
             heads = [model['head']]
         else:
             return

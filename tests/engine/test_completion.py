@@ -137,6 +137,25 @@ def test_grey_values_follow_the_store(store, step, data, tmp_path):
         content.slices  # of the data set that is not used  # noqa: B018
 
 
+def test_head_of_a_pretraining_is_left_alone(data, tmp_path):
+    """Of one without levels, too: it has neither channels nor classes."""
+    path = tmp_path / 'own.py'
+    path.write_text(
+        "default_scope = 'mmselfsup'\n"
+        "model = dict(type='medssl_mm.MultiLevelMoCo', queue_len=8, feat_dim=8,\n"
+        "    backbone=dict(type='mmselfsup.ResNet', depth=18),\n"
+        "    neck=dict(type='mmselfsup.MoCoV2Neck', in_channels=512, hid_channels=8,\n"
+        '              out_channels=8),\n'
+        "    head=dict(type='medssl_mm.InfoNCELoss'))\n"
+        "train_dataloader = dict(dataset=dict(type='medssl_mm.SliceDataset',\n"
+        f"    data_root='{data / 'ct'}', split='mine', subset='pretrain'))\n"
+    )
+    content = launch.load_config(str(path))
+    assert content.model.head.to_dict() == dict(type='medssl_mm.InfoNCELoss')
+    with DefaultScope.overwrite_default_scope('mmselfsup'):
+        MODELS.build(content.model)
+
+
 def test_classes_of_images_choose_the_head(data, tmp_path):
     content = launch.load_config(three_lines(tmp_path, FINETUNE, data / 'colour'))
     assert content.model.head.to_dict() == dict(

@@ -143,7 +143,7 @@ def test_tool_compares_checkpoints(tmp_path):
     command[command.index('--out') + 1] = str(tmp_path / 'part')
     del command[command.index('decorr')], command[4]  # no decorrelation now
     for place, message in (
-        ('stage9', "invalid choice: 'stage9' (choose from"),
+        ('stage9', 'no model has features at stage9, but at stage1, stage2,'),
         ('decorrelated', 'no model has features at decorrelated, but at'),
     ):
         part = subprocess.run(
