@@ -26,7 +26,7 @@ def test_python_example(tiny_store, tmp_path, monkeypatch, capsys):
         torch.save(dict(state_dict=names), file)
     space = {}
     exec(compile(example, str(README), 'exec'), space)
-    assert 0 < float(re.search(r'tensor\(([\d.]+)\)', capsys.readouterr().out)[1]) < 1
+    assert 0 < float(capsys.readouterr().out) < 1
     first = str(tmp_path / 'work_dirs/a/epoch_60.pth')
     same = space['linear_cka'](space['features'](first), space['features'](first))
     torch.testing.assert_close(same, torch.ones_like(same))
