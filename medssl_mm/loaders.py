@@ -50,9 +50,11 @@ _PRELOADED = (
     'medssl_mm.registry',
     'medssl_mm.loaders',
     'torch.utils.data',
-    'mmengine.runner',
+    'mmengine.dataset',
     'medssl_mm.datasets.registered',
 )
+# Hosts whose own structure our transforms pack a sample into.
+_PACKED = ('mmseg', 'mmpretrain')
 _ONE_THREAD = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS')
 
 
@@ -80,23 +82,36 @@ def start_server(modules: Sequence[str] = ()) -> None:
 def start_server_for(config: Mapping) -> None:
     """Start the fork server for the loaders of a config, if any has workers.
 
-    It imports the data sets of the config's host, and what the config imports.
+    It imports what the config imports, and of its host what its data use: the
+    data sets of a host take longer than all the rest.
 
     Args:
         config (Mapping): Of a runner.
     """
-    if any(
-        (config.get(f'{label}_dataloader') or {}).get('num_workers')
-        for label in ('train', 'val', 'test')
-    ):
-        scope = config.get('default_scope') or 'mmengine'
-        own = (config.get('custom_imports') or {}).get('imports') or []
-        start_server(
-            [
-                *([] if scope == 'mmengine' else [f'{scope}.datasets']),
-                *([own] if isinstance(own, str) else own),
-            ]
-        )
+    wanted = [config.get(f'{label}_dataloader') for label in ('train', 'val', 'test')]
+    wanted = [loader for loader in wanted if loader and loader.get('num_workers')]
+    if not wanted:
+        return
+    modules = (config.get('custom_imports') or {}).get('imports') or []
+    modules = [modules] if isinstance(modules, str) else list(modules)
+    host = config.get('default_scope')
+    if host in _PACKED:
+        modules.append(f'{host}.structures')
+    types = {name for loader in wanted for name in _types(loader.get('dataset'))}
+    if host != 'mmengine' and not all(name.startswith('medssl_mm.') for name in types):
+        modules.append(f'{host}.datasets')
+    start_server(modules)
+
+
+def _types(settings: Any) -> Iterator[str]:
+    if isinstance(settings, Mapping):
+        if isinstance(settings.get('type'), str):
+            yield settings['type']
+        settings = settings.values()
+    elif not isinstance(settings, (list, tuple)):
+        return
+    for value in settings:
+        yield from _types(value)
 
 
 def worker_options(num_workers: int, label: str = '') -> dict[str, Any]:

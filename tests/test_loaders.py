@@ -141,3 +141,28 @@ def is_running(pid):
         return Path(f'/proc/{pid}/stat').read_text().rsplit(')')[1].split()[0] != 'Z'
     except OSError:
         return False
+
+
+@pytest.mark.parametrize(
+    ('host', 'types', 'expected'),
+    [
+        ('mmselfsup', ['medssl_mm.A', 'medssl_mm.B'], ['own']),
+        ('mmseg', ['medssl_mm.A', 'medssl_mm.B'], ['own', 'mmseg.structures']),
+        ('mmselfsup', ['medssl_mm.A', 'Resize'], ['own', 'mmselfsup.datasets']),
+    ],
+)
+def test_server_imports_what_the_data_use(monkeypatch, host, types, expected):
+    asked = []
+    monkeypatch.setattr(loaders, 'start_server', asked.append)
+    dataset = dict(type=types[0], pipeline=[dict(type=types[1])])
+    config = dict(
+        default_scope=host,
+        custom_imports=dict(imports='own'),
+        train_dataloader=dict(num_workers=1, dataset=dataset),
+        test_dataloader=dict(num_workers=0, dataset=dict(type='Other')),
+    )
+    loaders.start_server_for(config)
+    assert asked == [expected]
+    config['train_dataloader']['num_workers'] = 0
+    loaders.start_server_for(config)
+    assert len(asked) == 1

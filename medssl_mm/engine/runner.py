@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import multiprocessing
 import os
 import platform
 from pathlib import Path
@@ -346,7 +347,9 @@ def _with_labels(arguments):
 
 
 def _mp_cfg(environment):
-    # Upstream's default is fork.
-    return dict(mp_start_method=loaders.START_METHOD) | (
-        environment.get('mp_cfg') or {}
-    )
+    settings = dict(environment.get('mp_cfg') or {})
+    if 'mp_start_method' not in settings:
+        # Upstream's default is fork, and it warns of any change.
+        multiprocessing.set_start_method(loaders.START_METHOD, force=True)
+        settings['mp_start_method'] = loaders.START_METHOD
+    return settings
