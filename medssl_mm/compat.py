@@ -62,6 +62,8 @@ _NOISE = (
     'Fail to import ``MultiScaleDeformableAttention``',
     # medssl_mm.loaders says in one line what is wrong.
     'Got pickle error when attempting to start a worker',
+    # mmpretrain's source, whenever it is compiled anew.
+    '.*invalid escape sequence',
     # mmengine's call of torch's DistributedDataParallel.
     '`broadcast_buffers` is deprecated',
 )
