@@ -66,8 +66,8 @@ def test_name_tells_the_parts(folder):
 
 
 def test_unknown_part_suggests_one(folder):
-    with pytest.raises(UserError, match=r'holds comon\.py; did you mean common\?'):
-        read_config(f'{folder}/methods/a.py+comon')
+    with pytest.raises(UserError, match=r'holds xcommon\.py; did you mean common\?'):
+        read_config(f'{folder}/methods/a.py+xcommon')
 
 
 def test_former_config_outside_the_table(folder):
