@@ -48,6 +48,8 @@ class BaseAlgorithm(BaseModel):
 
     #: Where the keys of loss terms come from, see ``MultiLevelHead``.
     key_side = 'slow'
+    #: Which of ``encoders`` evaluation takes unless told otherwise.
+    evaluated = 'online'
 
     def __init__(
         self,
@@ -166,6 +168,15 @@ class BaseAlgorithm(BaseModel):
             self.decorrelation,
             None if levels is None else levels.followed_necks(),
         )
+
+    @property
+    def encoders(self) -> dict[str, Encoder]:
+        """The encoders by name.
+
+        'online' is the one that learns, 'target' its slow copy, where there
+        is one.
+        """
+        return {'online': self.encoder}
 
     def views(self, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Check and lay out the two views of a batch.

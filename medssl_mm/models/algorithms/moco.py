@@ -19,7 +19,7 @@ from medssl_mm.models.utils import ForeachEMA, KeyQueue, hoist_state
 from medssl_mm.registry import MODELS
 
 from .base import BaseAlgorithm
-from .encoder import EncoderOutput
+from .encoder import Encoder, EncoderOutput
 
 
 @MODELS.register_module()
@@ -73,6 +73,11 @@ class MultiLevelMoCo(BaseAlgorithm):
         self.key_queue = KeyQueue(queue_len, feat_dim)
         hoist_state(self, 'key_queue')  # the host's names: queue, queue_ptr
         self.apply_memory_format()
+
+    @property
+    def encoders(self) -> dict[str, Encoder]:
+        """The query's encoder 'online' and the key encoder 'target'."""
+        return {**super().encoders, 'target': self.encoder_k.module}
 
     def loss(
         self, inputs: Sequence[Tensor], data_samples: Sequence = (), **kwargs
