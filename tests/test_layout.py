@@ -21,6 +21,7 @@ SKIPPED = {
     'dist',
     '.pytest_cache',
     '.ruff_cache',
+    '.mypy_cache',
     'medssl_mm.egg-info',
 }
 

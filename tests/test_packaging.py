@@ -88,6 +88,11 @@ def test_wheel_carries_the_templates(wheel):
 
 
 @pytest.mark.slow
+def test_wheel_says_that_it_carries_types(wheel):
+    assert 'medssl_mm/py.typed' in wheel
+
+
+@pytest.mark.slow
 def test_metadata(wheel):
     from medssl_mm import __version__
 
