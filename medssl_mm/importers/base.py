@@ -188,6 +188,13 @@ class Discovery:
         """Describe a case whose pixels are those of ``original``."""
         raise NotImplementedError
 
+    def contradictions(self, same: Sequence[SourceCase]) -> dict[str, Problem]:
+        """Say what is wrong with cases of the same pixels, by case id.
+
+        Nothing is, unless a kind of data knows better.
+        """
+        return {}
+
     def classes_of(self, store):
         """Function from case id to its classes, for stratified splits.
 
@@ -211,17 +218,21 @@ class Importer:
         layout (str): The expected tree, shown when nothing is found.
         source_needed (bool): False when ``src`` may be empty or missing
             because the importer makes its data.
+        without (tuple[str]): Options of a base class that it does not take.
     """
 
     name: ClassVar[str] = ''
     layout: ClassVar[str] = ''
     source_needed: ClassVar[bool] = True
+    without: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def options(cls) -> dict[str, dict]:
         """Options by name, with their keywords for argparse."""
         return {
-            f.name: f.metadata['option'] for f in fields(cls) if 'option' in f.metadata
+            f.name: f.metadata['option']
+            for f in fields(cls)
+            if 'option' in f.metadata and f.name not in cls.without
         }
 
     def given(self) -> dict:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
 from medssl_mm.errors import UserError
 from medssl_mm.importers import integrity
 from medssl_mm.importers.base import (
@@ -25,8 +27,8 @@ from medssl_mm.importers.base import (
 from medssl_mm.importers.options import option
 from medssl_mm.importers.readers.picture import (
     fit_square,
-    read_colour_picture,
-    read_grey_picture,
+    in_channels,
+    read_picture,
 )
 from medssl_mm.store import (
     ImageInfo,
@@ -35,7 +37,12 @@ from medssl_mm.store import (
     Split,
     make_holdout,
 )
-from medssl_mm.store.images import SINGLE_LABEL, UNKNOWN, classes_of_label
+from medssl_mm.store.images import (
+    SINGLE_LABEL,
+    UNKNOWN,
+    classes_of_label,
+    is_known,
+)
 
 MIN_PATIENTS = 5  # fewer cannot be divided by 60 / 20 / 20
 
@@ -49,12 +56,15 @@ class ImageDiscovery(Discovery):
         channels (int): 1 (grey) or 3 (RGB).
         size (int): Side of the stored images, pixels.
         blank_allowed (bool): Whether an image of one colour is kept.
+        conflicts_allowed (bool): Whether two images of the same pixels may
+            have two labels.
     """
 
     task: str = SINGLE_LABEL
     channels: int = 3
     size: int = 224
     blank_allowed: bool = False
+    conflicts_allowed: bool = False
 
     unit: ClassVar[str] = 'image'
     batch_size: ClassVar[int | str] = 'auto'  # images are many and light
@@ -122,6 +132,25 @@ class ImageDiscovery(Discovery):
             'leak.',
         )
 
+    def contradictions(self, same: Sequence[SourceCase]) -> dict[str, Problem]:
+        """Errors for all, where their known labels differ: who is right?"""
+        known = [case for case in same if is_known(case.extra['label'])]
+        if self.conflicts_allowed or len({case.extra['label'] for case in known}) < 2:
+            return {}
+        shown = ', '.join(f'{case.image} ({self._names_of(case)})' for case in known)
+        return {
+            case.case_id: error(
+                'label-conflict',
+                f'one picture with several labels: {shown}. All are left out; '
+                'remove the wrong ones.',
+            )
+            for case in same
+        }
+
+    def _names_of(self, case: SourceCase) -> str:
+        indices = classes_of_label(case.extra['label'])
+        return ', '.join(self.classes[index] for index in indices) or 'none'
+
     def classes_of(self, store: ImageStore) -> Callable[[str], Iterable[int]]:
         """Function from image id to its classes."""
         return store.classes_of
@@ -138,12 +167,16 @@ class ImageImporter(Importer):
         task (str): 'multi-label' or 'single-label'.
         channels (int): 1 (grey) or 3 (RGB).
         blank_allowed (bool): Whether an image of one colour is kept.
+        conflicts_allowed (bool): Whether two images of the same pixels may
+            have two labels: where the source is an archive, out of which
+            nobody can take the wrong one.
     """
 
     classes: ClassVar[tuple[str, ...]] = ()
     task: ClassVar[str] = SINGLE_LABEL
     channels: ClassVar[int] = 3
     blank_allowed: ClassVar[bool] = False
+    conflicts_allowed: ClassVar[bool] = False
 
     def found(self, cases: Iterable[SourceCase], **facts: Any) -> ImageDiscovery:
         """Describe what was found; facts default to the class attributes."""
@@ -153,6 +186,7 @@ class ImageImporter(Importer):
             task=self.task,
             channels=self.channels,
             blank_allowed=self.blank_allowed,
+            conflicts_allowed=self.conflicts_allowed,
         )
         return ImageDiscovery(check_unique(cases), **{**known, **facts})
 
@@ -290,9 +324,16 @@ class ImageFiles(ImageImporter):
 
     def load(self, case: SourceCase) -> LoadedImage:
         """Read one image and bring it to the size of the set."""
-        read = read_grey_picture if self.channels == 1 else read_colour_picture
-        pixels, problems = read(case.image)
-        pixels, more = fit_square(pixels, self.side, case.image, self.pad)
+        return self.form(
+            case.image, read_picture(case.image), self.channels, self.side, self.pad
+        )
+
+    def form(
+        self, path: str, pixels: np.ndarray, channels: int, side: int, pad: bool
+    ) -> LoadedImage:
+        """Bring pixels to the channels and the size of the set."""
+        pixels, problems = in_channels(pixels, channels, path)
+        pixels, more = fit_square(pixels, side, path, pad)
         return LoadedImage(pixels, [*problems, *more])
 
 

@@ -68,13 +68,20 @@ def check_geometry(
                 f'{_round(other)} mm. {remedy}',
             )
         ]
-    size = np.array(image_shape[::-1]) - 1
+    return _check_corners(image_shape, image_affine, label_affine, what, remedy)
+
+
+def _check_corners(
+    shape, image_affine, label_affine, what: str, remedy: str
+) -> list[Problem]:
+    """Compare where the corners of two grids of one shape lie."""
+    size = np.array(shape[::-1]) - 1
     corners = np.stack(np.meshgrid(*[(0, n) for n in size]), -1).reshape(-1, 3)
     corners = np.c_[corners, np.ones(len(corners))]
     difference = np.asarray(image_affine) - np.asarray(label_affine)
-    shift = (corners @ difference.T)[:, :3]
-    shift = float(np.linalg.norm(shift, axis=1).max())
-    edge = float(spacing.min())
+    shifts = (corners @ difference.T)[:, :3]
+    shift = float(np.linalg.norm(shifts, axis=1).max())
+    edge = float(min(spacing_of(image_affine)))
     message = (
         f'the corners of image and {what} grid lie up to {shift:.3g} mm '
         f'apart (smallest voxel edge {edge:.3g} mm). '
@@ -131,50 +138,50 @@ def check_image(
     Returns:
         tuple: image, or None when it cannot be used; problems.
     """
-    several = len(channels) > 1
-    if image.ndim != 3 + several or image.dtype.kind not in 'iufb':
-        return None, [
-            error(
-                'not-a-volume',
-                f'expected a grey volume of 3 axes, found shape {image.shape} of '
-                f'type {image.dtype}.',
-            )
-        ]
-    if min(image.shape[-2:]) < MIN_SIDE or image.shape[0] < 1:
-        return None, [
-            error(
-                'tiny',
-                f'slices are {image.shape[-2]} x {image.shape[-1]} pixels '
-                f'({image.shape[0]} of them), fewer than {MIN_SIDE} a side. Is '
-                'the slice axis the wrong one, or the file a thumbnail?',
-            )
-        ]
-    if image.dtype.kind == 'f':
-        bad = image.size - int(np.isfinite(image).sum())
-        if bad:
-            where = np.unique(np.nonzero(~np.isfinite(image))[0])[:5]
-            return None, [
-                error(
-                    'not-finite',
-                    f'{bad} voxels are NaN or infinite (first in slices '
-                    f'{where.tolist()}). Replace them by the value of air.',
-                )
-            ]
-    parts = np.moveaxis(image, 1, 0) if several else [image]
-    for name, part in zip(channels if several else ('image',), parts):
-        if part.min() == part.max():
-            what = f'channel {name}' if several else 'the image'
-            return None, [
-                error(
-                    'constant',
-                    f'every voxel is {part.min()}; {what} is empty. Fetch or '
-                    'convert it again, or remove it.',
-                )
-            ]
+    unusable = _check_values(image, channels)
+    if unusable:
+        return None, [unusable]
     low, high = image.min(), image.max()
     if units == 'HU':
         return _to_hounsfield(image, float(low), float(high))
     return _to_stored_type(image, low, high), []
+
+
+def _check_values(image: np.ndarray, channels: Sequence[str]) -> Problem | None:
+    """The first reason why no store can take an image, if there is one."""
+    several = len(channels) > 1
+    if image.ndim != 3 + several or image.dtype.kind not in 'iufb':
+        return error(
+            'not-a-volume',
+            f'expected a grey volume of 3 axes, found shape {image.shape} of '
+            f'type {image.dtype}.',
+        )
+    if min(image.shape[-2:]) < MIN_SIDE or image.shape[0] < 1:
+        return error(
+            'tiny',
+            f'slices are {image.shape[-2]} x {image.shape[-1]} pixels '
+            f'({image.shape[0]} of them), fewer than {MIN_SIDE} a side. Is '
+            'the slice axis the wrong one, or the file a thumbnail?',
+        )
+    if image.dtype.kind == 'f':
+        bad = image.size - int(np.isfinite(image).sum())
+        if bad:
+            where = np.unique(np.nonzero(~np.isfinite(image))[0])[:5]
+            return error(
+                'not-finite',
+                f'{bad} voxels are NaN or infinite (first in slices '
+                f'{where.tolist()}). Replace them by the value of air.',
+            )
+    parts = np.moveaxis(image, 1, 0) if several else [image]
+    for name, part in zip(channels if several else ('image',), parts):
+        if part.min() == part.max():
+            what = f'channel {name}' if several else 'the image'
+            return error(
+                'constant',
+                f'every voxel is {part.min()}; {what} is empty. Fetch or '
+                'convert it again, or remove it.',
+            )
+    return None
 
 
 def _to_hounsfield(image, low, high):
@@ -253,34 +260,13 @@ def check_label(
     values, counts = np.unique(label, return_counts=True)
     if label.dtype.kind == 'f':
         rounded = np.rint(values)
-        bad = ~(np.abs(values - rounded) <= LABEL_ROUNDING)  # catches NaN
-        if bad.any():
-            shown = ', '.join(f'{v:g}' for v in values[bad][:5])
-            return None, [
-                error(
-                    'label-not-integer',
-                    f'{int(counts[bad].sum())} label voxels are no integers (e.g. '
-                    f'{shown}). Was the label resampled with interpolation? Use '
-                    'nearest neighbour.',
-                )
-            ]
+        broken = ~(np.abs(values - rounded) <= LABEL_ROUNDING)  # catches NaN
+        if broken.any():
+            return None, [_no_integers(values[broken], int(counts[broken].sum()))]
         label, values = np.rint(label), rounded
     unknown = (values < 0) | (values >= len(classes))
     if unknown.any():
-        shown = ', '.join(
-            f'{int(v)} ({n} voxels)'
-            for v, n in list(zip(values[unknown], counts[unknown]))[:8]
-        )
-        return None, [
-            error(
-                'label-unexpected',
-                f'unexpected label value(s) {shown}; allowed are 0 to '
-                f'{len(classes) - 1}: '
-                + ', '.join(f'{i} {n}' for i, n in enumerate(classes[:16]))
-                + (' and so on' if len(classes) > 16 else '')
-                + '. Name the classes by --classes or correct the label.',
-            )
-        ]
+        return None, [_unexpected(values[unknown], counts[unknown], classes)]
     problems = []
     if not (values > 0).any():
         problems.append(
@@ -291,6 +277,34 @@ def check_label(
             )
         )
     return label.astype(np.uint8), problems
+
+
+def _no_integers(values: np.ndarray, voxels: int) -> Problem:
+    """Label values between the integers."""
+    shown = ', '.join(f'{value:g}' for value in values[:5])
+    return error(
+        'label-not-integer',
+        f'{voxels} label voxels are no integers (e.g. {shown}). Was the label '
+        'resampled with interpolation? Use nearest neighbour.',
+    )
+
+
+def _unexpected(
+    values: np.ndarray, counts: np.ndarray, classes: Sequence[str]
+) -> Problem:
+    """Label values that stand for no class, with their numbers of voxels."""
+    shown = ', '.join(
+        f'{int(value)} ({number} voxels)'
+        for value, number in list(zip(values, counts))[:8]
+    )
+    return error(
+        'label-unexpected',
+        f'unexpected label value(s) {shown}; allowed are 0 to '
+        f'{len(classes) - 1}: '
+        + ', '.join(f'{i} {n}' for i, n in enumerate(classes[:16]))
+        + (' and so on' if len(classes) > 16 else '')
+        + '. Name the classes by --classes or correct the label.',
+    )
 
 
 def grid_of(image: np.ndarray) -> tuple[int, int, int]:

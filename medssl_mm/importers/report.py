@@ -11,6 +11,17 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
 from medssl_mm.files import whole_file, write_json
 from medssl_mm.importers.run import CaseResult, ImportResult
 from medssl_mm.store import SliceStore
@@ -154,15 +165,6 @@ def write_report(result: ImportResult) -> None:
 @contextmanager
 def shown_progress(console, name: str) -> Iterator[Callable[[int, int], None]]:
     """Show a bar; gives the function to call with cases done and in all."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
     with Progress(
         TextColumn('importing {task.fields[name]}'),
         BarColumn(),
@@ -179,9 +181,6 @@ def shown_progress(console, name: str) -> Iterator[Callable[[int, int], None]]:
 
 def print_problems(results: Sequence[CaseResult], console, unit: str = 'case') -> None:
     """Print the integrity table: errors first, then warnings."""
-    from rich.markup import escape
-    from rich.table import Table
-
     findings = [
         (p.severity, r.case_id, _file_of(r, p, results), p)
         for r in results
@@ -230,8 +229,6 @@ def _file_of(result: CaseResult, problem, results) -> str:
 
 def print_result(result: ImportResult, console) -> None:
     """Print findings and counts."""
-    from rich.table import Table
-
     unit = result.found.unit
     print_problems(result.results, console, unit)
     rejected = [r.case_id for r in result.results if r.status == 'rejected']

@@ -6,11 +6,14 @@ import functools
 import hashlib
 import os
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import joblib
 
 from medssl_mm.errors import InstallError, UserError
 from medssl_mm.files import locked
@@ -33,8 +36,8 @@ from medssl_mm.store.splits import (
     save_split,
 )
 
-# An option that the header holds anyway.
-_NOT_KEPT = ('classes',)
+# Options that the header holds anyway, or that change no case.
+_NOT_KEPT = ('classes', 'split', 'download')
 IMPORTED, UNCHANGED, REJECTED = 'imported', 'unchanged', 'rejected'
 
 
@@ -130,12 +133,7 @@ def import_dataset(
         if limit < 1:
             raise UserError(f'limit must be at least 1, got {limit}')
         cases = cases[:limit]
-    options = {
-        name: _plain(value)
-        for name, value in sorted(importer.given().items())
-        if name not in _NOT_KEPT
-    }
-    writer = found.create_writer(out, options, overwrite)
+    writer = found.create_writer(out, _kept_options(importer), overwrite)
     with _only_one(writer):
         results = []
         for result in _import_all(importer, found, cases, writer, jobs):
@@ -144,42 +142,59 @@ def import_dataset(
                 progress(len(results), len(cases))
         results.sort(key=lambda r: r.case_id)
         _reject_duplicates(found, results, writer)
-        rejected = [r for r in results if r.status == REJECTED]
-        if rejected and (strict or len(rejected) == len(results)):
-            writer.discard()
-            reason = '--strict: ' if strict else f'no {found.unit} is usable: '
-            raise ImportFailed(
-                f'{reason}{len(rejected)} of {len(results)} '
-                f'{found.unit}s are bad, '
-                f'first {rejected[0].case_id!r} ({rejected[0].source}): '
-                f'{_first_error(rejected[0])} '
-                f'{"Nothing was imported." if strict else ""}'.rstrip(),
-                results,
-                found.unit,
-            )
         published = set(writer.published)
-        stale = published & {r.case_id for r in rejected}
-        changed = bool(
-            writer.staged
-            or stale
-            or overwrite
-            or not (writer.root / 'dataset.json').is_file()
-        )
-        if changed:
-            store = writer.finish(remove=stale)
-        else:
-            writer.discard()
-            store = writer.open()
+        store = _publish(found, results, writer, published, strict)
     notes = list(found.notes)
-    if limit is None:
-        gone = sorted(published - {r.case_id for r in results})
-        if gone:
-            notes.append(
-                f'{len(gone)} {found.unit}(s) of the store are no longer '
-                f'in the source and were kept, e.g. {gone[0]!r}; --overwrite '
-                'drops them'
-            )
+    gone = sorted(published - {r.case_id for r in results})
+    if gone and limit is None:
+        notes.append(
+            f'{len(gone)} {found.unit}(s) of the store are no longer '
+            f'in the source and were kept, e.g. {gone[0]!r}; --overwrite '
+            'drops them'
+        )
     return ImportResult(store, found, results, notes=notes)
+
+
+def _kept_options(importer: Importer) -> dict[str, Any]:
+    """Options that a store remembers, by name."""
+    return {
+        name: _plain(value)
+        for name, value in sorted(importer.given().items())
+        if name not in _NOT_KEPT
+    }
+
+
+def _publish(
+    found: Discovery,
+    results: Sequence[CaseResult],
+    writer: Any,
+    published: set[str],
+    strict: bool,
+) -> Any:
+    """Put the imported cases in place, if anything changed; opens the store.
+
+    Raises:
+        ImportFailed: No case was usable, or a bad one in strict mode.
+    """
+    rejected = [r for r in results if r.status == REJECTED]
+    if rejected and (strict or len(rejected) == len(results)):
+        writer.discard()
+        reason = '--strict: ' if strict else f'no {found.unit} is usable: '
+        raise ImportFailed(
+            f'{reason}{len(rejected)} of {len(results)} '
+            f'{found.unit}s are bad, '
+            f'first {rejected[0].case_id!r} ({rejected[0].source}): '
+            f'{_first_error(rejected[0])} '
+            f'{"Nothing was imported." if strict else ""}'.rstrip(),
+            results,
+            found.unit,
+        )
+    stale = published & {r.case_id for r in rejected}
+    new = writer.overwrite or not (writer.root / 'dataset.json').is_file()
+    if writer.staged or stale or new:
+        return writer.finish(remove=stale)
+    writer.discard()
+    return writer.open()
 
 
 def workers(jobs: int, backend: str = 'loky', scheduler: str | None = None):
@@ -197,8 +212,6 @@ def workers(jobs: int, backend: str = 'loky', scheduler: str | None = None):
     Raises:
         UserError: dask is not installed.
     """
-    import joblib
-
     if backend == 'loky':
         return joblib.parallel_config('loky', n_jobs=jobs)
     try:
@@ -261,44 +274,19 @@ def write_splits(
     classes_of = result.found.classes_of(result.store) if stratified else None
     if stratified and holdout is None and folds is None:
         raise UserError('--stratified needs --holdout or --folds')
-    store, name = result.store, result.store.name
-    infos = list(store.infos())
+    infos = list(result.store.infos())
     patient_of = {i.case_id: i.patient_id for i in infos}
     labelled = [i.case_id for i in infos if i.labelled] or list(patient_of)
+    drawn: dict[str, Any] = dict(seed=seed, classes_of=classes_of)
+    drawn.update(case_ids=labelled, patient_of=patient_of, pretrain_ids=patient_of)
+    drawn.update(dataset=result.store.name)
     shipped, notes = importer.splits(result.found, infos)
     result.notes += notes
     _write(result, shipped, patient_of)
     if holdout is not None:
-        _write(
-            result,
-            [
-                make_holdout(
-                    labelled,
-                    patient_of,
-                    name,
-                    holdout,
-                    val,
-                    seed,
-                    pretrain_ids=patient_of,
-                    classes_of=classes_of,
-                )
-            ],
-            patient_of,
-        )
+        _write(result, [make_holdout(test=holdout, val=val, **drawn)], patient_of)
     if folds is not None:
-        _write(
-            result,
-            make_kfold(
-                labelled,
-                patient_of,
-                name,
-                folds,
-                seed,
-                pretrain_ids=patient_of,
-                classes_of=classes_of,
-            ),
-            patient_of,
-        )
+        _write(result, make_kfold(folds=folds, **drawn), patient_of)
 
 
 def _write(result, splits, patient_of) -> None:
@@ -343,8 +331,6 @@ def _only_one(writer):
 
 def _import_all(importer, found, cases, writer, jobs):
     """Import in parallel; yields results as they come."""
-    import joblib
-
     facts = found.without_cases()
     tasks = (
         joblib.delayed(import_case)(importer, facts, case, writer) for case in cases
@@ -376,28 +362,12 @@ def import_case(
     Raises:
         InstallError: The format needs a library that is not installed.
     """
-    previous = writer.read_case(case.case_id)
     result = CaseResult(case.case_id, case.patient_id, case.image, case.label, REJECTED)
+    previous = writer.read_case(case.case_id)
     try:
-        image_files, label_files = importer.source_files(case)
-        stat = tuple(_stat(f) for f in (*image_files, *label_files))
-        same_case = (
-            previous is not None
-            and previous.patient_id == case.patient_id
-            and importer.same_label(previous, case, label_files)
-        )
-        if same_case and previous.source_stat == stat:
-            return _unchanged(result, previous)
-        digests = dict(
-            source_sha256=file_digest(image_files),
-            label_sha256=file_digest(label_files) if label_files else None,
-        )
-        if same_case and digests == dict(
-            source_sha256=previous.source_sha256, label_sha256=previous.label_sha256
-        ):
-            previous = previous.moved(case.image, case.label, stat)
-            writer.refresh_case(previous)
-            return _unchanged(result, previous)
+        stat, digests, unchanged = _compare(importer, case, writer, previous)
+        if unchanged is not None:
+            return _unchanged(result, unchanged)
         loaded = importer.load(case)
     except CaseError as problem:
         result.problems.append(error(problem.code, problem.message))
@@ -416,6 +386,37 @@ def import_case(
     result.content_sha256 = info.content_sha256
     result.labelled = info.labelled
     return result
+
+
+def _compare(
+    importer: Importer, case: SourceCase, writer: Any, previous: Any
+) -> tuple[tuple, dict, Any]:
+    """Compare a case with what the store knows of it.
+
+    Returns:
+        tuple: size and time per source file; their digests (empty where size
+        and time were enough); its description where it is unchanged, else None.
+    """
+    image_files, label_files = importer.source_files(case)
+    stat = tuple(_stat(f) for f in (*image_files, *label_files))
+    same_case = (
+        previous is not None
+        and previous.patient_id == case.patient_id
+        and importer.same_label(previous, case, label_files)
+    )
+    if same_case and previous.source_stat == stat:
+        return stat, {}, previous
+    digests = dict(
+        source_sha256=file_digest(image_files),
+        label_sha256=file_digest(label_files) if label_files else None,
+    )
+    if same_case and digests == dict(
+        source_sha256=previous.source_sha256, label_sha256=previous.label_sha256
+    ):
+        previous = previous.moved(case.image, case.label, stat)
+        writer.refresh_case(previous)
+        return stat, digests, previous
+    return stat, digests, None
 
 
 def _unchanged(result: CaseResult, info) -> CaseResult:
@@ -461,12 +462,23 @@ def _digest_of(file) -> str:  # Python 3.10 has no hashlib.file_digest
 def _reject_duplicates(
     found: Discovery, results: Sequence[CaseResult], writer: Any
 ) -> None:
+    """Judge the cases of the same pixels: copies, and those that contradict."""
     usable = {r.case_id: r for r in results if r.status != REJECTED}
-    for case_id, original in find_duplicates(usable.values()).items():
-        result = usable[case_id]
-        same_patient = result.patient_id == usable[original].patient_id
-        problem = found.duplicate(original, same_patient)
-        result.problems.append(problem)
-        if problem.severity == ERROR:
-            result.status = REJECTED
-            writer.drop_staged(case_id)
+    copies = find_duplicates(usable.values())
+    same: dict[str, list[str]] = defaultdict(list)
+    for case_id, original in copies.items():
+        same[original].append(case_id)
+    cases = {case.case_id: case for case in found.cases} if copies else {}
+    for original, others in same.items():
+        problems = found.contradictions([cases[name] for name in (original, *others)])
+        if not problems:
+            patient = usable[original].patient_id
+            problems = {
+                name: found.duplicate(original, usable[name].patient_id == patient)
+                for name in others
+            }
+        for name, problem in problems.items():
+            usable[name].problems.append(problem)
+            if problem.severity == ERROR:
+                usable[name].status = REJECTED
+                writer.drop_staged(name)

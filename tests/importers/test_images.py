@@ -162,18 +162,18 @@ def test_a_corrected_label_alone(folder):
 def test_bad_images_are_left_out_and_named(folder):
     (folder / '1-0-1.png').write_bytes(b'')
     shutil.copy(folder / '2-0-0.png', folder / '2-9-0.png')
-    shutil.copy(folder / '2-0-0.png', folder / '5-9-1.png')
+    shutil.copy(folder / '2-0-0.png', folder / '5-9-0.png')
     write_picture(folder / '6-0-0.png', np.full((16, 16, 3), 7, np.uint8))
     result = run(folder)
     assert codes(result) == {
         '1-0-1': ['unreadable'],
         '2-9-0': ['duplicate'],
-        '5-9-1': ['duplicate'],
+        '5-9-0': ['duplicate'],
         '6-0-0': ['blank'],
     }
     status = statuses(result)
     # The copy of the same patient is no leak.
-    assert status['2-9-0'] == 'imported' and status['5-9-1'] == 'rejected'
+    assert status['2-9-0'] == 'imported' and status['5-9-0'] == 'rejected'
     assert len(result.store) == 19
     again = run(folder)
     assert codes(again) == codes(result)
@@ -184,6 +184,34 @@ def test_bad_images_are_left_out_and_named(folder):
     ):
         run(folder, strict=True)
     assert len(ImageStore(folder.parent / 'out')) == 19
+
+
+@pytest.mark.parametrize('patient', [2, 5])
+def test_one_picture_in_two_classes(folder, patient):
+    """Nobody knows which label is right: all are left out, and named."""
+    for name in (f'{patient}-8-1.png', '3-8-x.png'):
+        shutil.copy(folder / '2-0-0.png', folder / name)
+    shutil.copy(folder / '4-0-0.png', folder / '4-8-x.png')  # unlabelled: no conflict
+    result = run(folder)
+    conflicts = {'2-0-0', f'{patient}-8-1', '3-8-x'}
+    assert {n for n, c in codes(result).items() if c == ['label-conflict']} == conflicts
+    assert codes(result)['4-8-x'] == ['duplicate']
+    assert conflicts.isdisjoint(result.store.case_ids)
+    message = (
+        next(r for r in result.results if r.case_id == '2-0-0').problems[0].message
+    )
+    assert f'{folder / "2-0-0.png"} (no)' in message
+    assert f'{folder / f"{patient}-8-1.png"} (yes)' in message
+    assert 'remove the wrong ones' in message
+
+
+def test_conflicts_may_be_allowed(folder):
+    class Archive(MadeImporter):
+        conflicts_allowed = True
+
+    shutil.copy(folder / '2-0-0.png', folder / '2-8-1.png')
+    result = run(folder, Archive())
+    assert codes(result) == {'2-8-1': ['duplicate']} and len(result.store) == 21
 
 
 def test_blank_images_may_be_allowed(folder):

@@ -16,6 +16,7 @@ import numpy as np
 
 from medssl_mm.errors import UserError
 from medssl_mm.importers.base import CaseError, LoadedCase, Problem
+from medssl_mm.importers.readers.optional import check_installed
 from medssl_mm.store.orientation import canonicalize
 
 NIFTI = ('.nii.gz', '.nii')
@@ -111,6 +112,4 @@ def check_reader(suffix: str) -> None:
         InstallError: Names the extra to install.
     """
     if _READERS[suffix].startswith('simpleitk'):
-        from medssl_mm.importers.readers.optional import check_installed
-
         check_installed('SimpleITK')

@@ -16,6 +16,13 @@ import numpy as np
 
 from medssl_mm.importers.base import CaseError, Problem, warning
 from medssl_mm.importers.naming import find_files
+from medssl_mm.importers.readers.dicom_file import (
+    check_pixel_data,
+    decode,
+    number_of_frames,
+    read_file,
+    read_tags,
+)
 
 _HEADER = [
     'Modality',
@@ -26,7 +33,6 @@ _HEADER = [
     'PatientID',
     'Rows',
 ]
-_DECODERS = 'pip install pylibjpeg pylibjpeg-openjpeg pylibjpeg-libjpeg'
 # Greatest differences within one series: of direction cosines, and of mm.
 _SAME_DIRECTION, _SAME_SPACING = 1e-3, 1e-4
 _SIDEWAYS = 0.5  # of a pixel, across the slice normal
@@ -70,73 +76,61 @@ def group_series(
         tuple: the series, in the order of their first files; number of files
         passed over by reason.
     """
-    groups, skipped = defaultdict(list), Counter()
+    groups: dict[tuple, list] = defaultdict(list)
+    skipped: Counter[str] = Counter()
     for path in find_files(src):
         header = read_tags(path, _HEADER)
-        if header is None:
-            skipped['no DICOM file'] += 1
+        reason = _passed_over(header, modality)
+        if reason:
+            skipped[reason] += 1
             continue
-        found = str(header.get('Modality', ''))
-        kind = [str(v).upper() for v in header.get('ImageType', None) or ()]
-        if found not in ('CT', 'MR'):
-            skipped[f'modality {found or "not given"}'] += 1
-        elif modality and found != modality:
-            skipped[f'modality {found}, not {modality}'] += 1
-        elif any('LOCALIZER' in value for value in kind):
-            skipped['localizer'] += 1
-        else:
-            uid, person, study = (
-                str(header.get(key, '') or '')
-                for key in ('SeriesInstanceUID', 'PatientID', 'StudyInstanceUID')
-            )
-            # De-identified files may have lost their UID: a folder is a series.
-            key = (found, uid or f'folder:{path.parent}', person, study)
-            groups[key].append((path, header.get('SeriesNumber', None)))
-    series = []
-    for (found, uid, person, study), members in groups.items():
-        parents = {path.parent for path, _ in members}
-        folder = min(parents, key=lambda p: (len(p.parts), str(p)))
-        while not all(p.is_relative_to(folder) for p in parents):
-            folder = folder.parent
-        number = members[0][1]
-        series.append(
-            Series(
-                found,
-                uid,
-                person or study,
-                None if number is None else int(number),
-                folder,
-                tuple(str(path) for path, _ in members),
+        found, uid, person, study = (
+            str(header.get(key, '') or '')
+            for key in (
+                'Modality',
+                'SeriesInstanceUID',
+                'PatientID',
+                'StudyInstanceUID',
             )
         )
+        # De-identified files may have lost their UID: a folder is a series.
+        key = (found, uid or f'folder:{path.parent}', person, study)
+        groups[key].append((path, header.get('SeriesNumber', None)))
+    series = [
+        _make_series(found, uid, person or study, members)
+        for (found, uid, person, study), members in groups.items()
+    ]
     return series, skipped
 
 
-def read_tags(path: str | Path, tags: Sequence[str]):
-    """Read some tags of a DICOM file; None when it is none.
-
-    Files without preamble (old scanners, some exports) are read where their
-    first bytes are those of a DICOM data set.
-    """
-    import pydicom
-    from pydicom.errors import InvalidDicomError
-
-    try:
-        return pydicom.dcmread(
-            path,
-            stop_before_pixels=True,
-            specific_tags=list(tags),
-            force=_lacks_preamble(path),
-        )
-    except (InvalidDicomError, OSError, EOFError, ValueError):
-        return None
+def _passed_over(header: Any, modality: str | None) -> str:
+    """Why a file is no part of a series; '' where it is."""
+    if header is None:
+        return 'no DICOM file'
+    found = str(header.get('Modality', ''))
+    kind = [str(value).upper() for value in header.get('ImageType', None) or ()]
+    if found not in ('CT', 'MR'):
+        return f'modality {found or "not given"}'
+    if modality and found != modality:
+        return f'modality {found}, not {modality}'
+    return 'localizer' if any('LOCALIZER' in value for value in kind) else ''
 
 
-def _lacks_preamble(path: str | Path) -> bool:
-    """Whether a file begins with an element of group 2 or 8, as data sets do."""
-    with open(path, 'rb') as file:
-        start = file.read(132)
-    return start[128:] != b'DICM' and start[:2] in (b'\x02\x00', b'\x08\x00')
+def _make_series(modality: str, uid: str, person: str, members: list) -> Series:
+    """Make a series of (file, series number)."""
+    parents = {path.parent for path, _ in members}
+    folder = min(parents, key=lambda p: (len(p.parts), str(p)))
+    while not all(p.is_relative_to(folder) for p in parents):
+        folder = folder.parent
+    number = members[0][1]
+    return Series(
+        modality,
+        uid,
+        person,
+        None if number is None else int(number),
+        folder,
+        tuple(str(path) for path, _ in members),
+    )
 
 
 @dataclass(frozen=True)
@@ -179,7 +173,7 @@ def read_series(
         CaseError: What is wrong with the series, with files and positions.
     """
     problems: list[Problem] = []
-    headers = _drop_copies([_read_file(path) for path in files], problems)
+    headers = _drop_copies([_read_slices(path) for path in files], problems)
     frames = [frame for header in headers for frame in _frames_of(header)]
     _check_uniform(frames)
     frames, step = _order(frames, problems)
@@ -203,24 +197,10 @@ def read_series(
     return array.transpose(2, 1, 0), affine, problems
 
 
-def _read_file(path: str):
-    """Read one file completely; the pixels stay encoded."""
-    import pydicom
-
-    try:
-        header = pydicom.dcmread(path, force=_lacks_preamble(path))
-    except Exception as error:
-        raise CaseError(
-            'unreadable',
-            f'{path}: not a readable DICOM file ({type(error).__name__}: {error})',
-        ) from None
-    if 'TransferSyntaxUID' not in header.file_meta:
-        header.file_meta.TransferSyntaxUID = (
-            pydicom.uid.ImplicitVRLittleEndian
-            if header.original_encoding[0]
-            else pydicom.uid.ExplicitVRLittleEndian
-        )
-    frames = int(header.get('NumberOfFrames', 1) or 1)
+def _read_slices(path: str):
+    """Read a file of one slice or many; the pixels stay encoded."""
+    header = read_file(path)
+    frames = number_of_frames(header)
     if frames > 1 and 'PerFrameFunctionalGroupsSequence' not in header:
         raise CaseError(
             'multi-frame',
@@ -236,12 +216,7 @@ def _read_file(path: str):
             'expected one slice per file. Convert the series to NIfTI (e.g. with '
             'dcm2niix) and import that.',
         )
-    if 'PixelData' not in header:
-        raise CaseError(
-            'no-pixel-data',
-            f'{path}: the file has no pixel data; copy the '
-            'series again or remove the file.',
-        )
+    check_pixel_data(header)
     if int(header.get('SamplesPerPixel', 1)) != 1:
         raise CaseError(
             'not-grey',
@@ -408,19 +383,24 @@ def _order(
             )
         )
         return frames, normal * (thick or 1.0)
+    problems += _check_steps(frames, heights)
+    _check_line(frames, places, heights)
+    step = (places[-1] - places[0]) / (len(frames) - 1)
+    return frames, step
+
+
+def _check_steps(frames: list[_Frame], heights: np.ndarray) -> list[Problem]:
+    """Refuse doubled, missing and unevenly spaced slices.
+
+    Args:
+        frames (list[_Frame]): Two or more, in order.
+        heights (np.ndarray): Place of each along the normal, mm.
+
+    Returns:
+        list[Problem]: A warning where the steps vary a little.
+    """
     steps = np.diff(heights)
-    tiny = np.flatnonzero(steps < 1e-3)
-    if len(tiny):
-        pairs = ', '.join(
-            f'{frames[i].name} and {frames[i + 1].name} at {heights[i]:.2f} mm'
-            for i in tiny[:3]
-        )
-        raise CaseError(
-            'duplicate-position',
-            f'{len(tiny)} slice position(s) occur more '
-            f'than once: {pairs}. Several phases or reconstructions in one '
-            'series must be separated first.',
-        )
+    _check_doubles(frames, heights, steps)
     usual = float(np.median(steps))
     ratio = steps / usual
     wide = np.flatnonzero(ratio > 1.5)
@@ -447,17 +427,33 @@ def _order(
             'the series first.',
         )
     if np.abs(ratio - 1).max() > 0.01:
-        problems.append(
+        return [
             warning(
                 'spacing-jitter',
                 f'slice steps vary from '
                 f'{steps.min():.3f} to {steps.max():.3f} mm; the mean is '
                 'used',
             )
+        ]
+    return []
+
+
+def _check_doubles(
+    frames: list[_Frame], heights: np.ndarray, steps: np.ndarray
+) -> None:
+    """Refuse several slices in one place."""
+    tiny = np.flatnonzero(steps < 1e-3)
+    if len(tiny):
+        pairs = ', '.join(
+            f'{frames[i].name} and {frames[i + 1].name} at {heights[i]:.2f} mm'
+            for i in tiny[:3]
         )
-    _check_line(frames, places, heights)
-    step = (places[-1] - places[0]) / (len(frames) - 1)
-    return frames, step
+        raise CaseError(
+            'duplicate-position',
+            f'{len(tiny)} slice position(s) occur more '
+            f'than once: {pairs}. Several phases or reconstructions in one '
+            'series must be separated first.',
+        )
 
 
 def _check_line(frames: list[_Frame], places: np.ndarray, heights: np.ndarray) -> None:
@@ -493,7 +489,7 @@ def _pixels(frames: list[_Frame], problems: list[Problem]) -> np.ndarray:
     for place, frame in enumerate(frames):
         file = frame.file
         if id(file) not in decoded:
-            decoded = {id(file): _decode(file)}  # one file at a time
+            decoded = {id(file): _decode_slices(file)}  # one file at a time
         stored = decoded[id(file)][frame.index]
         array[place] = stored.astype(np.float32) * frame.slope + (frame.intercept or 0)
         padding = file.get('PixelPaddingValue')
@@ -502,12 +498,13 @@ def _pixels(frames: list[_Frame], problems: list[Problem]) -> np.ndarray:
     return array
 
 
-def _decode(header) -> np.ndarray:
-    """Decode the stored values of a file ``(frames, rows, columns)``."""
-    try:
-        stored = header.pixel_array
-    except Exception as error:
-        raise _decoding_error(header, error) from None
+def _decode_slices(header) -> np.ndarray:
+    """Decode the stored values of a file ``(frames, rows, columns)``.
+
+    They are values of a measurement: MONOCHROME1, which says how to show them,
+    changes nothing (pictures are another matter: readers.dicom_picture).
+    """
+    stored = decode(header)
     if 'PerFrameFunctionalGroupsSequence' in header and stored.ndim == 3:
         return stored
     if stored.ndim != 2:
@@ -517,30 +514,3 @@ def _decode(header) -> np.ndarray:
             f'{stored.shape}; expected (rows, columns).',
         )
     return stored[None]
-
-
-def _decoding_error(header, error) -> CaseError:
-    """Tell a missing decoder from damaged pixel data."""
-    syntax = header.file_meta.get('TransferSyntaxUID')
-    name = getattr(syntax, 'name', syntax)
-    text = ' '.join(str(error).split())
-    lost = (
-        'missing dependencies',
-        'plugins are available',
-        'no available',
-        'NumPy is required',
-        'requires',
-    )
-    if isinstance(error, (NotImplementedError, ImportError)) or any(
-        part in text for part in lost
-    ):
-        return CaseError(
-            'no-decoder',
-            f'{header.filename}: no decoder for {name}; '
-            f'install one: {_DECODERS} ({text[:160]})',
-        )
-    return CaseError(
-        'damaged-pixels',
-        f'{header.filename}: the pixel data ({name}) cannot '
-        f'be decoded: {text[:160]}. Copy the file again.',
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import h5py
 import numpy as np
 
 from medssl_mm.importers.base import CaseError
@@ -20,8 +21,6 @@ def read_hdf5(path: str, axes: int) -> tuple[np.ndarray, np.ndarray | None]:
     Raises:
         CaseError: Unreadable, no image, or shapes that do not agree.
     """
-    import h5py
-
     try:
         with h5py.File(path, 'r') as file:
             keys = sorted(file)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
+import nibabel
 import numpy as np
 
 from medssl_mm.importers.base import CaseError, Problem, warning
@@ -34,29 +36,9 @@ def read_nifti(
     Raises:
         CaseError: Unreadable file, or no 3-D grey volume.
     """
-    import nibabel
-
     path = Path(path)
     try:
-        content = path.read_bytes()
-        if content[:2] == b'\x1f\x8b':
-            content = gzip.decompress(content)
-        size = int.from_bytes(content[:4], 'little')
-        swapped = int.from_bytes(content[:4], 'big')
-        two = 540 in (size, swapped)
-        kind = nibabel.Nifti2Image if two else nibabel.Nifti1Image
-        image = kind.from_bytes(content)
-        shape, dtype = image.shape, image.get_data_dtype()
-        while len(shape) > 3 and shape[-1] == 1:
-            shape = shape[:-1]
-        _check_kind(path, shape, dtype, channels)
-        array = image.dataobj.get_unscaled()
-        slope, inter = image.dataobj.slope, image.dataobj.inter
-        if (slope, inter) != (1, 0):  # nibabel made 1, 0 of unset factors
-            # float32 holds 16 bits and their scaled values well enough.
-            kind = np.float32 if dtype.itemsize <= 2 else np.float64
-            array = array.astype(kind) * kind(slope) + kind(inter)
-        array = np.asarray(array).reshape(shape, order='F')
+        image, array = _unpack(path, channels)
     except CaseError:
         raise
     except FileNotFoundError:
@@ -81,6 +63,28 @@ def read_nifti(
             )
         )
     return array, affine, problems
+
+
+def _unpack(path: Path, channels: int) -> tuple[Any, np.ndarray]:
+    """The image of nibabel, and its values with their scale factors applied."""
+    content = path.read_bytes()
+    if content[:2] == b'\x1f\x8b':
+        content = gzip.decompress(content)
+    size = int.from_bytes(content[:4], 'little')
+    swapped = int.from_bytes(content[:4], 'big')
+    two = 540 in (size, swapped)
+    image = (nibabel.Nifti2Image if two else nibabel.Nifti1Image).from_bytes(content)
+    shape, dtype = image.shape, image.get_data_dtype()
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    _check_kind(path, shape, dtype, channels)
+    array = image.dataobj.get_unscaled()
+    slope, inter = image.dataobj.slope, image.dataobj.inter
+    if (slope, inter) != (1, 0):  # nibabel made 1, 0 of unset factors
+        # float32 holds 16 bits and their scaled values well enough.
+        kind = np.float32 if dtype.itemsize <= 2 else np.float64
+        array = array.astype(kind) * kind(slope) + kind(inter)
+    return image, np.asarray(array).reshape(shape, order='F')
 
 
 def _check_kind(path, shape, dtype, channels) -> None:

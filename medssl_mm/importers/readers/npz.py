@@ -49,44 +49,50 @@ def _read_archive(path: str, time: int) -> dict[str, np.ndarray]:
         raise UserError(
             f'{path} is damaged or no NumPy archive ({error}); fetch it again'
         ) from None
-    first = archive['train_images'].shape
     for name in names[:3]:
-        shape, kind = archive[name].shape, archive[name].dtype
-        if (
-            kind != np.uint8
-            or not shape[0]
-            or shape[1:] != first[1:]
-            or len(shape) not in (3, 4)
-            or shape[1] != shape[2]
-            or len(shape) == 4
-            and shape[3] != 3
-        ):
-            raise UserError(
-                f'{path}: {name} is {kind} {shape}; expected uint8, square, '
-                '(N, H, W) or (N, H, W, 3), alike in all subsets'
-                + (
-                    ' (3D sets cannot be imported)'
-                    if len(shape) == 4 and shape[3] == shape[1]
-                    else ''
-                )
-            )
-    width = archive['train_labels'].shape[1:]
+        _check_images(path, name, archive)
     for images, labels in zip(names[:3], names[3:]):
-        found, kind = archive[labels].shape, archive[labels].dtype
-        if (
-            kind.kind not in 'iu'
-            or len(found) != 2
-            or found != (len(archive[images]), *width)
-        ):
-            raise UserError(
-                f'{path}: {labels} is {kind} {found}; expected integers '
-                f'({len(archive[images])}, 1) or, alike in all subsets, '
-                '(…, classes)'
-            )
-        low, high = int(archive[labels].min()), int(archive[labels].max())
-        if low < 0 or width[0] > 1 and high > 1:
-            raise UserError(
-                f'{path}: {labels} has values from {low} to {high}; '
-                'expected 0, 1, ... (one column) or 0 and 1 (several)'
-            )
+        _check_labels(path, labels, archive, len(archive[images]))
     return archive
+
+
+def _check_images(path: str, name: str, archive: dict[str, np.ndarray]) -> None:
+    """Refuse images that are not square, of 8 bit, or unlike those of train."""
+    shape, kind = archive[name].shape, archive[name].dtype
+    if (
+        kind != np.uint8
+        or not shape[0]
+        or shape[1:] != archive['train_images'].shape[1:]
+        or len(shape) not in (3, 4)
+        or shape[1] != shape[2]
+        or len(shape) == 4
+        and shape[3] != 3
+    ):
+        raise UserError(
+            f'{path}: {name} is {kind} {shape}; expected uint8, square, '
+            '(N, H, W) or (N, H, W, 3), alike in all subsets'
+            + (
+                ' (3D sets cannot be imported)'
+                if len(shape) == 4 and shape[3] == shape[1]
+                else ''
+            )
+        )
+
+
+def _check_labels(
+    path: str, name: str, archive: dict[str, np.ndarray], images: int
+) -> None:
+    """Refuse labels of another number, kind, or range."""
+    found, kind = archive[name].shape, archive[name].dtype
+    width = archive['train_labels'].shape[1:]
+    if kind.kind not in 'iu' or len(found) != 2 or found != (images, *width):
+        raise UserError(
+            f'{path}: {name} is {kind} {found}; expected integers '
+            f'({images}, 1) or, alike in all subsets, (…, classes)'
+        )
+    low, high = int(archive[name].min()), int(archive[name].max())
+    if low < 0 or width[0] > 1 and high > 1:
+        raise UserError(
+            f'{path}: {name} has values from {low} to {high}; '
+            'expected 0, 1, ... (one column) or 0 and 1 (several)'
+        )

@@ -1,29 +1,39 @@
-"""PNG and JPEG files: grey, RGB or masks, read to their end."""
+"""Picture files: grey, RGB or masks, read to their end."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from medssl_mm.importers.base import CaseError, Problem, warning
 from medssl_mm.importers.integrity import MIN_SIDE
 from medssl_mm.importers.naming import find_files
 
 SUFFIXES = ('.png', '.jpeg', '.jpg')
+DICOM = ('.dcm', '.dicom')
+ALL_SUFFIXES = (*SUFFIXES, '.tif', '.tiff', *DICOM)
 PNG, JPEG = b'\x89PNG', b'\xff\xd8'
 # How a complete file ends: the end chunk with its checksum, the end marker.
-_ENDS = ((PNG, b'IEND\xaeB`\x82'), (JPEG, b'\xff\xd9'))
+# TIFF has no end mark, its decoder misses what is not there.
+_ENDS = (
+    (PNG, b'IEND\xaeB`\x82'),
+    (JPEG, b'\xff\xd9'),
+    (b'II*\0', b''),
+    (b'MM\0*', b''),
+)
 
 
-def find_pictures(src: Path) -> list[Path]:
-    """List the image files under a folder, sorted."""
-    return [path for path in find_files(src) if path.suffix.lower() in SUFFIXES]
+def find_pictures(src: Path, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
+    """List the image files under a folder, sorted; PNG and JPEG unless told."""
+    return [path for path in find_files(src) if path.suffix.lower() in suffixes]
 
 
 def read_bytes(path: str) -> bytes:
-    """Read a PNG or JPEG file that is complete.
+    """Read a PNG, JPEG or TIFF file that is complete.
 
     Decoders accept a file cut short without a word: the end mark tells. Some
     programs write a few bytes behind it.
@@ -34,7 +44,7 @@ def read_bytes(path: str) -> bytes:
     content = Path(path).read_bytes()
     end = next((mark for start, mark in _ENDS if content.startswith(start)), None)
     if end is None or end not in content[-1024:]:
-        what = 'empty' if not content else 'truncated or no PNG or JPEG'
+        what = 'empty' if not content else 'truncated or no PNG, JPEG or TIFF'
         raise CaseError(
             'unreadable',
             f'{path}: the file is {what} ({len(content)} bytes); copy it again.',
@@ -117,7 +127,7 @@ def read_grey_picture(path: str) -> tuple[np.ndarray, list[Problem]]:
     Raises:
         CaseError: Unreadable, not of 8 bit, or coloured.
     """
-    return _as_grey(eight_bit(read_picture(path), path), path), []
+    return in_channels(read_picture(path), 1, path)
 
 
 def read_colour_picture(path: str) -> tuple[np.ndarray, list[Problem]]:
@@ -126,7 +136,26 @@ def read_colour_picture(path: str) -> tuple[np.ndarray, list[Problem]]:
     Raises:
         CaseError: Unreadable, or not of 8 bit.
     """
-    pixels = eight_bit(read_picture(path), path)
+    return in_channels(read_picture(path), 3, path)
+
+
+def in_channels(
+    pixels: np.ndarray, channels: int, path: str
+) -> tuple[np.ndarray, list[Problem]]:
+    """Give an image the channels of its set.
+
+    Args:
+        pixels (np.ndarray): ``(H, W)``, or ``(H, W, 3)`` RGB.
+        channels (int): 1: three equal channels become one; 3: a grey one is
+            repeated, with a warning.
+        path (str): The file, for messages.
+
+    Raises:
+        CaseError: Not of 8 bit, or coloured where grey is expected.
+    """
+    pixels = eight_bit(pixels, path)
+    if channels == 1:
+        return _as_grey(pixels, path), []
     if pixels.ndim == 2:
         return np.repeat(pixels[..., None], 3, 2), [
             warning(
@@ -136,6 +165,14 @@ def read_colour_picture(path: str) -> tuple[np.ndarray, list[Problem]]:
             )
         ]
     return np.ascontiguousarray(pixels), []
+
+
+def scale_to_bytes(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Map low-high to 0-255, clipped and rounded; all 0 where they are equal."""
+    if not high > low:
+        return np.zeros(values.shape, np.uint8)
+    scaled = (values.astype(np.float64) - low) * (255 / (high - low))
+    return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
 
 
 def read_mask(path: str, classes: Sequence[str], values: list | None) -> np.ndarray:
@@ -182,10 +219,6 @@ def read_mask(path: str, classes: Sequence[str], values: list | None) -> np.ndar
 
 def _table_entries(path: str) -> np.ndarray | None:
     """Pixels of a PNG with a colour table as indices into it; else None."""
-    import io
-
-    from PIL import Image
-
     content = read_bytes(path)
     if not content.startswith(PNG) or content[25] != 3:  # its colour type
         return None
@@ -251,24 +284,8 @@ def fit_square(
         )
     if (height, width) == (size, size):
         return pixels, []
-    problems = []
-    if height != width:
-        problems.append(
-            warning(
-                'not-square',
-                f'{path}: {height} x {width} pixels (rows, '
-                f'columns); {"padded" if pad else "its centre was cut out"}.',
-            )
-        )
     factor = size / (max if pad else min)(height, width)
-    if factor > 1:
-        problems.append(
-            warning(
-                'enlarged',
-                f'{path}: {height} x {width} pixels (rows, columns), '
-                f'stored at {size}; a smaller --size would do.',
-            )
-        )
+    problems = _misfits(path, height, width, size, pad, factor > 1)
     rows, columns = (max(1, round(side * factor)) for side in (height, width))
     pixels = cv2.resize(
         pixels,
@@ -283,3 +300,21 @@ def fit_square(
             pixels, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=(0,) * 4
         )
     return np.ascontiguousarray(pixels), problems
+
+
+def _misfits(
+    path: str, height: int, width: int, size: int, pad: bool, enlarged: bool
+) -> list[Problem]:
+    """Warnings about an image that is not square, or smaller than the set's."""
+    shape = f'{path}: {height} x {width} pixels (rows, columns)'
+    problems = []
+    if height != width:
+        what = 'padded' if pad else 'its centre was cut out'
+        problems.append(warning('not-square', f'{shape}; {what}.'))
+    if enlarged:
+        problems.append(
+            warning(
+                'enlarged', f'{shape}, stored at {size}; a smaller --size would do.'
+            )
+        )
+    return problems

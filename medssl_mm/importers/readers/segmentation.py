@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pydicom
 
 from medssl_mm.importers.base import CaseError
-from medssl_mm.importers.readers.dicom import read_tags
+from medssl_mm.importers.readers.dicom_file import read_tags
 
 _TOLERANCE = 0.05  # voxels that a frame may lie off the grid of the series
 
@@ -62,8 +63,6 @@ def read_segmentation(
     Raises:
         CaseError: Unreadable, on another grid, or segments that overlap.
     """
-    import pydicom
-
     try:
         found = pydicom.dcmread(path)
         pixels = np.asarray(found.pixel_array)
@@ -81,20 +80,26 @@ def read_segmentation(
     label = np.zeros(shape, np.uint8)
     shared = found.SharedFunctionalGroupsSequence[0]
     for index, group in enumerate(found.PerFrameFunctionalGroupsSequence):
-        if kind == 'LABELMAP':
-            marks = np.zeros(pixels[index].shape, np.uint8)
-            for number, value in class_of.items():
-                marks[pixels[index] == number] = value
-        else:
-            number = _part(group, shared, 'SegmentIdentificationSequence')
-            value = class_of[int(number.ReferencedSegmentNumber)]
-            marks = (pixels[index] != 0) * np.uint8(value)
+        marks = _classes(kind, pixels[index], group, shared, class_of)
         rows, columns = np.nonzero(marks)
         if len(rows):
             where = f'{path}, frame {index + 1}'
             voxels = _voxels(where, group, shared, lps, rows, columns, shape)
             _mark(where, label, voxels, marks[rows, columns])
     return label
+
+
+def _classes(
+    kind: str, pixels: np.ndarray, group, shared, class_of: Mapping[int, int]
+) -> np.ndarray:
+    """Class indices ``(rows, columns)`` of one frame."""
+    if kind == 'LABELMAP':
+        marks = np.zeros(pixels.shape, np.uint8)
+        for number, value in class_of.items():
+            marks[pixels == number] = value
+        return marks
+    segment = _part(group, shared, 'SegmentIdentificationSequence')
+    return (pixels != 0) * np.uint8(class_of[int(segment.ReferencedSegmentNumber)])
 
 
 def _part(group, shared, name: str):

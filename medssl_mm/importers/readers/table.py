@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import gzip
+import io
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TextIO, TypeVar
 
 from medssl_mm.errors import UserError
 
 T = TypeVar('T')
+_DAMAGED = (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error)
 
 
 def read_rows(
@@ -18,14 +24,15 @@ def read_rows(
     """Read a CSV file with a header: (line number, row by column).
 
     Args:
-        path (Path): The file, UTF-8; a byte order mark is allowed.
+        path (Path): The file, UTF-8; a byte order mark is allowed, and
+            compression (.gz, or a .zip with one file).
         columns (Sequence[str]): Columns that must be there.
 
     Raises:
         UserError: When it is no such file, or a column is missing.
     """
     try:
-        with open(path, newline='', encoding='utf-8-sig') as file:
+        with _open_text(path) as file:
             reader = csv.DictReader(file)
             rows = []
             for row in reader:
@@ -36,10 +43,10 @@ def read_rows(
                         'found another number.'
                     )
                 rows.append((reader.line_num, row))
+    except (UnicodeDecodeError, csv.Error, EOFError, *_DAMAGED) as error:
+        raise UserError(f'label list {path} is no CSV file: {error}') from None
     except OSError as error:
         raise UserError(f'label list {path}: {error.strerror}') from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f'label list {path} is no CSV file: {error}') from None
     if not rows:
         raise UserError(f'label list {path} holds no rows below its header')
     present = list(rows[0][1])
@@ -50,6 +57,27 @@ def read_rows(
             f'columns are {", ".join(map(repr, present[:16]))}'
         )
     return rows
+
+
+@contextmanager
+def _open_text(path: Path) -> Iterator[TextIO]:
+    """Open a text file that may be compressed."""
+    with ExitStack() as stack:
+        file: IO[bytes]
+        if path.suffix == '.gz':
+            file = stack.enter_context(gzip.open(path))
+        elif path.suffix == '.zip':
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            names = archive.namelist()
+            if len(names) != 1:
+                raise UserError(
+                    f'label list {path} holds {len(names)} files; unpack it and name '
+                    'the right one'
+                )
+            file = stack.enter_context(archive.open(names[0]))
+        else:
+            file = stack.enter_context(open(path, 'rb'))
+        yield io.TextIOWrapper(file, encoding='utf-8-sig', newline='')
 
 
 def read_lines(path: Path, expected: str = '') -> list[tuple[int, str]]:

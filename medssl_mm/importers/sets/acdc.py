@@ -43,23 +43,7 @@ class ACDCImporter(VolumeImporter):
     def discover(self, src: Path) -> VolumeDiscovery:
         """List the cases and read the patient lists."""
         src = Path(src)
-        volumes, slices, strangers = {}, defaultdict(dict), []
-        for path in find_files(src, '**/*.h5'):
-            volume = _VOLUME.fullmatch(path.stem)
-            part = _SLICE.fullmatch(path.stem)
-            if volume:
-                other = volumes.setdefault(path.stem, path)
-                key = path.stem
-            elif part:
-                key, number = part[1], int(part[3])
-                other = slices[key].setdefault(number, path)
-            else:
-                strangers.append(path)
-                continue
-            if other != path:
-                raise UserError(
-                    f'{other} and {path} hold the same part of {key}; keep one.'
-                )
+        volumes, slices, strangers = _find_parts(src)
         if not volumes and not slices:
             raise self.nothing_found(src, f'{len(strangers)} other .h5 file(s).')
         notes = []
@@ -75,11 +59,10 @@ class ACDCImporter(VolumeImporter):
                 f'volumes are used, e.g. {both[0]}'
             )
         lists = {subset: _read_list(src, subset) for subset in ('train', 'val', 'test')}
-        cases = []
-        for case_id, path in volumes.items():
-            cases.append(
-                SourceCase(case_id, case_id.split('_')[0], str(path), str(path))
-            )
+        cases = [
+            SourceCase(case_id, case_id.split('_')[0], str(path), str(path))
+            for case_id, path in volumes.items()
+        ]
         for case_id in sorted(set(slices) - set(volumes)):
             numbers = sorted(slices[case_id])
             files = [str(slices[case_id][number]) for number in numbers]
@@ -154,29 +137,23 @@ class ACDCImporter(VolumeImporter):
             ]
             for subset, patients in lists.items()
         }
-        lost = {
-            subset: len(patients - {case.patient_id for case in cases})
+        there = {
+            subset: {case.patient_id for case in cases} & patients
             for subset, patients in lists.items()
         }
         for subset in ('val', 'test'):
-            if lost[subset]:
+            lost = len(lists[subset]) - len(there[subset])
+            if lost:
                 notes.append(
-                    f'{lost[subset]} of {len(lists[subset])} {subset} '
+                    f'{lost} of {len(lists[subset])} {subset} '
                     'patients are not in the source; results do not compare '
                     'with those on the whole list'
                 )
         if not all(subsets.values()):
             return [], notes
-        listed = lists['train'] | lists['val']
-        subsets['pretrain'] = [
-            case.case_id for case in cases if case.patient_id in listed
-        ]
-        count = {
-            subset: len(
-                {case.patient_id for case in cases if case.patient_id in patients}
-            )
-            for subset, patients in lists.items()
-        }
+        seen = there['train'] | there['val']
+        subsets['pretrain'] = [c.case_id for c in cases if c.patient_id in seen]
+        count = {subset: len(patients) for subset, patients in there.items()}
         split = Split(
             f'acdc-{count["train"]}',
             self.name,
@@ -187,6 +164,36 @@ class ACDCImporter(VolumeImporter):
             'train and val.',
         )
         return [split], notes
+
+
+def _find_parts(
+    src: Path,
+) -> tuple[dict[str, Path], dict[str, dict[int, Path]], list[Path]]:
+    """Volumes by case, slices by case and number, and files of other names.
+
+    Raises:
+        UserError: Two files hold one part.
+    """
+    volumes: dict[str, Path] = {}
+    slices: dict[str, dict[int, Path]] = defaultdict(dict)
+    strangers = []
+    for path in find_files(src, '**/*.h5'):
+        volume = _VOLUME.fullmatch(path.stem)
+        part = _SLICE.fullmatch(path.stem)
+        if volume:
+            other = volumes.setdefault(path.stem, path)
+            key = path.stem
+        elif part:
+            key, number = part[1], int(part[3])
+            other = slices[key].setdefault(number, path)
+        else:
+            strangers.append(path)
+            continue
+        if other != path:
+            raise UserError(
+                f'{other} and {path} hold the same part of {key}; keep one.'
+            )
+    return volumes, slices, strangers
 
 
 def _read_list(src: Path, subset: str) -> frozenset[str]:

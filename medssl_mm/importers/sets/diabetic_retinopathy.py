@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from medssl_mm.errors import UserError
 from medssl_mm.importers.base import (
@@ -65,6 +67,26 @@ def find_field(picture: np.ndarray) -> tuple[float, float, float] | None:
     # The retina is red: in dark pictures the other channels are noise.
     bright = cv2.medianBlur(np.ascontiguousarray(small.max(2)), 5)
     height, width = bright.shape
+    mask = _field_mask(bright)
+    if mask is None:
+        return None
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    (x, y), radius = cv2.minEnclosingCircle(max(contours, key=len))
+    # Contours run through pixel centres.
+    scale_x = picture.shape[1] / width
+    scale_y = picture.shape[0] / height
+    return (
+        (x + 0.5) * scale_x,
+        (y + 0.5) * scale_y,
+        (radius + 0.5) * (scale_x + scale_y) / 2,
+    )
+
+
+def _field_mask(bright: np.ndarray) -> np.ndarray | None:
+    """The largest part that is brighter than the background ``(H, W)`` uint8."""
+    import cv2
+
+    height, width = bright.shape
     side = max(2, min(height, width) // 24)
     corners = [
         bright[rows, columns]
@@ -83,18 +105,7 @@ def find_field(picture: np.ndarray) -> tuple[float, float, float] | None:
     largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
     if stats[largest, cv2.CC_STAT_AREA] < LEAST_SHARE * mask.size:
         return None
-    contours, _ = cv2.findContours(
-        (labels == largest).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
-    )
-    (x, y), radius = cv2.minEnclosingCircle(max(contours, key=len))
-    # Contours run through pixel centres.
-    scale_x = picture.shape[1] / width
-    scale_y = picture.shape[0] / height
-    return (
-        (x + 0.5) * scale_x,
-        (y + 0.5) * scale_y,
-        (radius + 0.5) * (scale_x + scale_y) / 2,
-    )
+    return (labels == largest).astype(np.uint8)
 
 
 def circle_crop(
@@ -137,8 +148,18 @@ def circle_crop(
                 f'wide, stored at {size}.',
             )
         )
-    left, top = round(x - radius), round(y - radius)
     side = max(1, round(2 * radius))
+    square = _cut(picture, round(x - radius), round(y - radius), side)
+    square = cv2.resize(
+        square,
+        (size, size),
+        interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR,
+    )
+    return square, problems
+
+
+def _cut(picture: np.ndarray, left: int, top: int, side: int) -> np.ndarray:
+    """Cut out a square; what lies outside the picture is black."""
     height, width = picture.shape[:2]
     square = np.zeros((side, side, 3), np.uint8)
     rows = slice(max(0, top), min(height, top + side))
@@ -146,12 +167,7 @@ def circle_crop(
     square[
         rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
     ] = picture[rows, columns]
-    square = cv2.resize(
-        square,
-        (size, size),
-        interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR,
-    )
-    return square, problems
+    return square
 
 
 class DiabeticRetinopathyImporter(ImageFiles):
@@ -262,10 +278,7 @@ def read_reduced(path: str, least_side: int) -> np.ndarray:
     Raises:
         CaseError: Unreadable, or not of 8 bit.
     """
-    import io
-
     import cv2
-    from PIL import Image
 
     content = read_bytes(path)
     try:

@@ -48,6 +48,7 @@ class MedMNISTImporter(ImageImporter):
     )
 
     name = 'medmnist'
+    conflicts_allowed = True
     layout = """\
     <src>/pneumoniamnist.npz (one archive; more than one: choose it with
     --images NAME.npz) with the arrays {train,val,test}_images, uint8

@@ -1,0 +1,121 @@
+"""One DICOM file: its header, and its pixels as they are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from medssl_mm.importers.base import CaseError
+
+_DECODERS = 'pip install pylibjpeg pylibjpeg-openjpeg pylibjpeg-libjpeg'
+# What pydicom says where no decoder is installed.
+_NO_DECODER = (
+    'missing dependencies',
+    'plugins are available',
+    'no available',
+    'NumPy is required',
+    'requires',
+)
+
+
+def read_tags(path: str | Path, tags: Sequence[str]) -> Any:
+    """Read some tags of a DICOM file; None when it is none.
+
+    Files without preamble (old scanners, some exports) are read where their
+    first bytes are those of a DICOM data set.
+    """
+    try:
+        return pydicom.dcmread(
+            path,
+            stop_before_pixels=True,
+            specific_tags=list(tags),
+            force=_lacks_preamble(path),
+        )
+    except (InvalidDicomError, OSError, EOFError, ValueError):
+        return None
+
+
+def _lacks_preamble(path: str | Path) -> bool:
+    """Whether a file begins with an element of group 2 or 8, as data sets do."""
+    with open(path, 'rb') as file:
+        start = file.read(132)
+    return start[128:] != b'DICM' and start[:2] in (b'\x02\x00', b'\x08\x00')
+
+
+def read_file(path: str) -> Any:
+    """Read one file completely; the pixels stay encoded.
+
+    Raises:
+        CaseError: No DICOM file, or damaged.
+    """
+    try:
+        header = pydicom.dcmread(path, force=_lacks_preamble(path))
+    except Exception as error:
+        raise CaseError(
+            'unreadable',
+            f'{path}: not a readable DICOM file ({type(error).__name__}: {error})',
+        ) from None
+    if 'TransferSyntaxUID' not in header.file_meta:
+        header.file_meta.TransferSyntaxUID = (
+            pydicom.uid.ImplicitVRLittleEndian
+            if header.original_encoding[0]
+            else pydicom.uid.ExplicitVRLittleEndian
+        )
+    return header
+
+
+def number_of_frames(header: Any) -> int:
+    """Frames that a file holds."""
+    return int(header.get('NumberOfFrames', 1) or 1)
+
+
+def check_pixel_data(header: Any) -> None:
+    """Refuse a file without an image.
+
+    Raises:
+        CaseError: It has no pixel data.
+    """
+    if 'PixelData' not in header:
+        raise CaseError(
+            'no-pixel-data',
+            f'{header.filename}: the file has no pixel data; copy the '
+            'series again or remove the file.',
+        )
+
+
+def decode(header: Any) -> np.ndarray:
+    """Decode the stored values of a file, of whatever transfer syntax.
+
+    Raises:
+        CaseError: No decoder is installed ('no-decoder'), or the pixel data
+            is damaged ('damaged-pixels').
+    """
+    try:
+        return header.pixel_array
+    except Exception as error:  # whatever a broken file provokes
+        raise _decoding_error(header, error) from None
+
+
+def _decoding_error(header: Any, error: Exception) -> CaseError:
+    """Tell a missing decoder from damaged pixel data."""
+    syntax = header.file_meta.get('TransferSyntaxUID')
+    name = getattr(syntax, 'name', syntax)
+    text = ' '.join(str(error).split())
+    if isinstance(error, (NotImplementedError, ImportError)) or any(
+        part in text for part in _NO_DECODER
+    ):
+        return CaseError(
+            'no-decoder',
+            f'{header.filename}: no decoder for {name}; '
+            f'install one: {_DECODERS} ({text[:160]})',
+        )
+    return CaseError(
+        'damaged-pixels',
+        f'{header.filename}: the pixel data ({name}) cannot '
+        f'be decoded: {text[:160]}. Copy the file again.',
+    )
