@@ -1,5 +1,6 @@
 """Transforms of slices and images; all draw from results['rng'] alone."""
 
+from medssl_mm.datasets.transforms.elastic import ElasticDeformation
 from medssl_mm.datasets.transforms.geometry import (
     RandomSliceAffine,
     RandomSliceCrop,
@@ -18,6 +19,7 @@ from medssl_mm.datasets.transforms.jitter import (
     GammaJitter,
     IntensityJitter,
     NoiseJitter,
+    RangeNoise,
 )
 from medssl_mm.datasets.transforms.loading import (
     LoadGreyImage,
@@ -35,6 +37,7 @@ from medssl_mm.datasets.transforms.views import ImageViews, SliceViews
 __all__ = [
     'BlurJitter',
     'CTWindow',
+    'ElasticDeformation',
     'EraseJitter',
     'GammaJitter',
     'ImageViews',
@@ -49,6 +52,7 @@ __all__ = [
     'PercentileNormalize',
     'RandomSliceAffine',
     'RandomSliceCrop',
+    'RangeNoise',
     'ResizeSlice',
     'ShiftScale',
     'SliceViews',

@@ -97,7 +97,7 @@ class GammaJitter(BaseTransform):
     """Raise the slice, scaled to 0-1, to a random power.
 
     The exponent is drawn log-uniformly, so that darkening and brightening
-    are equally likely for limits such as (0.67, 1.5).
+    are equally likely for limits such as (0.67, 1.5), or evenly.
 
     Required Keys: img, rng. Modified Keys: img (float32).
 
@@ -109,6 +109,8 @@ class GammaJitter(BaseTransform):
             1. None takes the slice's own minimum and maximum, as z-scored
             slices need it; a constant slice is then left alone. Defaults to
             (0.0, 1.0).
+        uniform (bool): Whether the exponent itself is drawn evenly, instead
+            of its logarithm. Defaults to False.
     """
 
     def __init__(
@@ -116,8 +118,10 @@ class GammaJitter(BaseTransform):
         gamma: Sequence[float] = (0.67, 1.5),
         prob: float = 0.5,
         limits: Sequence[float] | None = (0.0, 1.0),
+        uniform: bool = False,
     ) -> None:
         owner = 'GammaJitter'
+        self.uniform = uniform
         self.gamma = check_range(owner, 'gamma', gamma, above=0.0)
         self.prob = check_probability(owner, 'prob', prob)
         self.limits = limits and check_range(owner, 'limits', limits)
@@ -131,8 +135,7 @@ class GammaJitter(BaseTransform):
         if chance >= self.prob:
             return results
         image = sample_image(results, 'GammaJitter')
-        smallest, largest = (math.log(n) for n in self.gamma)
-        exponent = math.exp(smallest + position * (largest - smallest))
+        exponent = self._exponent(position)
 
         def change(plane: np.ndarray, _: int) -> np.ndarray:
             low, high = self.limits or cv2.minMaxLoc(plane)[:2]
@@ -148,9 +151,18 @@ class GammaJitter(BaseTransform):
         results['img'] = by_channel(image, change)
         return results
 
+    def _exponent(self, position: float) -> float:
+        """The exponent at a place, 0-1, between its limits."""
+        smallest, largest = self.gamma
+        if self.uniform:
+            return smallest + position * (largest - smallest)
+        smallest, largest = math.log(smallest), math.log(largest)
+        return math.exp(smallest + position * (largest - smallest))
+
     def __repr__(self) -> str:
         return (
-            f'GammaJitter(gamma={self.gamma}, prob={self.prob}, limits={self.limits})'
+            f'GammaJitter(gamma={self.gamma}, prob={self.prob}, limits={self.limits}'
+            f'{", uniform=True" if self.uniform else ""})'
         )
 
 
@@ -225,6 +237,43 @@ class NoiseJitter(BaseTransform):
 
     def __repr__(self) -> str:
         return f'NoiseJitter(std={self.std}, prob={self.prob})'
+
+
+@TRANSFORMS.register_module()
+class RangeNoise(BaseTransform):
+    """Add one field of Gaussian noise to all channels, within the image's range.
+
+    The result is clipped to the smallest and largest value that the image had,
+    so a constant image stays as it is.
+
+    Required Keys: img (grey, RGB or channels), rng. Modified Keys: img
+    (float32).
+
+    Args:
+        std (float): Standard deviation of the noise, in the unit of the image.
+        prob (float): Probability of changing the image. Defaults to 0.5.
+    """
+
+    def __init__(self, std: float, prob: float = 0.5) -> None:
+        self.std = check_number('RangeNoise', 'std', std, 0.0)
+        self.prob = check_probability('RangeNoise', 'prob', prob)
+
+    def transform(self, results: dict) -> dict:
+        """Add the noise."""
+        rng = get_rng(results, 'RangeNoise')
+        if rng.random() >= self.prob:
+            return results
+        image = sample_image(results, 'RangeNoise', colour=True)
+        noise = rng.standard_normal(image.shape[:2], np.float32)
+        noise *= np.float32(self.std)
+        low, high = image.min(), image.max()
+        results['img'] = by_channel(
+            image, lambda plane, _: np.clip(plane + noise, low, high)
+        )
+        return results
+
+    def __repr__(self) -> str:
+        return f'RangeNoise(std={self.std}, prob={self.prob})'
 
 
 @TRANSFORMS.register_module()

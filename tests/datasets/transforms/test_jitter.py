@@ -7,6 +7,7 @@ from medssl_mm.datasets.transforms import (
     GammaJitter,
     IntensityJitter,
     NoiseJitter,
+    RangeNoise,
 )
 
 JITTERS = [
@@ -16,6 +17,8 @@ JITTERS = [
     BlurJitter(prob=1),
     NoiseJitter(prob=1),
     EraseJitter(prob=1),
+    RangeNoise(0.1, prob=1),
+    GammaJitter(prob=1, uniform=True),
 ]
 
 
@@ -25,7 +28,7 @@ def run(transform, image, seed=0):
 
 
 @pytest.mark.parametrize('value', [0, 17, -1000])
-@pytest.mark.parametrize('transform', [*JITTERS[:4], JITTERS[5]], ids=repr)
+@pytest.mark.parametrize('transform', [*JITTERS[:4], *JITTERS[5:]], ids=repr)
 def test_constant_slices_stay_constant(transform, value):
     seen = run(transform, np.full((20, 24), value, np.int16))
     assert np.isfinite(seen).all()
@@ -123,3 +126,31 @@ def test_blur_treats_the_channels_of_rgb_alike():
         )
     with pytest.raises(ValueError, match=r'RGB \(H, W, 3\) image.*4, 4'):
         run(BlurJitter(prob=1), np.zeros((4, 4, 4), np.float32))
+
+
+def test_range_noise_is_one_field_within_the_range():
+    image = np.random.default_rng(0).random((200, 200, 3)).astype(np.float32)
+    image[..., 1] = 0.5 + image[..., 1] / 1e6
+    image[..., 0], image[..., 2] = image[..., 1], image[..., 1]
+    image[0, 0], image[0, 1] = 0.0, 1.0
+    seen = run(RangeNoise(0.05, prob=1), image)
+    noise = seen - image
+    np.testing.assert_allclose(noise[..., 0], noise[..., 2], atol=1e-6)
+    assert noise[1:].std() == pytest.approx(0.05, rel=0.03)
+    assert abs(noise[1:].mean()) < 1e-3
+    assert seen.min() >= 0 and seen.max() <= 1
+
+
+def test_range_noise_is_clipped_to_what_was_there():
+    image = np.random.default_rng(0).uniform(0.4, 0.6, (50, 50)).astype(np.float32)
+    seen = run(RangeNoise(5.0, prob=1), image)
+    assert (seen.min(), seen.max()) == (image.min(), image.max())
+
+
+def test_gamma_may_be_drawn_evenly():
+    image = np.full((4, 4), 0.5, np.float32)
+    step = GammaJitter((0.5, 1.5), prob=1, uniform=True)
+    drawn = [np.log(run(step, image, n)[0, 0]) / np.log(0.5) for n in range(400)]
+    assert 0.5 <= min(drawn) and max(drawn) <= 1.5
+    # Log-uniform would have its mean at 0.91.
+    assert np.mean(drawn) == pytest.approx(1.0, abs=0.04)
