@@ -27,6 +27,7 @@ __all__ = [
     'METRICS',
     'MODELS',
     'OPTIM_WRAPPERS',
+    'OPTIM_WRAPPER_CONSTRUCTORS',
     'RUNNERS',
     'TRANSFORMS',
     'VISUALIZERS',
@@ -74,13 +75,18 @@ MODEL_MODULES = {
     'FrozenEncoderDecoder': 'medssl_mm.models.segmentors',
     'FrozenImageClassifier': 'medssl_mm.models.classifiers',
     'InfoNCELoss': 'medssl_mm.models.losses',
+    'LatentPredictionLoss': 'medssl_mm.models.losses',
     'LinearHead': 'medssl_mm.models.decode_heads',
     'LocalContrastNeck': 'medssl_mm.models.necks',
     'LocalInfoNCELoss': 'medssl_mm.models.losses',
+    'MultiLevelBYOL': 'medssl_mm.models.algorithms',
     'MultiLevelHead': 'medssl_mm.models.heads',
     'MultiLevelMoCo': 'medssl_mm.models.algorithms',
+    'MultiLevelSimCLR': 'medssl_mm.models.algorithms',
+    'NTXentLoss': 'medssl_mm.models.losses',
     'ReleaseDecorrelation': 'medssl_mm.legacy.iter_norm',
     'ReleaseLocalLoss': 'medssl_mm.legacy.local_term',
+    'ResNetSmallStem': 'medssl_mm.models.backbones',
     'SoftDiceLoss': 'medssl_mm.models.losses',
 }
 
@@ -112,6 +118,9 @@ HOOKS = _child(roots.HOOKS, 'medssl_mm.engine')
 LOOPS = _child(roots.LOOPS, 'medssl_mm.engine')
 LOG_PROCESSORS = _child(roots.LOG_PROCESSORS, 'medssl_mm.engine')
 OPTIM_WRAPPERS = _child(roots.OPTIM_WRAPPERS, 'medssl_mm.engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(
+    roots.OPTIM_WRAPPER_CONSTRUCTORS, 'medssl_mm.engine'
+)
 RUNNERS = _child(roots.RUNNERS, 'medssl_mm.engine')
 VISUALIZERS = _child(roots.VISUALIZERS, 'medssl_mm.engine')
 WEIGHT_INITIALIZERS = _child(roots.WEIGHT_INITIALIZERS, 'medssl_mm.engine')

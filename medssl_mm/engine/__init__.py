@@ -9,9 +9,13 @@ from medssl_mm.engine.hooks import (
     NonFiniteLossError,
     QueueCheckHook,
     SegmentationProbeHook,
+    TargetUpdateHook,
 )
 from medssl_mm.engine.log_processor import ShortLogProcessor
-from medssl_mm.engine.optimizers import AutocastOptimWrapper
+from medssl_mm.engine.optimizers import (
+    AutocastOptimWrapper,
+    WeightDecayConstructor,
+)
 from medssl_mm.engine.pretrained import (
     CalibrateRandomBackboneHook,
     LoadReportHook,
@@ -34,4 +38,6 @@ __all__ = [
     'Runner',
     'SegmentationProbeHook',
     'ShortLogProcessor',
+    'TargetUpdateHook',
+    'WeightDecayConstructor',
 ]

@@ -39,7 +39,7 @@ CT_WINDOW = dict(type='medssl_mm.CTWindow', level=50, width=500)
 _GENERIC = ('medssl_mm.SliceDataset', 'medssl_mm.ClassificationImages')
 # What counts as a ResNet here: its stages have 64, 128, 256 and 512 channels,
 # four times as many with bottlenecks.
-_RESNETS = ('ResNet', 'ResNetV1c', 'ResNetV1d', 'ResNet_CIFAR')
+_RESNETS = ('ResNet', 'ResNetV1c', 'ResNetV1d', 'ResNet_CIFAR', 'ResNetSmallStem')
 _BASIC_DEPTHS = (18, 34)
 
 

@@ -5,7 +5,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from .distributed import gather, gather_with_grad, rank, reduce_mean
+from .distributed import (
+    gather,
+    gather_with_grad,
+    rank,
+    reduce_mean,
+    world_size,
+)
 from .precision import at_least_float32
 
 
@@ -135,6 +141,72 @@ def info_nce(
                 query, key, queue.detach().to(query.dtype), temperature
             )
     return (loss, top1) if return_top1 else loss
+
+
+def nt_xent(
+    view_a: Tensor,
+    view_b: Tensor,
+    temperature: float = 0.1,
+    return_top1: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    r"""Cross-entropy of finding the other view among all other embeddings.
+
+    The normalised, temperature-scaled cross-entropy of `A Simple Framework
+    for Contrastive Learning of Visual Representations
+    <https://arxiv.org/abs/2002.05709>`_, eq. (1). Of the :math:`2N`
+    embeddings :math:`z` of both views, scaled to unit length, each has one
+    partner :math:`p(i)` and :math:`2N - 2` negatives:
+
+    .. math::
+        L = -\frac{1}{2N} \sum_i \log \frac{\exp(z_i \cdot z_{p(i)} / T)}
+            {\sum_{j \ne i} \exp(z_i \cdot z_j / T)}
+
+    N counts the samples of all processes: the embeddings of the others are
+    negatives, too, and get their gradient. A process computes the mean over
+    its own rows, so the loss of the batch is the mean over the processes. All
+    is computed in float32 (float64 stays float64), whatever autocast says.
+
+    Args:
+        view_a (Tensor): Embeddings of the first view, not normalised.
+        view_b (Tensor): Embeddings of the second view of the same samples.
+        temperature (float): Divisor of the cosines. Defaults to 0.1.
+        return_top1 (bool): Whether to return also the share (0-1) of
+            embeddings nearest to their partner. Defaults to False.
+
+    Shape: ``(N, D)`` twice, the same N on all processes. Returns a scalar, or
+        two; :math:`\log(2N - 1)` for a guess.
+
+    Raises:
+        ValueError: When shapes do not fit, there is one sample only, or
+            temperature is not positive.
+    """
+    if view_a.ndim != 2 or view_a.shape != view_b.shape:
+        raise ValueError(
+            'both views must be (N, D), got '
+            f'{tuple(view_a.shape)} and {tuple(view_b.shape)}'
+        )
+    samples = len(view_a)
+    if samples * world_size() < 2:
+        raise ValueError(
+            'one sample has no negatives: nt_xent needs two samples or more'
+        )
+    if not temperature > 0:
+        raise ValueError(f'temperature must be positive, got {temperature}')
+    with torch.autocast(view_a.device.type, enabled=False):
+        view_a, view_b = unit_rows(view_a), unit_rows(view_b)
+        everyone = torch.cat([gather_with_grad(view_a), gather_with_grad(view_b)])
+        own = torch.arange(samples, device=view_a.device) + rank() * samples
+        own = torch.cat([own, own + len(everyone) // 2])
+        logits = torch.cat([view_a, view_b]) @ everyone.T / temperature
+        # No row finds itself.
+        logits = logits.scatter(1, own[:, None], -torch.inf)
+        partner = own.roll(samples)
+        loss = F.cross_entropy(logits, partner)
+        if not return_top1:
+            return loss
+        nearest = logits.detach().amax(dim=1)
+        hit = logits.detach().gather(1, partner[:, None])[:, 0] >= nearest
+        return loss, hit.to(logits.dtype).mean()
 
 
 def local_info_nce(

@@ -6,6 +6,7 @@ import torch
 from medssl_mm.functional.contrastive import (
     info_nce,
     local_info_nce,
+    nt_xent,
     unit_rows,
 )
 from medssl_mm.functional.distributed import rank, world_size
@@ -362,3 +363,119 @@ def test_local_form_on_two_processes_equals_one(negatives):
 def test_wrong_regions(arguments, message):
     with pytest.raises(ValueError, match=message):
         local_info_nce(*arguments)
+
+
+def views(dtype=torch.float64, samples=6, scale=3.0):
+    generator = torch.Generator().manual_seed(0)
+    return [
+        scale * torch.randn(samples, 8, generator=generator, dtype=dtype)
+        for _ in range(2)
+    ]
+
+
+def masked_cross_entropy(view_a, view_b, temperature):
+    """The form with a masked diagonal, written out."""
+    rows = torch.cat([view_a, view_b])
+    rows = rows / rows.norm(dim=1, keepdim=True)
+    logits = rows @ rows.T / temperature
+    logits = logits - torch.diag(torch.full((len(rows),), torch.inf).to(logits))
+    samples = len(view_a)
+    partner = torch.cat([torch.arange(samples) + samples, torch.arange(samples)])
+    return torch.nn.functional.cross_entropy(logits, partner)
+
+
+def subtracted_sum(view_a, view_b, temperature):
+    """The form of lightning-bolts: the own term is taken off the sum."""
+    rows = unit_rows(torch.cat([view_a, view_b]))
+    shares = (rows @ rows.T / temperature).exp()
+    total = shares.sum(1) - math.exp(1 / temperature)
+    positive = ((unit_rows(view_a) * unit_rows(view_b)).sum(1) / temperature).exp()
+    return -(torch.cat([positive, positive]) / total.clamp(min=1e-6)).log().mean()
+
+
+@pytest.mark.parametrize('form', [masked_cross_entropy, subtracted_sum])
+@pytest.mark.parametrize('temperature', [0.1, 0.5])
+def test_nt_xent_equals_other_forms(form, temperature):
+    """Value and gradient, also of embeddings that are not normalised."""
+    view_a, view_b = (view.requires_grad_() for view in views())
+    found, expected = (f(view_a, view_b, temperature) for f in (nt_xent, form))
+    assert abs(found - expected) < 1e-6
+    for ours, reference in zip(
+        gradients(found, view_a, view_b), gradients(expected, view_a, view_b)
+    ):
+        torch.testing.assert_close(ours, reference, rtol=1e-6, atol=1e-9)
+
+
+def test_nt_xent_gradcheck():
+    inputs = tuple(view.requires_grad_() for view in views(samples=3))
+    assert torch.autograd.gradcheck(lambda a, b: nt_xent(a, b, 0.5), inputs)
+
+
+def test_nt_xent_known_values():
+    """Equal rows everywhere are chance; orthogonal pairs the minimum."""
+    row = rows(1, 8).double().expand(4, 8)
+    assert nt_xent(row, row).item() == pytest.approx(math.log(7))
+    axes = torch.eye(8).double()[:4]
+    loss, top1 = nt_xent(axes, 5 * axes, 0.2, return_top1=True)
+    assert loss.item() == pytest.approx(math.log(1 + 6 * math.exp(-5)))
+    assert top1 == 1
+
+
+def test_nt_xent_order_scale_and_views_are_irrelevant():
+    view_a, view_b = views()
+    expected = nt_xent(view_a, view_b)
+    order = torch.tensor([3, 1, 5, 0, 4, 2])
+    torch.testing.assert_close(nt_xent(view_b, view_a), expected)
+    torch.testing.assert_close(nt_xent(view_a[order], view_b[order]), expected)
+    torch.testing.assert_close(nt_xent(7 * view_a, view_b), expected)
+
+
+def test_nt_xent_top1_counts_rows_nearest_to_their_partner():
+    axes = torch.eye(4)
+    view_b = torch.stack([axes[0], axes[0] + 0.5 * axes[1]])
+    # The last row is nearer to the first sample than to its partner.
+    _, top1 = nt_xent(axes[:2], view_b, return_top1=True)
+    assert top1.item() == pytest.approx(0.75)
+
+
+def test_nt_xent_is_float32_under_autocast():
+    view_a, view_b = views(torch.float32)
+    expected = nt_xent(view_a, view_b, 0.05)
+    with torch.autocast('cpu', torch.bfloat16):
+        loss = nt_xent(view_a, view_b, 0.05)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, expected)
+
+
+def own_nt_xent():
+    """Loss and gradient of the rows of this process."""
+    size = 6 // world_size()
+    part = slice(rank() * size, (rank() + 1) * size)
+    own = [view[part].clone().requires_grad_() for view in views()]
+    loss = nt_xent(*own)
+    return loss.detach(), gradients(loss, *own)
+
+
+@pytest.mark.parametrize('processes', [2, 3])
+def test_nt_xent_of_several_processes_equals_one(processes):
+    expected, expected_grads = own_nt_xent()
+    losses, grads = zip(*run_processes(own_nt_xent, processes))
+    torch.testing.assert_close(torch.stack(losses).mean(), expected)
+    for position, reference in enumerate(expected_grads):
+        # DistributedDataParallel would average: each has its rows' share.
+        found = torch.cat([grad[position] for grad in grads]) / processes
+        torch.testing.assert_close(found, reference)
+
+
+@pytest.mark.parametrize(
+    'shapes, temperature, message',
+    [
+        (((4, 3), (4, 2)), 0.1, r'must be \(N, D\), got \(4, 3\) and \(4, 2\)'),
+        (((4,), (4,)), 0.1, 'must be'),
+        (((1, 3), (1, 3)), 0.1, 'two samples or more'),
+        (((4, 3), (4, 3)), 0.0, 'positive, got 0.0'),
+    ],
+)
+def test_nt_xent_wrong_input(shapes, temperature, message):
+    with pytest.raises(ValueError, match=message):
+        nt_xent(*(torch.rand(shape) for shape in shapes), temperature)

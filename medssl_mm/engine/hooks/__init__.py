@@ -13,6 +13,7 @@ from medssl_mm.engine.hooks.queue_check import QueueCheckHook
 from medssl_mm.engine.hooks.segmentation_probe_hook import (
     SegmentationProbeHook,
 )
+from medssl_mm.engine.hooks.target_update_hook import TargetUpdateHook
 
 __all__ = [
     'CalibrateBatchNormHook',
@@ -22,4 +23,5 @@ __all__ = [
     'NonFiniteLossError',
     'QueueCheckHook',
     'SegmentationProbeHook',
+    'TargetUpdateHook',
 ]

@@ -1,6 +1,8 @@
 """Pretraining algorithms."""
 
 from .base import BaseAlgorithm
+from .byol import MultiLevelBYOL
 from .moco import MultiLevelMoCo
+from .simclr import MultiLevelSimCLR
 
-__all__ = ['BaseAlgorithm', 'MultiLevelMoCo']
+__all__ = ['BaseAlgorithm', 'MultiLevelBYOL', 'MultiLevelMoCo', 'MultiLevelSimCLR']

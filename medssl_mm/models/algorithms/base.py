@@ -11,7 +11,7 @@ from torch import Tensor
 from medssl_mm.backbones import backbone_of
 from medssl_mm.errors import UserError
 from medssl_mm.models.heads.decorrelation_head import LAST, stage_of
-from medssl_mm.models.utils import with_channels
+from medssl_mm.models.utils import ForeachEMA, with_channels
 from medssl_mm.registry import MODELS
 
 from .encoder import Encoder
@@ -151,11 +151,14 @@ class BaseAlgorithm(BaseModel):
 
     def init_weights(self) -> None:
         """Initialise; the backbone loads weights of an ordinary network."""
-        if not self._inside_backbone:
+        if self._inside_backbone:
+            with self.decorrelation.detached(self.backbone):
+                super().init_weights()
+        else:
             super().init_weights()
-            return
-        with self.decorrelation.detached(self.backbone):
-            super().init_weights()
+        for part in self.children():
+            if isinstance(part, ForeachEMA):
+                part.look_again()
 
     @property
     def encoder(self) -> Encoder:

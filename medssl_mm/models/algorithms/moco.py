@@ -77,6 +77,7 @@ class MultiLevelMoCo(BaseAlgorithm):
     @property
     def encoders(self) -> dict[str, Encoder]:
         """The query's encoder 'online' and the key encoder 'target'."""
+        self.encoder_k.start(self.encoder)
         return {**super().encoders, 'target': self.encoder_k.module}
 
     def loss(

@@ -1,5 +1,6 @@
 """Networks of the hosts that need a change to take medical images."""
 
 from .efficient_net import EfficientNetAnyChannels
+from .res_net_small_stem import ResNetSmallStem
 
-__all__ = ['EfficientNetAnyChannels']
+__all__ = ['EfficientNetAnyChannels', 'ResNetSmallStem']

@@ -4,12 +4,16 @@ from .barlow_twins_loss import BarlowTwinsLoss
 from .dice import SoftDiceLoss
 from .feature_mse_loss import FeatureMSELoss
 from .info_nce_loss import InfoNCELoss
+from .latent_prediction_loss import LatentPredictionLoss
 from .local_info_nce_loss import LocalInfoNCELoss
+from .nt_xent_loss import NTXentLoss
 
 __all__ = [
     'BarlowTwinsLoss',
     'FeatureMSELoss',
     'InfoNCELoss',
+    'LatentPredictionLoss',
     'LocalInfoNCELoss',
+    'NTXentLoss',
     'SoftDiceLoss',
 ]

@@ -1,7 +1,7 @@
 """Parts of the momentum methods, and backbones that are not trained."""
 
 from .channels import with_channels
-from .ema import ForeachEMA
+from .ema import ForeachEMA, cosine_decay
 from .feature_cache import FeatureCache
 from .frozen_backbone import FrozenBackbone
 from .key_queue import KeyQueue, hoist_state
@@ -11,6 +11,7 @@ __all__ = [
     'ForeachEMA',
     'FrozenBackbone',
     'KeyQueue',
+    'cosine_decay',
     'hoist_state',
     'with_channels',
 ]

@@ -1,8 +1,27 @@
 """The slowly following copy of a module."""
 
+import math
+
 import torch
 from mmengine.model import ExponentialMovingAverage
 from torch import nn
+
+BUFFERS = ('copied', 'own')
+
+
+def cosine_decay(base: float, progress: float) -> float:
+    r"""Decay that rises from ``base`` to 1 along half a cosine.
+
+    .. math:: 1 - (1 - base) \, (\cos(\pi k / K) + 1) / 2
+
+    of `Bootstrap Your Own Latent <https://arxiv.org/abs/2006.07733>`_.
+
+    Args:
+        base (float): At the start, between 0 and 1.
+        progress (float): :math:`k / K`, the share of the run that is done,
+            0-1.
+    """
+    return 1 - (1 - base) * (math.cos(math.pi * progress) + 1) / 2
 
 
 class ForeachEMA(ExponentialMovingAverage):
@@ -10,53 +29,91 @@ class ForeachEMA(ExponentialMovingAverage):
 
     .. math:: p_{avg} \leftarrow d \, p_{avg} + (1 - d) \, p
 
-    with :math:`d` = ``decay``; buffers are copied. The first update copies
-    the parameters, too, so that weights loaded after construction count.
-    Equal to the host's ``ExponentialMovingAverage(momentum=1 - decay)``,
-    whose per-tensor Python loop it replaces by one call for all tensors. This
-    is the one place that turns a decay into the host's momentum.
+    with :math:`d` = ``decay``, or what :func:`cosine_decay` makes of it.
+    Until the first update, or :meth:`start`, the average is nothing yet: that
+    call copies parameters and buffers, so that weights loaded after
+    construction count. Equal to the host's
+    ``ExponentialMovingAverage(momentum=1 - decay)``, whose per-tensor Python
+    loop it replaces by one call for all tensors. This is the one place that
+    turns a decay into the host's momentum.
 
     Args:
         model (nn.Module): The module to follow; deep-copied.
         decay (float): Share of the old average kept at an update, between 0
             and 1. Defaults to 0.999.
+        buffers (str): ``'copied'``: those of the model are copied at every
+            update, as the host does; ``'own'``: the copy, when it runs in
+            training mode, keeps statistics of its own. Defaults to 'copied'.
 
     Raises:
-        ValueError: When decay is not strictly between 0 and 1.
+        ValueError: When decay is not strictly between 0 and 1, or buffers
+            unknown.
     """
 
-    def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
+    def __init__(
+        self, model: nn.Module, decay: float = 0.999, buffers: str = 'copied'
+    ) -> None:
         if not 0 < decay < 1:
             raise ValueError(
                 f'ema_decay must lie strictly between 0 and 1 (0.999 keeps '
                 f'999/1000 of the old average at a step), got {decay}'
             )
+        if buffers not in BUFFERS:
+            raise ValueError(f'buffers must be one of {BUFFERS}, got {buffers!r}')
         super().__init__(model, momentum=1 - decay)
+        self.decay = decay
+        self.buffers_mode = buffers
         self._started = False
 
     def _load_from_state_dict(self, *args, **kwargs) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._started = False  # look at the loaded step count again
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Look at the step count again: weights have been loaded."""
+        self._started = False
 
     @torch.no_grad()
-    def update_parameters(self, model: nn.Module) -> None:
-        """Moves the average one step towards ``model``.
+    def start(self, model: nn.Module) -> None:
+        """Copy the model, unless the average is one of some updates already.
 
         Args:
             model (nn.Module): The followed module, structured as the copy.
         """
-        average = list(self.module.parameters())
-        source = list(model.parameters())
         # The step count is a tensor: it is read once, not in every step,
         # because reading makes a GPU wait.
-        if not self._started:
-            self._started = bool(self.steps > 0)
-        if self._started:
-            torch._foreach_lerp_(average, source, self.momentum)
-        elif average:
-            torch._foreach_copy_(average, source)
+        if not self._started and not bool(self.steps > 0):
+            _copy(self.module.parameters(), model.parameters())
+            _copy(self.module.buffers(), model.buffers())
         self._started = True
-        buffers = list(self.module.buffers())
-        if buffers:
-            torch._foreach_copy_(buffers, list(model.buffers()))
+
+    @torch.no_grad()
+    def update_parameters(
+        self, model: nn.Module, progress: float | None = None
+    ) -> float:
+        """Move the average one step towards ``model``.
+
+        Args:
+            model (nn.Module): The followed module, structured as the copy.
+            progress (float, optional): Share of the run that is done, 0-1;
+                the decay then follows :func:`cosine_decay`. Defaults to None:
+                it is constant.
+
+        Returns:
+            float: The decay of this update.
+        """
+        decay = self.decay if progress is None else cosine_decay(self.decay, progress)
+        self.start(model)
+        average = list(self.module.parameters())
+        if average:
+            torch._foreach_lerp_(average, list(model.parameters()), 1 - decay)
+        if self.buffers_mode == 'copied':
+            _copy(self.module.buffers(), model.buffers())
         self.steps += 1
+        return decay
+
+
+def _copy(targets, sources) -> None:
+    targets = list(targets)
+    if targets:
+        torch._foreach_copy_(targets, list(sources))

@@ -91,6 +91,94 @@ def build_host(seed=0):
     return model.to(DTYPE)
 
 
+def projector(in_channels=64, pools=True, **changes):
+    """The host's neck of SimCLR and BYOL; ``changes`` as of InnerEye."""
+    return dict(
+        type='mmselfsup.NonLinearNeck',
+        in_channels=in_channels,
+        hid_channels=32,
+        out_channels=DIM,
+        with_avg_pool=pools,
+        with_last_bn=False,
+        norm_cfg=dict(type='BN1d'),
+        **changes,
+    )
+
+
+def linear_neck(in_channels=64, pools=True):
+    """Without batch statistics."""
+    return dict(
+        type='mmselfsup.MoCoV2Neck',
+        in_channels=in_channels,
+        hid_channels=32,
+        out_channels=DIM,
+        with_avg_pool=pools,
+    )
+
+
+def predictor_head(loss, predictor=None):
+    return dict(
+        type='mmselfsup.LatentPredictHead',
+        loss=loss,
+        predictor=predictor or projector(DIM, pools=False, with_last_bias=True),
+    )
+
+
+# By method: settings of ours and of the host.
+METHODS = {
+    'SimCLR': (
+        dict(
+            neck=projector(with_bias=True),
+            head=dict(type='medssl_mm.NTXentLoss', temperature=TEMPERATURE),
+        ),
+        dict(
+            neck=projector(with_bias=True),
+            head=dict(
+                type='mmselfsup.ContrastiveHead',
+                loss=dict(type='mmcls.CrossEntropyLoss'),
+                temperature=TEMPERATURE,
+            ),
+        ),
+    ),
+    'BYOL': (
+        dict(
+            neck=projector(with_last_bias=True),
+            head=predictor_head(dict(type='medssl_mm.LatentPredictionLoss')),
+            ema_decay=DECAY,
+        ),
+        dict(
+            neck=projector(with_last_bias=True),
+            head=predictor_head(dict(type='mmselfsup.CosineSimilarityLoss')),
+            base_momentum=DECAY,
+        ),
+    ),
+}
+
+
+def build_method(method, seed=0, levels=(), dtype=DTYPE, **changes):
+    """Our SimCLR or BYOL."""
+    torch.manual_seed(seed)
+    settings = dict(
+        type=f'medssl_mm.MultiLevel{method}', backbone=backbone(), **METHODS[method][0]
+    )
+    if levels:
+        settings['multi_level_head'] = dict(
+            type='medssl_mm.MultiLevelHead', levels=list(levels)
+        )
+    return MODELS.build(copy.deepcopy({**settings, **changes})).to(dtype).train()
+
+
+def build_host_method(method, seed=1, **changes):
+    """The host's SimCLR or BYOL."""
+    torch.manual_seed(seed)
+    settings = dict(
+        type=f'mmselfsup.{method}', backbone=backbone(), **METHODS[method][1]
+    )
+    with DefaultScope.overwrite_default_scope('mmselfsup'):
+        model = MODELS.build(copy.deepcopy({**settings, **changes}))
+    return model.to(DTYPE).train()
+
+
 def batches(steps=3, batch=8, size=64, seed=7, dtype=DTYPE):
     """Return pairs of views, each pair of one batch."""
     generator = torch.Generator().manual_seed(seed)
@@ -100,7 +188,7 @@ def batches(steps=3, batch=8, size=64, seed=7, dtype=DTYPE):
         yield [(images + 0.3 * part).to(dtype) for part in noise]
 
 
-def train(model, data, optimizer=None):
+def train(model, data, optimizer=None, after_step=None):
     """Train; return the logs and the gradients of each step."""
     optimizer = optimizer or torch.optim.SGD(
         model.parameters(), 0.05, momentum=0.9, weight_decay=1e-4
@@ -117,5 +205,7 @@ def train(model, data, optimizer=None):
             if parameter.grad is not None
         }
         optimizer.step()
+        if after_step is not None:
+            after_step(len(history))
         history.append(({name: value.detach() for name, value in logs.items()}, grads))
     return history

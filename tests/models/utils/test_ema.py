@@ -1,11 +1,12 @@
 import copy
+import math
 
 import pytest
 import torch
 from mmengine.model import ExponentialMovingAverage
 from torch import nn
 
-from medssl_mm.models.utils import ForeachEMA
+from medssl_mm.models.utils import ForeachEMA, cosine_decay
 from tests.numerics import close
 
 
@@ -96,3 +97,56 @@ def test_average_gets_no_gradient():
 def test_wrong_decay(decay):
     with pytest.raises(ValueError, match=f'ema_decay .* got {decay}'):
         ForeachEMA(network(), decay)
+
+
+@pytest.mark.parametrize('base', [0.9, 0.99, 0.996])
+def test_cosine_decay(base):
+    values = [cosine_decay(base, k / 60) for k in range(61)]
+    assert values[0] == base and values[-1] == 1
+    assert values[30] == pytest.approx((1 + base) / 2)
+    assert values[15] == 1 - (1 - base) * (math.cos(math.pi / 4) + 1) / 2
+    assert values == sorted(values)
+
+
+def test_update_by_progress():
+    model = nn.Linear(1, 1, bias=False).double()
+    average = ForeachEMA(model, 0.9)
+    average.start(model)
+    start = model.weight.item()
+    nn.init.constant_(model.weight, 5.0)
+    assert average.update_parameters(model, 0.0) == 0.9
+    expected = 0.9 * start + 0.1 * 5
+    assert average.module.weight.item() == pytest.approx(expected)
+    assert average.update_parameters(model, 0.5) == pytest.approx(0.95)
+    expected = 0.95 * expected + 0.05 * 5
+    assert average.module.weight.item() == pytest.approx(expected)
+    average.update_parameters(model, 1.0)
+    assert average.module.weight.item() == pytest.approx(expected)
+
+
+def test_start_copies_until_there_was_an_update():
+    model = network()
+    average = ForeachEMA(model, 0.9)
+    change(model)
+    average.start(model)
+    assert_same_state(average.module, model)
+    average.update_parameters(model)
+    change(model)
+    kept = copy.deepcopy(average.state_dict())
+    average.start(model)
+    average.look_again()
+    average.start(model)
+    for name, value in average.state_dict().items():
+        torch.testing.assert_close(kept[name], value, rtol=0, atol=0)
+
+
+def test_own_buffers_stay():
+    model = network()
+    average = ForeachEMA(model, 0.9, buffers='own')
+    average.start(model)
+    before = average.module[1].running_mean.clone()
+    change(model)
+    average.update_parameters(model)
+    torch.testing.assert_close(average.module[1].running_mean, before)
+    with pytest.raises(ValueError, match="got 'none'"):
+        ForeachEMA(model, buffers='none')
