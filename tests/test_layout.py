@@ -102,7 +102,6 @@ ARROWS = {
     'errors': (set(), set()),
     'cores': (set(), set()),
     'files': ({'errors'}, set()),
-    'unpickle': ({'errors'}, set()),
     'functional': (set(), set()),
     # Networks by their parts, whatever host built them.
     'backbones': ({'functional', 'errors'}, set()),
@@ -114,7 +113,7 @@ ARROWS = {
     # Read and written without a deep-learning installation.
     'store': ({'errors', 'files'}, set()),
     'phantom': ({'errors', 'files'}, set()),
-    'importers': ({'store', 'phantom', 'unpickle', 'errors', 'files'}, set()),
+    'importers': ({'store', 'phantom', 'errors', 'files'}, set()),
     # Computes; knows neither hosts nor configs, and draws nothing.
     'analysis': ({'statistics', 'functional', 'errors', 'files'}, set()),
     # Shows and writes what others computed.
@@ -192,7 +191,7 @@ ARROWS = {
         {'engine', 'results', 'registry', 'cores', 'errors', 'files'},
         HOSTS,
     ),
-    'converters': ({'legacy', 'errors', 'files'}, HOSTS),
+    'converters': ({'backbones', 'legacy', 'errors', 'files'}, HOSTS),
 }
 # Imported without any host, by whatever they import.
 HOST_FREE = [part for part, (_, hosts) in ARROWS.items() if not hosts]

@@ -37,14 +37,19 @@ def parse_args():
         type=Path,
         help='config of the pretraining (default: the one saved in the checkpoint)',
     )
+    parser.add_argument(
+        '--encoder',
+        choices=('online', 'target'),
+        help='the one that learns, or its slow copy (default: target for BYOL, '
+        'else online)',
+    )
     return parser.parse_args()
 
 
-def trained_transform(settings, state_dict):
+def trained_transform(settings, state_dict, prefix):
     """Weight and bias of the decorrelation of a checkpoint, if it has one."""
     from medssl_mm.registry import MODELS
 
-    prefix = 'decorrelation.'
     own = {
         name.removeprefix(prefix): value
         for name, value in state_dict.items()
@@ -94,16 +99,22 @@ def main():
         raise UserError(f'{args.out} exists; choose another --out')
     import torch
 
-    from medssl_mm.converters import export_backbone
+    from medssl_mm.converters import export_backbone, prefixes_of
     from medssl_mm.engine.pretrained import find_state_dict, read_checkpoint
 
     checkpoint = read_checkpoint(args.checkpoint)
     state_dict = find_state_dict(checkpoint, str(args.checkpoint))
     transform = None
     if args.decorrelation == 'fold':
-        transform = trained_transform(read_settings(args, checkpoint), state_dict)
+        transform = trained_transform(
+            read_settings(args, checkpoint),
+            state_dict,
+            prefixes_of(state_dict, args.encoder)[1],
+        )
     try:
-        tensors, notes = export_backbone(state_dict, args.decorrelation, transform)
+        tensors, notes = export_backbone(
+            state_dict, args.decorrelation, transform, args.encoder
+        )
     except ValueError as error:
         raise UserError(f'{args.checkpoint}: {error}') from error
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ is imported here.
 """
 
 from .base import STEM, Backbone, Tap
+from .encoders import ENCODERS, TARGET, choose_encoder, target_prefix
 from .lookup import (
     FAMILIES,
     backbone_of,
@@ -21,12 +22,16 @@ from .lookup import (
 )
 
 __all__ = [
+    'ENCODERS',
     'FAMILIES',
     'STEM',
+    'TARGET',
     'Backbone',
     'Tap',
     'backbone_of',
+    'choose_encoder',
     'describe_weights',
     'encoder_features',
     'find_family',
+    'target_prefix',
 ]

@@ -329,7 +329,12 @@ class CheckpointFeatures:
                 torch.manual_seed(weights.seed)
                 PretrainedBackbone()(model.backbone)
         if weights.path is not None:
-            load_pretrained_backbone(model.backbone, weights.path)
+            report = load_pretrained_backbone(model.backbone, weights.path)
+            if report.encoder:
+                self.note(
+                    f'{weights.name}: the {report.encoder} encoder of {weights.path}, '
+                    'which holds two'
+                )
         model.requires_grad_(False)
         model.to(self.device)
         if weights.path is None:

@@ -6,6 +6,7 @@ from .decorrelation import (
     export_backbone,
     fold_into_following,
     fold_into_preceding,
+    prefixes_of,
 )
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     'fold_into_following',
     'fold_into_preceding',
     'parse_config_text',
+    'prefixes_of',
 ]

@@ -11,9 +11,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from medssl_mm.backbones import TARGET, choose_encoder, target_prefix
 from medssl_mm.legacy.iter_norm import replace_iter_norm
 
 BACKBONE = 'backbone.'
+DECORRELATION = 'decorrelation.'
+# In the slow copy: backbone, neck, decorrelation.
+SLOW_BACKBONE, SLOW_DECORRELATION = 'module.0.', 'module.2.'
 FOLDED = 'decorrelation_conv.conv.'
 
 
@@ -89,6 +93,7 @@ def export_backbone(
     state_dict: Mapping[str, Tensor],
     decorrelation: str = 'drop',
     transform: tuple[Tensor, Tensor] | None = None,
+    encoder: str | None = None,
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Keep what a downstream network needs of a pretraining checkpoint.
 
@@ -105,8 +110,10 @@ def export_backbone(
         state_dict (Mapping[str, Tensor]): Tensors of the checkpoint.
         decorrelation (str): 'drop' or 'fold'. Defaults to 'drop'.
         transform (tuple[Tensor, Tensor], optional): Weight and bias of
-            ``DecorrelationHead.dense_transform``, for 'fold'. Defaults to
-            None.
+            ``DecorrelationHead.dense_transform``, for 'fold', of the same
+            encoder. Defaults to None.
+        encoder (str, optional): 'online' or 'target', see
+            :func:`medssl_mm.backbones.choose_encoder`. Defaults to None.
 
     Returns:
         tuple[dict[str, Tensor], list[str]]: Tensors of the new checkpoint,
@@ -119,15 +126,16 @@ def export_backbone(
         raise ValueError(
             f'decorrelation must be "drop" or "fold", got {decorrelation!r}.'
         )
+    backbone, head = prefixes_of(state_dict, encoder)
     found = {
-        name: value.detach().cpu()
+        BACKBONE + name.removeprefix(backbone): value.detach().cpu()
         for name, value in state_dict.items()
-        if name.startswith(BACKBONE)
+        if name.startswith(backbone)
     }
     if not found:
         first = ', '.join(list(state_dict)[:3]) or 'none'
         raise ValueError(
-            f'no name starts with "{BACKBONE}" (found {first}, ...): this is '
+            f'no name starts with "{backbone}" (found {first}, ...): this is '
             'no pretraining checkpoint of this package.'
         )
     legacy = [
@@ -136,9 +144,12 @@ def export_backbone(
         if name.endswith('.running_wm')
     ]
     notes = [f'backbone: {len(found)} tensors']
+    if target_prefix(state_dict):
+        chosen = 'online' if backbone == BACKBONE else f'{TARGET} ({backbone}*)'
+        notes.append(f'encoder: {chosen}; the checkpoint holds both')
     for norm in legacy:
         notes.append(replace_iter_norm(found, norm, decorrelation))
-    has_head = any(n.startswith('decorrelation.') for n in state_dict)
+    has_head = any(n.startswith(head) for n in state_dict)
     if decorrelation == 'fold' and not legacy:
         if not has_head:
             raise ValueError(
@@ -159,6 +170,26 @@ def export_backbone(
     elif has_head:
         notes.append('decorrelation: dropped')
     return found, notes
+
+
+def prefixes_of(
+    state_dict: Mapping[str, Tensor], encoder: str | None = None
+) -> tuple[str, str]:
+    """What stands before the names of a backbone and of its decorrelation.
+
+    Args:
+        state_dict (Mapping[str, Tensor]): Tensors of a pretraining
+            checkpoint.
+        encoder (str, optional): As for :func:`export_backbone`. Defaults to
+            None.
+
+    Raises:
+        UserError: There is no such encoder.
+    """
+    if choose_encoder(state_dict, encoder, 'the checkpoint') != TARGET:
+        return BACKBONE, DECORRELATION
+    backbone = target_prefix(state_dict)
+    return backbone, backbone.removesuffix(SLOW_BACKBONE) + SLOW_DECORRELATION
 
 
 def _check(

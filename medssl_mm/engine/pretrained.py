@@ -19,7 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medssl_mm import compat
-from medssl_mm.backbones import describe_weights, find_family
+from medssl_mm.backbones import (
+    TARGET,
+    choose_encoder,
+    describe_weights,
+    find_family,
+    target_prefix,
+)
 from medssl_mm.engine.hooks import CalibrateBatchNormHook
 from medssl_mm.errors import UserError
 from medssl_mm.registry import HOOKS, WEIGHT_INITIALIZERS
@@ -65,6 +71,8 @@ class LoadReport:
         ignored (tuple[tuple[str, int]]): Other parts of the checkpoint and
             their number of tensors.
         advice (str): What the names say about the cause of a misfit.
+        encoder (str): 'online' or 'target' where the checkpoint holds both,
+            else empty.
     """
 
     source: str
@@ -76,6 +84,7 @@ class LoadReport:
     adapted: tuple[str, ...]
     ignored: tuple[tuple[str, int], ...]
     advice: str = ''
+    encoder: str = ''
 
     @property
     def complete(self) -> bool:
@@ -87,6 +96,7 @@ class LoadReport:
             f'Backbone weights from {self.source} '
             f'(keys {self.prefix or "without prefix"}{"*" * bool(self.prefix)}'
             ')',
+            *self._encoder_lines(),
             f'  loaded     {len(self.loaded)} of '
             f'{len(self.loaded) + len(self.missing) + len(self.mismatched)}'
             ' tensors',
@@ -103,6 +113,17 @@ class LoadReport:
             parts = ', '.join(f'{name} ({n})' for name, n in self.ignored)
             lines.append(f'  not used   {parts}')
         return '\n'.join(lines)
+
+    def _encoder_lines(self) -> list[str]:
+        if not self.encoder:
+            return []
+        what, other = 'the one that learns', 'target'
+        if self.encoder == TARGET:
+            what, other = 'the slow copy', 'online'
+        return [
+            f'  encoder    {self.encoder}, {what}; the file holds both, '
+            f'encoder={other!r} takes the other one'
+        ]
 
 
 def _first(names: tuple[str, ...], count: int = 4) -> str:
@@ -233,7 +254,10 @@ def _timm_names(
 
 
 def match_backbone(
-    state_dict: Mapping[str, Tensor], target: Mapping[str, Tensor], source: str
+    state_dict: Mapping[str, Tensor],
+    target: Mapping[str, Tensor],
+    source: str,
+    encoder: str | None = None,
 ) -> tuple[dict[str, Tensor], LoadReport]:
     """Fit the tensors of a checkpoint to the names of a backbone.
 
@@ -247,6 +271,9 @@ def match_backbone(
         state_dict (Mapping[str, Tensor]): Tensors of the checkpoint.
         target (Mapping[str, Tensor]): ``state_dict()`` of the backbone.
         source (str): Name for the report.
+        encoder (str, optional): Which one of a checkpoint that also holds a
+            slow copy of the encoder, 'online' or 'target', see
+            :func:`medssl_mm.backbones.choose_encoder`. Defaults to None.
 
     Returns:
         tuple[dict[str, Tensor], LoadReport]: The fitting tensors by the
@@ -254,7 +281,12 @@ def match_backbone(
     """
     wanted = {name for name in target if _counts(name)}
     state_dict = _timm_names(state_dict, target)
-    prefix = max(PREFIXES, key=lambda p: sum(p + name in state_dict for name in wanted))
+    slow = target_prefix(state_dict)
+    encoder = choose_encoder(state_dict, encoder, source)
+    prefix = max(
+        (slow,) if encoder == TARGET else PREFIXES,
+        key=lambda p: sum(p + name in state_dict for name in wanted),
+    )
     own = {
         name[len(prefix) :]: value
         for name, value in state_dict.items()
@@ -310,23 +342,29 @@ def match_backbone(
         adapted=tuple(adapted),
         ignored=tuple(sorted(ignored.items())),
         advice=advice,
+        encoder=encoder if slow else '',
     )
 
 
 def load_pretrained_backbone(
-    module: nn.Module, checkpoint: str | Path | Mapping[str, Tensor]
+    module: nn.Module,
+    checkpoint: str | Path | Mapping[str, Tensor],
+    encoder: str | None = None,
 ) -> LoadReport:
     """Load pretrained weights into a backbone, all of them or none.
 
     Reads checkpoints of this package's pretraining, of mmselfsup and
     mmpretrain (``backbone.*``), MoCo (``module.encoder_q.*``), VISSL and
-    torchvision. Other parts, such as necks, queues and momentum encoders,
-    are left out and listed.
+    torchvision. Other parts, such as necks and queues, are left out and
+    listed.
 
     Args:
         module (nn.Module): The backbone.
         checkpoint (str | Path | Mapping[str, Tensor]): Checkpoint file, or
             its tensors by name.
+        encoder (str, optional): 'online' or 'target', the slow copy, of a
+            checkpoint that holds both. Defaults to None: the target of BYOL,
+            else the online one.
 
     Returns:
         LoadReport: What was loaded and what was not.
@@ -342,7 +380,7 @@ def load_pretrained_backbone(
             str(checkpoint),
             find_state_dict(read_checkpoint(checkpoint), str(checkpoint)),
         )
-    found, report = match_backbone(state_dict, module.state_dict(), source)
+    found, report = match_backbone(state_dict, module.state_dict(), source, encoder)
     _require_complete(report)
     module.load_state_dict(found, strict=False)
     module.random_weights = False
@@ -447,10 +485,15 @@ class PretrainedBackbone:
     Args:
         checkpoint (str, optional): Checkpoint file; None means random
             initialisation. Defaults to None.
+        encoder (str, optional): Which encoder of a file that holds two, see
+            :func:`load_pretrained_backbone`. Defaults to None.
     """
 
-    def __init__(self, checkpoint: str | None = None) -> None:
+    def __init__(
+        self, checkpoint: str | None = None, encoder: str | None = None
+    ) -> None:
         self.checkpoint = checkpoint
+        self.encoder = encoder
 
     def __call__(self, module: nn.Module) -> None:
         """Initialise the backbone in place."""
@@ -462,7 +505,7 @@ class PretrainedBackbone:
                 logger='current',
             )
             return
-        report = load_pretrained_backbone(module, self.checkpoint)
+        report = load_pretrained_backbone(module, self.checkpoint, self.encoder)
         _keep_as_loaded(module, self.checkpoint)
         print_log(str(report), logger='current')
 

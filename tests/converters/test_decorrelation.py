@@ -22,6 +22,7 @@ from medssl_mm.registry import MODELS
 from tests.models.algorithms.toy import (
     backbone,
     batches,
+    build_method,
     build_ours,
     neck,
     train,
@@ -198,6 +199,49 @@ def test_legacy_becomes_an_ordinary_resnet(choice):
     assert same == (choice == 'fold')
     words = {'drop': 'estimated anew', 'fold': 'layer4.2.conv3.weight'}
     assert words[choice] in notes[-1]
+
+
+@pytest.mark.parametrize('choice', ['drop', 'fold'])
+def test_target_encoder_can_be_exported(trained, tmp_path, choice):
+    """With the decorrelation of the same encoder."""
+    checkpoint, out = tmp_path / 'epoch_1.pth', tmp_path / 'out.pth'
+    text = Config(dict(model=dict(decorrelation=HEAD))).pretty_text
+    torch.save(dict(state_dict=trained.state_dict(), meta=dict(cfg=text)), checkpoint)
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / 'tools/convert_checkpoint.py'),
+            str(checkpoint),
+            *('--out', str(out), '--decorrelation', choice, '--encoder', 'target'),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert 'encoder: target (encoder_k.module.0.*)' in done.stdout
+    images = double(torch.rand(2, 1, 64, 64))
+    target = double(copy.deepcopy(trained)).encoder_k.module.eval()
+    expected = target[0](images)[-1]
+    if choice == 'fold':
+        expected = target[2](expected)
+    found = downstream(out, choice == 'fold')(images)[-1]
+    close(found, expected, **(STORED if choice == 'fold' else {}))
+
+
+def test_encoder_of_byol_is_the_target_unless_told_otherwise():
+    model = build_method('BYOL', dtype=torch.float32)
+    train(model, batches(2, dtype=torch.float32), after_step=model.update_target)
+    tensors, notes = export_backbone(model.state_dict())
+    name = 'conv1.weight'
+    assert torch.equal(tensors[f'backbone.{name}'], model.target[0].conv1.weight)
+    assert notes[1].startswith('encoder: target (target_net.module.0.*)')
+    tensors, notes = export_backbone(model.state_dict(), encoder='online')
+    assert torch.equal(tensors[f'backbone.{name}'], model.backbone.conv1.weight)
+    assert notes[1].startswith('encoder: online')
+    with pytest.raises(UserError, match='holds no target encoder'):
+        export_backbone(tensors, encoder='target')
 
 
 def test_wrong_checkpoints(trained):

@@ -147,6 +147,60 @@ def test_parts_of_pretraining_are_listed_not_loaded():
     assert 'queue (1)' in str(report)
 
 
+def two_encoders(prefix):
+    """A checkpoint with an encoder that learns and its slow copy."""
+    online, slow = backbone(), backbone()
+    content = prefixed(online.state_dict(), 'backbone.')
+    content.update(prefixed(slow.state_dict(), prefix))
+    return online, slow, content
+
+
+@pytest.mark.parametrize(
+    'prefix, by_itself',
+    [('target_net.module.0.', 'target'), ('encoder_k.module.0.', 'online')],
+)
+@pytest.mark.parametrize('asked', [None, 'online', 'target'])
+def test_either_encoder_can_be_taken_and_the_report_names_it(prefix, by_itself, asked):
+    online, slow, content = two_encoders(prefix)
+    net = backbone()
+    report = load_pretrained_backbone(net, content, asked)
+    chosen = asked or by_itself
+    other = dict(online='target', target='online')[chosen]
+    expected = (slow if chosen == 'target' else online).state_dict()
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+    assert report.encoder == chosen and not report.unexpected
+    assert f'encoder    {chosen}' in str(report)
+    assert f"encoder='{other}' takes the other one" in str(report)
+    left_over = 'backbone' if chosen == 'target' else prefix.partition('.')[0]
+    assert dict(report.ignored) == {left_over: len(expected)}
+
+
+def test_initializer_takes_the_encoder_that_is_asked_for(tmp_path):
+    _, slow, content = two_encoders('encoder_k.module.0.')
+    file = tmp_path / 'moco.pth'
+    torch.save(dict(state_dict=content), file)
+    net = backbone(
+        init_cfg=dict(
+            type='medssl_mm.PretrainedBackbone', checkpoint=str(file), encoder='target'
+        )
+    )
+    net.init_weights()
+    for name, value in slow.state_dict().items():
+        assert torch.equal(net.state_dict()[name], value), name
+
+
+def test_target_that_is_not_there():
+    net = backbone()
+    before = copy.deepcopy(net.state_dict())
+    content = prefixed(backbone().state_dict(), 'backbone.')
+    assert load_pretrained_backbone(backbone(), content).encoder == ''
+    with pytest.raises(UserError, match='holds no target encoder'):
+        load_pretrained_backbone(net, content, 'target')
+    for name, value in before.items():
+        assert torch.equal(net.state_dict()[name], value), name
+
+
 def test_counter_of_batches_is_not_required():
     content = {
         f'backbone.{name}': value
