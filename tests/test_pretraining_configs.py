@@ -3,9 +3,12 @@
 import copy
 import json
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from mmengine.structures import BaseDataElement
 
 from tests.shipped import experiments
 
@@ -127,3 +130,207 @@ def test_parity_with_the_published_code(experiment):
     assert loader.dataset.subset == 'train'
     types = [step.type for step in loader.dataset.pipeline]
     assert types == ['medssl_mm.ImageViews', 'medssl_mm.PackViews']
+
+
+BATCH = [p for m in ('simclr', 'byol') for p in experiments(f'selfsup/{m}')]
+ACDC = 'selfsup/{0}/{0}_resnet18_1xb64-coslr-150e_acdc-64'
+SMALL = [p for p in BATCH if 'resnet18' in p.stem]
+
+
+def on_other_data(name, data):
+    experiment = next(p for p in BATCH if p.name == name)
+    return replace(
+        experiment, config=f'{experiment.config}+{data}', name=f'{name}+{data}'
+    )
+
+
+ON_OTHER_DATA = [
+    on_other_data(ACDC.format(method), data)
+    for method in ('simclr', 'byol')
+    for data in ('phantom', 'curvas', 'btcv')
+] + [
+    on_other_data(
+        ACDC.format(method).replace('150e_acdc', '100e_nih1000'), 'pneumoniamnist'
+    )
+    for method in ('simclr', 'byol')
+]
+
+
+def built(experiment):
+    """Model and optimizer of a config."""
+    from mmengine.optim import build_optim_wrapper
+    from mmengine.registry import MODELS, DefaultScope
+
+    content = experiment.load()
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope(content.default_scope):
+        model = MODELS.build(content.model).train()
+        model.backbone.init_weights()
+        return content, model, build_optim_wrapper(model, content.optim_wrapper)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('experiment', SMALL, ids=[p.name for p in SMALL])
+def test_batch_method_trains_a_step(experiment):
+    content, model, wrapper = built(experiment)
+    size = int(experiment.stem.rpartition('-')[2])
+    channels = content.model.backbone.in_channels
+    views = [torch.rand(4, channels, size, size) for _ in range(2)]
+    samples = [
+        BaseDataElement(metainfo=dict(view_geometry=[whole_view(size)] * 2))
+        for _ in range(4)
+    ]
+    logs = model.train_step(dict(inputs=views, data_samples=samples), wrapper)
+    losses = {name: value.item() for name, value in logs.items() if 'loss' in name}
+    assert all(map(math.isfinite, losses.values()))
+    assert losses.pop('loss') == pytest.approx(sum(losses.values()), rel=1e-4)
+    terms = (
+        [f'loss_stage{s}_local' for s in (3, 4)] if '-local' in experiment.stem else []
+    )
+    assert list(losses)[1:] == terms
+    for name, value in model.named_parameters():
+        learns = not name.startswith('target_net.')
+        assert (value in wrapper.optimizer.state) == learns, name
+
+
+def whole_view(size):
+    return dict(
+        matrix=np.eye(3)[:2], view_shape=(size, size), source_shape=(size, size)
+    )
+
+
+@pytest.mark.parametrize(
+    'experiment', ON_OTHER_DATA, ids=[p.name for p in ON_OTHER_DATA]
+)
+def test_batch_method_on_other_data(experiment):
+    from mmengine.registry import MODELS, DefaultScope
+
+    content = experiment.load()
+    with DefaultScope.overwrite_default_scope(content.default_scope):
+        MODELS.build(content.model)
+    assert (
+        experiment.name.rpartition('+')[2] in content.train_dataloader.dataset.data_root
+    )
+
+
+HEADS = dict(
+    simclr=((2048, 512), {'fc0.weight', 'fc0.bias', 'fc1.weight'}),
+    byol=((2048, 512), {'fc0.weight', 'fc1.weight', 'fc1.bias'}),
+)
+
+
+@pytest.mark.parametrize('experiment', BATCH, ids=[p.name for p in BATCH])
+def test_heads_of_the_original(experiment):
+    """d -> 2048 -> 128, a narrower one for ResNet-18; 128 -> 128 -> 128."""
+    from mmengine.registry import MODELS, DefaultScope
+
+    content = experiment.load()
+    method = experiment.name.split('/')[1]
+    wide = 'resnet18' not in experiment.stem
+    with DefaultScope.overwrite_default_scope(content.default_scope):
+        neck = MODELS.build(content.model.neck)
+    width, names = HEADS[method]
+    hidden = width[0] if wide else width[1]
+    linear = {
+        n: tuple(v.shape) for n, v in neck.named_parameters() if n.startswith('fc')
+    }
+    assert set(linear) == names
+    assert linear['fc0.weight'] == (hidden, 2048 if wide else 512)
+    assert linear['fc1.weight'] == (128, hidden)
+    if method == 'simclr':
+        assert content.model.head.get('temperature', 0.1) == 0.1
+        return
+    with DefaultScope.overwrite_default_scope(content.default_scope):
+        head = MODELS.build(content.model.head)
+    layers = head.predictor
+    assert layers.fc0.weight.shape == layers.fc1.weight.shape == (128, 128)
+    assert layers.fc0.bias is None and layers.fc1.bias is not None
+
+
+CIFAR = [p for p in BATCH if 'cifar10' in p.stem]
+
+
+@pytest.mark.parametrize('experiment', CIFAR, ids=[p.name for p in CIFAR])
+def test_cifar_stem_keeps_the_max_pooling(experiment):
+    backbone = experiment.load().model.backbone
+    assert backbone.type == 'medssl_mm.ResNetSmallStem'
+    assert backbone.get('max_pool', True) and not backbone.zero_init_residual
+
+
+def rates(experiment, steps_per_epoch, epochs):
+    """The learning rate of every step of a short run of a config."""
+    from mmengine.registry import PARAM_SCHEDULERS
+
+    content = experiment.load()
+    base = content.optim_wrapper.optimizer.lr
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=base)
+    schedulers = []
+    for settings in content.param_scheduler:
+        settings = {'end': epochs, **settings}
+        schedulers.append(
+            PARAM_SCHEDULERS.build(
+                settings,
+                default_args=dict(optimizer=optimizer, epoch_length=steps_per_epoch),
+            )
+        )
+    found = []
+    for step in range(steps_per_epoch * epochs):
+        found.append(optimizer.param_groups[0]['lr'] / base)
+        optimizer.step()
+        for scheduler in schedulers:
+            if not scheduler.by_epoch or (step + 1) % steps_per_epoch == 0:
+                scheduler.step()
+    return found
+
+
+def test_rate_rises_and_falls_with_every_step():
+    for experiment in BATCH:
+        if 'byol-parity' in experiment.stem:
+            continue
+        found = rates(experiment, steps_per_epoch=5, epochs=30)
+        rise, fall = found[:50], found[50:]
+        assert rise == sorted(rise) and rise[0] == pytest.approx(1e-4)
+        assert fall == sorted(fall, reverse=True)
+        assert max(found) == pytest.approx(1) and found.index(max(found)) in (49, 50)
+        cosine = [(1 + math.cos(math.pi * k / 100)) / 2 for k in range(100)]
+        assert fall == pytest.approx(cosine, abs=1e-9)
+
+
+def test_rate_of_the_original_changes_by_epoch_from_zero():
+    experiment = next(p for p in BATCH if 'byol-parity' in p.stem)
+    found = rates(experiment, steps_per_epoch=5, epochs=30)
+    epochs = found[::5]
+    assert all(found[5 * e : 5 * e + 5] == [epochs[e]] * 5 for e in range(30))
+    assert epochs[0] < 1e-11
+    assert epochs[1:10] == pytest.approx([e / 9 for e in range(1, 10)])
+    cosine = [(1 + math.cos(math.pi * k / 20)) / 2 for k in range(20)]
+    assert epochs[10:] == pytest.approx(cosine, abs=1e-9)
+    optimizer = experiment.load().optim_wrapper
+    assert optimizer.paramwise_cfg.by_name
+    assert optimizer.optimizer.lr == pytest.approx(4 * 1e-4)
+
+
+@pytest.mark.parametrize('experiment', BATCH, ids=[p.name for p in BATCH])
+def test_rate_is_meant_for_the_global_batch_of_the_name(experiment):
+    content = experiment.load()
+    processes, _, images = experiment.stem.split('_')[2].split('-')[0].partition('xb')
+    assert content.train_dataloader.batch_size == int(images)
+    assert content.auto_scale_lr.base_batch_size == int(processes) * int(images)
+    assert content.train_dataloader.drop_last
+
+
+def test_lars_can_be_put_on_a_config():
+    import mmselfsup.engine.optimizers as host
+    from mmengine.optim import build_optim_wrapper
+    from mmengine.registry import DefaultScope
+
+    from medssl_mm.engine.launch import load_config
+
+    config = BATCH[0].config
+    folder = config[: config.index('selfsup') + len('selfsup')]
+    content = load_config(f'{config}+{folder}/_base_/schedules/lars.py')
+    with DefaultScope.overwrite_default_scope(content.default_scope):
+        wrapper = build_optim_wrapper(torch.nn.Linear(2, 2), content.optim_wrapper)
+    assert isinstance(wrapper.optimizer, host.LARS)
+    assert wrapper.optimizer.param_groups[1]['lars_exclude']

@@ -5,5 +5,7 @@ default_hooks = dict(
     logger=dict(interval=10),
     checkpoint=dict(interval=10),
     queue_check=dict(type='medssl_mm.QueueCheckHook'),
+    # Of BYOL; leaves other methods alone.
+    target_update=dict(type='medssl_mm.TargetUpdateHook'),
 )
 log_processor = dict(by_epoch=True)

@@ -58,12 +58,24 @@ def _find(name: str, first: Path) -> Path:
 
 def _put_on(config: Config, other: Config) -> None:
     content = other._cfg_dict.to_dict()
+    content = _with_settings_for(config, content)
     for key in ('slices', 'images'):
         # Other data, not other settings of the same data.
         if 'type' in (content.get(key) or {}):
             for former in ('slices', 'images'):
                 config._cfg_dict.pop(former, None)
     config.merge_from_dict(content, allow_list_keys=False)
+
+
+def _with_settings_for(config: Config, content: dict) -> dict:
+    """Take the settings that a data set has for the method of the config.
+
+    ``settings_for = dict(MultiLevelMoCo=dict(model=dict(queue_len=64)))``: a
+    key queue must be shorter than the data set, and only that method has one.
+    """
+    kind = str((config.get('model') or {}).get('type')).rpartition('.')[2]
+    settings = content.pop('settings_for', {}).get(kind, {})
+    return Config._merge_a_into_b(settings, content)
 
 
 def _read(path: Path) -> Config:

@@ -39,6 +39,33 @@ def test_settings_of_the_same_data_are_added(folder):
     )
 
 
+@pytest.mark.parametrize('kind, length', [('Queued', 8), ('Other', None)])
+def test_settings_for_one_kind_of_model(folder, kind, length):
+    (folder / 'methods/m.py').write_text(
+        f"model = dict(type='medssl_mm.{kind}', a=1)\n"
+    )
+    (folder / 'data/few.py').write_text(
+        'settings_for = dict(Queued=dict(model=dict(length=8, a=2), x=1))\nx = 2\n'
+    )
+    content = read_config(f'{folder}/methods/m.py+few').to_dict()
+    assert content['model'].get('length') == length
+    assert content['model']['a'] == (1 if length is None else 2)
+    assert content['x'] == (2 if length is None else 1)
+    assert 'settings_for' not in content
+
+
+@pytest.mark.parametrize('name', ['btcv', 'curvas'])
+def test_a_queue_is_for_the_method_that_has_one(name):
+    folder = CONFIGS / 'selfsup'
+    moco = f'{folder}/mocov2/mocov2_resnet18_1xb64-coslr-150e_acdc-64.py'
+    assert read_config(f'{moco}+{name}').model.queue_len in (64, 2048)
+    for method in ('simclr', 'byol'):
+        path = f'{folder}/{method}/{method}_resnet18_1xb64-coslr-150e_acdc-64.py'
+        content = read_config(f'{path}+{name}')
+        assert 'queue_len' not in content.model
+        assert content.optim_wrapper.optimizer.lr <= 1e-3  # of Adam, not of SGD
+
+
 def test_parts_may_be_files(folder):
     by_name = read_config(f'{folder}/methods/a.py+b+slight')
     by_path = read_config(

@@ -41,4 +41,4 @@ train_dataloader = dict(
     )
 )
 # About 28,000 labelled images: a longer queue would hold the images too.
-model = dict(queue_len=16384)
+settings_for = dict(MultiLevelMoCo=dict(model=dict(queue_len=16384)))

@@ -1,0 +1,3 @@
+# SimCLR with ResNet-18 for small images and small data sets.
+_base_ = 'simclr_resnet50.py'
+model = dict(backbone=dict(depth=18), neck=dict(hid_channels=512))

@@ -1,0 +1,9 @@
+# BYOL on CIFAR-10 as of InnerEye's later code, CIFAR10BYOL.
+_base_ = [
+    '../_base_/models/byol_resnet50.py',
+    '../_base_/datasets/cifar_two_views.py',
+    '../../data/cifar10.py',
+    '../_base_/schedules/adam_warmup-coslr-2500e_epochwise.py',
+    '../default_runtime.py',
+]
+model = dict(backbone=dict(type='medssl_mm.ResNetSmallStem', zero_init_residual=False))
