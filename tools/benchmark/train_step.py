@@ -1,8 +1,9 @@
-"""Time one MoCo v2 training step of this package and of two others.
+"""Time one pretraining step of this package and of others.
 
 Compares medssl_mm.MultiLevelMoCo with mmselfsup's MoCo and with a step made
 of lightly's building blocks: same ResNet, batch, image size, queue, projector
-and optimizer, random grey images, no input pipeline. Further contenders tell
+and optimizer, random grey images, no input pipeline; with --method simclr or
+byol, that method of this package with mmselfsup's. Further contenders tell
 what the parts of a method add to the own step: medssl_mm+decorr, +local and
 +local-decorr (with the settings of the shipped configs; local contrast has
 the last stage at stride 16), and on all four stages +mse (maps averaged over
@@ -16,6 +17,7 @@ import copy
 import os
 import statistics
 from pathlib import Path
+from types import SimpleNamespace
 
 from medssl_mm import benchmarking
 from medssl_mm.errors import UserError, run_tool
@@ -29,6 +31,7 @@ EXAMPLE = """example:
       --variants bfloat16 --packages medssl_mm medssl_mm+decorr
   python tools/benchmark/train_step.py --device cuda --arch resnet50 \\
       --size 224 --batch 64 --queue 65536 --output work_dirs/train_step.json
+  python tools/benchmark/train_step.py --method byol --size 64 --batch 64
 """
 WIDTH = dict(resnet18=512, resnet50=2048)
 EMBEDDING = 128
@@ -41,6 +44,21 @@ VARIANTS = {
     'bfloat16': ('bfloat16', True),
     'float16': ('float16', True),
 }
+# Names, and the loss of ours and of the host.
+METHODS = {
+    'simclr': SimpleNamespace(
+        name='SimCLR',
+        ours=dict(type='medssl_mm.NTXentLoss'),
+        host=dict(
+            type='mmselfsup.ContrastiveHead', loss=dict(type='mmcls.CrossEntropyLoss')
+        ),
+    ),
+    'byol': SimpleNamespace(
+        name='BYOL',
+        ours=dict(type='medssl_mm.LatentPredictionLoss'),
+        host=dict(type='mmselfsup.CosineSimilarityLoss'),
+    ),
+}
 BASELINE = ('mmselfsup', 'float32')
 STAGES = (1, 2, 3, 4)
 LEVELS = Path(__file__).parents[2] / 'configs/selfsup/_base_/levels'
@@ -52,6 +70,7 @@ def parse_args():
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument('--method', choices=('moco', *METHODS), default='moco')
     parser.add_argument('--arch', choices=WIDTH, default='resnet18')
     parser.add_argument(
         '--size', type=int, default=96, help='image side in pixels (96)'
@@ -80,8 +99,8 @@ def parse_args():
         '--packages',
         nargs='+',
         choices=BUILDERS,
-        default=['medssl_mm', 'mmselfsup', 'lightly'],
-        help='contenders (%(default)s)',
+        help='contenders (medssl_mm mmselfsup lightly; the first two of other '
+        'methods than moco)',
     )
     parser.add_argument(
         '--projector',
@@ -95,7 +114,17 @@ def parse_args():
 
 def main():
     args = parse_args()
-    if args.queue % args.batch:
+    known = BUILDERS if args.method == 'moco' else TWO_PACKAGES
+    args.packages = args.packages or [
+        name for name in ('medssl_mm', 'mmselfsup', 'lightly') if name in known
+    ]
+    absent = [name for name in args.packages if name not in known]
+    if absent:
+        raise UserError(
+            f'--packages {absent[0]} is there for --method moco only; for '
+            f'{args.method} choose among {", ".join(known)}'
+        )
+    if args.method == 'moco' and args.queue % args.batch:
         raise UserError(
             f'--queue {args.queue} is not a multiple of --batch {args.batch}'
         )
@@ -130,7 +159,8 @@ def measure(args, variants):
         dtype, channels_last = VARIANTS[variant]
         for package in args.packages:
             torch.manual_seed(0)
-            model, loss = BUILDERS[package](args, channels_last)
+            builders = BUILDERS if args.method == 'moco' else TWO_PACKAGES
+            model, loss = builders[package](args, channels_last)
             steps[package, variant] = make_step(args, model, loss, dtype, channels_last)
     burst = args.burst or (10 if args.device == 'cuda' else 1)
     return benchmarking.times_in_turns(
@@ -169,6 +199,8 @@ def make_step(args, model, loss, dtype, channels_last):
         scaler.scale(value).backward()
         scaler.step(optimizer)
         scaler.update()
+        if hasattr(model, 'update_target'):
+            model.update_target(0.0)
 
     return step
 
@@ -196,6 +228,74 @@ def build_ours(args, channels_last, levels=(), backbone=None, decorrelation=None
         return sum(value for name, value in logs.items() if 'loss' in name)
 
     return model, loss
+
+
+def build_method(args, channels_last):
+    """SimCLR or BYOL of this package."""
+    from medssl_mm.registry import MODELS
+
+    loss = METHODS[args.method]
+    model = MODELS.build(
+        dict(
+            type=f'medssl_mm.MultiLevel{loss.name}',
+            **method_parts(args, loss.ours),
+            channels_last=channels_last,
+        )
+    ).to(args.device)
+
+    def total(views):
+        logs = model(views, [], mode='loss')
+        return sum(value for name, value in logs.items() if 'loss' in name)
+
+    return model, total
+
+
+def build_method_of_mmselfsup(args, channels_last):
+    """SimCLR or BYOL of mmselfsup."""
+    import torch
+    from mmengine.logging import MessageHub
+    from mmengine.registry import DefaultScope
+
+    from medssl_mm.registry import MODELS
+
+    loss = METHODS[args.method]
+    with DefaultScope.overwrite_default_scope('mmselfsup'):
+        model = MODELS.build(
+            dict(type=f'mmselfsup.{loss.name}', **method_parts(args, loss.host))
+        ).to(args.device)
+    # Its target asks how long the run is.
+    MessageHub.get_current_instance().update_info('max_iters', 10**6)
+    if channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    return model, lambda views: model(views, [], mode='loss')['loss']
+
+
+def method_parts(args, loss):
+    """Backbone, projector and head that both packages build."""
+    parts = host_parts(args)
+    width = WIDTH[args.arch]
+
+    def projector(in_channels, hid_channels, pools):
+        return dict(
+            type='mmselfsup.NonLinearNeck',
+            in_channels=in_channels,
+            hid_channels=hid_channels,
+            out_channels=EMBEDDING,
+            with_avg_pool=pools,
+            with_last_bn=False,
+            norm_cfg=dict(type='BN1d'),
+        )
+
+    head = loss
+    if args.method == 'byol':
+        head = dict(
+            type='mmselfsup.LatentPredictHead',
+            loss=loss,
+            predictor=projector(EMBEDDING, EMBEDDING, False),
+        )
+    return dict(
+        backbone=parts['backbone'], neck=projector(width, width, True), head=head
+    )
 
 
 def view_samples(args):
@@ -376,6 +476,9 @@ BUILDERS = {
 }
 
 
+TWO_PACKAGES = {'medssl_mm': build_method, 'mmselfsup': build_method_of_mmselfsup}
+
+
 def summarise(times):
     """Return one row per contender: median time and speed ratios."""
     rows = []
@@ -411,9 +514,10 @@ def print_table(report):
 
     settings = report['settings']
     table = Table(
-        title='MoCo v2 step, {arch}, {size} px, batch {batch}, queue {queue}'.format(
-            **settings
-        ),
+        title=(
+            '{method} step, {arch}, {size} px, batch {batch}'
+            + ', queue {queue}' * (settings['method'] == 'moco')
+        ).format(**settings),
         caption=f'medians of {settings["steps"]} rounds',
     )
     rows = report['results']
