@@ -102,6 +102,7 @@ ARROWS = {
     'errors': (set(), set()),
     'cores': (set(), set()),
     'files': ({'errors'}, set()),
+    'unpickle': ({'errors'}, set()),
     'functional': (set(), set()),
     # Networks by their parts, whatever host built them.
     'backbones': ({'functional', 'errors'}, set()),
@@ -113,7 +114,7 @@ ARROWS = {
     # Read and written without a deep-learning installation.
     'store': ({'errors', 'files'}, set()),
     'phantom': ({'errors', 'files'}, set()),
-    'importers': ({'store', 'phantom', 'errors', 'files'}, set()),
+    'importers': ({'store', 'phantom', 'unpickle', 'errors', 'files'}, set()),
     # Computes; knows neither hosts nor configs, and draws nothing.
     'analysis': ({'statistics', 'functional', 'errors', 'files'}, set()),
     # Shows and writes what others computed.

@@ -91,6 +91,18 @@ _CXR14 = _images(
     task=MULTI_LABEL,
     channels=1,
 )
+_CIFAR100 = (
+    'apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy '
+    'bridge bus butterfly camel can castle caterpillar cattle chair chimpanzee '
+    'clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant '
+    'flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower '
+    'leopard lion lizard lobster man maple_tree motorcycle mountain mouse '
+    'mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree '
+    'plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea '
+    'seal shark shrew skunk skyscraper snail snake spider squirrel streetcar '
+    'sunflower sweet_pepper table tank telephone television tiger tractor train '
+    'trout tulip turtle wardrobe whale willow_tree wolf woman worm '
+)
 # By the NAME of tools/prepare_data.py, or that of a set of MedMNIST.
 KNOWN = {
     'abdomen1k': StoreFacts(('background', 'liver', 'kidney', 'spleen', 'pancreas')),
@@ -117,6 +129,7 @@ KNOWN = {
         'ship',
         'truck',
     ),
+    'cifar100': _images(*_CIFAR100.split()),
     'diabetic-retinopathy': _images(
         'no retinopathy', 'mild', 'moderate', 'severe', 'proliferative'
     ),
@@ -124,6 +137,7 @@ KNOWN = {
     'nih-cxr14': _CXR14,
     'nih1000': _CXR14,
     'pneumoniamnist': _images('normal', 'pneumonia', channels=1),
+    'rsna': _images('no opacity', 'opacity', channels=1),
 }
 
 
