@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +15,38 @@ CASE_FILE = 'case.json'
 AIR_LIMIT = -500  # HU; below it a CT pixel counts as air
 
 
-@dataclass(frozen=True)
+def _integers(values: Iterable) -> tuple[int, ...]:
+    return tuple(int(value) for value in values)
+
+
+def _numbers(values: Iterable) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
+def _matrix(rows: Any) -> list[list[float]]:
+    return np.asarray(rows, np.float64).tolist()
+
+
+def _entries(values: Iterable) -> tuple[tuple, ...]:
+    return tuple(map(tuple, values))
+
+
+# Whatever they are given as, and as JSON has them.
+_FORMS: dict[str, Callable] = dict(
+    shape=_integers,
+    labelled_slices=_integers,
+    spacing=_numbers,
+    affine=_matrix,
+    source_affine=_matrix,
+    source_shape=_integers,
+    source_file=str,
+    label_source_file=str,
+    source_stat=_entries,
+    warnings=_entries,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
 class CaseInfo:
     """What is known of one case without reading its pixels.
 
@@ -53,32 +86,29 @@ class CaseInfo:
     shape: tuple[int, int, int]
     dtype: str
     labelled: bool
-    labelled_slices: tuple[int, ...] | None
-    spacing: tuple[float, float, float] | None
-    affine: list[list[float]] | None
-    source_affine: list[list[float]] | None
-    source_shape: tuple[int, ...] | None
-    source_orientation: str | None
+    labelled_slices: tuple[int, ...] | None = None
+    spacing: tuple[float, float, float] | None = None
+    affine: list[list[float]] | None = None
+    source_affine: list[list[float]] | None = None
+    source_shape: tuple[int, ...] | None = None
+    source_orientation: str | None = None
     intensity: dict
     slice_foreground: list[float]
     class_slices: dict[str, int]
-    source_file: str
-    label_source_file: str | None
-    source_sha256: str
-    label_sha256: str | None
+    source_file: str = ''
+    label_source_file: str | None = None
+    source_sha256: str = ''
+    label_sha256: str | None = None
     source_stat: tuple = ()
     content_sha256: str = ''
     class_voxels: dict[str, int] | None = None
     warnings: tuple = ()
 
-    def __post_init__(self):
-        for name in ('shape', 'labelled_slices', 'spacing', 'source_shape'):
+    def __post_init__(self) -> None:
+        for name, form in _FORMS.items():
             value = getattr(self, name)
             if value is not None:
-                object.__setattr__(self, name, tuple(value))
-        for name in ('source_stat', 'warnings'):
-            value = tuple(tuple(item) for item in getattr(self, name))
-            object.__setattr__(self, name, value)
+                object.__setattr__(self, name, form(value))
 
     @classmethod
     def from_dict(cls, content: dict) -> CaseInfo:
@@ -120,17 +150,17 @@ def describe(image: np.ndarray, units: str) -> tuple[dict, list[float]]:
     """Compute the intensity statistics and foreground fraction per slice.
 
     Args:
-        image (np.ndarray): ``(Z, H, W)`` or ``(Z, C, H, W)``.
-        units (str): 'HU' or 'arbitrary'.
+        image: ``(Z, H, W)`` or ``(Z, C, H, W)``.
+        units: 'HU' or 'arbitrary'.
 
     Returns:
         tuple: dict of min, max, mean, std, p00_5, p99_5, a number each (with
         C channels a list of C); list of Z fractions.
     """
     if image.ndim == 3:
-        intensity = _statistics(image)
-        limit = _air_limit(intensity, units)
-        return intensity, [round(float((s > limit).mean()), 5) for s in image]
+        single = _statistics(image)
+        limit = _air_limit(single, units)
+        return single, [round(float((s > limit).mean()), 5) for s in image]
     channels = [_statistics(image[:, n]) for n in range(image.shape[1])]
     limits = np.array([_air_limit(found, units) for found in channels])
     above = ((s > limits[:, None, None]).any(0) for s in image)

@@ -6,6 +6,7 @@ import os
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -22,9 +23,9 @@ _INDEX_DTYPE = np.dtype(
 )
 
 
-def _blosc2():
+def _blosc2() -> ModuleType:
     """Import blosc2 on first use: it takes a third of a second."""
-    import blosc2
+    import blosc2  # type: ignore[import-untyped]
 
     return blosc2
 
@@ -129,8 +130,8 @@ def write_slices(path: str | Path, volume: np.ndarray) -> None:
     file's metadata; any blosc2 can read the file without it.
 
     Args:
-        path (str | Path): The file; replaced if it exists.
-        volume (np.ndarray): ``(Z, H, W)`` or ``(Z, C, H, W)``.
+        path: The file; replaced if it exists.
+        volume: ``(Z, H, W)`` or ``(Z, C, H, W)``.
     """
     blosc2 = _blosc2()
     volume = np.ascontiguousarray(volume)
@@ -201,11 +202,11 @@ def write_chunks(
     Never holds more than one image in memory. Any blosc2 can read the file.
 
     Args:
-        path (str | Path): The file; replaced if it exists.
-        shape (tuple[int]): ``(N, H, W)`` or ``(N, H, W, 3)``.
-        chunks (Iterable): N times the bytes of :func:`compress_image` and
-            the value of a constant image (else None).
-        tag (str): Kept in the file, see ``SliceReader.tag``. Defaults to ''.
+        path: The file; replaced if it exists.
+        shape: ``(N, H, W)`` or ``(N, H, W, 3)``.
+        chunks: N times the bytes of :func:`compress_image` and the value of a
+            constant image (else None).
+        tag: Kept in the file, see ``SliceReader.tag``.
     """
     blosc2 = _blosc2()
     unit = (1, *shape[1:])

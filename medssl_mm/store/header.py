@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 from medssl_mm.errors import UserError
 
@@ -13,7 +14,8 @@ FORMAT_VERSION, CHANNELS_VERSION = 1, 2
 VERSIONS = (FORMAT_VERSION, CHANNELS_VERSION)
 DATASET_FILE = 'dataset.json'
 STAGING = '.import'
-SLICES, IMAGES = 'slices', 'classification'
+SLICES: Literal['slices'] = 'slices'
+IMAGES: Literal['classification'] = 'classification'
 # What to use for a folder of the other kind.
 _READERS = {
     SLICES: 'a store of slices; use medssl_mm.SliceDataset',
@@ -40,8 +42,8 @@ def load_header(root: Path, kind: str) -> dict:
     """Read the header of a finished store.
 
     Args:
-        root (Path): Folder of the store.
-        kind (str): 'slices' or 'classification', what is expected.
+        root: Folder of the store.
+        kind: 'slices' or 'classification', what is expected.
 
     Raises:
         UserError: When there is no (finished) store of this kind.

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from medssl_mm.store.images import (
     UNKNOWN,
     ImageInfo,
     ImageStore,
+    Label,
     read_table,
     table_digest,
     write_table,
@@ -133,16 +134,15 @@ class ImageStoreWriter(StagedWriter):
         """Start or continue writing an image set.
 
         Args:
-            root (str | Path): Folder, made if missing.
-            name (str): Name of the data set.
-            task (str): 'multi-label' or 'single-label'.
-            classes (Sequence[str]): Names of the classes.
-            channels (int): 1 (grey) or 3 (RGB).
-            size (tuple[int, int]): Height and width, pixels.
-            import_options (dict, optional): Options of the import, kept
-                for later runs. Defaults to None.
-            overwrite (bool): Start anew whatever the folder's set was made
-                with; :meth:`finish` drops its images. Defaults to False.
+            root: Folder, made if missing.
+            name: Name of the data set.
+            task: 'multi-label' or 'single-label'.
+            classes: Names of the classes.
+            channels: 1 (grey) or 3 (RGB).
+            size: Height and width, pixels.
+            import_options: Options of the import, kept for later runs.
+            overwrite: Start anew whatever the folder's set was made with;
+                :meth:`finish` drops its images.
 
         Raises:
             ValueError: Unknown task or number of channels.
@@ -201,7 +201,7 @@ class ImageStoreWriter(StagedWriter):
 
     def _staged_records(self) -> dict[str, dict]:
         """Complete images of the part files; the last of each wins."""
-        records = {}
+        records: dict[str, dict] = {}
         for lines in sorted(
             (self.staging / 'images').glob('*.jsonl'),
             key=lambda path: path.stat().st_mtime_ns,
@@ -219,7 +219,7 @@ class ImageStoreWriter(StagedWriter):
                 place = record['place']
                 if place is not None and sum(place[:2]) > size:
                     continue
-                record.update(info=_info_of(record['info']), file=pixels)
+                record.update(info=ImageInfo(**record['info']), file=pixels)
                 image_id = record['info'].image_id
                 earlier = records.get(image_id)
                 if place is None and earlier and earlier['place']:
@@ -252,7 +252,7 @@ class ImageStoreWriter(StagedWriter):
         """Rewrite the description of an image whose pixels stay."""
         self._append(info, None, None)
 
-    def _append(self, info, chunk, fill) -> None:
+    def _append(self, info: ImageInfo, chunk: bytes | None, fill: int | None) -> None:
         try:
             self._session.part.append(info, chunk, fill)
         except OSError as error:
@@ -271,24 +271,17 @@ class ImageStoreWriter(StagedWriter):
         image: np.ndarray,
         label: int | Iterable[int],
         patient_id: str | None = None,
-        source_file: str = '',
-        source_sha256: str = '',
-        source_stat=(),
-        warnings=(),
+        **about: Any,
     ) -> ImageInfo:
         """Stage one image.
 
         Args:
-            case_id (str): Id of the image.
-            image (np.ndarray): uint8 of the set's size, ``(H, W)`` or
-                ``(H, W, 3)``.
-            label (int | Iterable[int]): Class index, or one 0/1 per class;
-                -1 where it is not known.
-            patient_id (str, optional): Defaults to None: the image's id.
-            source_file (str): File of the image.
-            source_sha256 (str): Digest of that file.
-            source_stat (Iterable): (path, bytes, mtime in ns), once.
-            warnings (Iterable): (code, message) of the import.
+            case_id: Id of the image.
+            image: uint8 of the set's size, ``(H, W)`` or ``(H, W, 3)``.
+            label: Class index, or one 0/1 per class; -1 where it is not known.
+            patient_id: Defaults to None: the image's id.
+            **about: What else :class:`~.images.ImageInfo` may tell: what is
+                known of the source, warnings.
 
         Returns:
             ImageInfo: What the table will say.
@@ -303,45 +296,40 @@ class ImageStoreWriter(StagedWriter):
                 f'image {case_id!r}: expected uint8 of shape '
                 f'{self._image_shape}, got {image.dtype} of {image.shape}'
             )
-        fill = int(image.flat[0])
-        if not (image == fill).all():
-            fill = None
+        constant = (image == image.flat[0]).all()
         empty = (image == image.reshape(-1, *image.shape[2:])[0]).all()
         info = ImageInfo(
             case_id,
             patient_id or case_id,
             self._check_label(case_id, label),
-            str(source_file),
-            source_sha256,
-            tuple(map(tuple, source_stat)),
             # Empty images are all alike: no sign of a copy.
-            '' if empty else content_digest(image),
-            tuple(map(tuple, warnings)),
+            content_sha256='' if empty else content_digest(image),
+            **about,
         )
-        self._append(info, compress_image(image), fill)
+        self._append(
+            info, compress_image(image), int(image.flat[0]) if constant else None
+        )
         return info
 
-    def _check_label(
-        self, case_id: str, label: int | Iterable[int]
-    ) -> int | tuple[int, ...]:
+    def _check_label(self, case_id: str, label: Any) -> Label:
         number = len(self.header['classes'])
         if self.header['task'] == MULTI_LABEL:
-            label = tuple(int(value) for value in label)
-            if len(label) != number or not (
-                set(label) <= {0, 1} or set(label) == {UNKNOWN}
+            values = tuple(map(int, label))
+            if len(values) != number or not (
+                set(values) <= {0, 1} or set(values) == {UNKNOWN}
             ):
                 raise ValueError(
                     f'image {case_id!r}: label must be {number} values of 0 '
-                    f'or 1 (or all -1), got {label}'
+                    f'or 1 (or all -1), got {values}'
                 )
-            return label
-        label = int(label)
-        if not UNKNOWN <= label < number:
+            return values
+        value = int(label)
+        if not UNKNOWN <= value < number:
             raise ValueError(
                 f'image {case_id!r}: label must lie between 0 and '
-                f'{number - 1} (or be -1), got {label}'
+                f'{number - 1} (or be -1), got {value}'
             )
-        return label
+        return value
 
     def _prepare(self, remove: set[str]) -> tuple[list[str], list[str], dict]:
         published, staged = self._published_infos(), self._staged_records()
@@ -400,14 +388,3 @@ class ImageStoreWriter(StagedWriter):
 
     def _close(self) -> None:
         _SESSIONS.drop(self.token)
-
-
-def _info_of(content: dict) -> ImageInfo:
-    """Make an ImageInfo from JSON, where tuples are lists."""
-    label = content['label']
-    content.update(
-        label=tuple(label) if isinstance(label, list) else label,
-        source_stat=tuple(map(tuple, content['source_stat'])),
-        warnings=tuple(map(tuple, content['warnings'])),
-    )
-    return ImageInfo(**content)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,6 +37,10 @@ COLUMNS = (
 )
 
 
+# A class index, or one 0/1 per class.
+Label = int | tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class ImageInfo:
     """What a set knows of one image without reading its pixels.
@@ -55,12 +60,20 @@ class ImageInfo:
 
     image_id: str
     patient_id: str
-    label: int | tuple[int, ...]
-    source_file: str
+    label: Label
+    source_file: str = ''
     source_sha256: str = ''
     source_stat: tuple = ()
     content_sha256: str = ''
     warnings: tuple = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, 'source_file', str(self.source_file))
+        # Lists where they come from JSON.
+        if isinstance(self.label, list):
+            object.__setattr__(self, 'label', tuple(self.label))
+        for name in ('source_stat', 'warnings'):
+            object.__setattr__(self, name, tuple(map(tuple, getattr(self, name))))
 
     @property
     def case_id(self) -> str:
@@ -82,23 +95,25 @@ class ImageInfo:
         return replace(self, source_file=source_file, source_stat=source_stat)
 
 
-def is_known(label) -> bool:
+def is_known(label: Label) -> bool:
     """Tell whether a label (index or 0/1 tuple) is known."""
-    if isinstance(label, (tuple, list)):
+    if isinstance(label, tuple):
         return UNKNOWN not in label
     return label != UNKNOWN
 
 
-def classes_of_label(label) -> tuple[int, ...]:
+def classes_of_label(label: Label) -> tuple[int, ...]:
     """Indices of the classes that a label names; none for unknown."""
     if not is_known(label):
         return ()
-    if isinstance(label, (tuple, list)):
+    if isinstance(label, tuple):
         return tuple(i for i, value in enumerate(label) if value)
     return (label,)
 
 
-def write_table(path: Path, infos, classes, task: str) -> None:
+def write_table(
+    path: Path, infos: Iterable[ImageInfo], classes: Sequence[str], task: str
+) -> None:
     """Write ``images.csv``."""
     names = list(classes) if task == MULTI_LABEL else ['label']
     with open(path, 'w', newline='', encoding='utf-8') as file:
@@ -106,24 +121,13 @@ def write_table(path: Path, infos, classes, task: str) -> None:
         writer.writerow([*COLUMNS, *names])
         for info in infos:
             _, size, time = info.source_stat[0] if info.source_stat else ('', 0, 0)
-            label = info.label if task == MULTI_LABEL else (info.label,)
+            label = info.label if isinstance(info.label, tuple) else (info.label,)
             warnings = json.dumps(info.warnings) if info.warnings else ''
-            writer.writerow(
-                [
-                    info.image_id,
-                    info.patient_id,
-                    info.source_file,
-                    info.source_sha256,
-                    size,
-                    time,
-                    info.content_sha256,
-                    warnings,
-                    *label,
-                ]
-            )
+            named = info.image_id, info.patient_id, info.source_file, info.source_sha256
+            writer.writerow([*named, size, time, info.content_sha256, warnings, *label])
 
 
-def read_table(path: Path, classes, task: str):
+def read_table(path: Path, classes: Sequence[str], task: str) -> Iterator[ImageInfo]:
     """Read ``images.csv``; yields an :class:`ImageInfo` a row.
 
     Raises:
@@ -145,29 +149,19 @@ def read_table(path: Path, classes, task: str):
             )
         for number, row in enumerate(rows, 2):
             try:
-                (
-                    image_id,
-                    patient,
-                    source,
-                    digest,
-                    size,
-                    time,
-                    content,
-                    warnings,
-                    *label,
-                ) = row
-                label = tuple(int(value) for value in label)
-                if len(label) != len(names):
+                if len(row) != len(header):
                     raise ValueError(f'{len(row)} columns')
+                image_id, patient, source, digest, *stat, content, warnings = row[:8]
+                label = tuple(map(int, row[8:]))
                 yield ImageInfo(
                     image_id,
                     patient,
                     label if task == MULTI_LABEL else label[0],
                     source,
                     digest,
-                    ((source, int(size), int(time)),),
+                    ((source, *map(int, stat)),),
                     content,
-                    tuple(map(tuple, json.loads(warnings))) if warnings else (),
+                    json.loads(warnings) if warnings else (),
                 )
             except ValueError as error:
                 raise UserError(
@@ -175,30 +169,15 @@ def read_table(path: Path, classes, task: str):
                 ) from None
 
 
-class TableDigest:
-    """Digest of a table, which ties it, the pixels and the header together."""
-
-    def __init__(self):
-        self._digest = hashlib.sha256()
-
-    def add(self, info: ImageInfo) -> None:
-        """Take in the next row."""
-        self._digest.update(
+def table_digest(infos: Iterable[ImageInfo]) -> str:
+    """Digest of the rows of a table: ties it, the pixels and the header together."""
+    digest = hashlib.sha256()
+    for info in infos:
+        digest.update(
             f'{info.image_id}\t{info.patient_id}\t{info.label}\t'
             f'{info.content_sha256}\n'.encode()
         )
-
-    def text(self) -> str:
-        """First 16 hex digits."""
-        return self._digest.hexdigest()[:16]
-
-
-def table_digest(infos) -> str:
-    """Digest of the rows of a table, see :class:`TableDigest`."""
-    digest = TableDigest()
-    for info in infos:
-        digest.add(info)
-    return digest.text()
+    return digest.hexdigest()[:16]
 
 
 class ImageStore:
@@ -229,45 +208,39 @@ class ImageStore:
         self.task: str = header['task']
         self.classes: tuple[str, ...] = tuple(header['classes'])
         self.channels: int = header['channels']
-        self.size: tuple[int, int] = tuple(header['size'])
+        self.size: tuple[int, int] = (header['size'][0], header['size'][1])
         self.import_options: dict = header.get('import_options', {})
         self._number: int = header['images']
         self._digest: str = header['images_digest']
-        self._reset()
+        self._table: dict[str, np.ndarray] | None = None
+        self._reader: SliceReader | None = None
+        self._index: dict[str, int] | None = None
 
-    def _reset(self) -> None:
-        self._table = self._reader = self._index = None
+    def __getstate__(self) -> dict:
+        return dict(self.__dict__, _table=None, _reader=None, _index=None)
 
-    def __getstate__(self):
-        state = dict(self.__dict__)
-        for name in ('_table', '_reader', '_index'):
-            state.pop(name)
-        return state
-
-    def __setstate__(self, state):
-        self.__dict__.update(state)
-        self._reset()
-
-    def __repr__(self):
+    def __repr__(self) -> str:
         return (
             f"{type(self).__name__}('{self.root}', name={self.name!r}, "
             f'images={len(self)})'
         )
 
-    def infos(self):
+    def infos(self) -> Iterator[ImageInfo]:
         """Describe every image; reads the table anew."""
         return read_table(self.root / TABLE_FILE, self.classes, self.task)
 
-    def _read_table(self) -> dict:
+    def _read_table(self) -> dict[str, np.ndarray]:
         if self._table is None:
             ids, patients, labels = [], [], []
-            digest = TableDigest()
-            for info in self.infos():
-                ids.append(info.image_id)
-                patients.append(info.patient_id)
-                labels.append(info.label)
-                digest.add(info)
-            if digest.text() != self._digest:
+
+            def rows() -> Iterator[ImageInfo]:  # which are not kept
+                for info in self.infos():
+                    ids.append(info.image_id)
+                    patients.append(info.patient_id)
+                    labels.append(info.label)
+                    yield info
+
+            if table_digest(rows()) != self._digest:
                 raise self._interrupted(TABLE_FILE)
             width = (len(self.classes),) * (self.task == MULTI_LABEL)
             self._table = dict(
@@ -327,7 +300,8 @@ class ImageStore:
 
     def classes_of(self, image_id: str) -> tuple[int, ...]:
         """Indices of the classes of an image; none when it is unlabelled."""
-        return classes_of_label(self.labels[self.index_of(image_id)].tolist())
+        label = self.labels[self.index_of(image_id)].tolist()
+        return classes_of_label(tuple(label) if isinstance(label, list) else label)
 
     def read(self, index: int) -> np.ndarray:
         """Read image ``index``, ``(H, W)`` or ``(H, W, 3)`` uint8."""

@@ -145,9 +145,9 @@ def read_facts(root: str | Path, kind: str | None = None) -> StoreFacts:
     """Read what is known of a store.
 
     Args:
-        root (str | Path): Folder of the store.
-        kind (str, optional): 'slices' or 'classification', refuses the
-            other. Defaults to None: as the header says.
+        root: Folder of the store.
+        kind: 'slices' or 'classification', refuses the other. Defaults to None:
+            as the header says.
 
     Raises:
         UserError: When there is no (finished) store, or one of the other

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal, overload
 
 from medssl_mm.store.header import DATASET_FILE, IMAGES, kind_of, load_header, load_json
 from medssl_mm.store.images import ImageStore
@@ -13,13 +14,21 @@ from medssl_mm.store.volumes import SliceStore
 _STORES: Recent[SliceStore | ImageStore] = Recent(limit=16)
 
 
+@overload
+def open_store(root: str | Path, kind: Literal['slices']) -> SliceStore: ...
+@overload
+def open_store(root: str | Path, kind: Literal['classification']) -> ImageStore: ...
+@overload
+def open_store(
+    root: str | Path, kind: str | None = None
+) -> SliceStore | ImageStore: ...
 def open_store(root: str | Path, kind: str | None = None) -> SliceStore | ImageStore:
     """Open a store once per process; a re-imported store is opened anew.
 
     Args:
-        root (str | Path): Folder of the store.
-        kind (str, optional): 'slices' or 'classification', refuses the
-            other. Defaults to None: as the header of the folder says.
+        root: Folder of the store.
+        kind: 'slices' or 'classification', refuses the other. Defaults to None:
+            as the header of the folder says.
 
     Returns:
         SliceStore | ImageStore: The store.

@@ -8,14 +8,25 @@ patient's right on the left side.
 
 from __future__ import annotations
 
+from types import ModuleType
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from medssl_mm.errors import UserError
 
 CANONICAL = ('L', 'P', 'S')
 
 
-def orientation_of(affine) -> np.ndarray:
+def _nibabel() -> ModuleType:
+    """Import nibabel on first use: it takes a quarter of a second."""
+    from nibabel import orientations
+
+    return orientations
+
+
+def orientation_of(affine: ArrayLike) -> np.ndarray:
     """Find the closest signed axis permutation of an affine.
 
     Raises:
@@ -24,8 +35,6 @@ def orientation_of(affine) -> np.ndarray:
     Shape: affine ``(4, 4)``. Returns ``(3, 2)``: per source axis the world
     axis (0-2) and the direction (1 or -1), as nibabel has it.
     """
-    from nibabel.orientations import io_orientation
-
     affine = np.asarray(affine, np.float64)
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
         raise UserError(f'affine must be a finite 4x4 matrix, got {affine.tolist()}')
@@ -34,37 +43,38 @@ def orientation_of(affine) -> np.ndarray:
             'affine is not invertible (an axis has no length): '
             f'{affine[:3, :3].tolist()}'
         )
-    return io_orientation(affine)
+    return _nibabel().io_orientation(affine)
 
 
-def axis_codes(affine) -> str:
+def axis_codes(affine: ArrayLike) -> str:
     """Name the orientation of an affine, e.g. 'RAS'."""
-    from nibabel.orientations import ornt2axcodes
-
-    return ''.join(ornt2axcodes(orientation_of(affine)))
+    return ''.join(_nibabel().ornt2axcodes(orientation_of(affine)))
 
 
-def spacing_of(affine) -> tuple[float, float, float]:
+def spacing_of(affine: ArrayLike) -> tuple[float, float, float]:
     """Voxel size along the array axes of an affine, mm."""
     columns = np.asarray(affine, np.float64)[:3, :3]
-    return tuple(float(v) for v in np.sqrt((columns**2).sum(0)))
+    x, y, z = np.sqrt((columns**2).sum(0)).tolist()
+    return x, y, z
 
 
-def _to_canonical(affine) -> np.ndarray:
-    from nibabel.orientations import axcodes2ornt, ornt_transform
+def _to_canonical(affine: ArrayLike) -> np.ndarray:
+    return _nibabel().ornt_transform(
+        orientation_of(affine), _nibabel().axcodes2ornt(CANONICAL)
+    )
 
-    return ornt_transform(orientation_of(affine), axcodes2ornt(CANONICAL))
 
-
-def canonicalize(array: np.ndarray, affine):
+def canonicalize(
+    array: np.ndarray, affine: ArrayLike
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """Turn a volume on its source grid into the canonical orientation.
 
     Oblique grids go to the closest axis permutation; the affine keeps the
     tilt, no value is interpolated.
 
     Args:
-        array (np.ndarray): ``(I, J, K)`` in the axis order of ``affine``.
-        affine (array): 4x4, source voxel index to world (RAS+ mm).
+        array: ``(I, J, K)`` in the axis order of ``affine``.
+        affine: 4x4, source voxel index to world (RAS+ mm).
 
     Returns:
         tuple: array ``(Z, Y, X)``; canonical affine ``(4, 4)`` of the voxel
@@ -74,15 +84,13 @@ def canonicalize(array: np.ndarray, affine):
     Raises:
         UserError: When the array is not 3-D or the affine is degenerate.
     """
-    from nibabel.orientations import apply_orientation, inv_ornt_aff
-
     array = np.asarray(array)
     if array.ndim != 3:
         raise UserError(f'expected a 3-D volume, got shape {array.shape}')
     affine = np.asarray(affine, np.float64)
     change = _to_canonical(affine)
-    canonical = apply_orientation(array, change)
-    canonical_affine = affine @ inv_ornt_aff(change, array.shape)
+    canonical = _nibabel().apply_orientation(array, change)
+    canonical_affine = affine @ _nibabel().inv_ornt_aff(change, array.shape)
     info = dict(
         spacing=spacing_of(canonical_affine)[::-1],
         source_affine=affine,
@@ -93,18 +101,14 @@ def canonicalize(array: np.ndarray, affine):
     return volume, canonical_affine, info
 
 
-def to_source_axes(volume_zyx: np.ndarray, source_affine) -> np.ndarray:
+def to_source_axes(volume_zyx: np.ndarray, source_affine: ArrayLike) -> np.ndarray:
     """Undo :func:`canonicalize` for a volume of the same grid.
 
     Shape: volume_zyx ``(Z, Y, X)``. Returns ``(I, J, K)`` in the axis order
     of ``source_affine``.
     """
-    from nibabel.orientations import (
-        apply_orientation,
-        axcodes2ornt,
-        ornt_transform,
+    back = _nibabel().ornt_transform(
+        _nibabel().axcodes2ornt(CANONICAL), orientation_of(source_affine)
     )
-
-    back = ornt_transform(axcodes2ornt(CANONICAL), orientation_of(source_affine))
     array = np.asarray(volume_zyx).transpose(2, 1, 0)
-    return np.ascontiguousarray(apply_orientation(array, back))
+    return np.ascontiguousarray(_nibabel().apply_orientation(array, back))

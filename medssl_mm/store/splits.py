@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +21,8 @@ from medssl_mm.errors import UserError
 from medssl_mm.files import write_json
 from medssl_mm.store.opening import open_store
 
+PatientOf = Mapping[str, str] | Callable[[str], str]  # of a case
+ClassesOf = Callable[[str], Iterable[int]]  # indices, of a case
 SUBSETS = ('pretrain', 'train', 'val', 'test')
 
 
@@ -42,11 +44,11 @@ class Split:
 
     protocol: str
     dataset: str
-    subsets: Mapping[str, tuple[str, ...]]
+    subsets: Mapping[str, Sequence[str]]
     seed: int | None = None
     description: str = ''
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         subsets = {}
         for name, cases in self.subsets.items():
             if name not in SUBSETS:
@@ -64,7 +66,7 @@ class Split:
             subsets[name] = ids
         object.__setattr__(self, 'subsets', MappingProxyType(subsets))
 
-    def __reduce__(self):  # a mapping proxy cannot be pickled
+    def __reduce__(self) -> tuple:  # a mapping proxy cannot be pickled
         return type(self), (
             self.protocol,
             self.dataset,
@@ -73,7 +75,7 @@ class Split:
             self.description,
         )
 
-    def __getitem__(self, subset: str) -> tuple[str, ...]:
+    def __getitem__(self, subset: str) -> Sequence[str]:
         if subset not in self.subsets:
             raise UserError(
                 f'split {self.protocol!r} has no subset {subset!r}; it has '
@@ -105,31 +107,29 @@ class Split:
         )
 
 
-def _lookup(patient_of) -> Callable[[str], str]:
-    if callable(patient_of):
-        return patient_of
-    return lambda case_id: patient_of[case_id]
+def _lookup(patient_of: PatientOf) -> Callable[[str], str]:
+    return patient_of if callable(patient_of) else patient_of.__getitem__
 
 
-def check_no_leak(split: Split, patient_of: Mapping[str, str] | Callable) -> None:
+def check_no_leak(split: Split, patient_of: PatientOf) -> None:
     """Refuse a split with one patient on both sides.
 
     train, val and test must be disjoint by patient; pretrain must hold no
     test patient.
 
     Args:
-        split (Split): The split.
-        patient_of (Mapping | Callable): Case id to patient id.
+        split: The split.
+        patient_of: Case id to patient id.
 
     Raises:
         UserError: Names the patient and one case of it on either side.
     """
-    patient_of = _lookup(patient_of)
-    owner = {}
+    lookup = _lookup(patient_of)
+    owner: dict[str, dict[str, str]] = {}
     for name, cases in split.subsets.items():
         owner[name] = {}
         for case_id in cases:
-            owner[name].setdefault(patient_of(case_id), case_id)
+            owner[name].setdefault(lookup(case_id), case_id)
     pairs = [('train', 'val'), ('train', 'test'), ('val', 'test'), ('pretrain', 'test')]
     for one, other in pairs:
         shared = sorted(set(owner.get(one, ())) & set(owner.get(other, ())))
@@ -150,39 +150,27 @@ def save_split(root: str | Path, split: Split) -> Path:
     return path
 
 
-def load_split(
-    root: str | Path | None, name_or_path: str | Path, verify_cases: bool = True
-) -> Split:
-    """Read a split by protocol name or file path, and verify it.
-
-    Args:
-        root (str | Path, optional): Store; may be None for a file path,
-            then only the hash is verified.
-        name_or_path (str | Path): 'btcv-18-12' or a path ending in .json.
-        verify_cases (bool): Whether to check that the store has every case
-            and that no patient leaks. Defaults to True.
-
-    Raises:
-        UserError: File missing or damaged, hash wrong, case missing, leak.
-    """
-    text = str(name_or_path)
-    if text.endswith('.json'):
-        path = Path(text)
+def _file_of(root: str | Path | None, name_or_path: str) -> Path:
+    if name_or_path.endswith('.json'):
+        path = Path(name_or_path)
     elif root is None:
         raise UserError(
-            f'split {text!r} is a protocol name; it needs the store, or give '
-            'the path of a .json file'
+            f'split {name_or_path!r} is a protocol name; it needs the store, or '
+            'give the path of a .json file'
         )
     else:
-        path = Path(root) / 'splits' / f'{text}.json'
+        path = Path(root) / 'splits' / f'{name_or_path}.json'
     if not path.is_file():
-        folder = path.parent
-        others = sorted(p.stem for p in folder.glob('*.json'))
-        have = ', '.join(others) if others else 'none'
+        have = ', '.join(sorted(p.stem for p in path.parent.glob('*.json'))) or 'none'
         raise UserError(
             f'split file {path} does not exist; available there: {have}. '
             'tools/prepare_data.py makes splits by --holdout or --folds.'
         )
+    return path
+
+
+def _read(path: Path) -> tuple[Split, str]:
+    """Split of a file, and the hash that stands in it."""
     try:
         content = json.loads(path.read_text())
         split = Split(
@@ -192,7 +180,7 @@ def load_split(
             content.get('seed'),
             content.get('description', ''),
         )
-        stored_hash = content['hash']
+        return split, content['hash']
     except UserError as error:
         raise UserError(f'{path}: {error}') from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -201,6 +189,25 @@ def load_split(
             'expected the keys protocol, dataset, seed, description, subsets '
             'and hash'
         ) from None
+
+
+def load_split(
+    root: str | Path | None, name_or_path: str | Path, verify_cases: bool = True
+) -> Split:
+    """Read a split by protocol name or file path, and verify it.
+
+    Args:
+        root: Store; may be None for a file path, then only the hash is
+            verified.
+        name_or_path: 'btcv-18-12' or a path ending in .json.
+        verify_cases: Whether to check that the store has every case and that no
+            patient leaks.
+
+    Raises:
+        UserError: File missing or damaged, hash wrong, case missing, leak.
+    """
+    path = _file_of(root, str(name_or_path))
+    split, stored_hash = _read(path)
     if stored_hash != split.hash:
         raise UserError(
             f'{path} was changed by hand: its content has hash {split.hash}, '
@@ -213,7 +220,7 @@ def load_split(
     return split
 
 
-def _check_cases(root, split: Split, path: Path) -> None:
+def _check_cases(root: str | Path, split: Split, path: Path) -> None:
     store = open_store(root)
     known = set(store.case_ids)
     for name, cases in split.subsets.items():
@@ -227,23 +234,22 @@ def _check_cases(root, split: Split, path: Path) -> None:
     check_no_leak(split, store.patient_of)
 
 
-def _patients(case_ids: Iterable[str], patient_of) -> dict[str, list[str]]:
+def _patients(case_ids: Iterable[str], patient_of: PatientOf) -> dict[str, list[str]]:
     """Group cases by patient, both sorted: the draw depends on names only."""
-    patient_of = _lookup(patient_of)
+    lookup = _lookup(patient_of)
     groups: dict[str, list[str]] = {}
     for case_id in sorted(case_ids):
-        groups.setdefault(patient_of(case_id), []).append(case_id)
+        groups.setdefault(lookup(case_id), []).append(case_id)
     return dict(sorted(groups.items()))
 
 
 def _shuffled(patients: Iterable[str], seed: int) -> list[str]:
-    patients = sorted(patients)
-    order = np.random.default_rng(seed).permutation(len(patients))
-    return [patients[i] for i in order]
+    names = sorted(patients)
+    return [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
 
 
 def rarest_classes(
-    groups: Mapping[str, Iterable[str]], classes_of: Callable[[str], Iterable[int]]
+    groups: Mapping[str, Iterable[str]], classes_of: ClassesOf
 ) -> dict[str, int | None]:
     """Name the stratum of every patient: the rarest class among its cases.
 
@@ -251,8 +257,8 @@ def rarest_classes(
     patient without any class has the stratum None.
 
     Args:
-        groups (Mapping): Patient to case ids.
-        classes_of (Callable): Case id to the indices of its classes.
+        groups: Patient to case ids.
+        classes_of: Case id to the indices of its classes.
     """
     present = {
         patient: {c for case_id in cases for c in classes_of(case_id)}
@@ -266,7 +272,7 @@ def rarest_classes(
 
 
 def _strata(
-    groups: Mapping[str, Iterable[str]], seed: int, classes_of: Callable | None
+    groups: Mapping[str, Iterable[str]], seed: int, classes_of: ClassesOf | None
 ) -> list[list[str]]:
     """Shuffle the patients and part them by their rarest class.
 
@@ -349,23 +355,23 @@ def take_fraction(
     subset: str,
     fraction: float,
     seed: int,
-    patient_of: Mapping[str, str] | Callable,
-    classes_of: Callable[[str], Iterable[int]] | None = None,
-) -> tuple[str, ...]:
+    patient_of: PatientOf,
+    classes_of: ClassesOf | None = None,
+) -> Sequence[str]:
     """Take a share of the patients of a subset; smaller ones are nested.
 
     With one seed, the 10 % are part of the 20 %, which are part of the
     50 %. At least one patient is taken.
 
     Args:
-        split (Split): The split.
-        subset (str): Subset to draw from.
-        fraction (float): Share of the patients, above 0, at most 1.
-        seed (int): Seed of the draw.
-        patient_of (Mapping | Callable): Case id to patient id.
-        classes_of (Callable, optional): Case id to its class indices; the
-            patients are then drawn in proportion by their rarest class (see
-            :func:`rarest_classes`). Defaults to None: not stratified.
+        split: The split.
+        subset: Subset to draw from.
+        fraction: Share of the patients, above 0, at most 1.
+        seed: Seed of the draw.
+        patient_of: Case id to patient id.
+        classes_of: Case id to its class indices; the patients are then drawn in
+            proportion by their rarest class (see :func:`rarest_classes`).
+            Defaults to None: not stratified.
 
     Returns:
         tuple[str]: Case ids, sorted.
@@ -385,41 +391,47 @@ def take_fraction(
     return tuple(sorted(c for p in chosen for c in groups[p]))
 
 
-def _pretrain(groups, all_cases, patient_of, test_patients) -> list[str]:
+def _pretrain(
+    groups: Mapping[str, Iterable[str]],
+    all_cases: Iterable[str] | None,
+    patient_of: PatientOf,
+    test_patients: Iterable[str],
+) -> list[str]:
     """Everything that is no test patient, the unlabelled cases included."""
     everyone = groups if all_cases is None else _patients(all_cases, patient_of)
     return [c for p, cases in everyone.items() if p not in test_patients for c in cases]
 
 
+def _drawn_name(way: str, seed: int, classes_of: ClassesOf | None) -> str:
+    return f'{way}-seed{seed}' + ('-stratified' if classes_of else '')
+
+
 def make_holdout(
     case_ids: Iterable[str],
-    patient_of: Mapping[str, str] | Callable,
+    patient_of: PatientOf,
     dataset: str,
     test: float = 0.2,
     val: float = 0.0,
     seed: int = 0,
     pretrain_ids: Iterable[str] | None = None,
     protocol: str | None = None,
-    classes_of: Callable[[str], Iterable[int]] | None = None,
+    classes_of: ClassesOf | None = None,
 ) -> Split:
     """Draw a patient-wise hold-out split.
 
     Args:
-        case_ids (Iterable[str]): Labelled cases to divide.
-        patient_of (Mapping | Callable): Case id to patient id.
-        dataset (str): Name of the data set.
-        test (float): Share of the patients held out. Defaults to 0.2.
-        val (float): Share for model selection. Defaults to 0.0.
-        seed (int): Seed of the draw. Defaults to 0.
-        pretrain_ids (Iterable[str], optional): Cases for pretraining, e.g.
-            unlabelled ones too; test patients are taken out. Defaults to
-            None: ``case_ids``.
-        protocol (str, optional): Name. Defaults to None: made from the
-            shares and the seed.
-        classes_of (Callable, optional): Case id to its class indices. Each
-            class then gets its share of every part, going by the rarest
-            class of each patient, and of few patients at least one is
-            tested and one trained on. Defaults to None.
+        case_ids: Labelled cases to divide.
+        patient_of: Case id to patient id.
+        dataset: Name of the data set.
+        test: Share of the patients held out.
+        val: Share for model selection.
+        seed: Seed of the draw.
+        pretrain_ids: Cases for pretraining, e.g. unlabelled ones too; test
+            patients are taken out. Defaults to None: ``case_ids``.
+        protocol: Name. Defaults to None: made from the shares and the seed.
+        classes_of: Case id to its class indices. Each class then gets its share
+            of every part, going by the rarest class of each patient, and of few
+            patients at least one is tested and one trained on.
 
     Raises:
         UserError: Shares out of range or too few patients.
@@ -438,16 +450,7 @@ def make_holdout(
             f'cannot hold out {num_test} test and {num_val} val of {count} '
             f'patient(s) of {dataset!r}: none is left for training'
         )
-    strata = _strata(groups, seed, classes_of)
-    if classes_of is None:
-        order = strata[0]
-        parts = dict(
-            test=order[:num_test],
-            val=order[num_test : num_test + num_val],
-            train=order[num_test + num_val :],
-        )
-    else:
-        parts = _divide(strata, num_test, num_val)
+    parts = _divide(_strata(groups, seed, classes_of), num_test, num_val)
     subsets = {
         name: [c for p in parts[name] for c in groups[p]]
         for name in ('train', 'val', 'test')
@@ -456,14 +459,10 @@ def make_holdout(
     subsets['pretrain'] = _pretrain(
         groups, pretrain_ids, patient_of, set(parts['test'])
     )
-    if protocol is None:
-        protocol = f'holdout-{round(100 * test)}-seed{seed}'
-        if val:
-            protocol = f'holdout-{round(100 * test)}-val-{round(100 * val)}-seed{seed}'
-        protocol += '-stratified' if classes_of else ''
     kind = 'Stratified patient-wise' if classes_of else 'Patient-wise'
+    shares = f'{round(100 * test)}' + (f'-val-{round(100 * val)}' if val else '')
     return Split(
-        protocol,
+        protocol or _drawn_name(f'holdout-{shares}', seed, classes_of),
         dataset,
         subsets,
         seed,
@@ -474,26 +473,26 @@ def make_holdout(
 
 def make_kfold(
     case_ids: Iterable[str],
-    patient_of: Mapping[str, str] | Callable,
+    patient_of: PatientOf,
     dataset: str,
     folds: int = 5,
     seed: int = 0,
     pretrain_ids: Iterable[str] | None = None,
     protocol: str | None = None,
-    classes_of: Callable[[str], Iterable[int]] | None = None,
+    classes_of: ClassesOf | None = None,
 ) -> list[Split]:
     """Draw patient-wise folds; each patient is tested exactly once.
 
     Args:
-        case_ids (Iterable[str]): Labelled cases to divide.
-        patient_of (Mapping | Callable): Case id to patient id.
-        dataset (str): Name of the data set.
-        folds (int): Number of folds. Defaults to 5.
-        seed (int): Seed of the draw. Defaults to 0.
-        pretrain_ids (Iterable[str], optional): As in :func:`make_holdout`.
-        protocol (str, optional): Prefix of the names. Defaults to None:
+        case_ids: Labelled cases to divide.
+        patient_of: Case id to patient id.
+        dataset: Name of the data set.
+        folds: Number of folds.
+        seed: Seed of the draw.
+        pretrain_ids: As in :func:`make_holdout`.
+        protocol: Prefix of the names. Defaults to None:
             'kfold-<folds>-seed<seed>'; '-fold<i>' is appended.
-        classes_of (Callable, optional): As in :func:`make_holdout`.
+        classes_of: As in :func:`make_holdout`.
 
     Raises:
         UserError: Fewer patients than folds.
@@ -506,9 +505,7 @@ def make_kfold(
         )
     # Dealt stratum by stratum: each fold gets its share of each.
     order = [p for part in _strata(groups, seed, classes_of) for p in part]
-    prefix = protocol or f'kfold-{folds}-seed{seed}' + (
-        '-stratified' if classes_of else ''
-    )
+    prefix = protocol or _drawn_name(f'kfold-{folds}', seed, classes_of)
     splits = []
     for fold in range(folds):
         held_out = set(order[fold::folds])

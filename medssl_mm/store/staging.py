@@ -52,10 +52,10 @@ class StagedWriter(ABC):
         """Make the staging folder, or continue in that of an earlier import.
 
         Args:
-            root (str | Path): Folder of the store, made if missing.
-            header (dict): Header that the store is going to have.
-            overwrite (bool): Drop what an earlier import staged, and accept
-                any store; :meth:`finish` drops its cases and splits.
+            root: Folder of the store, made if missing.
+            header: Header that the store is going to have.
+            overwrite: Drop what an earlier import staged, and accept any store;
+                :meth:`finish` drops its cases and splits.
 
         Raises:
             UserError: The folder holds another data set, or cannot be made.
@@ -121,7 +121,7 @@ class StagedWriter(ABC):
         """Write what is still missing in the staging folder.
 
         Args:
-            remove (set[str]): Published cases to drop.
+            remove: Published cases to drop.
 
         Returns:
             tuple: Paths below the staging folder to publish; paths below the
@@ -136,8 +136,8 @@ class StagedWriter(ABC):
         """Publish the staged cases and the header.
 
         Args:
-            remove (Iterable[str]): Published cases to drop, because their
-                source is no longer usable. Defaults to ().
+            remove: Published cases to drop, because their source is no longer
+                usable.
 
         Returns:
             SliceStore | ImageStore: The store, opened.
@@ -179,10 +179,10 @@ def _exchange(staging: Path, root: Path, new: list[str], gone: list[str]) -> Non
     What was there is kept in the staging folder until all is in place.
 
     Args:
-        staging (Path): Folder of the new ones, on the same drive.
-        root (Path): Folder they go to.
-        new (list[str]): Paths below ``staging``, the last moved last.
-        gone (list[str]): Paths below ``root`` to take away.
+        staging: Folder of the new ones, on the same drive.
+        root: Folder they go to.
+        new: Paths below ``staging``, the last moved last.
+        gone: Paths below ``root`` to take away.
 
     Raises:
         OSError: Something cannot be moved; everything is moved back.

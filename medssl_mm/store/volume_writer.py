@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,19 +60,18 @@ class StoreWriter(StagedWriter):
         """Start or continue writing a store.
 
         Args:
-            root (str | Path): Folder, made if missing.
-            name (str): Name of the data set.
-            modality (str): 'CT', 'MR', 'XR' or 'other'.
-            units (str): 'HU' or 'arbitrary'.
-            classes (Sequence[str]): Names, index 0 is the background.
-            palette (list, optional): RGB per class. Defaults to None: made.
-            import_options (dict, optional): Options of the import, kept
-                for later runs. Defaults to None.
-            overwrite (bool): Start anew whatever the folder's store was
-                made with; :meth:`finish` drops its cases. Defaults to False.
-            channels (Sequence[str]): Names of the channels of every slice,
-                e.g. ('T1', 'T2'). None or one: volumes are ``(Z, H, W)``, and
-                the name is not kept. Defaults to ().
+            root: Folder, made if missing.
+            name: Name of the data set.
+            modality: 'CT', 'MR', 'XR' or 'other'.
+            units: 'HU' or 'arbitrary'.
+            classes: Names, index 0 is the background.
+            palette: RGB per class. Defaults to None: made.
+            import_options: Options of the import, kept for later runs.
+            overwrite: Start anew whatever the folder's store was made with;
+                :meth:`finish` drops its cases.
+            channels: Names of the channels of every slice, e.g. ('T1', 'T2').
+                None or one: volumes are ``(Z, H, W)``, and the name is not
+                kept.
 
         Raises:
             ValueError: Unknown modality or units, palette of another length,
@@ -133,7 +133,11 @@ class StoreWriter(StagedWriter):
 
     def refresh_case(self, info: CaseInfo) -> None:
         """Rewrite the description of a case whose pixels stay."""
-        write_json(self._case_file(info.case_id), asdict(info), indent=None)
+        path = self._case_file(info.case_id)
+        assert path is not None, (
+            f'case {info.case_id!r} is neither staged nor published'
+        )
+        write_json(path, asdict(info), indent=None)
 
     def drop_staged(self, case_id: str) -> None:
         """Drop a case that waits for :meth:`finish`."""
@@ -145,40 +149,18 @@ class StoreWriter(StagedWriter):
         image: np.ndarray,
         label: np.ndarray | None = None,
         patient_id: str | None = None,
-        labelled_slices=None,
-        spacing=None,
-        affine=None,
-        source_affine=None,
-        source_shape=None,
-        source_orientation: str | None = None,
-        source_file: str = '',
-        label_source_file: str | None = None,
-        source_sha256: str = '',
-        label_sha256: str | None = None,
-        source_stat=(),
-        warnings=(),
+        **about: Any,
     ) -> CaseInfo:
         """Write one case; it exists once its ``case.json`` is in place.
 
         Args:
-            case_id (str): Name, a plain folder name.
-            image (np.ndarray): ``(Z, H, W)``, with several channels
-                ``(Z, C, H, W)``; int16, uint8, uint16 or float32.
-            label (np.ndarray, optional): ``(Z, H, W)`` uint8.
-            patient_id (str, optional): Defaults to None: the case id.
-            labelled_slices (Iterable[int], optional): Defaults to None: all
-                slices, if there is a label.
-            spacing (tuple[float], optional): (z, y, x) in mm.
-            affine (array, optional): 4x4, canonical voxel to world, mm.
-            source_affine (array, optional): 4x4 of the source grid.
-            source_shape (tuple[int], optional): Shape on the source grid.
-            source_orientation (str, optional): Axis codes, e.g. 'RAS'.
-            source_file (str): Image file or folder.
-            label_source_file (str, optional): Label file or folder.
-            source_sha256 (str): Digest of the image file(s).
-            label_sha256 (str, optional): Digest of the label file(s).
-            source_stat (Iterable): (path, bytes, mtime in ns) per file.
-            warnings (Iterable): (code, message) of the import.
+            case_id: Name, a plain folder name.
+            image: ``(Z, H, W)``, with several channels ``(Z, C, H, W)``; int16,
+                uint8, uint16 or float32.
+            label: ``(Z, H, W)`` uint8.
+            patient_id: Defaults to None: the case id.
+            **about: What else :class:`CaseInfo` may tell: labelled_slices,
+                spacing, affine, what is known of the source, warnings.
 
         Returns:
             CaseInfo: What ``case.json`` says.
@@ -188,21 +170,10 @@ class StoreWriter(StagedWriter):
             UserError: The case cannot be written (e.g. disk full).
         """
         image = np.asarray(image)
-        self._check_shape(case_id, image)
+        self._check_image(case_id, image)
         shape = (image.shape[0], *image.shape[-2:])
-        if image.dtype.name not in IMAGE_DTYPES:
-            raise ValueError(
-                f'case {case_id!r}: image type must be one of '
-                f'{IMAGE_DTYPES}, got {image.dtype}'
-            )
-        if (
-            case_id in ('', '.', '..')
-            or Path(case_id).name != case_id
-            or case_id.startswith('.')
-        ):
-            raise ValueError(f'case id {case_id!r} is no plain folder name')
         intensity, foreground = describe(image, self.header['units'])
-        class_slices, class_voxels = {}, {}
+        counts: tuple[dict, dict] = {}, {}
         if label is not None:
             label = np.asarray(label)
             if label.shape != shape or label.dtype != np.uint8:
@@ -210,49 +181,42 @@ class StoreWriter(StagedWriter):
                     f'case {case_id!r}: label must be uint8 of shape '
                     f'{shape}, got {label.dtype} of {label.shape}'
                 )
-            class_slices, class_voxels = count_classes(label)
-            unknown = [
-                v for v in map(int, class_voxels) if v >= len(self.header['classes'])
-            ]
-            if unknown:
-                raise ValueError(
-                    f'case {case_id!r}: label values {unknown} have no class '
-                    f'(there are {len(self.header["classes"])} classes)'
-                )
+            counts = self._count_classes(case_id, label)
         info = CaseInfo(
             case_id=case_id,
             patient_id=patient_id or case_id,
-            shape=tuple(int(n) for n in shape),
+            shape=shape,
             dtype=image.dtype.name,
             labelled=label is not None,
-            labelled_slices=None
-            if labelled_slices is None
-            else tuple(int(i) for i in labelled_slices),
-            spacing=None if spacing is None else tuple(float(s) for s in spacing),
-            affine=_matrix(affine),
-            source_affine=_matrix(source_affine),
-            source_shape=None
-            if source_shape is None
-            else tuple(int(n) for n in source_shape),
-            source_orientation=source_orientation,
             intensity=intensity,
             slice_foreground=foreground,
-            class_slices=class_slices,
-            source_file=str(source_file),
-            label_source_file=None
-            if label_source_file is None
-            else str(label_source_file),
-            source_sha256=source_sha256,
-            label_sha256=label_sha256,
-            source_stat=tuple(source_stat),
+            class_slices=counts[0],
+            class_voxels=counts[1],
             content_sha256=content_digest(image),
-            class_voxels=class_voxels,
-            warnings=tuple(warnings),
+            **about,
         )
         self._write(info, image, label)
         return info
 
-    def _check_shape(self, case_id: str, image: np.ndarray) -> None:
+    def _count_classes(self, case_id: str, label: np.ndarray) -> tuple[dict, dict]:
+        slices, voxels = count_classes(label)
+        number = len(self.header['classes'])
+        unknown = [value for value in map(int, voxels) if value >= number]
+        if unknown:
+            raise ValueError(
+                f'case {case_id!r}: label values {unknown} have no class '
+                f'(there are {number} classes)'
+            )
+        return slices, voxels
+
+    def _check_image(self, case_id: str, image: np.ndarray) -> None:
+        if Path(case_id).name != case_id or case_id.startswith('.') or not case_id:
+            raise ValueError(f'case id {case_id!r} is no plain folder name')
+        if image.dtype.name not in IMAGE_DTYPES:
+            raise ValueError(
+                f'case {case_id!r}: image type must be one of '
+                f'{IMAGE_DTYPES}, got {image.dtype}'
+            )
         channels = self.header.get('channels', ())
         wanted = '(Z, C, H, W)' if channels else '(Z, H, W)'
         if image.ndim != len(wanted.split(',')) or 0 in image.shape:
@@ -266,7 +230,9 @@ class StoreWriter(StagedWriter):
                 f'channels {channels}, got {image.shape[1]} (shape {image.shape})'
             )
 
-    def _write(self, info: CaseInfo, image, label) -> None:
+    def _write(
+        self, info: CaseInfo, image: np.ndarray, label: np.ndarray | None
+    ) -> None:
         cases = self.staging / 'cases'
         temporary = cases / f'.{info.case_id}.{os.getpid()}.tmp'
         shutil.rmtree(temporary, ignore_errors=True)
@@ -307,9 +273,3 @@ def _replace_folder(source: Path, target: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
     else:
         os.replace(source, target)
-
-
-def _matrix(affine) -> list[list[float]] | None:
-    if affine is None:
-        return None
-    return np.asarray(affine, np.float64).tolist()

@@ -8,7 +8,7 @@ chunk holds one slice, so a slice is read without touching the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +67,7 @@ class SliceStore:
     def __getstate__(self) -> dict:
         return dict(self.__dict__, _case_ids=None)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return (
             f"{type(self).__name__}('{self.root}', name={self.name!r}, "
             f'cases={len(self.case_ids)})'
@@ -125,9 +125,50 @@ class SliceStore:
         image = self.read_slice(case_id, index)
         return image if image.ndim == 2 else image[channel]
 
-    def read_label_slice(self, case_id: str, index: int) -> np.ndarray:
-        """Read one label slice, ``(H, W)`` uint8; touches one chunk."""
-        return self._reader(case_id, 'label').read(index)
+    def read_label_slice(
+        self, case_id: str, index: int, label_map: Mapping[int, int] | None = None
+    ) -> np.ndarray:
+        """Read one label slice, ``(H, W)`` uint8; touches one chunk.
+
+        Args:
+            case_id: The case.
+            index: The slice.
+            label_map: Stored label to the one that takes its place, see
+                :meth:`label_map`; labels that it does not name stay.
+        """
+        label = self._reader(case_id, 'label').read(index)
+        if not label_map:
+            return label
+        table = np.arange(256, dtype=np.uint8)
+        for old, new in label_map.items():
+            table[int(old)] = int(new)
+        return table[label]
+
+    def label_map(self, classes: Sequence[str]) -> dict[int, int] | None:
+        """Map the stored labels to a selection of the classes, by name.
+
+        Args:
+            classes: Names, the background first.
+
+        Returns:
+            dict[int, int] | None: Stored label to class, 0 for those not
+            selected; None when all are, in this order.
+
+        Raises:
+            UserError: When a name is no class of the store.
+        """
+        names = list(classes)
+        if names == list(self.classes):
+            return None
+        if names[:1] != list(self.classes[:1]) or not set(names) <= set(self.classes):
+            raise UserError(
+                f'classes must start with {self.classes[0]!r} and be classes of '
+                f'{self.root}: {list(self.classes)}; got {names}'
+            )
+        return {
+            label: names.index(name) if name in names else 0
+            for label, name in enumerate(self.classes)
+        }
 
     def read_volume(self, case_id: str) -> np.ndarray:
         """Read the image, ``(Z, H, W)`` or ``(Z, C, H, W)``."""
