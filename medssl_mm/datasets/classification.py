@@ -8,7 +8,8 @@ image set must agree with.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from mmengine.logging import print_log
@@ -44,70 +45,25 @@ class ClassificationImages(SplitDataset):
     (one 0/1 a class, float32).
 
     Args:
-        data_root (str): Folder of the image set.
-        split (str | None): Name of a split in ``<data_root>/splits``, or
-            path of a split file. None: all images. Defaults to None.
-        subset (str | Sequence[str]): Subset of the split, or several that
-            are joined. Without a split it is not used. Defaults to 'train'.
-        fraction (float): Share of the subset's patients, above 0 up to 1;
-            a smaller share is part of a larger one. Defaults to 1.0.
-        fraction_seed (int): Seed of that choice. Defaults to 0.
-        stratified (bool): Draw that share in proportion by the rarest class
-            of each patient (of the classes of the image set). Defaults to
-            False.
-        labelled (bool): Only images whose label is known, and complain when
-            a class has none. Defaults to False.
-        seed (int): Seed of augmentation where the sampler brings none.
-            Defaults to 0.
-        pipeline (Sequence): Transforms. Defaults to ().
-        metainfo (dict | None): Passed on as in mmengine. Defaults to None.
-        test_mode (bool): As in mmengine. Defaults to False.
-        lazy_init (bool): Index at the first use. Defaults to False.
-        indices (int | Sequence[int] | None): First or listed samples only,
-            as in mmengine. Defaults to None.
-
-    Raises:
-        UserError: Image set, split, subset or labels are missing, classes
-            do not agree with the image set, or no image is left.
+        *args: As :class:`.SplitDataset`; the first is the folder of the image
+            set. With ``labelled``, classes without an image are named.
+        stratified (bool): Draw the share of the patients in proportion by the
+            rarest class of each (of the classes of the image set). Defaults
+            to False.
+        **kwargs: As :class:`.SplitDataset`.
     """
 
     _everything = 'all-images'
     _sample_arrays = ('_places', '_labels')
 
     def __init__(
-        self,
-        data_root: str,
-        split: str | None = None,
-        subset: str | Sequence[str] = 'train',
-        fraction: float = 1.0,
-        fraction_seed: int = 0,
-        stratified: bool = False,
-        labelled: bool = False,
-        seed: int = 0,
-        pipeline: Sequence[dict | Callable] = (),
-        metainfo: dict | None = None,
-        test_mode: bool = False,
-        lazy_init: bool = False,
-        indices: int | Sequence[int] | None = None,
+        self, data_root: str, *args: Any, stratified: bool = False, **kwargs: Any
     ) -> None:
         self.stratified = stratified
         self.store = open_store(data_root, IMAGES)
         self.task = self.store.task
         self._require_classes(self.store, 'ClassificationImages')
-        super().__init__(
-            data_root,
-            split,
-            subset,
-            fraction,
-            fraction_seed,
-            labelled,
-            seed,
-            pipeline,
-            metainfo=metainfo,
-            test_mode=test_mode,
-            lazy_init=lazy_init,
-            indices=indices,
-        )
+        super().__init__(data_root, *args, **kwargs)
         self._metainfo.setdefault('classes', self._class_names())
         self._metainfo.update(dataset_name=self.store.name, task=self.task)
 
@@ -133,23 +89,12 @@ class ClassificationImages(SplitDataset):
                 if total
                 else 'the subset is empty'
             )
-            raise UserError(
-                f'{type(self).__name__}: no image is left of {total} in '
-                f'{self.data_root} ({self._where()}): {remedy}.'
-            )
+            self._refuse_empty('image', str(total), remedy)
         self._places = places
         self._labels = self._map_labels(self.store.labels[places])
         if self.labelled:
             self._check_every_class()
         self._finish_index()
-
-    def _where(self) -> str:
-        text = f'split {self.split}, subset {"+".join(self.subsets)}'
-        if self.fraction < 1:
-            text += (
-                f', fraction {self.fraction} with fraction_seed {self.fraction_seed}'
-            )
-        return text
 
     def _choose(self, store: ImageStore) -> np.ndarray:
         chosen = self._chosen_ids(
@@ -171,7 +116,7 @@ class ClassificationImages(SplitDataset):
         ]
         if not missing and not everywhere:
             return
-        where = f'{type(self).__name__} ({self.data_root}, {self._where()})'
+        where = f'{type(self).__name__} ({self.data_root}, {self._where})'
         remedy = (
             'Take a larger fraction, another fraction_seed, '
             + ('' if self.stratified else 'stratified=True, ')
@@ -309,7 +254,7 @@ class DiabeticRetinopathy(ClassificationImages):
     METAINFO = dict(classes=KNOWN[known].classes)
     _first_referable = 2
 
-    def __init__(self, *args, binary: str | None = None, **kwargs) -> None:
+    def __init__(self, *args: Any, binary: str | None = None, **kwargs: Any) -> None:
         if binary not in (None, 'referable'):
             raise ValueError(
                 'DiabeticRetinopathy: binary must be '

@@ -68,6 +68,8 @@ class SliceImageList(BaseDataset):
             max_refetch=0,
         )
 
+    ann_file: str
+
     def _join_prefix(self) -> None:
         # A list is given as seen from the working directory, or from the
         # folder of the images.
@@ -88,7 +90,8 @@ class SliceImageList(BaseDataset):
                 f'list file {self.ann_file} does not exist (also '
                 f'looked for in {self.data_root}); set ann_file.'
             )
-        samples, counts = [], {}
+        samples: list[dict] = []
+        counts: dict[str, int] = {}
         lines = Path(self.ann_file).read_text(encoding='utf-8').splitlines()
         for number, line in enumerate(lines, 1):
             line = line.strip()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterator, Sized
+from itertools import chain, islice
 
 import numpy as np
 from mmengine.dist import get_dist_info, sync_random_seed
@@ -36,6 +36,10 @@ class EpochIndex(int):
         origin (int | None): Index before any wrapper changed it. Defaults
             to None: value.
     """
+
+    epoch: int
+    seed: int
+    origin: int
 
     def __new__(
         cls, value: int, epoch: int = 0, seed: int = 0, origin: int | None = None
@@ -114,7 +118,7 @@ class SliceSampler(Sampler):
 
     def __init__(
         self,
-        dataset,
+        dataset: Sized,
         seed: int | None = None,
         shuffle: bool = True,
         infinite: bool = False,
@@ -146,7 +150,7 @@ class SliceSampler(Sampler):
         if neighbour_distance:
             self._prepare_neighbours(dataset, batch_size)
 
-    def _prepare_neighbours(self, dataset, batch_size: int | None) -> None:
+    def _prepare_neighbours(self, dataset: Sized, batch_size: int | None) -> None:
         if not self.shuffle:
             raise ValueError(
                 'SliceSampler: neighbour_distance changes the '
@@ -301,84 +305,97 @@ def separate_neighbours(
         The new order, and the reason when it could not be fully separated
         (else an empty string).
     """
-    patients, slices = patients.tolist(), slices.tolist()
-    number = -(-len(order) // batch)
-    room = [batch] * (number - 1) + [len(order) - batch * (number - 1)]
-    batches: list[list[int]] = [[] for _ in range(number)]
-    # Per batch: patient -> slice indices already in it.
-    taken: list[dict[int, list[int]]] = [{} for _ in range(number)]
+    batches = _Batches(patients.tolist(), slices.tolist(), batch, distance)
+    left = [sample for sample in order.tolist() if not batches.place(sample)]
+    # Hopeless data (one patient, big batches) must not cost a search per
+    # sample.
+    crowded: list[int] = []
+    for sample in left:
+        if len(crowded) >= _MOST_FAILURES or not batches.exchange(sample):
+            crowded.append(sample)
+    for sample in crowded:
+        batches.put(sample, batches.open[0])
+    reason = batches.crowding(crowded[0]) if crowded else ''
+    return np.array(list(chain(*batches.samples)), dtype=order.dtype), reason
 
-    def fits(sample: int, which: int) -> bool:
-        here = slices[sample]
+
+class _Batches:
+    """Batches that are being filled with samples which are no neighbours."""
+
+    def __init__(
+        self, patients: list[int], slices: list[int], batch: int, distance: int
+    ) -> None:
+        self.patients, self.slices, self.distance = patients, slices, distance
+        number = -(-len(patients) // batch)
+        self.samples: list[list[int]] = [[] for _ in range(number)]
+        self._room = [batch] * (number - 1) + [len(patients) - batch * (number - 1)]
+        # Per batch: patient -> slice indices already in it.
+        self._taken: list[dict[int, list[int]]] = [{} for _ in range(number)]
+        self._first_open = 0
+
+    @property
+    def open(self) -> list[int]:
+        """Batches with a free place."""
+        return [n for n in range(self._first_open, len(self.samples)) if self._free(n)]
+
+    def _free(self, which: int) -> bool:
+        return len(self.samples[which]) < self._room[which]
+
+    def _fits(self, sample: int, which: int) -> bool:
+        here = self.slices[sample]
         return all(
-            abs(other - here) >= distance
-            for other in taken[which].get(patients[sample], ())
+            abs(other - here) >= self.distance
+            for other in self._taken[which].get(self.patients[sample], ())
         )
 
-    def put(sample: int, which: int) -> None:
-        batches[which].append(sample)
-        taken[which].setdefault(patients[sample], []).append(slices[sample])
+    def put(self, sample: int, which: int) -> None:
+        """Add a sample to a batch."""
+        self.samples[which].append(sample)
+        taken = self._taken[which].setdefault(self.patients[sample], [])
+        taken.append(self.slices[sample])
 
-    def drop(sample: int, which: int) -> None:
-        batches[which].remove(sample)
-        taken[which][patients[sample]].remove(slices[sample])
+    def _drop(self, sample: int, which: int) -> None:
+        self.samples[which].remove(sample)
+        self._taken[which][self.patients[sample]].remove(self.slices[sample])
 
-    left = []
-    first_open = 0
-    for sample in order.tolist():
-        while first_open < number and len(batches[first_open]) == room[first_open]:
-            first_open += 1
-        for which in range(first_open, number):
-            if len(batches[which]) < room[which] and fits(sample, which):
-                put(sample, which)
-                break
-        else:
-            left.append(sample)
-
-    def exchange(sample: int) -> bool:
-        """Make a place by moving one other sample to an open batch."""
-        targets = [n for n in range(number) if len(batches[n]) < room[n]]
-        for which in range(number):
-            blockers = [
-                other
-                for other in batches[which]
-                if patients[other] == patients[sample]
-                and abs(slices[other] - slices[sample]) < distance
-            ]
-            if len(blockers) > 1:
-                continue
-            for other in blockers or batches[which]:
-                goal = next((n for n in targets if n != which and fits(other, n)), None)
-                if goal is not None:
-                    drop(other, which)
-                    put(other, goal)
-                    put(sample, which)
-                    return True
+    def place(self, sample: int) -> bool:
+        """Put a sample into the first open batch without a neighbour of it."""
+        number = len(self.samples)
+        while self._first_open < number and not self._free(self._first_open):
+            self._first_open += 1
+        for which in range(self._first_open, number):
+            if self._free(which) and self._fits(sample, which):
+                self.put(sample, which)
+                return True
         return False
 
-    crowded = []
-    for sample in left:
-        # Hopeless data (one patient, big batches) must not cost a search
-        # per sample.
-        if len(crowded) >= _MOST_FAILURES or not exchange(sample):
-            crowded.append(sample)
-    reason = ''
-    if crowded:
-        for sample in crowded:
-            put(sample, next(n for n in range(number) if len(batches[n]) < room[n]))
-        reason = _crowding(crowded[0], patients, slices, number, distance)
-    return np.array([s for b in batches for s in b], dtype=order.dtype), reason
+    def exchange(self, sample: int) -> bool:
+        """Make a place by moving one other sample to an open batch."""
+        targets = self.open
+        for which, batch in enumerate(self.samples):
+            blockers = [other for other in batch if self._near(sample, other)]
+            if len(blockers) > 1:
+                continue
+            for other in blockers or batch:
+                for goal in targets:
+                    if goal != which and self._fits(other, goal):
+                        self._drop(other, which)
+                        self.put(other, goal)
+                        self.put(sample, which)
+                        return True
+        return False
 
+    def _near(self, sample: int, other: int) -> bool:
+        return (
+            self.patients[other] == self.patients[sample]
+            and abs(self.slices[other] - self.slices[sample]) < self.distance
+        )
 
-def _crowding(
-    sample: int, patients: list, slices: list, number: int, distance: int
-) -> str:
-    near = sum(
-        patient == patients[sample] and abs(index - slices[sample]) < distance
-        for patient, index in zip(patients, slices)
-    )
-    return (
-        f'a patient has {near} samples less than {distance} slices from '
-        f'slice {slices[sample]}, and an epoch only {number} batches to '
-        'spread them over'
-    )
+    def crowding(self, sample: int) -> str:
+        """Say why a sample could not be kept apart."""
+        near = sum(self._near(sample, other) for other in range(len(self.patients)))
+        return (
+            f'a patient has {near} samples less than {self.distance} slices from '
+            f'slice {self.slices[sample]}, and an epoch only {len(self.samples)} '
+            'batches to spread them over'
+        )

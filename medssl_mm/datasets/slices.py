@@ -6,15 +6,15 @@ by their METAINFO alone: the class names, which the store must agree with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from medssl_mm.datasets.sampler import EpochIndex, sample_rng
 from medssl_mm.datasets.split_dataset import SplitDataset
-from medssl_mm.errors import UserError
 from medssl_mm.registry import DATASETS
-from medssl_mm.store import open_store, slice_name
+from medssl_mm.store import CaseInfo, SliceStore, open_store, slice_name
 from medssl_mm.store.header import SLICES
 from medssl_mm.store.known import KNOWN
 
@@ -36,35 +36,17 @@ class SliceDataset(SplitDataset):
     seg_fields.
 
     Args:
-        data_root (str): Folder of the slice store.
-        split (str | None): Name of a split in ``<data_root>/splits``, or
-            path of a split file. None: all cases. Defaults to None.
-        subset (str | Sequence[str]): Subset of the split, or several that
-            are joined. Without a split it is not used. Defaults to 'train'.
-        fraction (float): Share of the subset's patients, above 0 up to 1;
-            a smaller share is part of a larger one. Defaults to 1.0.
-        fraction_seed (int): Seed of that choice. Defaults to 0.
-        labelled (bool): Only slices whose label is known; cases without a
-            label are left out. Defaults to False.
+        *args: As :class:`.SplitDataset`; the first is the folder of the slice
+            store.
         min_foreground (float): Slices with a smaller share of pixels other
             than air are left out, 0-1. Defaults to 0.0.
         only_with_foreground_label (bool): Leave out slices whose label is
             all background (needs labelled=True; reads the labels once at
             the start). Defaults to False.
         slice_step (int): Take every n-th slice of a case. Defaults to 1.
-        seed (int): Seed of augmentation where the sampler brings none.
-            Defaults to 0.
-        pipeline (Sequence): Transforms. Defaults to ().
         metainfo (dict | None): May hold ``classes``, a selection of the
             class names: the others count as background. Defaults to None.
-        test_mode (bool): As in mmengine. Defaults to False.
-        lazy_init (bool): Index at the first use. Defaults to False.
-        indices (int | Sequence[int] | None): First or listed samples only,
-            as in mmengine. Defaults to None.
-
-    Raises:
-        UserError: Store, split, subset or labels are missing, classes do not
-            agree with the store, or no slice is left.
+        **kwargs: As :class:`.SplitDataset`.
     """
 
     _sample_arrays = ('_sample_cases', '_sample_slices')
@@ -72,20 +54,12 @@ class SliceDataset(SplitDataset):
     def __init__(
         self,
         data_root: str,
-        split: str | None = None,
-        subset: str | Sequence[str] = 'train',
-        fraction: float = 1.0,
-        fraction_seed: int = 0,
-        labelled: bool = False,
+        *args: Any,
         min_foreground: float = 0.0,
         only_with_foreground_label: bool = False,
         slice_step: int = 1,
-        seed: int = 0,
-        pipeline: Sequence[dict | Callable] = (),
         metainfo: dict | None = None,
-        test_mode: bool = False,
-        lazy_init: bool = False,
-        indices: int | Sequence[int] | None = None,
+        **kwargs: Any,
     ) -> None:
         owner = type(self).__name__
         if not 0 <= min_foreground <= 1:
@@ -97,7 +71,7 @@ class SliceDataset(SplitDataset):
             raise ValueError(
                 f'{owner}: slice_step must be an int of at least 1, got {slice_step!r}.'
             )
-        if only_with_foreground_label and not labelled:
+        if only_with_foreground_label and not kwargs.get('labelled'):
             raise ValueError(
                 f'{owner}: only_with_foreground_label looks at '
                 'the labels; set labelled=True as well.'
@@ -106,46 +80,14 @@ class SliceDataset(SplitDataset):
         self.only_with_foreground_label = only_with_foreground_label
         self.slice_step = slice_step
         self.reduce_zero_label = False
-        self.label_map = self._check_classes(data_root, metainfo)
-        super().__init__(
-            data_root,
-            split,
-            subset,
-            fraction,
-            fraction_seed,
-            labelled,
-            seed,
-            pipeline,
-            metainfo=metainfo,
-            test_mode=test_mode,
-            lazy_init=lazy_init,
-            indices=indices,
-        )
-        self._complete_metainfo(data_root)
-
-    def _check_classes(
-        self, data_root: str, metainfo: dict | None
-    ) -> dict[int, int] | None:
-        """Compare class names with the store; return the label map."""
         store = open_store(data_root, SLICES)
         self._require_classes(store, 'SliceDataset')
         selected = (metainfo or {}).get('classes')
-        if selected is None or tuple(selected) == tuple(store.classes):
-            return None
-        unknown = [name for name in selected if name not in store.classes]
-        if unknown or selected[0] != store.classes[0]:
-            raise UserError(
-                f'{type(self).__name__}: metainfo classes must start with '
-                f'{store.classes[0]!r} and name classes of {store.root}: '
-                f'{list(store.classes)}; got {list(selected)}.'
-            )
-        return {
-            old: list(selected).index(name) if name in selected else 0
-            for old, name in enumerate(store.classes)
-        }
+        self.label_map = None if selected is None else store.label_map(selected)
+        super().__init__(data_root, *args, metainfo=metainfo, **kwargs)
+        self._complete_metainfo(store)
 
-    def _complete_metainfo(self, data_root: str) -> None:
-        store = open_store(data_root)
+    def _complete_metainfo(self, store: SliceStore) -> None:
         self._metainfo.setdefault('classes', list(store.classes))
         colours = dict(zip(store.classes, store.palette))
         if len(self._metainfo.get('palette', ())) != len(self._metainfo['classes']):
@@ -159,7 +101,7 @@ class SliceDataset(SplitDataset):
         """Index the slices; cheap to call again."""
         if self._fully_initialized:
             return
-        store = open_store(self.data_root)
+        store = open_store(self.data_root, SLICES)
         chosen = self._chosen_ids(store.patient_of)
         infos = [
             store.case(case_id)
@@ -189,7 +131,7 @@ class SliceDataset(SplitDataset):
         self._sample_slices = np.concatenate(samples).astype(np.int32)
         self._finish_index()
 
-    def _choose_slices(self, store, info) -> np.ndarray:
+    def _choose_slices(self, store: SliceStore, info: CaseInfo) -> np.ndarray:
         keep = np.zeros(info.shape[0], bool)
         keep[:: self.slice_step] = True
         if self.labelled:
@@ -221,7 +163,9 @@ class SliceDataset(SplitDataset):
             )
         return indices
 
-    def _check_not_empty(self, infos: list, samples: list) -> None:
+    def _check_not_empty(
+        self, infos: Sequence[CaseInfo], samples: Sequence[np.ndarray]
+    ) -> None:
         if sum(len(indices) for indices in samples):
             return
         if self.labelled and not any(info.labelled for info in infos):
@@ -235,11 +179,7 @@ class SliceDataset(SplitDataset):
                 'only_with_foreground_label='
                 f'{self.only_with_foreground_label}'
             )
-        raise UserError(
-            f'{type(self).__name__}: no slice is left of {len(infos)} '
-            f'case(s) in {self.data_root} (split {self.split}, subset '
-            f'{"+".join(self.subsets)}): {remedy}.'
-        )
+        self._refuse_empty('slice', f'{len(infos)} case(s)', remedy)
 
     def __len__(self) -> int:
         """Number of slices."""

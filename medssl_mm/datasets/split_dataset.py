@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 import numpy as np
 from mmengine.dataset import BaseDataset
 
 from medssl_mm.errors import UserError
+from medssl_mm.store import ImageStore, SliceStore
 from medssl_mm.store.splits import load_split, take_fraction
 
 
@@ -21,18 +23,22 @@ class SplitDataset(BaseDataset):
     Args:
         data_root (str): Folder of the store.
         split (str | None): Name of a split in ``<data_root>/splits``, or
-            path of a split file. None: everything.
+            path of a split file. Defaults to None: everything.
         subset (str | Sequence[str]): Subset of the split, or several that
-            are joined. Without a split it is not used.
-        fraction (float): Share of the subset's patients, above 0 up to 1.
-        fraction_seed (int): Seed of that choice.
-        labelled (bool): Only samples whose label is known.
+            are joined. Without a split it is not used. Defaults to 'train'.
+        fraction (float): Share of the subset's patients, above 0 up to 1;
+            a smaller share is part of a larger one. Defaults to 1.0.
+        fraction_seed (int): Seed of that choice. Defaults to 0.
+        labelled (bool): Only samples whose label is known. Defaults to False.
         seed (int): Seed of augmentation where the sampler brings none.
-        pipeline (Sequence): Transforms.
+            Defaults to 0.
+        pipeline (Sequence): Transforms. Defaults to ().
         **kwargs: metainfo, test_mode, lazy_init and indices, as in mmengine.
 
     Raises:
         ValueError: The fraction is out of range or has no split.
+        UserError: Store, split, subset or labels are missing, the classes are
+            not those of the store, or no sample is left.
     """
 
     METAINFO: dict = dict()
@@ -43,14 +49,14 @@ class SplitDataset(BaseDataset):
     def __init__(
         self,
         data_root: str,
-        split: str | None,
-        subset: str | Sequence[str],
-        fraction: float,
-        fraction_seed: int,
-        labelled: bool,
-        seed: int,
-        pipeline: Sequence[dict | Callable],
-        **kwargs,
+        split: str | None = None,
+        subset: str | Sequence[str] = 'train',
+        fraction: float = 1.0,
+        fraction_seed: int = 0,
+        labelled: bool = False,
+        seed: int = 0,
+        pipeline: Sequence[dict | Callable] = (),
+        **kwargs: Any,
     ) -> None:
         owner = type(self).__name__
         if not 0 < fraction <= 1:
@@ -86,13 +92,13 @@ class SplitDataset(BaseDataset):
         """Name the classes of the samples without opening the data.
 
         Args:
-            classes (Sequence[str]): Classes of the store.
-            settings (dict): The arguments of the data set.
+            classes: Classes of the store.
+            settings: The arguments of the data set.
         """
         selected = (settings.get('metainfo') or {}).get('classes')
         return tuple(classes if selected is None else selected)
 
-    def _require_classes(self, store, advice: str) -> None:
+    def _require_classes(self, store: SliceStore | ImageStore, advice: str) -> None:
         """Compare the class names of METAINFO, if any, with the store's."""
         expected = self.METAINFO.get('classes')
         if expected is not None and tuple(expected) != tuple(store.classes):
@@ -127,6 +133,23 @@ class SplitDataset(BaseDataset):
             }
         )
 
+    @property
+    def _where(self) -> str:
+        """What was chosen, for messages."""
+        text = f'split {self.split}, subset {"+".join(self.subsets)}'
+        if self.fraction < 1:
+            text += (
+                f', fraction {self.fraction} with fraction_seed {self.fraction_seed}'
+            )
+        return text
+
+    def _refuse_empty(self, left: str, total: str, remedy: str) -> NoReturn:
+        """Raise, as nothing is left."""
+        raise UserError(
+            f'{type(self).__name__}: no {left} is left of {total} in '
+            f'{self.data_root} ({self._where}): {remedy}.'
+        )
+
     def _finish_index(self) -> None:
         """Take the first or listed samples; say where they are from."""
         self._fully_initialized = True
@@ -142,10 +165,9 @@ class SplitDataset(BaseDataset):
     def get_subset_(self, indices: int | Sequence[int]) -> None:
         """Keep the first (or, negative, last) n, or the listed samples."""
         self.full_init()
+        chosen: slice | np.ndarray = np.asarray(indices, np.int64)
         if isinstance(indices, int):
             chosen = slice(indices) if indices >= 0 else slice(indices, None)
-        else:
-            chosen = np.asarray(indices, np.int64)
         for name in self._sample_arrays:
             setattr(self, name, getattr(self, name)[chosen])
 

@@ -1,12 +1,8 @@
 """Transforms of slices and images; all draw from results['rng'] alone."""
 
+from medssl_mm.datasets.transforms.affine import RandomSliceAffine
+from medssl_mm.datasets.transforms.crop import RandomSliceCrop
 from medssl_mm.datasets.transforms.elastic import ElasticDeformation
-from medssl_mm.datasets.transforms.geometry import (
-    RandomSliceAffine,
-    RandomSliceCrop,
-    ResizeSlice,
-    ViewGeometry,
-)
 from medssl_mm.datasets.transforms.intensity import (
     CTWindow,
     PercentileNormalize,
@@ -26,13 +22,11 @@ from medssl_mm.datasets.transforms.loading import (
     LoadSlice,
     LoadSliceLabel,
 )
-from medssl_mm.datasets.transforms.packing import (
-    PackImage,
-    PackSlice,
-    PackViews,
-)
+from medssl_mm.datasets.transforms.packing import PackImage, PackSlice, PackViews
+from medssl_mm.datasets.transforms.resize import ResizeSlice
 from medssl_mm.datasets.transforms.torchvision_steps import TorchvisionSteps
 from medssl_mm.datasets.transforms.views import ImageViews, SliceViews
+from medssl_mm.datasets.transforms.warp import ViewGeometry
 
 __all__ = [
     'BlurJitter',

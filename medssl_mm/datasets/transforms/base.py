@@ -2,10 +2,41 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from inspect import signature
 from numbers import Real
 
 import numpy as np
+from mmcv.transforms import BaseTransform
+from numpy.random import Generator
+
+Drawn = Sequence[float]  # numbers 0-1
+
+
+class Transform(BaseTransform):
+    """A step that keeps its settings under the names of its arguments."""
+
+    @property
+    def owner(self) -> str:
+        """Name of the class, for messages."""
+        return type(self).__name__
+
+    def __repr__(self) -> str:
+        names = signature(type(self)).parameters
+        settings = ', '.join(f'{name}={getattr(self, name)!r}' for name in names)
+        return f'{self.owner}({settings})'
+
+
+def between(limits: tuple[float, float], share: float) -> float:
+    """Return the number that lies a share (0-1) of the way between limits."""
+    return limits[0] + share * (limits[1] - limits[0])
+
+
+def log_between(limits: tuple[float, float], share: float) -> float:
+    """Do the same on a logarithmic scale; limits above 0."""
+    low, high = (math.log(limit) for limit in limits)
+    return math.exp(between((low, high), share))
 
 
 def check_number(
@@ -139,8 +170,8 @@ def sample_image(results: dict, owner: str, colour: bool = False) -> np.ndarray:
     """Return a sample's image as float32, without a copy where it is already.
 
     Args:
-        results: The sample; ``channels`` names the channels of a store that
-            has several.
+        results: The sample; ``channels`` names the channels of a store that has
+            several.
         owner: Class that asks, for the message.
         colour: Whether RGB is allowed.
 
@@ -178,3 +209,74 @@ def by_channel(
         for number in range(image.shape[2])
     ]
     return np.stack(planes, axis=2)
+
+
+class PaddedTransform(Transform):
+    """A step whose result has a fixed size, and may show what is outside.
+
+    Args:
+        size (int | tuple[int, int]): Result in pixels, (height, width).
+        pad_value (float | str): Grey value outside the slice; 'minimum' takes
+            the slice's.
+        seg_pad_value (int): Label outside the slice, 0-255.
+    """
+
+    def __init__(
+        self, size: int | Sequence[int], pad_value: float | str, seg_pad_value: int
+    ) -> None:
+        self.size = check_size(self.owner, 'size', size)
+        if isinstance(pad_value, str) and pad_value != 'minimum':
+            raise ValueError(
+                f"{self.owner}: pad_value must be a number or 'minimum', "
+                f'got {pad_value!r}.'
+            )
+        self.pad_value = (
+            pad_value
+            if isinstance(pad_value, str)
+            else check_number(self.owner, 'pad_value', pad_value)
+        )
+        self.seg_pad_value = int(
+            check_number(self.owner, 'seg_pad_value', seg_pad_value, 0, 255)
+        )
+
+    def fill_value(self, image: np.ndarray) -> float:
+        """Grey value outside of an image."""
+        if isinstance(self.pad_value, str):
+            return float(image.min())
+        return self.pad_value
+
+    def check_label_shape(self, results: dict, key: str, image: np.ndarray) -> None:
+        """Refuse a label map that lies on another grid than its image."""
+        if results[key].shape != image.shape[:2]:
+            raise ValueError(
+                f'{self.owner}: {key} has shape {results[key].shape} but img '
+                f'{image.shape[:2]} in {results.get("img_path")}; put {self.owner} '
+                'before anything that resizes only one of them.'
+            )
+
+
+class Jitter(Transform):
+    """A change that is made with a probability.
+
+    A subclass tells how many numbers it draws, whether it takes RGB, and makes
+    the change.
+    """
+
+    draws = 0
+    colour = False
+
+    def __init__(self, prob: float) -> None:
+        self.prob = check_probability(self.owner, 'prob', prob)
+
+    def change(self, image: np.ndarray, rng: Generator, drawn: Drawn) -> np.ndarray:
+        """Return the changed image; the one given stays as it is."""
+        raise NotImplementedError
+
+    def transform(self, results: dict) -> dict:
+        """Change the image, or leave it."""
+        rng = get_rng(results, self.owner)
+        chance, *drawn = rng.random(1 + self.draws)
+        if chance < self.prob:
+            image = sample_image(results, self.owner, self.colour)
+            results['img'] = self.change(image, rng, drawn)
+        return results

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from mmcv.transforms import BaseTransform
+from numpy.random import Generator
 from scipy.ndimage import map_coordinates
 
 from medssl_mm.datasets.transforms.base import (
+    Drawn,
+    Jitter,
     by_channel,
     check_number,
-    check_probability,
-    get_rng,
-    sample_image,
 )
 from medssl_mm.registry import TRANSFORMS
 
@@ -20,7 +19,7 @@ TRUNCATE = 4.0  # standard deviations of the smoothing kernel, as SciPy has it
 
 
 @TRANSFORMS.register_module()
-class ElasticDeformation(BaseTransform):
+class ElasticDeformation(Jitter):
     """Shift every pixel by a smooth random field, the same in all channels.
 
     A field of uniform noise in [-1, 1] per axis is smoothed by a Gaussian and
@@ -39,27 +38,23 @@ class ElasticDeformation(BaseTransform):
         prob (float): Probability of changing the image. Defaults to 0.5.
     """
 
-    def __init__(self, alpha: float, sigma: float, prob: float = 0.5) -> None:
-        owner = 'ElasticDeformation'
-        self.alpha = check_number(owner, 'alpha', alpha, 0.0)
-        self.sigma = check_number(owner, 'sigma', sigma, above=0.0)
-        self.prob = check_probability(owner, 'prob', prob)
+    colour = True
 
-    def transform(self, results: dict) -> dict:
+    def __init__(self, alpha: float, sigma: float, prob: float = 0.5) -> None:
+        super().__init__(prob)
+        self.alpha = check_number(self.owner, 'alpha', alpha, 0.0)
+        self.sigma = check_number(self.owner, 'sigma', sigma, above=0.0)
+
+    def change(self, image: np.ndarray, rng: Generator, drawn: Drawn) -> np.ndarray:
         """Deform the image."""
-        rng = get_rng(results, 'ElasticDeformation')
-        if rng.random() >= self.prob:
-            return results
-        image = sample_image(results, 'ElasticDeformation', colour=True)
         field = self.field(rng, image.shape[:2])
         places = np.indices(image.shape[:2], np.float32) + field
-        results['img'] = by_channel(
+        return by_channel(
             image,
             lambda plane, _: map_coordinates(plane, places, order=1, mode='constant'),
         )
-        return results
 
-    def field(self, rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    def field(self, rng: Generator, shape: tuple[int, int]) -> np.ndarray:
         """Draw a field: shift down and to the right, pixels ``(2, H, W)``."""
         noise = rng.uniform(-1, 1, (2, *shape)).astype(np.float32)
         side = 2 * int(TRUNCATE * self.sigma + 0.5) + 1
@@ -70,9 +65,3 @@ class ElasticDeformation(BaseTransform):
             for plane in noise
         ]
         return np.stack(smooth) * np.float32(self.alpha)
-
-    def __repr__(self) -> str:
-        return (
-            f'ElasticDeformation(alpha={self.alpha}, sigma={self.sigma}, '
-            f'prob={self.prob})'
-        )

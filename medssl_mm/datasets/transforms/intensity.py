@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from mmcv.transforms import BaseTransform
 
 from medssl_mm.datasets.transforms.base import (
+    Transform,
     by_channel,
     check_number,
     sample_image,
@@ -47,7 +47,7 @@ def scale_to_unit(image: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 @TRANSFORMS.register_module()
-class CTWindow(BaseTransform):
+class CTWindow(Transform):
     """Show one window of Hounsfield units: ``(img - (level - w/2)) / w``.
 
     Required Keys: img (HU, any number type). Modified Keys: img (float32,
@@ -62,8 +62,8 @@ class CTWindow(BaseTransform):
     """
 
     def __init__(self, level: float, width: float) -> None:
-        self.level = check_number('CTWindow', 'level', level)
-        self.width = check_number('CTWindow', 'width', width, above=0.0)
+        self.level = check_number(self.owner, 'level', level)
+        self.width = check_number(self.owner, 'width', width, above=0.0)
         self._low = self.level - self.width / 2
         high = self._low + self.width
         self._integer_limits = (
@@ -84,16 +84,56 @@ class CTWindow(BaseTransform):
             image *= np.float32(1.0 / self.width)
             results['img'] = image
             return results
-        image = sample_image(results, 'CTWindow')
+        image = sample_image(results, self.owner)
         results['img'] = scale_to_unit(image, low, high)
         return results
 
-    def __repr__(self) -> str:
-        return f'CTWindow(level={self.level}, width={self.width})'
+
+class _Normalize(Transform):
+    """Changes every channel by two statistics of it, of the case or the slice.
+
+    A subclass names the two as they are stored, measures them on a slice, and
+    applies them.
+    """
+
+    def __init__(self, per: str) -> None:
+        if per not in ('case', 'slice'):
+            raise ValueError(
+                f"{self.owner}: per must be 'case' or 'slice', got {per!r}."
+            )
+        self.per = per
+
+    @property
+    def stored(self) -> tuple[str, str]:
+        """Names of the statistics of the case."""
+        raise NotImplementedError
+
+    def measure(self, plane: np.ndarray) -> tuple[float, float]:
+        """Return the statistics of one slice."""
+        raise NotImplementedError
+
+    def apply(self, plane: np.ndarray, first: float, second: float) -> np.ndarray:
+        """Change one channel."""
+        raise NotImplementedError
+
+    def transform(self, results: dict) -> dict:
+        """Apply the normalisation."""
+        image = sample_image(results, self.owner)
+        case = None
+        if self.per == 'case':
+            case = [_case_statistic(results, name, self.owner) for name in self.stored]
+
+        def normalize(plane: np.ndarray, number: int) -> np.ndarray:
+            if case is None:
+                return self.apply(plane, *self.measure(plane))
+            return self.apply(plane, case[0][number], case[1][number])
+
+        results['img'] = by_channel(image, normalize)
+        return results
 
 
 @TRANSFORMS.register_module()
-class PercentileNormalize(BaseTransform):
+class PercentileNormalize(_Normalize):
     """Map a lower and an upper percentile to 0 and 1, and clip.
 
     Required Keys: img; intensity with per='case'. Modified Keys: img
@@ -107,56 +147,43 @@ class PercentileNormalize(BaseTransform):
             Defaults to 'case'.
     """
 
-    _stored = {0.5: 'p00_5', 99.5: 'p99_5', 0.0: 'min', 100.0: 'max'}
+    _names = {0.5: 'p00_5', 99.5: 'p99_5', 0.0: 'min', 100.0: 'max'}
 
     def __init__(
         self, lower: float = 0.5, upper: float = 99.5, per: str = 'case'
     ) -> None:
-        owner = 'PercentileNormalize'
-        self.lower = check_number(owner, 'lower', lower, 0.0, 100.0)
-        self.upper = check_number(owner, 'upper', upper, 0.0, 100.0)
+        super().__init__(per)
+        self.lower = check_number(self.owner, 'lower', lower, 0.0, 100.0)
+        self.upper = check_number(self.owner, 'upper', upper, 0.0, 100.0)
         if self.lower >= self.upper:
             raise ValueError(
-                f'{owner}: lower must be below upper, got '
+                f'{self.owner}: lower must be below upper, got '
                 f'lower={lower} and upper={upper}.'
             )
-        if per not in ('case', 'slice'):
-            raise ValueError(f"{owner}: per must be 'case' or 'slice', got {per!r}.")
-        if per == 'case' and not {self.lower, self.upper} <= set(self._stored):
+        if per == 'case' and not {self.lower, self.upper} <= set(self._names):
             raise ValueError(
-                f'{owner}: a store keeps the percentiles '
-                f'{sorted(self._stored)} of a case, got lower={lower} and '
+                f'{self.owner}: a store keeps the percentiles '
+                f'{sorted(self._names)} of a case, got lower={lower} and '
                 f"upper={upper}; use those or per='slice'."
             )
-        self.per = per
 
-    def transform(self, results: dict) -> dict:
-        """Apply the normalisation."""
-        owner = 'PercentileNormalize'
-        image = sample_image(results, owner)
-        if self.per == 'case':
-            low = _case_statistic(results, self._stored[self.lower], owner)
-            high = _case_statistic(results, self._stored[self.upper], owner)
+    @property
+    def stored(self) -> tuple[str, str]:
+        """Names of the two percentiles."""
+        return self._names[self.lower], self._names[self.upper]
 
-        def normalize(plane: np.ndarray, number: int) -> np.ndarray:
-            if self.per == 'case':
-                limits = low[number], high[number]
-            else:
-                limits = np.percentile(plane, [self.lower, self.upper])
-            return scale_to_unit(plane, *limits)
+    def measure(self, plane: np.ndarray) -> tuple[float, float]:
+        """Return the percentiles of one slice."""
+        low, high = np.percentile(plane, [self.lower, self.upper])
+        return low, high
 
-        results['img'] = by_channel(image, normalize)
-        return results
-
-    def __repr__(self) -> str:
-        return (
-            f'PercentileNormalize(lower={self.lower}, '
-            f'upper={self.upper}, per={self.per!r})'
-        )
+    def apply(self, plane: np.ndarray, first: float, second: float) -> np.ndarray:
+        """Map them to 0 and 1."""
+        return scale_to_unit(plane, first, second)
 
 
 @TRANSFORMS.register_module()
-class ZScoreNormalize(BaseTransform):
+class ZScoreNormalize(_Normalize):
     """Subtract the mean and divide by the standard deviation.
 
     Required Keys: img; intensity with per='case'. Modified Keys: img
@@ -169,34 +196,22 @@ class ZScoreNormalize(BaseTransform):
             standard deviations. None: not clipped. Defaults to None.
     """
 
+    stored = ('mean', 'std')
+
     def __init__(self, per: str = 'case', limit: float | None = None) -> None:
-        if per not in ('case', 'slice'):
-            raise ValueError(
-                f"ZScoreNormalize: per must be 'case' or 'slice', got {per!r}."
-            )
+        super().__init__(per)
         if limit is not None:
-            check_number('ZScoreNormalize', 'limit', limit, above=0.0)
-        self.per = per
+            check_number(self.owner, 'limit', limit, above=0.0)
         self.limit = limit
 
-    def transform(self, results: dict) -> dict:
-        """Apply the normalisation."""
-        image = sample_image(results, 'ZScoreNormalize')
-        if self.per == 'case':
-            means = _case_statistic(results, 'mean', 'ZScoreNormalize')
-            deviations = _case_statistic(results, 'std', 'ZScoreNormalize')
+    def measure(self, plane: np.ndarray) -> tuple[float, float]:
+        """Return mean and deviation of one slice."""
+        mean, deviation = cv2.meanStdDev(plane)
+        return mean.item(), deviation.item()
 
-        def normalize(plane: np.ndarray, number: int) -> np.ndarray:
-            if self.per == 'case':
-                return self._normalize(plane, means[number], deviations[number])
-            return self._normalize(plane, *(n.item() for n in cv2.meanStdDev(plane)))
-
-        results['img'] = by_channel(image, normalize)
-        return results
-
-    def _normalize(
-        self, plane: np.ndarray, mean: float, deviation: float
-    ) -> np.ndarray:
+    def apply(self, plane: np.ndarray, first: float, second: float) -> np.ndarray:
+        """Subtract the mean, divide by the deviation."""
+        mean, deviation = first, second
         # The smallest range is relative to the mean's size: float32 noise
         # around a large constant must not be blown up to unit variance.
         if deviation <= SMALLEST_RANGE * max(1.0, abs(mean)):
@@ -207,12 +222,9 @@ class ZScoreNormalize(BaseTransform):
             np.clip(plane, -self.limit, self.limit, out=plane)
         return plane
 
-    def __repr__(self) -> str:
-        return f'ZScoreNormalize(per={self.per!r}, limit={self.limit})'
-
 
 @TRANSFORMS.register_module()
-class ShiftScale(BaseTransform):
+class ShiftScale(Transform):
     """Subtract a fixed mean and divide by a fixed standard deviation.
 
     Required Keys: img (grey, RGB or channels). Modified Keys: img (float32).
@@ -223,16 +235,13 @@ class ShiftScale(BaseTransform):
     """
 
     def __init__(self, mean: float, std: float) -> None:
-        self.mean = check_number('ShiftScale', 'mean', mean)
-        self.std = check_number('ShiftScale', 'std', std, above=0.0)
+        self.mean = check_number(self.owner, 'mean', mean)
+        self.std = check_number(self.owner, 'std', std, above=0.0)
 
     def transform(self, results: dict) -> dict:
         """Apply shift and scale."""
-        image = sample_image(results, 'ShiftScale', colour=True)
+        image = sample_image(results, self.owner, colour=True)
         image = image - np.float32(self.mean)
         image *= np.float32(1.0 / self.std)
         results['img'] = image
         return results
-
-    def __repr__(self) -> str:
-        return f'ShiftScale(mean={self.mean}, std={self.std})'

@@ -13,25 +13,23 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from mmcv.transforms import BaseTransform
+from numpy.random import Generator
 
 from medssl_mm.datasets.transforms.base import (
+    Drawn,
+    Jitter,
+    between,
     by_channel,
     check_number,
-    check_probability,
     check_range,
-    get_rng,
-    sample_image,
+    log_between,
 )
-from medssl_mm.datasets.transforms.intensity import (
-    SMALLEST_RANGE,
-    scale_to_unit,
-)
+from medssl_mm.datasets.transforms.intensity import SMALLEST_RANGE, scale_to_unit
 from medssl_mm.registry import TRANSFORMS
 
 
 @TRANSFORMS.register_module()
-class IntensityJitter(BaseTransform):
+class IntensityJitter(Jitter):
     """Change contrast about the slice's mean, and brightness, at random.
 
     ``(img - mean) * c + mean + b`` with ``c`` from 1 - contrast to
@@ -50,6 +48,8 @@ class IntensityJitter(BaseTransform):
             to (0.0, 1.0).
     """
 
+    draws = 2
+
     def __init__(
         self,
         brightness: float = 0.2,
@@ -57,23 +57,18 @@ class IntensityJitter(BaseTransform):
         prob: float = 0.8,
         limits: Sequence[float] | None = (0.0, 1.0),
     ) -> None:
-        owner = 'IntensityJitter'
-        self.brightness = check_number(owner, 'brightness', brightness, 0.0)
-        self.contrast = check_number(owner, 'contrast', contrast, 0.0, 1.0)
-        self.prob = check_probability(owner, 'prob', prob)
-        self.limits = limits and check_range(owner, 'limits', limits)
+        super().__init__(prob)
+        self.brightness = check_number(self.owner, 'brightness', brightness, 0.0)
+        self.contrast = check_number(self.owner, 'contrast', contrast, 0.0, 1.0)
+        self.limits = limits and check_range(self.owner, 'limits', limits)
 
-    def transform(self, results: dict) -> dict:
+    def change(self, image: np.ndarray, rng: Generator, drawn: Drawn) -> np.ndarray:
         """Apply the jitter."""
-        rng = get_rng(results, 'IntensityJitter')
-        chance, contrast, brightness = rng.random(3)
-        if chance >= self.prob:
-            return results
-        image = sample_image(results, 'IntensityJitter')
+        contrast, brightness = drawn
         factor = 1 + self.contrast * (2 * contrast - 1)
         shift = self.brightness * (2 * brightness - 1)
 
-        def change(plane: np.ndarray, _: int) -> np.ndarray:
+        def adjust(plane: np.ndarray, _: int) -> np.ndarray:
             mean = cv2.mean(plane)[0]
             plane = plane * np.float32(factor)
             plane += np.float32(mean * (1 - factor) + shift)
@@ -81,19 +76,11 @@ class IntensityJitter(BaseTransform):
                 np.clip(plane, *self.limits, out=plane)
             return plane
 
-        results['img'] = by_channel(image, change)
-        return results
-
-    def __repr__(self) -> str:
-        return (
-            f'IntensityJitter(brightness={self.brightness}, '
-            f'contrast={self.contrast}, prob={self.prob}, '
-            f'limits={self.limits})'
-        )
+        return by_channel(image, adjust)
 
 
 @TRANSFORMS.register_module()
-class GammaJitter(BaseTransform):
+class GammaJitter(Jitter):
     """Raise the slice, scaled to 0-1, to a random power.
 
     The exponent is drawn log-uniformly, so that darkening and brightening
@@ -113,6 +100,8 @@ class GammaJitter(BaseTransform):
             of its logarithm. Defaults to False.
     """
 
+    draws = 1
+
     def __init__(
         self,
         gamma: Sequence[float] = (0.67, 1.5),
@@ -120,24 +109,18 @@ class GammaJitter(BaseTransform):
         limits: Sequence[float] | None = (0.0, 1.0),
         uniform: bool = False,
     ) -> None:
-        owner = 'GammaJitter'
+        super().__init__(prob)
         self.uniform = uniform
-        self.gamma = check_range(owner, 'gamma', gamma, above=0.0)
-        self.prob = check_probability(owner, 'prob', prob)
-        self.limits = limits and check_range(owner, 'limits', limits)
+        self.gamma = check_range(self.owner, 'gamma', gamma, above=0.0)
+        self.limits = limits and check_range(self.owner, 'limits', limits)
         if self.limits and self.limits[0] == self.limits[1]:
-            raise ValueError(f'{owner}: limits must differ, got {limits!r}.')
+            raise ValueError(f'{self.owner}: limits must differ, got {limits!r}.')
 
-    def transform(self, results: dict) -> dict:
+    def change(self, image: np.ndarray, rng: Generator, drawn: Drawn) -> np.ndarray:
         """Apply the power."""
-        rng = get_rng(results, 'GammaJitter')
-        chance, position = rng.random(2)
-        if chance >= self.prob:
-            return results
-        image = sample_image(results, 'GammaJitter')
-        exponent = self._exponent(position)
+        exponent = (between if self.uniform else log_between)(self.gamma, *drawn)
 
-        def change(plane: np.ndarray, _: int) -> np.ndarray:
+        def raise_to(plane: np.ndarray, _: int) -> np.ndarray:
             low, high = self.limits or cv2.minMaxLoc(plane)[:2]
             if high - low <= SMALLEST_RANGE:
                 return plane
@@ -148,26 +131,11 @@ class GammaJitter(BaseTransform):
             plane += np.float32(low)
             return plane
 
-        results['img'] = by_channel(image, change)
-        return results
-
-    def _exponent(self, position: float) -> float:
-        """The exponent at a place, 0-1, between its limits."""
-        smallest, largest = self.gamma
-        if self.uniform:
-            return smallest + position * (largest - smallest)
-        smallest, largest = math.log(smallest), math.log(largest)
-        return math.exp(smallest + position * (largest - smallest))
-
-    def __repr__(self) -> str:
-        return (
-            f'GammaJitter(gamma={self.gamma}, prob={self.prob}, limits={self.limits}'
-            f'{", uniform=True" if self.uniform else ""})'
-        )
+        return by_channel(image, raise_to)
 
 
 @TRANSFORMS.register_module()
-class BlurJitter(BaseTransform):
+class BlurJitter(Jitter):
     """Blur by a Gaussian of random width.
 
     Required Keys: img (grey or RGB), rng. Modified Keys: img (float32).
@@ -178,30 +146,24 @@ class BlurJitter(BaseTransform):
         prob (float): Probability of changing the slice. Defaults to 0.5.
     """
 
-    def __init__(self, sigma: Sequence[float] = (0.1, 2.0), prob: float = 0.5) -> None:
-        self.sigma = check_range('BlurJitter', 'sigma', sigma, above=0.0)
-        self.prob = check_probability('BlurJitter', 'prob', prob)
+    draws = 1
+    colour = True
 
-    def transform(self, results: dict) -> dict:
+    def __init__(self, sigma: Sequence[float] = (0.1, 2.0), prob: float = 0.5) -> None:
+        super().__init__(prob)
+        self.sigma = check_range(self.owner, 'sigma', sigma, above=0.0)
+
+    def change(self, image: np.ndarray, rng: Generator, drawn: Drawn) -> np.ndarray:
         """Apply the blur."""
-        rng = get_rng(results, 'BlurJitter')
-        chance, position = rng.random(2)
-        if chance >= self.prob:
-            return results
-        image = sample_image(results, 'BlurJitter', colour=True)
-        sigma = self.sigma[0] + position * (self.sigma[1] - self.sigma[0])
+        sigma = between(self.sigma, *drawn)
         side = 2 * math.ceil(3 * sigma) + 1
-        results['img'] = cv2.GaussianBlur(
+        return cv2.GaussianBlur(
             image, (side, side), sigma, borderType=cv2.BORDER_REFLECT_101
         )
-        return results
-
-    def __repr__(self) -> str:
-        return f'BlurJitter(sigma={self.sigma}, prob={self.prob})'
 
 
 @TRANSFORMS.register_module()
-class NoiseJitter(BaseTransform):
+class NoiseJitter(Jitter):
     """Add Gaussian noise of random strength.
 
     Required Keys: img, rng. Modified Keys: img (float32, not clipped).
@@ -212,35 +174,27 @@ class NoiseJitter(BaseTransform):
         prob (float): Probability of changing the slice. Defaults to 0.5.
     """
 
-    def __init__(self, std: Sequence[float] = (0.0, 0.05), prob: float = 0.5) -> None:
-        self.std = check_range('NoiseJitter', 'std', std, 0.0)
-        self.prob = check_probability('NoiseJitter', 'prob', prob)
+    draws = 1
 
-    def transform(self, results: dict) -> dict:
+    def __init__(self, std: Sequence[float] = (0.0, 0.05), prob: float = 0.5) -> None:
+        super().__init__(prob)
+        self.std = check_range(self.owner, 'std', std, 0.0)
+
+    def change(self, image: np.ndarray, rng: Generator, drawn: Drawn) -> np.ndarray:
         """Add the noise."""
-        rng = get_rng(results, 'NoiseJitter')
-        chance, position = rng.random(2)
-        if chance >= self.prob:
-            return results
-        image = sample_image(results, 'NoiseJitter')
-        deviation = self.std[0] + position * (self.std[1] - self.std[0])
         # Two axes: with more, OpenCV would want a deviation per channel.
-        noise = np.empty((len(image), image.size // len(image)), np.float32)
+        flat = np.empty((len(image), image.size // len(image)), np.float32)
         # OpenCV's generator is three times as fast as numpy's; seeding it
         # from the sample's own keeps the noise a function of the sample.
         cv2.setRNGSeed(int(rng.integers(2**31 - 1)))
-        cv2.randn(noise, 0.0, deviation)
-        noise = noise.reshape(image.shape)
+        cv2.randn(flat, 0.0, between(self.std, *drawn))  # type: ignore[call-overload]
+        noise = flat.reshape(image.shape)
         noise += image
-        results['img'] = noise
-        return results
-
-    def __repr__(self) -> str:
-        return f'NoiseJitter(std={self.std}, prob={self.prob})'
+        return noise
 
 
 @TRANSFORMS.register_module()
-class RangeNoise(BaseTransform):
+class RangeNoise(Jitter):
     """Add one field of Gaussian noise to all channels, within the image's range.
 
     The result is clipped to the smallest and largest value that the image had,
@@ -254,30 +208,22 @@ class RangeNoise(BaseTransform):
         prob (float): Probability of changing the image. Defaults to 0.5.
     """
 
-    def __init__(self, std: float, prob: float = 0.5) -> None:
-        self.std = check_number('RangeNoise', 'std', std, 0.0)
-        self.prob = check_probability('RangeNoise', 'prob', prob)
+    colour = True
 
-    def transform(self, results: dict) -> dict:
+    def __init__(self, std: float, prob: float = 0.5) -> None:
+        super().__init__(prob)
+        self.std = check_number(self.owner, 'std', std, 0.0)
+
+    def change(self, image: np.ndarray, rng: Generator, drawn: Drawn) -> np.ndarray:
         """Add the noise."""
-        rng = get_rng(results, 'RangeNoise')
-        if rng.random() >= self.prob:
-            return results
-        image = sample_image(results, 'RangeNoise', colour=True)
         noise = rng.standard_normal(image.shape[:2], np.float32)
         noise *= np.float32(self.std)
         low, high = image.min(), image.max()
-        results['img'] = by_channel(
-            image, lambda plane, _: np.clip(plane + noise, low, high)
-        )
-        return results
-
-    def __repr__(self) -> str:
-        return f'RangeNoise(std={self.std}, prob={self.prob})'
+        return by_channel(image, lambda plane, _: np.clip(plane + noise, low, high))
 
 
 @TRANSFORMS.register_module()
-class EraseJitter(BaseTransform):
+class EraseJitter(Jitter):
     """Fill one random rectangle with the slice's mean.
 
     Required Keys: img, rng. Modified Keys: img (float32).
@@ -290,28 +236,24 @@ class EraseJitter(BaseTransform):
         prob (float): Probability of changing the slice. Defaults to 0.5.
     """
 
+    draws = 4
+
     def __init__(
         self,
         area: Sequence[float] = (0.02, 0.2),
         ratio: Sequence[float] = (0.33, 3.0),
         prob: float = 0.5,
     ) -> None:
-        owner = 'EraseJitter'
-        self.area = check_range(owner, 'area', area, 0.0, 1.0)
-        self.ratio = check_range(owner, 'ratio', ratio, above=0.0)
-        self.prob = check_probability(owner, 'prob', prob)
+        super().__init__(prob)
+        self.area = check_range(self.owner, 'area', area, 0.0, 1.0)
+        self.ratio = check_range(self.owner, 'ratio', ratio, above=0.0)
 
-    def transform(self, results: dict) -> dict:
+    def change(self, image: np.ndarray, rng: Generator, drawn: Drawn) -> np.ndarray:
         """Erase the rectangle."""
-        rng = get_rng(results, 'EraseJitter')
-        chance, area, ratio, left, top = rng.random(5)
-        if chance >= self.prob:
-            return results
-        image = sample_image(results, 'EraseJitter').copy()
+        area, ratio, left, top = drawn
         height, width = image.shape[:2]
-        pixels = height * width * (self.area[0] + area * (self.area[1] - self.area[0]))
-        smallest, largest = (math.log(n) for n in self.ratio)
-        shape = math.exp(smallest + ratio * (largest - smallest))
+        pixels = height * width * between(self.area, area)
+        shape = log_between(self.ratio, ratio)
         box_width = min(width, round(math.sqrt(pixels * shape)))
         box_height = min(height, round(math.sqrt(pixels / shape)))
         x0 = int(left * (width - box_width + 1))
@@ -321,8 +263,4 @@ class EraseJitter(BaseTransform):
             plane[y0 : y0 + box_height, x0 : x0 + box_width] = cv2.mean(plane)[0]
             return plane
 
-        results['img'] = by_channel(image, erase)
-        return results
-
-    def __repr__(self) -> str:
-        return f'EraseJitter(area={self.area}, ratio={self.ratio}, prob={self.prob})'
+        return by_channel(image.copy(), erase)

@@ -6,16 +6,16 @@ import os
 
 import cv2
 import numpy as np
-from mmcv.transforms import BaseTransform
 
-from medssl_mm.datasets.transforms.base import check_number
+from medssl_mm.datasets.transforms.base import Transform, check_number
 from medssl_mm.errors import UserError
 from medssl_mm.registry import TRANSFORMS
 from medssl_mm.store import open_store
+from medssl_mm.store.header import SLICES
 
 
 @TRANSFORMS.register_module()
-class LoadSlice(BaseTransform):
+class LoadSlice(Transform):
     """Read one slice from a slice store.
 
     Required Keys: store_root, case_id, slice_index. Added Keys: img
@@ -26,7 +26,7 @@ class LoadSlice(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Read the slice."""
-        store = open_store(results['store_root'])
+        store = open_store(results['store_root'], SLICES)
         image = store.read_slice(results['case_id'], results['slice_index'])
         if image.ndim == 3:  # channels last, as OpenCV has them
             image = np.ascontiguousarray(image.transpose(1, 2, 0))
@@ -35,12 +35,9 @@ class LoadSlice(BaseTransform):
         results['ori_shape'] = results['img_shape'] = image.shape[:2]
         return results
 
-    def __repr__(self) -> str:
-        return 'LoadSlice()'
-
 
 @TRANSFORMS.register_module()
-class LoadSliceLabel(BaseTransform):
+class LoadSliceLabel(Transform):
     """Read the label of one slice from a slice store.
 
     Required Keys: store_root, case_id, slice_index. Modified Keys:
@@ -50,24 +47,16 @@ class LoadSliceLabel(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Read the label."""
-        store = open_store(results['store_root'])
-        label = store.read_label_slice(results['case_id'], results['slice_index'])
-        label_map = results.get('label_map')
-        if label_map is not None:
-            table = np.arange(256, dtype=np.uint8)
-            for old, new in label_map.items():
-                table[old] = new
-            label = table[label]
-        results['gt_seg_map'] = label
+        store = open_store(results['store_root'], SLICES)
+        results['gt_seg_map'] = store.read_label_slice(
+            results['case_id'], results['slice_index'], results.get('label_map')
+        )
         results['seg_fields'] = [*results.get('seg_fields', ()), 'gt_seg_map']
         return results
 
-    def __repr__(self) -> str:
-        return 'LoadSliceLabel()'
-
 
 @TRANSFORMS.register_module()
-class LoadGreyImage(BaseTransform):
+class LoadGreyImage(Transform):
     """Read one 8- or 16-bit grey image file (PNG, TIFF).
 
     A colour file is accepted when its channels are equal. The result is
@@ -84,10 +73,10 @@ class LoadGreyImage(BaseTransform):
     """
 
     def __init__(self, scale: float = 1.0, offset: float = 0.0) -> None:
-        self.scale = check_number('LoadGreyImage', 'scale', scale)
+        self.scale = check_number(self.owner, 'scale', scale)
         if self.scale == 0:
             raise ValueError('LoadGreyImage: scale must not be 0.')
-        self.offset = check_number('LoadGreyImage', 'offset', offset)
+        self.offset = check_number(self.owner, 'offset', offset)
 
     def transform(self, results: dict) -> dict:
         """Read the file."""
@@ -121,6 +110,3 @@ class LoadGreyImage(BaseTransform):
         results['img'] = image
         results['ori_shape'] = results['img_shape'] = image.shape
         return results
-
-    def __repr__(self) -> str:
-        return f'LoadGreyImage(scale={self.scale}, offset={self.offset})'

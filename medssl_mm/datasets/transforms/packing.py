@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from mmcv.transforms import BaseTransform
 from mmengine.structures import BaseDataElement, PixelData
 
+from medssl_mm.datasets.transforms.base import Transform
 from medssl_mm.registry import TRANSFORMS
 
 IDENTITY_KEYS = (
@@ -21,18 +21,7 @@ IDENTITY_KEYS = (
     'ori_shape',
     'img_shape',
 )
-CLASSIFICATION_KEYS = (
-    'sample_idx',
-    'image_id',
-    'patient_id',
-    'img_path',
-    'store_root',
-    'ori_shape',
-    'img_shape',
-    'protocol',
-    'split_hash',
-)
-SEGMENTATION_KEYS = (
+LABELLED_KEYS = (
     *IDENTITY_KEYS,
     'spacing',
     'store_root',
@@ -80,7 +69,7 @@ def _set_meta(sample: BaseDataElement, results: dict, keys: Sequence[str]) -> No
 
 
 @TRANSFORMS.register_module()
-class PackViews(BaseTransform):
+class PackViews(Transform):
     """Pack the views of a slice or image for a self-supervised algorithm.
 
     Required Keys: img (list of views, or one image). Added Keys: inputs
@@ -112,12 +101,9 @@ class PackViews(BaseTransform):
             data_samples=sample,
         )
 
-    def __repr__(self) -> str:
-        return f'PackViews(meta_keys={self.meta_keys})'
-
 
 @TRANSFORMS.register_module()
-class PackSlice(BaseTransform):
+class PackSlice(Transform):
     """Pack a slice, and its label where loaded, for mmseg.
 
     Required Keys: img. Added Keys: inputs (``(1, H, W)`` float32 tensor,
@@ -132,7 +118,7 @@ class PackSlice(BaseTransform):
             protocol, split_hash.
     """
 
-    def __init__(self, meta_keys: Sequence[str] = SEGMENTATION_KEYS) -> None:
+    def __init__(self, meta_keys: Sequence[str] = LABELLED_KEYS) -> None:
         self.meta_keys = tuple(meta_keys)
 
     def transform(self, results: dict) -> dict:
@@ -148,12 +134,9 @@ class PackSlice(BaseTransform):
         inputs = _to_tensor(results['img'], results.get('channels'))
         return dict(inputs=inputs, data_samples=sample)
 
-    def __repr__(self) -> str:
-        return f'PackSlice(meta_keys={self.meta_keys})'
-
 
 @TRANSFORMS.register_module()
-class PackImage(BaseTransform):
+class PackImage(Transform):
     """Pack an image, and its label where it is known, for mmpretrain.
 
     For several labels at once gt_score is set besides gt_label: from an
@@ -166,12 +149,11 @@ class PackImage(BaseTransform):
     float32 tensor), data_samples (mmpretrain's DataSample).
 
     Args:
-        meta_keys (tuple[str]): Keys kept where present. Defaults to
-            sample_idx, image_id, patient_id, img_path, store_root,
-            ori_shape, img_shape, protocol, split_hash.
+        meta_keys (tuple[str]): Keys kept where present. Defaults to those of
+            :class:`PackSlice`.
     """
 
-    def __init__(self, meta_keys: Sequence[str] = CLASSIFICATION_KEYS) -> None:
+    def __init__(self, meta_keys: Sequence[str] = LABELLED_KEYS) -> None:
         self.meta_keys = tuple(meta_keys)
 
     def transform(self, results: dict) -> dict:
@@ -187,6 +169,3 @@ class PackImage(BaseTransform):
         _set_meta(sample, results, self.meta_keys)
         inputs = _to_tensor(results['img'], colour=True)
         return dict(inputs=inputs, data_samples=sample)
-
-    def __repr__(self) -> str:
-        return f'PackImage(meta_keys={self.meta_keys})'

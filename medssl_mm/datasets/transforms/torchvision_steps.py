@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import torch
-from mmcv.transforms import BaseTransform
 
-from medssl_mm.datasets.transforms.base import get_rng
+from medssl_mm.datasets.transforms.base import Transform, get_rng
 from medssl_mm.registry import TRANSFORMS
 
 
 @contextmanager
-def seeded_torch(rng: np.random.Generator):
+def seeded_torch(rng: np.random.Generator) -> Iterator[None]:
     """Let torch draw from a seed of ``rng``; its state comes back after."""
     state = torch.random.get_rng_state()
     # Not torch.manual_seed, which would seed the accelerators as well.
@@ -40,7 +39,7 @@ def image_to_tensor(image: np.ndarray, owner: str) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
-def build_step(step: dict):
+def build_step(step: dict) -> Callable[[torch.Tensor], torch.Tensor]:
     """Build one torchvision transform (version 2) from its config.
 
     ``type`` is a name of ``torchvision.transforms.v2``; steps inside
@@ -81,7 +80,7 @@ def build_step(step: dict):
 
 
 @TRANSFORMS.register_module()
-class TorchvisionSteps(BaseTransform):
+class TorchvisionSteps(Transform):
     """Apply transforms of ``torchvision.transforms.v2``, then scale to 0-1.
 
     torchvision draws from torch's global generator; here that is seeded from
@@ -122,6 +121,3 @@ class TorchvisionSteps(BaseTransform):
         results['img'] = image.numpy()
         results['img_shape'] = tuple(results['img'].shape[:2])
         return results
-
-    def __repr__(self) -> str:
-        return f'TorchvisionSteps(steps={self.steps})'

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from mmcv.transforms import BaseTransform
 from mmengine.dataset import Compose
 
 from medssl_mm.datasets.transforms.base import (
-    check_number,
+    Transform,
+    check_probability,
     get_rng,
     sample_image,
 )
-from medssl_mm.datasets.transforms.geometry import (
-    RandomSliceCrop,
-    ViewGeometry,
-)
+from medssl_mm.datasets.transforms.crop import RandomSliceCrop
+from medssl_mm.datasets.transforms.warp import Box, ViewGeometry
 from medssl_mm.registry import TRANSFORMS
 
 
-def overlap_share(box_a: tuple, box_b: tuple) -> float:
+def overlap_share(box_a: Box, box_b: Box) -> float:
     """Common area of two boxes over the area of the smaller one, 0-1."""
     width = min(box_a[2], box_b[2]) - max(box_a[0], box_b[0])
     height = min(box_a[3], box_b[3]) - max(box_a[1], box_b[1])
@@ -36,7 +36,7 @@ def _check_views(owner: str, num_views: int) -> int:
     return num_views
 
 
-def _pipelines(owner: str, transforms: list, num_views: int) -> list[Compose]:
+def _pipelines(owner: str, transforms: Sequence, num_views: int) -> list[Compose]:
     """One pipeline per view, from one list of steps or one list per view."""
     transforms = list(transforms)
     if not any(isinstance(step, (list, tuple)) for step in transforms):
@@ -52,12 +52,12 @@ def _pipelines(owner: str, transforms: list, num_views: int) -> list[Compose]:
 
 
 @TRANSFORMS.register_module()
-class SliceViews(BaseTransform):
+class SliceViews(Transform):
     """Cut several views from one slice and augment each on its own.
 
     Required Keys: img (grey, RGB or channels), rng. Modified Keys: img (list
     of float32 views), img_shape. Added Keys: view_geometry (list of
-    :class:`~.geometry.ViewGeometry`, one per view).
+    :class:`~.warp.ViewGeometry`, one per view).
 
     Args:
         crop (dict): Crop of every view, a RandomSliceCrop.
@@ -79,23 +79,21 @@ class SliceViews(BaseTransform):
     def __init__(
         self,
         crop: dict,
-        transforms: list = (),
+        transforms: Sequence = (),
         num_views: int = 2,
         shared_crop: bool = False,
         min_overlap: float = 0.0,
     ) -> None:
-        self.num_views = _check_views('SliceViews', num_views)
+        self.num_views = _check_views(self.owner, num_views)
         self.crop = TRANSFORMS.build(crop) if isinstance(crop, dict) else crop
         if not isinstance(self.crop, RandomSliceCrop):
             raise TypeError(
                 'SliceViews: crop must be a medssl_mm.RandomSliceCrop, which '
                 f'keeps the geometry of a view, got {crop!r}.'
             )
-        self.pipelines = _pipelines('SliceViews', transforms, num_views)
+        self.transforms = _pipelines(self.owner, transforms, num_views)
         self.shared_crop = bool(shared_crop)
-        self.min_overlap = check_number(
-            'SliceViews', 'min_overlap', min_overlap, 0.0, 1.0
-        )
+        self.min_overlap = check_probability(self.owner, 'min_overlap', min_overlap)
 
     def _sample_geometry(
         self, shape: tuple[int, int], rng: np.random.Generator
@@ -116,10 +114,10 @@ class SliceViews(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Make the views."""
-        image = sample_image(results, 'SliceViews', colour=True)
-        views = self._sample_geometry(image.shape[:2], get_rng(results, 'SliceViews'))
+        image = sample_image(results, self.owner, colour=True)
+        views = self._sample_geometry(image.shape[:2], get_rng(results, self.owner))
         images, cut = [], None
-        for geometry, pipeline in zip(views, self.pipelines):
+        for geometry, pipeline in zip(views, self.transforms):
             if cut is None or geometry is not views[0]:
                 cut = self.crop.apply(image, geometry, results.get('channels'))
             view = dict(results)
@@ -130,17 +128,9 @@ class SliceViews(BaseTransform):
         results['view_geometry'] = views
         return results
 
-    def __repr__(self) -> str:
-        return (
-            f'SliceViews(crop={self.crop}, num_views={self.num_views}, '
-            f'shared_crop={self.shared_crop}, '
-            f'min_overlap={self.min_overlap}, '
-            f'pipelines={self.pipelines})'
-        )
-
 
 @TRANSFORMS.register_module()
-class ImageViews(BaseTransform):
+class ImageViews(Transform):
     """Augment one image several times, each time anew.
 
     Unlike :class:`SliceViews` it cuts nothing itself and keeps no geometry,
@@ -155,19 +145,16 @@ class ImageViews(BaseTransform):
         num_views (int): Number of views. Defaults to 2.
     """
 
-    def __init__(self, transforms: list, num_views: int = 2) -> None:
-        self.num_views = _check_views('ImageViews', num_views)
-        self.pipelines = _pipelines('ImageViews', transforms, num_views)
+    def __init__(self, transforms: Sequence, num_views: int = 2) -> None:
+        self.num_views = _check_views(self.owner, num_views)
+        self.transforms = _pipelines(self.owner, transforms, num_views)
 
     def transform(self, results: dict) -> dict:
         """Make the views."""
         views = []
-        for pipeline in self.pipelines:
+        for pipeline in self.transforms:
             view = dict(results, img=results['img'].copy())
             views.append(pipeline(view))
         results['img'] = [view['img'] for view in views]
         results['img_shape'] = tuple(results['img'][0].shape[:2])
         return results
-
-    def __repr__(self) -> str:
-        return f'ImageViews(num_views={self.num_views}, pipelines={self.pipelines})'

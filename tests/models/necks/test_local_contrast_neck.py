@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from medssl_mm.datasets.transforms.geometry import RandomSliceCrop
+from medssl_mm.datasets.transforms.crop import RandomSliceCrop
 from medssl_mm.datasets.transforms.views import SliceViews
 from medssl_mm.functional.distributed import rank, world_size
 from medssl_mm.functional.geometry import apply_affine, cell_centres
