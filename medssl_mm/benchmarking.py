@@ -29,9 +29,8 @@ def use_device(device: str, threads: int | None = None) -> None:
     """Prepare torch for a benchmark.
 
     Args:
-        device (str): 'cpu' or 'cuda'.
-        threads (int, optional): Threads on the CPU; None leaves them as torch
-            has them. Defaults to None.
+        device: 'cpu' or 'cuda'.
+        threads: Threads on the CPU; None leaves them as torch has them.
 
     Raises:
         UserError: When a GPU is asked for and there is none.
@@ -57,12 +56,11 @@ def times_in_turns(
     """Time functions that take turns, so that a busy moment hits all alike.
 
     Args:
-        functions (Mapping): By name.
-        rounds (int): Measured rounds; another function goes first in each.
-        burst (int): Calls of one function per round. Defaults to 1.
-        warm_up (int): Calls of each function before. Defaults to 1.
-        device (str): Where they compute; a GPU is waited for. Defaults to
-            'cpu'.
+        functions: By name.
+        rounds: Measured rounds; another function goes first in each.
+        burst: Calls of one function per round.
+        warm_up: Calls of each function before.
+        device: Where they compute; a GPU is waited for.
 
     Returns:
         dict: Seconds of one call, by name, one number per round: divide the
@@ -95,10 +93,10 @@ def rates_in_turns(
     """Count calls per second of functions that take turns.
 
     Args:
-        functions (Mapping): By name; called with the number of the call, from
-            0 in every turn.
-        rounds (int): Number of turns of each.
-        seconds (float): Length of a turn.
+        functions: By name; called with the number of the call, from 0 in every
+            turn.
+        rounds: Number of turns of each.
+        seconds: Length of a turn.
 
     Returns:
         dict: Calls per second, by name, one number per round.
@@ -118,17 +116,14 @@ def median_ratio(seconds: Sequence[float], others: Sequence[float]) -> float:
     """Return the median, over the rounds, of one time by the other's.
 
     Args:
-        seconds (Sequence[float]): Times of one function.
-        others (Sequence[float]): Times of another one, of the same rounds.
+        seconds: Times of one function.
+        others: Times of another one, of the same rounds.
     """
     return statistics.median(a / b for a, b in zip(seconds, others))
 
 
 def machine(device: str = 'cpu') -> dict:
     """Describe what a benchmark ran on.
-
-    Args:
-        device (str): Where it computed. Defaults to 'cpu'.
 
     Returns:
         dict: ``bf16`` lists the processor's instructions for that format, on
@@ -173,8 +168,8 @@ def print_rows(title: str, rows: Sequence[Mapping]) -> None:
     """Print rows of equal keys as a table.
 
     Args:
-        title (str): Above the table.
-        rows (Sequence[Mapping]): Column to value.
+        title: Above the table.
+        rows: Column to value.
     """
     from rich.console import Console
     from rich.table import Table
@@ -196,8 +191,8 @@ def write_report(path: str | Path | None, report: Mapping) -> None:
     """Write a report as JSON, complete or not at all, and say so.
 
     Args:
-        path (str | Path, optional): None writes nothing.
-        report (Mapping): Numbers, texts, lists, mappings; paths become texts.
+        path: None writes nothing.
+        report: Numbers, texts, lists, mappings; paths become texts.
     """
     if path is None:
         return

@@ -5,7 +5,7 @@ block of any two networks.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 from medssl_mm.errors import UserError
-from medssl_mm.functional.cka import (
-    StreamingCKA,
-    linear_cka,
-    median_distance,
-    rbf_cka,
-)
+from medssl_mm.functional.cka import StreamingCKA, linear_cka, median_distance, rbf_cka
 
+Progress = Callable[[int], None]  # takes the steps done since the last call
 BATCH = 1024
 # Sigma in units of the median distance. Below, the kernel is near 1 on the
 # diagonal and 0 elsewhere, whatever the features; above, it is the linear one.
 NARROW, WIDE = 0.25, 4.0
+
+
+def _silent(steps: int) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class Kernel:
     def estimates(self) -> tuple[str, ...]:
         """Names of the values: 'linear', 'rbf', and the unbiased ones."""
         names = ('linear', 'rbf')
-        if self.unbiased:
-            names += tuple(f'{name}_unbiased' for name in names)
-        return names
+        if not self.unbiased:
+            return names
+        return (*names, *(f'{name}_unbiased' for name in names))
 
     def value(self, estimate: str, x: Tensor, y: Tensor) -> float:
         """Compute one of the ``estimates``."""
@@ -100,10 +100,10 @@ def random_subsets(images: int, size: int, count: int, seed: int) -> list[np.nda
     """Draw subsets without replacement, each anew from all images.
 
     Args:
-        images (int): Number of images.
-        size (int): Images of a subset.
-        count (int): Number of subsets.
-        seed (int): Of the draw.
+        images: Number of images.
+        size: Images of a subset.
+        count: Number of subsets.
+        seed: Of the draw.
 
     Shape: each ``(size,)``, row numbers, ascending; none at all unless there
         are more images than a subset has.
@@ -121,7 +121,7 @@ def feature_reuse(
     kernel: Kernel,
     subsets: Sequence[np.ndarray] = (),
     device: str = 'cpu',
-    progress: Callable[[int], None] = lambda steps: None,
+    progress: Progress = _silent,
     number: int = 0,
 ) -> list[Reuse]:
     """Compare the stages of a network before and after fine-tuning.
@@ -129,17 +129,15 @@ def feature_reuse(
     The linear values are exact over all images, computed batch by batch.
 
     Args:
-        method (str): Name of the method.
-        before (Mapping[str, np.ndarray]): Features by stage.
-        after (Mapping[str, np.ndarray]): The same stages, for the same
-            images in the same order.
-        kernel (Kernel): What is computed.
-        subsets (Sequence[np.ndarray]): Rows of random subsets. Defaults to
-            ().
-        device (str): Where. Defaults to 'cpu'.
-        progress (Callable): Called with 1 after every subset of a stage and
-            after all images of a stage. Defaults to nothing.
-        number (int): For the results. Defaults to 0.
+        method: Name of the method.
+        before: Features by stage.
+        after: The same stages, for the same images in the same order.
+        kernel: What is computed.
+        subsets: Rows of random subsets.
+        device: Where.
+        progress: Called with 1 after every subset of a stage and after all
+            images of a stage. Defaults to nothing.
+        number: For the results.
 
     Shape: features ``(images, channels)``.
 
@@ -159,43 +157,64 @@ def feature_reuse(
             kernel.unbiased,
             device,
         )
-    result = []
-    for index, place in enumerate(places):
-        x, y = (_tensor(side[place], device) for side in (before, after))
-        values = {name: float(matrix[index, index]) for name, matrix in exact.items()}
-        chosen = {name: [] for name in kernel.estimates if subsets}
-        with _explained(f'{method}, {place}'):
-            for name in kernel.estimates:
-                if name not in values:
-                    values[name] = kernel.value(name, x, y)
-            progress(1)
-            for rows in subsets:
-                picked = torch.from_numpy(rows).to(device)
-                for name, drawn in chosen.items():
-                    drawn.append(kernel.value(name, x[picked], y[picked]))
-                progress(1)
-        distances = tuple(_typical(side) for side in (x, y))
-        result.append(
-            Reuse(
-                method=method,
-                place=place,
-                images=len(x),
-                values={name: values[name] for name in kernel.estimates},
-                median_distances=distances,
-                bandwidth_ratios=tuple(
-                    kernel.bandwidth if kernel.relative else kernel.bandwidth / distance
-                    for distance in distances
-                ),
-                subsets=chosen,
-                number=number,
-            )
+    return [
+        _compare(
+            method,
+            place,
+            {name: float(matrix[index, index]) for name, matrix in exact.items()},
+            (_tensor(before[place], device), _tensor(after[place], device)),
+            kernel,
+            subsets,
+            progress,
+            number,
         )
-    return result
+        for index, place in enumerate(places)
+    ]
+
+
+def _compare(
+    method: str,
+    place: str,
+    values: dict[str, float],
+    sides: tuple[Tensor, Tensor],
+    kernel: Kernel,
+    subsets: Sequence[np.ndarray],
+    progress: Progress,
+    number: int,
+) -> Reuse:
+    """Compare one stage, whose linear values are known."""
+    x, y = sides
+    chosen: dict[str, list[float]] = {n: [] for n in kernel.estimates if len(subsets)}
+    with _explained(f'{method}, {place}'):
+        for name in kernel.estimates:
+            if name not in values:
+                values[name] = kernel.value(name, x, y)
+        progress(1)
+        for rows in subsets:
+            picked = torch.from_numpy(rows).to(x.device)
+            for name, drawn in chosen.items():
+                drawn.append(kernel.value(name, x[picked], y[picked]))
+            progress(1)
+    first, second = _typical(x), _typical(y)
+
+    def ratio(distance: float) -> float:
+        return kernel.bandwidth / (1 if kernel.relative else distance)
+
+    return Reuse(
+        method=method,
+        place=place,
+        images=len(x),
+        values={name: values[name] for name in kernel.estimates},
+        median_distances=(first, second),
+        bandwidth_ratios=(ratio(first), ratio(second)),
+        subsets=chosen,
+        number=number,
+    )
 
 
 def by_stage(results: Sequence[Reuse]) -> dict[tuple[str, str], list[Reuse]]:
     """Group results by method and stage: the seeds of each."""
-    groups = {}
+    groups: dict[tuple[str, str], list[Reuse]] = {}
     for result in results:
         groups.setdefault((result.method, result.place), []).append(result)
     return groups
@@ -207,20 +226,18 @@ def layer_similarity(
     estimate: str,
     kernel: Kernel,
     device: str = 'cpu',
-    progress: Callable[[int], None] = lambda steps: None,
+    progress: Progress = _silent,
 ) -> np.ndarray:
     """Compare each layer of one network with each of another.
 
     Args:
-        first (Mapping[str, np.ndarray]): Features by layer.
-        second (Mapping[str, np.ndarray]): The same of the second network,
-            for the same images.
-        estimate (str): 'linear', 'rbf', 'linear_unbiased' or
-            'rbf_unbiased'.
-        kernel (Kernel): Bandwidth of the Gaussian kernel.
-        device (str): Where. Defaults to 'cpu'.
-        progress (Callable): Called with the number of pairs done since the
-            last call. Defaults to nothing.
+        first: Features by layer.
+        second: The same of the second network, for the same images.
+        estimate: 'linear', 'rbf', 'linear_unbiased' or 'rbf_unbiased'.
+        kernel: Bandwidth of the Gaussian kernel.
+        device: Where.
+        progress: Called with the number of pairs done since the last call.
+            Defaults to nothing.
 
     Shape: features ``(images, channels)``; returns ``(layers of the first,
         layers of the second)``, float64.
@@ -279,7 +296,7 @@ def bandwidth_notes(results: Sequence[Reuse], kernel: Kernel) -> list[str]:
     return notes
 
 
-def _where(results, test) -> str:
+def _where(results: Sequence[Reuse], test: Callable[[float], bool]) -> str:
     return ', '.join(
         f'{result.method} {result.place}'
         for result in results
@@ -288,7 +305,12 @@ def _where(results, test) -> str:
 
 
 def _stream(
-    first, second, pairs, unbiased, device, progress=lambda steps: None
+    first: Sequence[np.ndarray],
+    second: Sequence[np.ndarray],
+    pairs: str,
+    unbiased: bool,
+    device: str,
+    progress: Progress = _silent,
 ) -> dict[str, Tensor]:
     """Linear CKA of all images, batch by batch."""
     cka = StreamingCKA(len(first), len(second), pairs)
@@ -322,7 +344,7 @@ def _typical(x: Tensor) -> float:
 
 
 @contextmanager
-def _explained(where: str):
+def _explained(where: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import ks_2samp
 
 from medssl_mm.statistics.compare import spread
 
@@ -52,16 +53,14 @@ def ks_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Kolmogorov-Smirnov distance of every column, by scipy.
 
     Args:
-        first (np.ndarray): Outputs of the first model.
-        second (np.ndarray): Outputs of the second.
+        first: Outputs of the first model.
+        second: Outputs of the second.
 
     Shape: ``(N, C)`` and ``(M, C)``; returns ``(C,)``, 0-1.
 
     Raises:
         ValueError: If the columns differ in number or a value is not finite.
     """
-    from scipy.stats import ks_2samp
-
     if first.ndim != 2 or second.ndim != 2 or (first.shape[1] != second.shape[1]):
         raise ValueError(
             'first and second must be (samples, classes) with the same '

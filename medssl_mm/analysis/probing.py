@@ -8,14 +8,20 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from medssl_mm.errors import UserError
 from medssl_mm.statistics import (
     Interval,
     Predictions,
     Resampled,
+    Scores,
     few_patients,
     mean_over_seeds,
     paired_difference,
@@ -174,33 +180,33 @@ def summarize(probes: Sequence[Probe]) -> list[Summary]:
     """Join the probes of one name, stage and share of labels.
 
     Args:
-        probes (Sequence[Probe]): All of the same test images and resamples.
+        probes: All of the same test images and resamples.
     """
-    groups = {}
+    groups: dict[tuple[str, str, float], list[Probe]] = {}
     for probe in probes:
         key = probe.checkpoint, probe.place, probe.fraction
         groups.setdefault(key, []).append(probe)
 
     return [
-        Summary(*key, tuple(group), *(_mean_score(group, kind) for kind in KINDS))
+        Summary(
+            *key,
+            tuple(group),
+            mean_over_seeds([probe.resampled('auroc') for probe in group]),
+            None
+            if group[0].f1 is None
+            else mean_over_seeds([probe.resampled('f1') for probe in group]),
+        )
         for key, group in groups.items()
     ]
-
-
-def _mean_score(probes: Sequence[Probe], kind: str) -> Interval | None:
-    if getattr(probes[0], kind) is None:
-        return None
-    return mean_over_seeds([probe.resampled(kind) for probe in probes])
 
 
 def difference(row: Summary, baseline: Summary, kind: str) -> Interval | None:
     """Score minus that of the baseline, on the same resamples of patients.
 
     Args:
-        row (Summary): Of the same stage and share of labels as ``baseline``,
-            usually.
-        baseline (Summary): What to compare with.
-        kind (str): 'auroc' or 'f1'.
+        row: Of the same stage and share of labels as ``baseline``, usually.
+        baseline: What to compare with.
+        kind: 'auroc' or 'f1'.
 
     Returns:
         Interval | None: Difference of the means; None when either has no
@@ -217,9 +223,9 @@ def one_valued(
     """Name the classes that all images have, or none.
 
     Args:
-        classes (Sequence[str]): Names.
-        targets (np.ndarray): Whether the image has the class.
-        what (str): Kind of images, for the reason.
+        classes: Names.
+        targets: Whether the image has the class.
+        what: Kind of images, for the reason.
 
     Shape: targets ``(images, classes)``, bool.
     """
@@ -245,15 +251,14 @@ def fit_path(
     problem is strictly convex up to the intercept) in fewer iterations.
 
     Args:
-        features (np.ndarray): Standardised.
-        targets (np.ndarray): Whether the image has the class; of a
-            single-label set exactly one each.
-        multi_label (bool): One model per class, or one for all.
-        strengths (Sequence[float]): Factors of half the squared length of
-            the weights, beside the mean loss.
-        max_iter (int): Iterations of L-BFGS. Defaults to 2000.
-        tolerance (float): Largest component of the gradient at the end.
-            Defaults to 1e-6.
+        features: Standardised.
+        targets: Whether the image has the class; of a single-label set exactly
+            one each.
+        multi_label: One model per class, or one for all.
+        strengths: Factors of half the squared length of the weights, beside the
+            mean loss.
+        max_iter: Iterations of L-BFGS.
+        tolerance: Largest component of the gradient at the end.
 
     Shape: features ``(N, D)``, float64; targets ``(N, C)``, bool.
 
@@ -262,10 +267,6 @@ def fit_path(
         to probabilities ``(N, C)``, to be used before the next one; classes
         (single-label: -1) whose fit has not converged.
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
-
     samples, count = targets.shape
     varied = [c for c in range(count) if 0 < targets[:, c].sum() < samples]
     if multi_label:
@@ -305,6 +306,45 @@ def fit_path(
         yield strength, predict, failed
 
 
+class _Chosen(NamedTuple):
+    """The fit that does best on the validation images."""
+
+    strength: float
+    quality: float  # macro AUROC there; NaN where it was not needed
+    probabilities: np.ndarray  # of the test images
+    notes: list[str]
+
+
+def _choose(
+    rows: Mapping[str, np.ndarray],
+    data: ProbeData,
+    usable: np.ndarray,
+    strengths: Sequence[float],
+    max_iter: int,
+) -> _Chosen:
+    best: _Chosen | None = None
+    failures: list[str] = []
+    for strength, predict, failed in fit_path(
+        rows['train'], data.targets['train'], data.multi_label, strengths, max_iter
+    ):
+        if failed:
+            names = ', '.join(data.classes[c] for c in failed if c >= 0)
+            failures.append(f'strength {strength:g}{f" ({names})" if names else ""}')
+        quality = math.nan
+        if usable.any():
+            scores = score(_predictions(predict(rows['val']), data, 'val'))
+            quality = float(scores.auroc[usable].mean())
+        if best is None or quality > best.quality:
+            best = _Chosen(strength, quality, predict(rows['test']), [])
+    assert best is not None, 'there is a strength at least'
+    if failures:
+        best.notes.append(
+            f'not converged after {max_iter} iterations: '
+            f'{", ".join(failures)}; chosen: {best.strength:g}'
+        )
+    return best
+
+
 def run_probe(
     features: Mapping[str, np.ndarray],
     data: ProbeData,
@@ -321,27 +361,23 @@ def run_probe(
     """Fit, choose, and score one probe.
 
     Args:
-        features (Mapping[str, np.ndarray]): Of 'train', 'val' and 'test'.
-        data (ProbeData): Labels of the same images.
-        checkpoint (str): For the result. Defaults to ''.
-        place (str): For the result. Defaults to ''.
-        fraction (float): For the result. Defaults to 1.0.
-        fraction_seed (int, optional): For the result. Defaults to None.
-        strengths (Sequence[float]): To choose from. Defaults to
-            ``STRENGTHS``.
-        max_iter (int): Iterations of a fit. Defaults to 2000.
-        samples (int): Resamples for the interval; 0 for none. Defaults to
-            2000.
-        seed (int): Of the resampling. Defaults to 0.
-        number (int): For the result. Defaults to 0.
+        features: Of 'train', 'val' and 'test'.
+        data: Labels of the same images.
+        checkpoint: For the result.
+        place: For the result.
+        fraction: For the result.
+        fraction_seed: For the result.
+        strengths: To choose from.
+        max_iter: Iterations of a fit.
+        samples: Resamples for the interval; 0 for none.
+        seed: Of the resampling.
+        number: For the result.
 
     Shape: features ``(images, channels)``.
 
     Raises:
         UserError: When no class is left, or none to choose the strength by.
     """
-    from sklearn.preprocessing import StandardScaler
-
     left_out = data.left_out()
     kept = np.array([name not in left_out for name in data.classes])
     where = f'{checkpoint} {place}'.strip() or 'probe'
@@ -356,52 +392,34 @@ def run_probe(
     rows = {name: np.asarray(values, np.float64) for name, values in features.items()}
     scaler = StandardScaler().fit(rows['train'])
     rows = {name: scaler.transform(values) for name, values in rows.items()}
-    best, chosen, failures = -math.inf, None, []
-    for strength, predict, failed in fit_path(
-        rows['train'],
-        data.targets['train'],
-        data.multi_label,
-        strengths,
-        max_iter,
-    ):
-        if failed:
-            names = ', '.join(data.classes[c] for c in failed if c >= 0)
-            failures.append(f'strength {strength:g}{f" ({names})" if names else ""}')
-        quality = math.nan
-        if usable.any():
-            scores = score(_predictions(predict(rows['val']), data, 'val'))
-            quality = scores.auroc[usable].mean()
-        if chosen is None or quality > best:
-            best = quality
-            chosen = strength, predict(rows['test'])
-    notes = []
-    if failures:
-        notes.append(
-            f'not converged after {max_iter} iterations: '
-            f'{", ".join(failures)}; chosen: {chosen[0]:g}'
-        )
-    auroc, f1, per_class, about, drawn = _score(chosen[1], data, kept, samples, seed)
+    chosen = _choose(rows, data, usable, strengths, max_iter)
+    auroc, f1, per_class, about, drawn = _score(
+        chosen.probabilities, data, kept, samples, seed
+    )
     return Probe(
         checkpoint=checkpoint,
         place=place,
         fraction=fraction,
         fraction_seed=fraction_seed,
         train_images=len(rows['train']),
-        strength=chosen[0],
-        at_end=len(strengths) > 1 and chosen[0] in (min(strengths), max(strengths)),
-        val_auroc=float(best) if usable.any() else math.nan,
+        strength=chosen.strength,
+        at_end=len(strengths) > 1
+        and chosen.strength in (min(strengths), max(strengths)),
+        val_auroc=chosen.quality,
         auroc=auroc,
         f1=f1,
         per_class=per_class,
         left_out=left_out,
         data_notes=data_notes + about,
-        notes=notes,
+        notes=chosen.notes,
         number=number,
         drawn=drawn,
     )
 
 
-def _choosable(data, kept, needed, where) -> tuple[list[str], np.ndarray]:
+def _choosable(
+    data: ProbeData, kept: np.ndarray, needed: bool, where: str
+) -> tuple[list[str], np.ndarray]:
     """Tell which classes the validation images can compare strengths by."""
     missing = one_valued(data.classes, data.targets['val'], 'validation')
     usable = kept & np.array([name not in missing for name in data.classes])
@@ -420,7 +438,12 @@ def _choosable(data, kept, needed, where) -> tuple[list[str], np.ndarray]:
     return notes, usable
 
 
-def _predictions(probabilities, data, subset, patients=None) -> Predictions:
+def _predictions(
+    probabilities: np.ndarray,
+    data: ProbeData,
+    subset: str,
+    patients: Sequence[str] | None = None,
+) -> Predictions:
     targets = data.targets[subset]
     blank = ('',) * len(targets)
     return Predictions(
@@ -433,10 +456,18 @@ def _predictions(probabilities, data, subset, patients=None) -> Predictions:
     )
 
 
-def _score(probabilities, data, kept, samples, seed):
+def _score(
+    probabilities: np.ndarray,
+    data: ProbeData,
+    kept: np.ndarray,
+    samples: int,
+    seed: int,
+) -> tuple[
+    Interval, Interval | None, dict[str, Interval], list[str], np.ndarray | None
+]:
     """Score the test images, and resamples of them for the intervals."""
 
-    def columns(scores):
+    def columns(scores: Scores) -> np.ndarray:
         """Macro AUROC, macro F1 if it counts, AUROC of every class kept."""
         parts = [mean_of_classes(scores.auroc[..., kept])[..., None]]
         if not data.multi_label:
@@ -446,7 +477,8 @@ def _score(probabilities, data, kept, samples, seed):
     names = [n for n, keep in zip(data.classes, kept) if keep]
     predictions = _predictions(probabilities, data, 'test', data.patients)
     patients = len(set(predictions.patients))
-    notes, drawn = [], None
+    notes: list[str] = []
+    drawn = None
     if samples:
         drawn = columns(resampled_scores(predictions, samples, seed))
         shares = np.isnan(drawn[:, -len(names) :]).mean(0)

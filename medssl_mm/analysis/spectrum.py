@@ -42,9 +42,9 @@ def feature_spectrum(label: str, place: str, features: Tensor) -> Spectrum:
     """Measure the spectrum of features.
 
     Args:
-        label (str): Name of the model.
-        place (str): Where in it.
-        features (Tensor): Finite.
+        label: Name of the model.
+        place: Where in it.
+        features: Finite.
 
     Shape: features ``(samples, channels)``.
     """
@@ -62,12 +62,11 @@ def place_spectra(
     """Measure the spectra of the features of a model.
 
     Args:
-        model (nn.Module): Set to evaluation meanwhile.
-        forward (Callable): From a batch to features by place, of that model.
-        batches (Iterable): Whatever ``forward`` takes.
-        label (str): Name of the model.
-        per_side (int): Side of the grid of positions taken of a map.
-            Defaults to 7.
+        model: Set to evaluation meanwhile.
+        forward: From a batch to features by place, of that model.
+        batches: Whatever ``forward`` takes.
+        label: Name of the model.
+        per_side: Side of the grid of positions taken of a map.
 
     Returns:
         list[Spectrum]: One per place.

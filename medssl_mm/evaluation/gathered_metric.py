@@ -33,7 +33,7 @@ class GatheredMetric(BaseMetric):
         ValueError: If a setting is out of range.
     """
 
-    dataset_size = None
+    dataset_size: int | None = None
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class GatheredMetric(BaseMetric):
         results = [item for part in gather_objects(self.results) for item in part]
         self.results.clear()
         self.dataset_size = size
-        content = None
+        content: dict | UserError | None = None
         if is_main_process():
             # An error on one process alone would leave the others waiting.
             try:
@@ -84,11 +84,5 @@ class GatheredMetric(BaseMetric):
 
 def common_value(results: Sequence, name: str) -> str | None:
     """Value of an attribute shared by all results; all values if several."""
-    values = sorted(
-        {
-            str(getattr(result, name))
-            for result in results
-            if getattr(result, name) is not None
-        }
-    )
-    return ', '.join(values) or None
+    values = {getattr(result, name) for result in results} - {None}
+    return ', '.join(sorted(map(str, values))) or None

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from mmengine.logging import print_log
@@ -59,16 +60,8 @@ class ClassificationMetric(GatheredMetric):
             classes; the other classes are listed. The AUROC of one or two
             patients is chance. Defaults to 0: every class counts that has a
             score.
-        bootstrap_samples (int): Resamples of patients for the intervals; 0
-            for none. Defaults to 2000.
-        bootstrap_seed (int): Seed of the resampling. Defaults to 0.
-        out_dir (str, optional): Folder for ``predictions.csv`` and
-            ``metrics.json``. Defaults to None, which writes nothing.
-        classes (Sequence[str], optional): Class names. Defaults to those of
-            the data set.
-        collect_device (str): Kept for the host's interface. Defaults to
-            'cpu'.
-        prefix (str, optional): Prefix of the metric names. Defaults to
+        **kwargs: As :class:`.GatheredMetric`; ``out_dir`` gets
+            ``predictions.csv`` and ``metrics.json``, ``prefix`` defaults to
             'classification'.
 
     Raises:
@@ -82,16 +75,9 @@ class ClassificationMetric(GatheredMetric):
         task: str | None = None,
         threshold: float = 0.5,
         min_positive_patients: int = 0,
-        bootstrap_samples: int = 2000,
-        bootstrap_seed: int = 0,
-        out_dir: str | None = None,
-        classes: Sequence[str] | None = None,
-        collect_device: str = 'cpu',
-        prefix: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            bootstrap_samples, bootstrap_seed, out_dir, classes, collect_device, prefix
-        )
+        super().__init__(**kwargs)
         if task is not None and task not in TASKS:
             raise ValueError(
                 f'task={task!r} must be one of {TASKS}, or None '
@@ -107,7 +93,7 @@ class ClassificationMetric(GatheredMetric):
         self.threshold = threshold
         self.min_positive_patients = min_positive_patients
 
-    def process(self, data_batch, data_samples: Sequence[dict]) -> None:
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep the probabilities and labels of a batch."""
         for sample in data_samples:
             self.require_keys(
@@ -159,7 +145,7 @@ class ClassificationMetric(GatheredMetric):
 
     def _unique(self, results: list[ImageResult]) -> list[ImageResult]:
         """Sort by image and drop the copies that fill up batches."""
-        found = {}
+        found: dict[str, ImageResult] = {}
         for result in results:
             known = found.setdefault(result.image_id, result)
             if known is result:

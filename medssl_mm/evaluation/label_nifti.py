@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 
 from medssl_mm.errors import UserError
@@ -10,7 +11,10 @@ from medssl_mm.store import CaseInfo, to_source_grid
 
 
 def write_label_nifti(
-    volume: np.ndarray, case: CaseInfo, path: str | Path, header=None
+    volume: np.ndarray,
+    case: CaseInfo,
+    path: str | Path,
+    header: nib.Nifti1Header | None = None,
 ) -> None:
     """Write labels on the source grid with the source affine.
 
@@ -27,8 +31,6 @@ def write_label_nifti(
         UserError: If the case has no source grid, the name is no NIfTI name,
             or the file cannot be written.
     """
-    import nibabel as nib
-
     path = Path(path)
     if case.source_affine is None:
         raise UserError(
@@ -60,8 +62,8 @@ def write_label_array(volume: np.ndarray, path: str | Path) -> None:
     """Write labels of a case without geometry, key ``labels``.
 
     Args:
-        volume (np.ndarray): Class per voxel, in the store's orientation.
-        path (str | Path): Ends with .npz.
+        volume: Class per voxel, in the store's orientation.
+        path: Ends with .npz.
 
     Shape: volume ``(Z, H, W)``, uint8.
 

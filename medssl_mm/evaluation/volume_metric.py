@@ -4,17 +4,23 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
 from mmengine.logging import print_log
+from mmengine.structures import PixelData
 
 from medssl_mm.errors import UserError
 from medssl_mm.registry import METRICS
-from medssl_mm.results.evaluation import library_versions
+from medssl_mm.results.evaluation import Evaluation, library_versions
 from medssl_mm.results.volumes import CASES, evaluate_cases
 from medssl_mm.store import CaseInfo, open_store
+from medssl_mm.store.header import SLICES
 
 from .gathered_metric import GatheredMetric, common_value
+from .label_nifti import write_label_array, write_label_nifti
 from .volume_scores import (
     ABSENT,
     INVENTED,
@@ -34,14 +40,7 @@ LIBRARIES = (
     'onedl-mmsegmentation',
     'medssl_mm',
 )
-_COLUMNS = (
-    'case_id',
-    'patient_id',
-    'class',
-    'slices',
-    'distances',
-    'volume_unit',
-)
+_COLUMNS = ('case_id', 'patient_id', 'class', 'slices', 'distances', 'volume_unit')
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class SliceResult:
     reference: bytes | None
     store_root: str | None
     patient_id: str
-    spacing: tuple[float, float, float] | None
+    spacing: tuple[float, ...] | None
     protocol: str | None
     split_hash: str | None
 
@@ -78,7 +77,7 @@ class SliceResult:
         return np.frombuffer(zlib.decompress(content), np.uint8).reshape(self.shape)
 
 
-def _pack(mask) -> tuple[tuple[int, int], bytes]:
+def _pack(mask: PixelData | Mapping) -> tuple[tuple[int, int], bytes]:
     """Compress a label map of shape ``(H, W)`` or ``(1, H, W)``."""
     mask = mask['data'] if isinstance(mask, Mapping) else mask.data
     mask = np.ascontiguousarray(mask.cpu().numpy().astype(np.uint8))
@@ -86,7 +85,10 @@ def _pack(mask) -> tuple[tuple[int, int], bytes]:
     return mask.shape, zlib.compress(mask, 1)
 
 
-def group_slices(results: Sequence[SliceResult]) -> dict[str, list[SliceResult]]:
+Cases = dict[str, list[SliceResult]]
+
+
+def group_slices(results: Sequence[SliceResult]) -> Cases:
     """Sort slices into cases and drop identical duplicates.
 
     Samplers repeat slices to give every process the same number of batches;
@@ -94,7 +96,7 @@ def group_slices(results: Sequence[SliceResult]) -> dict[str, list[SliceResult]]
     something else than the slice.
 
     Args:
-        results (Sequence[SliceResult]): In any order.
+        results: In any order.
 
     Returns:
         dict[str, list[SliceResult]]: Slices by case, both sorted.
@@ -141,32 +143,20 @@ def _require_all(
         )
 
 
-def map_labels(labels: np.ndarray, label_map: Mapping[int, int] | None) -> np.ndarray:
-    """Rename labels by a table; labels it does not name stay.
-
-    Shape: labels ``(...)``, uint8; returns the same.
-    """
-    if not label_map:
-        return labels
-    table = np.arange(256, dtype=np.uint8)
-    for old, new in label_map.items():
-        table[int(old)] = int(new)
-    return table[labels]
-
-
 def rebuild_case(
     slices: Sequence[SliceResult], classes: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray, CaseInfo | None]:
     """Stack the slices of one case and fetch their ground truth.
 
     Args:
-        slices (Sequence[SliceResult]): All slices of the case, sorted.
-        classes (Sequence[str]): Class names, background first.
+        slices: All slices of the case, sorted.
+        classes: Class names, background first.
 
     Shape: returns two ``(Z, H, W)`` uint8 volumes, of the labelled slices.
 
     Raises:
-        UserError: If slices are missing, or do not fit the store.
+        UserError: If slices are missing, or slices or classes do not fit the
+            store.
     """
     first = slices[0]
     if len({result.shape for result in slices}) > 1:
@@ -178,13 +168,16 @@ def rebuild_case(
     prediction = np.stack([result.labels(result.prediction) for result in slices])
     if first.store_root is None:
         _require_all(first.case_id, range(slices[-1].index + 1), slices)
-        reference = np.stack([result.labels(result.reference) for result in slices])
+        given = [result.reference for result in slices]
+        reference = np.stack(
+            [first.labels(content) for content in given if content is not None]
+        )
         return prediction, reference, None
-    store = open_store(first.store_root)
+    store = open_store(first.store_root, SLICES)
     info = store.case(first.case_id)
-    expected = info.labelled_slices
-    if expected is None:
-        expected = range(info.shape[0])
+    expected: Sequence[int] = range(info.shape[0])
+    if info.labelled_slices is not None:
+        expected = info.labelled_slices
     _require_all(first.case_id, expected, slices)
     if first.shape != info.shape[1:]:
         raise UserError(
@@ -193,36 +186,20 @@ def rebuild_case(
             'ori_shape and img_padding_size, so that predictions return to '
             'native size'
         )
+    label_map = store.label_map(classes)
     reference = np.stack(
-        [store.read_label_slice(first.case_id, index) for index in expected]
+        [store.read_label_slice(first.case_id, index, label_map) for index in expected]
     )
-    label_map = label_map_of(classes, store.classes)
-    return prediction, map_labels(reference, label_map), info
+    return prediction, reference, info
 
 
-def label_map_of(
-    classes: Sequence[str], stored: Sequence[str]
-) -> dict[int, int] | None:
-    """Map the labels of a store to a selection of its classes, by name.
-
-    Args:
-        classes (Sequence[str]): Classes that are evaluated.
-        stored (Sequence[str]): Classes of the store.
-
-    Returns:
-        dict[int, int] | None: Stored label -> class, 0 for those not
-        selected; None when they are the same.
-    """
-    if list(classes) == list(stored):
-        return None
-    return {
-        label: list(classes).index(name) if name in classes else 0
-        for label, name in enumerate(stored)
-    }
-
-
-def _contiguous(indices: Sequence[int]) -> bool:
-    return indices[-1] - indices[0] + 1 == len(indices)
+def _why_not_measured(spacing: Sequence[float] | None, indices: Sequence[int]) -> str:
+    """Why distances cannot be measured; '' where they can."""
+    if spacing is None:
+        return 'spacing unknown'
+    if indices[-1] - indices[0] + 1 != len(indices):
+        return 'labelled slices are not neighbours'
+    return ''
 
 
 def evaluate_case(
@@ -237,10 +214,10 @@ def evaluate_case(
     resampled, so scores with the case's spacing are those on the source grid.
 
     Args:
-        slices (Sequence[SliceResult]): All slices of the case, sorted.
-        classes (Sequence[str]): Class names, background first.
-        tolerance_mm (float): Tolerance of NSD, mm. Defaults to 2.0.
-        surface (bool): Whether to measure distances. Defaults to True.
+        slices: All slices of the case, sorted.
+        classes: Class names, background first.
+        tolerance_mm: Tolerance of NSD, mm.
+        surface: Whether to measure distances.
 
     Returns:
         list[dict]: Per foreground class a row of ``cases.csv``, and
@@ -249,13 +226,9 @@ def evaluate_case(
     prediction, reference, info = rebuild_case(slices, classes)
     first = slices[0]
     spacing = info.spacing if info is not None else first.spacing
-    indices = [result.index for result in slices]
-    note, diagonal = '', None
-    measure = surface and spacing is not None
-    if surface and spacing is None:
-        note = 'spacing unknown'
-    elif measure and not _contiguous(indices):
-        measure, note = False, 'labelled slices are not neighbours'
+    missing = _why_not_measured(spacing, [result.index for result in slices])
+    measure = surface and not missing
+    diagonal = None
     if measure and info is not None:
         diagonal = float(np.linalg.norm(np.multiply(info.shape, spacing)))
     try:
@@ -278,13 +251,13 @@ def evaluate_case(
         patient_id=first.patient_id,
         slices=len(slices),
         total_slices=info.shape[0] if info is not None else len(slices),
-        distances='yes' if measure else note or 'not asked for',
+        distances='yes' if measure else missing if surface else 'not asked for',
         volume_unit='ml' if spacing is not None else 'voxels',
     )
     return [{**case, 'class': name, **row} for name, row in zip(classes[1:], scores)]
 
 
-def _partial_notes(scored) -> list[str]:
+def _partial_notes(scored: pd.DataFrame) -> list[str]:
     cases = scored.drop_duplicates('case_id')
     partial = int((cases['slices'] < cases['total_slices']).sum())
     if not partial:
@@ -294,7 +267,7 @@ def _partial_notes(scored) -> list[str]:
     ]
 
 
-def _log_values(evaluation) -> dict[str, float]:
+def _log_values(evaluation: Evaluation) -> dict[str, float]:
     """Numbers for the training log; what was not measured is left out."""
     values = {'mDice': evaluation.mean['dice'].estimate}
     for name, item in evaluation.per_class['dice'].items():
@@ -323,22 +296,14 @@ class VolumeMetric(GatheredMetric):
         tolerance_mm (float): Tolerance of NSD, mm. Defaults to 2.0.
         surface_metrics (bool): Whether to measure HD95 and NSD; without them
             a validation takes a fraction of the time. Defaults to True.
-        bootstrap_samples (int): Resamples of patients for the intervals; 0
-            for none. Defaults to 2000.
-        bootstrap_seed (int): Seed of the resampling. Defaults to 0.
-        out_dir (str, optional): Folder for ``cases.csv`` and
-            ``metrics.json``. Defaults to None, which writes nothing.
         save_predictions (bool): Whether to write each case as NIfTI on its
             source grid into ``out_dir``/predictions; a case without geometry
             (PNG, HDF5) as NumPy file with the key ``labels``, ``(Z, H, W)``.
             Defaults to False.
-        classes (Sequence[str], optional): Class names, background first.
-            Defaults to those of the data set.
         num_jobs (int): Threads that score cases. Defaults to 1.
-        collect_device (str): Kept for the host's interface. Defaults to
-            'cpu'.
-        prefix (str, optional): Prefix of the metric names. Defaults to
-            'volume'.
+        **kwargs: As :class:`.GatheredMetric`; the first of ``classes`` is the
+            background, ``out_dir`` gets ``cases.csv`` and ``metrics.json``,
+            ``prefix`` defaults to 'volume'.
 
     Raises:
         ValueError: If a setting is out of range.
@@ -350,18 +315,11 @@ class VolumeMetric(GatheredMetric):
         self,
         tolerance_mm: float = 2.0,
         surface_metrics: bool = True,
-        bootstrap_samples: int = 2000,
-        bootstrap_seed: int = 0,
-        out_dir: str | None = None,
         save_predictions: bool = False,
-        classes: Sequence[str] | None = None,
         num_jobs: int = 1,
-        collect_device: str = 'cpu',
-        prefix: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            bootstrap_samples, bootstrap_seed, out_dir, classes, collect_device, prefix
-        )
+        super().__init__(**kwargs)
         if not tolerance_mm >= 0:
             raise ValueError(f'tolerance_mm={tolerance_mm} must be 0 or more (mm)')
         if num_jobs < 1:
@@ -371,7 +329,7 @@ class VolumeMetric(GatheredMetric):
         self.save_predictions = save_predictions
         self.num_jobs = num_jobs
 
-    def process(self, data_batch, data_samples: Sequence[dict]) -> None:
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep the predicted slices of a batch, compressed."""
         for sample in data_samples:
             self.require_keys(
@@ -458,11 +416,11 @@ class VolumeMetric(GatheredMetric):
             columns = [*_COLUMNS, 'status', *SCORES]
             paths = evaluation.write(self.out_dir, CASES, scored[columns])
             if self.save_predictions:
-                paths.append(self._save(cases))
+                paths.append(self._save(cases, self.out_dir))
             print_log('Written: ' + ', '.join(map(str, paths)), logger='current')
         return _log_values(evaluation)
 
-    def _text(self, evaluation) -> str:
+    def _text(self, evaluation: Evaluation) -> str:
         units = evaluation.settings['volume_units']
         counts = list(evaluation.counts.values())
         dice = [*evaluation.per_class['dice'].values(), evaluation.mean['dice']]
@@ -480,13 +438,9 @@ class VolumeMetric(GatheredMetric):
             ),
         )
 
-    def _score(self, cases: dict[str, list[SliceResult]], classes: Sequence[str]):
+    def _score(self, cases: Cases, classes: Sequence[str]) -> pd.DataFrame:
         """Score all cases; returns a data frame with a row per class and case."""
-        import pandas as pd
-
         settings = (tuple(classes), self.tolerance_mm, self.surface_metrics)
-        from joblib import Parallel, delayed
-
         # Threads: the search trees work outside the interpreter lock, and
         # processes would spend longer importing than scoring.
         found = Parallel(n_jobs=self.num_jobs, prefer='threads')(
@@ -494,10 +448,8 @@ class VolumeMetric(GatheredMetric):
         )
         return pd.DataFrame([row for case in found for row in case])
 
-    def _save(self, cases: dict[str, list[SliceResult]]) -> Path:
-        from .label_nifti import write_label_array, write_label_nifti
-
-        folder = Path(self.out_dir) / 'predictions'
+    def _save(self, cases: Cases, out_dir: str) -> Path:
+        folder = Path(out_dir) / 'predictions'
         folder.mkdir(parents=True, exist_ok=True)
         for case_id, slices in cases.items():
             if slices[0].store_root is None:
@@ -505,7 +457,7 @@ class VolumeMetric(GatheredMetric):
                     f'case {case_id} has no slice store and so no source '
                     'grid; set save_predictions=False'
                 )
-            info = open_store(slices[0].store_root).case(case_id)
+            info = open_store(slices[0].store_root, SLICES).case(case_id)
             volume = np.zeros(info.shape, np.uint8)
             for result in slices:
                 volume[result.index] = result.labels(result.prediction)

@@ -4,6 +4,9 @@ A further score is a function below ``@volume_score``, here or in a module of
 one's own that the config imports: it is then a column of ``cases.csv``, has
 its intervals in ``metrics.json`` and in the log and, where its
 :class:`~medssl_mm.results.Measure` says so, in the result tables.
+
+scipy and MONAI, which take seconds to import, are imported where distances are
+measured: a training whose validation has none never waits for them.
 """
 
 import warnings
@@ -12,8 +15,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 
-from medssl_mm.results.measures import (
+from medssl_mm.statistics.measures import (
     DICE,
     HD95,
     NSD,
@@ -104,7 +108,11 @@ class ClassMasks:
     @cached_property
     def distances(self) -> tuple[np.ndarray, np.ndarray]:
         """From the surface of either to that of the other, mm."""
+        assert self.spacing is not None, 'without spacing nothing asks for distances'
         return surface_distances(*self.masks, self.spacing)
+
+
+Score = Callable[[ClassMasks], float]
 
 
 @dataclass(frozen=True)
@@ -123,8 +131,8 @@ class VolumeScore:
     """
 
     measure: Measure
-    compute: Callable[[ClassMasks], float]
-    wrong: Callable[[ClassMasks], float] | None
+    compute: Score
+    wrong: Score | None
     absent: bool
     distances: bool
     summarised: bool
@@ -147,11 +155,11 @@ SCORES: dict[str, VolumeScore] = {}
 def volume_score(
     measure: Measure,
     *,
-    wrong: Callable[[ClassMasks], float] | None = None,
+    wrong: Score | None = None,
     absent: bool = False,
     distances: bool = False,
     summarised: bool = True,
-):
+) -> Callable[[Score], Score]:
     """Add a score; decorates a function from :class:`ClassMasks` to a number.
 
     See :class:`VolumeScore` for the arguments.
@@ -165,7 +173,7 @@ def volume_score(
             'another name'
         )
 
-    def add(compute):
+    def add(compute: Score) -> Score:
         SCORES[measure.name] = VolumeScore(
             measure, compute, wrong, absent, distances, summarised
         )
@@ -188,15 +196,14 @@ def dice(masks: ClassMasks) -> float:
 @volume_score(HD95, wrong=lambda masks: masks.diagonal, distances=True)
 def hd95(masks: ClassMasks) -> float:
     """95th percentile Hausdorff distance, mm."""
-    forward, backward = masks.distances
-    return max(np.percentile(forward, 95), np.percentile(backward, 95))
+    return max(float(np.percentile(side, 95)) for side in masks.distances)
 
 
 @volume_score(NSD, wrong=lambda masks: 0, distances=True)
 def nsd(masks: ClassMasks) -> float:
     """Normalised surface distance, 0-1."""
     within = sum((side <= masks.tolerance_mm).sum() for side in masks.distances)
-    return within / sum(map(len, masks.distances))
+    return float(within) / sum(map(len, masks.distances))
 
 
 @volume_score(
@@ -236,29 +243,27 @@ def surface_distances(
     """Distances between two surfaces, in both directions, by MONAI.
 
     Args:
-        prediction (np.ndarray): Mask, not empty.
-        reference (np.ndarray): Mask, not empty.
-        spacing (Sequence[float]): Voxel size per axis, mm.
+        prediction: Mask, not empty.
+        reference: Mask, not empty.
+        spacing: Voxel size per axis, mm.
 
     Shape: masks ``(Z, H, W)``, bool. Returns two arrays ``(points,)``, mm.
         A single slice is measured in its plane.
     """
-    import torch
     from monai.metrics.utils import get_edge_surface_distance
 
     if prediction.shape[0] == 1:
-        prediction, reference = prediction[0], reference[0]
-        spacing = spacing[1:]
+        prediction, reference, spacing = prediction[0], reference[0], spacing[1:]
     with warnings.catch_warnings():
         # MONAI warns about an argument that its own code passes.
         warnings.simplefilter('ignore', FutureWarning)
-        _, (forward, backward), _ = get_edge_surface_distance(
+        both = get_edge_surface_distance(
             torch.from_numpy(np.ascontiguousarray(prediction)),
             torch.from_numpy(np.ascontiguousarray(reference)),
             spacing=tuple(float(size) for size in spacing),
             symmetric=True,
-        )
-    return forward.numpy(), backward.numpy()
+        )[1]
+    return both[0].numpy(), both[-1].numpy()
 
 
 def _union_box(masks_boxes: Sequence[tuple | None]) -> tuple[slice, ...]:
@@ -273,39 +278,13 @@ def _union_box(masks_boxes: Sequence[tuple | None]) -> tuple[slice, ...]:
     )
 
 
-def score_case(
-    prediction: np.ndarray,
-    reference: np.ndarray,
-    num_classes: int,
-    spacing: Sequence[float] | None = None,
-    tolerance_mm: float = 2.0,
-    surface: bool = True,
-    diagonal: float | None = None,
-    ignore_label: int = 255,
-) -> list[dict]:
-    """Score a label volume against its reference.
+def _confusion(
+    prediction: np.ndarray, reference: np.ndarray, num_classes: int, ignore_label: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Count the voxels by reference and prediction.
 
-    Args:
-        prediction (np.ndarray): Predicted class per voxel.
-        reference (np.ndarray): True class per voxel.
-        num_classes (int): Classes, background (0) included.
-        spacing (Sequence[float], optional): Voxel size (z, y, x), mm.
-            Defaults to None, which leaves out distances.
-        tolerance_mm (float): Tolerance of NSD, mm. Defaults to 2.0.
-        surface (bool): Whether to measure distances. Defaults to True.
-        diagonal (float, optional): Penalty distance, mm. Defaults to the
-            diagonal of the given volume.
-        ignore_label (int): Reference voxels that do not count. Defaults to
-            255.
-
-    Shape: prediction, reference ``(Z, H, W)``, uint8.
-
-    Returns:
-        list[dict]: Per foreground class its 'status' and, by name, the
-        numbers of all :data:`SCORES`; NaN: not counted.
-
-    Raises:
-        ValueError: If the shapes differ or a label is out of range.
+    Shape: returns both volumes, with 0 where the reference does not count, and
+        ``(256, 256)``.
     """
     if prediction.shape != reference.shape or prediction.ndim != 3:
         raise ValueError(
@@ -325,6 +304,45 @@ def score_case(
             raise ValueError(
                 f'the {name} holds label {label}, expected 0 to {num_classes - 1}'
             )
+    return prediction, reference, table
+
+
+def score_case(
+    prediction: np.ndarray,
+    reference: np.ndarray,
+    num_classes: int,
+    spacing: Sequence[float] | None = None,
+    tolerance_mm: float = 2.0,
+    surface: bool = True,
+    diagonal: float | None = None,
+    ignore_label: int = 255,
+) -> list[dict]:
+    """Score a label volume against its reference.
+
+    Args:
+        prediction: Predicted class per voxel.
+        reference: True class per voxel.
+        num_classes: Classes, background (0) included.
+        spacing: Voxel size (z, y, x), mm. Defaults to None, which leaves out
+            distances.
+        tolerance_mm: Tolerance of NSD, mm.
+        surface: Whether to measure distances.
+        diagonal: Penalty distance, mm. Defaults to the diagonal of the given
+            volume.
+        ignore_label: Reference voxels that do not count.
+
+    Shape: prediction, reference ``(Z, H, W)``, uint8.
+
+    Returns:
+        list[dict]: Per foreground class its 'status' and, by name, the
+        numbers of all :data:`SCORES`; NaN: not counted.
+
+    Raises:
+        ValueError: If the shapes differ or a label is out of range.
+    """
+    prediction, reference, table = _confusion(
+        prediction, reference, num_classes, ignore_label
+    )
     voxel_volume = np.prod(spacing) / 1000 if spacing is not None else 1.0
     measured = surface and spacing is not None
     if not measured:

@@ -1,17 +1,20 @@
 """Results of runs as tables, figures and a page; of one evaluation, too.
 
 From scores and intervals to CSV, JSON, Markdown, pictures and the screen.
+pandas, matplotlib, nibabel and jinja2 are imported where they are used, as --help
+and the start of a training must not wait for them.
 """
 
-from .evaluation import Evaluation
+from medssl_mm.statistics.measures import Measure
+
+from .evaluation import Evaluation, read_metrics
 from .figures import COLOURS
 from .files import plain, write_results
 from .images import read_predictions
 from .logs import curve_panels, read_scalars
-from .measures import Measure
 from .overlays import choose_cases, display_image, paint_labels, read_prediction
 from .page import build_report
-from .runs import Run, TableRow, collect_scores, read_metrics, resample, summarize
+from .runs import Run, TableRow, collect_scores, resample, summarize
 from .screen import show_table, to_markdown
 from .tables import (
     caption_of,

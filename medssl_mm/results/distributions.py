@@ -1,7 +1,10 @@
 """Comparisons of :mod:`medssl_mm.analysis.output_distributions`, shown."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,19 +14,22 @@ from .figures import colours_of, legend_below, panel_grid
 from .files import write_results
 from .screen import mean_and_sd, show_table
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 NAME = 'output_distributions'
 
 
 def draw_comparisons(
     comparisons: Sequence[Comparison], classes: Sequence[str], few: str, many: str
-):
+) -> Figure:
     """Draw the distances, and the distributions of every class.
 
     Args:
-        comparisons (Sequence[Comparison]): In the order of the legend.
-        classes (Sequence[str]): Names of the columns.
-        few (str): What the models with few labels are called.
-        many (str): The same of the others.
+        comparisons: In the order of the legend.
+        classes: Names of the columns.
+        few: What the models with few labels are called.
+        many: The same of the others.
 
     Returns:
         matplotlib.figure.Figure: To be written. First panel: distance of every
@@ -65,20 +71,17 @@ def write_comparisons(
     *,
     few: str,
     many: str,
-    **facts,
+    **facts: Any,
 ) -> list[Path]:
     """Write ``output_distributions.{json,png}``.
 
     Args:
-        comparisons (Sequence[Comparison]): What was compared.
-        classes (Sequence[str]): Names of the columns.
-        folder (str | Path): Made if need be.
-        few (str): What the models with few labels are called.
-        many (str): The same of the others.
+        comparisons: What was compared.
+        classes: Names of the columns.
+        folder: Made if need be.
+        few: What the models with few labels are called.
+        many: The same of the others.
         **facts: Further entries of the JSON file.
-
-    Returns:
-        list[Path]: The two files.
     """
     content = dict(
         measure='Kolmogorov-Smirnov distance of output probabilities, 0-1',

@@ -1,15 +1,23 @@
 """One evaluation on screen and in files: intervals of its scores and counts."""
 
-from collections.abc import Mapping, Sequence
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from medssl_mm.errors import UserError
 from medssl_mm.statistics import Interval
+from medssl_mm.statistics.measures import Measure, compared_measure, description
 
 from .files import interval_entry, write_results
-from .measures import Measure, description
 from .screen import table_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 METRICS = 'metrics.json'
 
@@ -76,17 +84,15 @@ class Evaluation:
         )
 
     def text(
-        self,
-        columns: Mapping[str, Sequence],
-        headings: Mapping[str, str] | None = None,
+        self, columns: Mapping[str, Iterable], headings: Mapping[str, str] | None = None
     ) -> str:
         """Lay the scores out as a table of classes for screen and log.
 
         Args:
-            columns (Mapping[str, Sequence]): Further columns: a number per
-                class, and perhaps one for the mean.
-            headings (Mapping[str, str], optional): Of some of the scores,
-                instead of title and unit. Defaults to none.
+            columns: Further columns: a number per class, and perhaps one for
+                the mean.
+            headings: Of some of the scores, instead of title and unit. Defaults
+                to none.
         """
         import pandas as pd
 
@@ -109,18 +115,32 @@ class Evaluation:
         parts = [number < len(self.counts) for number in range(len(cells))]
         return table_text(cells.fillna(''), self.title, self.notes, sections=parts)
 
-    def write(self, folder: str | Path, name: str, table) -> list[Path]:
-        """Write ``metrics.json`` and what was scored.
-
-        Args:
-            folder (str | Path): Made if need be.
-            name (str): Of the CSV file.
-            table (pandas.DataFrame): Its content.
-
-        Returns:
-            list[Path]: The two files.
-        """
+    def write(self, folder: str | Path, name: str, table: pd.DataFrame) -> list[Path]:
+        """Write ``metrics.json`` and what was scored."""
         return write_results(folder, {name: table, METRICS: self.content()})
+
+
+def read_metrics(folder: str | Path) -> dict:
+    """Read ``metrics.json`` of an evaluation folder.
+
+    Raises:
+        UserError: When it is absent or cannot be read.
+    """
+    path = Path(folder) / METRICS
+    try:
+        metrics = json.loads(path.read_text(encoding='utf-8'))
+        metrics['mean'][compared_measure(metrics).name]['mean']
+    except FileNotFoundError as error:
+        raise UserError(
+            f'{path} does not exist; evaluate the run with tools/test.py and '
+            'out_dir of its metric set to that folder'
+        ) from error
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise UserError(
+            f'{path} is not a result of medssl_mm.VolumeMetric or '
+            f'ClassificationMetric ({error}); evaluate the run again'
+        ) from error
+    return metrics
 
 
 def title_of(

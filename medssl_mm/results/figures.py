@@ -4,17 +4,25 @@ Functions return a ``matplotlib.figure.Figure``, which
 :func:`medssl_mm.results.write_results` writes.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .logs import CurvePanel, curve_panels
 from .runs import Run, TableRow, class_means
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
 # Distinguishable with the common colour-vision deficiencies.
 COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000')
-STYLE = {
+STYLE: dict = {
     'font.size': 9,
     'axes.spines.top': False,
     'axes.spines.right': False,
@@ -25,12 +33,14 @@ STYLE = {
 }
 
 
-def styled_subplots(rows: int = 1, columns: int = 1, **options):
+def styled_subplots(
+    rows: int = 1, columns: int = 1, **options: Any
+) -> tuple[Figure, np.ndarray]:
     """Make a figure and its axes, in the style of all figures here.
 
     Args:
-        rows (int): Of panels. Defaults to 1.
-        columns (int): Of panels. Defaults to 1.
+        rows: Of panels.
+        columns: Of panels.
         **options: ``figsize`` and ``layout`` of the figure; others go to its
             ``subplots``.
 
@@ -49,14 +59,16 @@ def styled_subplots(rows: int = 1, columns: int = 1, **options):
     return figure, axes
 
 
-def panel_grid(count: int, width: float, height: float, most: int = 4):
+def panel_grid(
+    count: int, width: float, height: float, most: int = 4
+) -> tuple[Figure, list[Axes]]:
     """Make a figure with a number of panels, row by row.
 
     Args:
-        count (int): Number of panels; of none the figure is empty.
-        width (float): Of one, in inches.
-        height (float): Of one, in inches.
-        most (int): Panels side by side. Defaults to 4.
+        count: Number of panels; of none the figure is empty.
+        width: Of one, in inches.
+        height: Of one, in inches.
+        most: Panels side by side.
 
     Returns:
         tuple: ``matplotlib.figure.Figure`` and list of axes.
@@ -64,10 +76,7 @@ def panel_grid(count: int, width: float, height: float, most: int = 4):
     columns = max(1, min(most, count))
     rows = max(1, math.ceil(count / columns))
     figure, axes = styled_subplots(
-        rows,
-        columns,
-        figsize=(width * columns, height * rows),
-        layout='constrained',
+        rows, columns, figsize=(width * columns, height * rows), layout='constrained'
     )
     for unused in axes.flat[count:]:
         unused.remove()
@@ -80,14 +89,15 @@ def colours_of(labels: Sequence[str]) -> dict[str, str]:
     return {label: COLOURS[index % len(COLOURS)] for index, label in enumerate(unique)}
 
 
-def legend_below(figure, colours: Mapping[str, str], styles: Mapping | None = None):
+def legend_below(
+    figure: Figure, colours: Mapping[str, str], styles: Mapping | None = None
+) -> None:
     """Name colours, and perhaps line styles, below all panels, once.
 
     Args:
-        figure (matplotlib.figure.Figure): With the layout 'constrained'.
-        colours (Mapping[str, str]): By label.
-        styles (Mapping[str, str], optional): Line styles by label. Defaults
-            to none.
+        figure: With the layout 'constrained'.
+        colours: By label.
+        styles: Line styles by label. Defaults to none.
     """
     from matplotlib.lines import Line2D
 
@@ -102,7 +112,7 @@ def legend_below(figure, colours: Mapping[str, str], styles: Mapping | None = No
 
 
 def plot_places(
-    axes,
+    axes: Axes,
     lines: Mapping[str, Sequence],
     places: Sequence[str],
     singles: Mapping[str, Sequence[Sequence[float]]] | None = None,
@@ -110,13 +120,12 @@ def plot_places(
     """Draw numbers with their intervals against the place, a line per label.
 
     Args:
-        axes (matplotlib.axes.Axes): The panel.
-        lines (Mapping[str, Sequence[Interval]]): By label, an interval per
-            place; one that is not measured leaves a gap.
-        places (Sequence[str]): Where in the network.
-        singles (Mapping[str, Sequence[Sequence[float]]], optional): Numbers
-            of single seeds, by label and place; drawn as dots where there are
-            several. Defaults to none.
+        axes: The panel.
+        lines: By label, an interval per place; one that is not measured leaves
+            a gap.
+        places: Where in the network.
+        singles: Numbers of single seeds, by label and place; drawn as dots
+            where there are several. Defaults to none.
     """
     colours = colours_of(list(lines))
     for index, (label, found) in enumerate(lines.items()):
@@ -150,23 +159,23 @@ def plot_places(
 
 
 def heat_map(
-    axes,
+    axes: Axes,
     values: np.ndarray,
     rows: Sequence[str],
     columns: Sequence[str],
     limits: tuple[float, float],
     colours: str = 'viridis',
-    **options,
-):
+    **options: Any,
+) -> AxesImage:
     """Draw a matrix as coloured squares with the names of its rows and columns.
 
     Args:
-        axes (matplotlib.axes.Axes): The panel.
-        values (np.ndarray): Numbers; NaN stays blank.
-        rows (Sequence[str]): Names.
-        columns (Sequence[str]): Names.
-        limits (tuple[float, float]): Numbers of the first and last colour.
-        colours (str): Map of matplotlib. Defaults to 'viridis'.
+        axes: The panel.
+        values: Numbers; NaN stays blank.
+        rows: Names.
+        columns: Names.
+        limits: Numbers of the first and last colour.
+        colours: Map of matplotlib.
         **options: Of ``imshow``.
 
     Shape: values ``(rows, columns)``.
@@ -182,12 +191,8 @@ def heat_map(
     return picture
 
 
-def plot_intervals(rows: Sequence[TableRow], title: str = ''):
-    """Draw the score of every row with its 95 % interval.
-
-    Returns:
-        matplotlib.figure.Figure: To be written.
-    """
+def plot_intervals(rows: Sequence[TableRow], title: str = '') -> Figure:
+    """Draw the score of every row with its 95 % interval."""
     colours = colours_of([row.run.label for row in rows])
     height, ticks, previous = 0.0, [], None
     figure, ((axes,),) = styled_subplots(figsize=(7, 1.1 + 0.34 * len(rows)))
@@ -224,12 +229,8 @@ def plot_intervals(rows: Sequence[TableRow], title: str = ''):
     return figure
 
 
-def plot_classes(runs: Sequence[Run]):
-    """Draw the score of every class as a coloured grid, one row per run.
-
-    Returns:
-        matplotlib.figure.Figure: To be written.
-    """
+def plot_classes(runs: Sequence[Run]) -> Figure:
+    """Draw the score of every class as a coloured grid, one row per run."""
     means = class_means(runs)
     grid = 100 * means.to_numpy(float)
     figure, ((axes,),) = styled_subplots(
@@ -251,14 +252,11 @@ def plot_classes(runs: Sequence[Run]):
     return figure
 
 
-def plot_curves(curves: dict[str, dict[str, np.ndarray]]):
+def plot_curves(curves: dict[str, dict[str, np.ndarray]]) -> Figure:
     """Draw training curves: a panel per loss term, then the scores.
 
     Args:
-        curves (dict): Per label of a run what :func:`read_scalars` returns.
-
-    Returns:
-        matplotlib.figure.Figure: To be written.
+        curves: Per label of a run what :func:`read_scalars` returns.
 
     Raises:
         UserError: The logs hold neither a loss nor a score.
@@ -271,7 +269,7 @@ def plot_curves(curves: dict[str, dict[str, np.ndarray]]):
     return figure
 
 
-def _draw_panel(axes, panel: CurvePanel, colours: dict[str, str]) -> None:
+def _draw_panel(axes: Axes, panel: CurvePanel, colours: dict[str, str]) -> None:
     for run, label, points in panel.lines:
         # A smoothed line over the pale logged one.
         window = max(1, len(points) // 25)

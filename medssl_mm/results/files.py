@@ -1,15 +1,22 @@
 """The one writer of results: JSON, CSV, text and pictures, each all or nothing."""
 
+from __future__ import annotations
+
 import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from medssl_mm.files import write_json, write_whole
 from medssl_mm.statistics import Interval
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
-def plain(value):
+
+def plain(value: Any) -> Any:
     """Copy nested data for JSON; NaN, which it lacks, becomes None."""
     if isinstance(value, Mapping):
         return {name: plain(entry) for name, entry in value.items()}
@@ -26,9 +33,9 @@ def interval_entry(
     """Form of an interval in JSON files.
 
     Args:
-        interval (Interval): What to write.
-        estimate (str): Key of the estimate. Defaults to 'mean'.
-        units (bool): Whether ``count`` is written. Defaults to True.
+        interval: What to write.
+        estimate: Key of the estimate.
+        units: Whether ``count`` is written.
     """
     entry = {estimate: interval.estimate, 'low': interval.low, 'high': interval.high}
     if units:
@@ -36,32 +43,32 @@ def interval_entry(
     return plain(entry)
 
 
-def csv_text(frame, float_format: str | None = None) -> str:
+def csv_text(frame: pd.DataFrame, float_format: str | None = None) -> str:
     """Format a data frame as CSV; missing values are empty.
 
     Args:
-        frame (pandas.DataFrame): Columns are written, the index is not.
-        float_format (str, optional): Such as '%.6g'. Defaults to None, with
-            which the same number is read again.
+        frame: Columns are written, the index is not.
+        float_format: Such as '%.6g'. Defaults to None, with which the same
+            number is read again.
     """
     return frame.to_csv(index=False, float_format=float_format, lineterminator='\n')
 
 
-def png_of(figure) -> bytes:
+def png_of(figure: Figure) -> bytes:
     """Picture of a matplotlib figure, as PNG."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format='png', dpi=130, bbox_inches='tight')
     return buffer.getvalue()
 
 
-def write_results(folder: str | Path, contents: Mapping[str, object]) -> list[Path]:
+def write_results(folder: str | Path, contents: Mapping[str, Any]) -> list[Path]:
     """Write files into a folder, each all or nothing.
 
     Args:
-        folder (str | Path): Made if need be.
-        contents (Mapping): By file name: plain data for ``.json``, a
-            ``pandas.DataFrame`` or text for ``.csv``, a matplotlib figure or
-            PNG bytes for ``.png``, text for others.
+        folder: Made if need be.
+        contents: By file name: plain data for ``.json``, a ``pandas.DataFrame``
+            or text for ``.csv``, a matplotlib figure or PNG bytes for ``.png``,
+            text for others.
 
     Returns:
         list[Path]: The files, in this order.

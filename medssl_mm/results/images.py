@@ -1,20 +1,19 @@
 """Scores of classified images: ``predictions.csv``, read, resampled, summarised."""
 
+from __future__ import annotations
+
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medssl_mm.errors import UserError
 from medssl_mm.statistics import Interval, Predictions, Resampled, Scores, few_patients
-from medssl_mm.statistics.classification import (
-    POLICY,
-    resampled_scores,
-    score,
-)
+from medssl_mm.statistics.classification import POLICY, SCORES, resampled_scores, score
 from medssl_mm.statistics.resampling import intervals
 
 from .evaluation import (
@@ -24,7 +23,9 @@ from .evaluation import (
     library_versions,
     title_of,
 )
-from .measures import ACCURACY, AUROC, F1
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PREDICTIONS = 'predictions.csv'
 LIBRARIES = ('numpy', 'torch', 'onedl-mmengine', 'onedl-mmpretrain', 'medssl_mm')
@@ -85,16 +86,12 @@ class ClassificationEvaluation:
 
     @cached_property
     def intervals(self) -> dict[str, tuple[list[Interval], Interval]]:
-        """Of 'auroc' and 'f1': per class, and of the mean over classes."""
+        """Of scores with classes: per class, and of the mean over classes."""
         return {
             name: (self._intervals(name), self._intervals(f'macro_{name}')[0])
-            for name in ('auroc', 'f1')
+            for name, one in SCORES.items()
+            if one.why
         }
-
-    @cached_property
-    def accuracy(self) -> Interval:
-        """Accuracy over all images."""
-        return self._intervals('accuracy')[0]
 
     def _intervals(self, name: str) -> list[Interval]:
         drawn = None
@@ -109,54 +106,37 @@ class ClassificationEvaluation:
 
     @cached_property
     def undefined(self) -> dict[str, dict[str, str]]:
-        """Classes without 'auroc' or 'f1', and why."""
-        images = len(self.predictions.image_ids)
-        found = {'auroc': {}, 'f1': {}}
-        for index, name in enumerate(self.predictions.classes):
-            if np.isnan(self.scores.auroc[index]):
-                kind = 'negative' if self.positives[index] else 'positive'
-                found['auroc'][name] = f'no {kind} image among {images}'
-            if np.isnan(self.scores.f1[index]):
-                found['f1'][name] = 'neither present nor predicted'
-        return found
+        """By score the classes without it, and why."""
+        return {
+            name: {
+                title: one.why(self.predictions, index)
+                for index, title in enumerate(self.predictions.classes)
+                if np.isnan(self.scores.found[name][index])
+            }
+            for name, one in SCORES.items()
+            if one.why
+        }
 
     def num_classes(self, name: str) -> int:
-        """Classes that the mean of 'auroc' or 'f1' is over."""
+        """Classes that the mean of a score is over."""
         counted = self.predictions.counted
-        return int((~np.isnan(getattr(self.scores, name)[counted])).sum())
+        return int((~np.isnan(self.scores.found[name][counted])).sum())
 
     def notes(self) -> list[str]:
         """What a reader of the numbers has to know."""
-        notes = []
-        classes = self.predictions.classes
-        for name, title in (('auroc', 'AUROC'), ('f1', 'F1')):
-            reasons = self.undefined[name]
-            if reasons:
-                listed = ', '.join(f'{one} ({why})' for one, why in reasons.items())
-                notes.append(
-                    f'{title} undefined for {listed}; the mean is over '
-                    f'{self.num_classes(name)} of {len(classes)} classes'
-                )
-        if self._resampled is not None:
-            missing = np.isnan(self._resampled.auroc).mean(0)
-            rare = [
-                f'{name} {100 * share:.1f} %'
-                for name, share in zip(classes, missing)
-                if share and name not in self.undefined['auroc']
-            ]
-            if rare:
-                notes.append(
-                    'resamples in which a class has one value only, and that '
-                    f'count without it: {", ".join(rare)}'
-                )
-        least = self.predictions.min_positive_patients
+        notes = [*self._undefined_notes(), *self._resampling_notes()]
+        least, undefined = self.predictions.min_positive_patients, self.undefined
         found = list(
-            zip(classes, self.predictions.positive_patients, self.predictions.counted)
+            zip(
+                self.predictions.classes,
+                self.predictions.positive_patients,
+                self.predictions.counted,
+            )
         )
         rare = [
             f'{name} {count}'
             for name, count, counted in found
-            if not counted and name not in self.undefined['auroc']
+            if not counted and name not in undefined['auroc']
         ]
         if rare:
             notes.append(
@@ -178,6 +158,31 @@ class ClassificationEvaluation:
             notes += few_patients(self.num_patients)
         return notes
 
+    def _undefined_notes(self) -> Iterator[str]:
+        for name, reasons in self.undefined.items():
+            if reasons:
+                listed = ', '.join(f'{one} ({why})' for one, why in reasons.items())
+                yield (
+                    f'{SCORES[name].measure.title} undefined for {listed}; the mean '
+                    f'is over {self.num_classes(name)} of '
+                    f'{len(self.predictions.classes)} classes'
+                )
+
+    def _resampling_notes(self) -> Iterator[str]:
+        if self._resampled is None:
+            return
+        missing = np.isnan(self._resampled.auroc).mean(0)
+        rare = [
+            f'{name} {100 * share:.1f} %'
+            for name, share in zip(self.predictions.classes, missing)
+            if share and name not in self.undefined['auroc']
+        ]
+        if rare:
+            yield (
+                'resamples in which a class has one value only, and that '
+                f'count without it: {", ".join(rare)}'
+            )
+
     def summary(self) -> Evaluation:
         """The same, as it is shown and written."""
         predictions = self.predictions
@@ -187,22 +192,13 @@ class ClassificationEvaluation:
                 self.protocol, self.split_hash, f'{images} images', self.num_patients
             )
             + '; [95 % interval over patients]',
-            measures=(AUROC, F1),
+            measures=tuple(SCORES[name].measure for name in self.intervals),
             per_class={
                 name: dict(zip(predictions.classes, single))
                 for name, (single, _) in self.intervals.items()
             },
             mean={name: mean for name, (_, mean) in self.intervals.items()},
-            counts={
-                name: dict(
-                    positive=int(positive),
-                    negative=images - int(positive),
-                    positive_patients=int(patients),
-                )
-                for name, positive, patients in zip(
-                    predictions.classes, self.positives, predictions.positive_patients
-                )
-            },
+            counts=self._counts(),
             facts=dict(
                 protocol=self.protocol,
                 split_hash=self.split_hash,
@@ -224,8 +220,25 @@ class ClassificationEvaluation:
             ),
             notes=self.notes(),
             num_classes={name: self.num_classes(name) for name in self.intervals},
-            overall={ACCURACY: self.accuracy},
+            overall={
+                one.measure: self._intervals(name)[0]
+                for name, one in SCORES.items()
+                if not one.why
+            },
         )
+
+    def _counts(self) -> dict[str, dict[str, int]]:
+        images, predictions = len(self.predictions.image_ids), self.predictions
+        return {
+            name: dict(
+                positive=int(positive),
+                negative=images - int(positive),
+                positive_patients=int(patients),
+            )
+            for name, positive, patients in zip(
+                predictions.classes, self.positives, predictions.positive_patients
+            )
+        }
 
     def text(self) -> str:
         """Lay the result out as a table of classes for screen and log."""
@@ -246,18 +259,19 @@ class ClassificationEvaluation:
 
     def log_values(self) -> dict[str, float]:
         """Numbers for the training log; what is undefined is left out."""
-        values = {
-            'macro_AUROC': float(self.scores.macro_auroc),
-            'AUROC_classes': self.num_classes('auroc'),
-            'macro_F1': float(self.scores.macro_f1),
-            'accuracy': float(self.scores.accuracy),
-        }
+        values = {}
+        for name, one in SCORES.items():
+            if one.measure.logged:
+                macro = 'macro_' if one.why else ''
+                value = getattr(self.scores, f'{macro}{name}')
+                values[f'{macro}{one.measure.title}'] = float(value)
+        values['AUROC_classes'] = self.num_classes('auroc')
         for name, value in zip(self.predictions.classes, self.scores.auroc):
             values[f'AUROC_{name.replace(" ", "_")}'] = float(value)
         return {name: value for name, value in values.items() if not np.isnan(value)}
 
 
-def prediction_table(predictions: Predictions):
+def prediction_table(predictions: Predictions) -> pd.DataFrame:
     """Arrange predictions as in ``predictions.csv``.
 
     Returns:
@@ -265,7 +279,9 @@ def prediction_table(predictions: Predictions):
     """
     import pandas as pd
 
-    columns = dict(image_id=predictions.image_ids, patient_id=predictions.patients)
+    columns: dict[str, Any] = dict(
+        image_id=predictions.image_ids, patient_id=predictions.patients
+    )
     if predictions.multi_label:
         for name, column in zip(predictions.classes, predictions.targets.T):
             columns[f'{_TARGET}{name}'] = column.astype(int)
@@ -282,7 +298,7 @@ def read_predictions(path: str | Path) -> Predictions:
     """Read ``predictions.csv`` of :class:`medssl_mm.ClassificationMetric`.
 
     Args:
-        path (str | Path): The file, or the folder it is in.
+        path: The file, or the folder it is in.
 
     Returns:
         Predictions: In the order of the file.
@@ -322,17 +338,7 @@ def read_predictions(path: str | Path) -> Predictions:
             'model again'
         )
     try:
-        if table.isna().any(axis=None):
-            raise ValueError('rows differ in length')
-        values = table[probabilities].to_numpy(object).astype(np.float32)
-        if multi_label:
-            labels = table[targets].to_numpy(object).astype(float) > 0
-        else:
-            labels = table['target'].to_numpy(object)[:, None] == np.array(
-                classes, dtype=object
-            )
-            if not labels.any(1).all():
-                raise ValueError('a target is none of the classes')
+        labels, values = _parse(table, classes, multi_label)
     except ValueError as error:
         raise UserError(
             f'{path} is damaged: {error}; evaluate the model again'
@@ -347,6 +353,27 @@ def read_predictions(path: str | Path) -> Predictions:
     )
 
 
+def _parse(
+    table: pd.DataFrame, classes: Sequence[str], multi_label: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Targets and probabilities of the text of a table."""
+    if table.isna().any(axis=None):
+        raise ValueError('rows differ in length')
+
+    def columns(prefix: str) -> np.ndarray:
+        return table[[f'{prefix}{name}' for name in classes]].to_numpy(object)
+
+    values = columns(_PROBABILITY).astype(np.float32)
+    if multi_label:
+        return columns(_TARGET).astype(float) > 0, values
+    labels = table['target'].to_numpy(object)[:, None] == np.array(
+        classes, dtype=object
+    )
+    if not labels.any(1).all():
+        raise ValueError('a target is none of the classes')
+    return labels, values
+
+
 def resample_predictions(
     path: str | Path, samples: int = 2000, seed: int = 0
 ) -> Resampled:
@@ -356,9 +383,9 @@ def resample_predictions(
     ``metrics.json`` beside the file tells.
 
     Args:
-        path (str | Path): ``predictions.csv``.
-        samples (int): Resamples. Defaults to 2000.
-        seed (int): Seed of the resampling. Defaults to 0.
+        path: ``predictions.csv``.
+        samples: Resamples.
+        seed: Seed of the resampling.
 
     Raises:
         UserError: If the file is absent or of another form.

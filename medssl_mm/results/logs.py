@@ -13,9 +13,6 @@ from medssl_mm.errors import UserError
 def read_scalars(work_dir: str | Path) -> dict[str, np.ndarray]:
     """Read the logged curves of a training run, resumed parts joined.
 
-    Args:
-        work_dir (str | Path): Work directory of the run.
-
     Returns:
         dict[str, np.ndarray]: Per name an array ``(points, 2)`` of step and
         value, sorted by step; where a resumed run logged a step again, the
@@ -30,7 +27,7 @@ def read_scalars(work_dir: str | Path) -> dict[str, np.ndarray]:
             f'{work_dir} holds no */vis_data/scalars.json; give the work '
             'directory of a training run'
         )
-    points = {}
+    points: dict[str, dict[float, float]] = {}
     for path in files:
         for line in path.read_text(encoding='utf-8').splitlines():
             try:
@@ -66,7 +63,7 @@ def curve_panels(curves: dict[str, dict[str, np.ndarray]]) -> list[CurvePanel]:
     and there is no chance level to compare it with.
 
     Args:
-        curves (dict): Per label of a run what :func:`read_scalars` returns.
+        curves: Per label of a run what :func:`read_scalars` returns.
 
     Raises:
         UserError: The logs hold neither a loss nor a score.

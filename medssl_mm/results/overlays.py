@@ -1,16 +1,25 @@
 """Predictions laid over the images."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from medssl_mm.errors import UserError
+from medssl_mm.statistics.measures import DICE
+from medssl_mm.store import CaseInfo, SliceStore
+from medssl_mm.store.orientation import canonicalize
 
 from .figures import styled_subplots
-from .measures import DICE
 from .runs import Run
 from .volumes import read_cases
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def display_image(
@@ -19,9 +28,9 @@ def display_image(
     """Map a stored slice to grey values between 0 and 1.
 
     Args:
-        image (np.ndarray): Slice.
-        units (str): 'HU' applies the window, others the 0.5-99.5 percentiles.
-        window (tuple): Level and width, HU. Defaults to (40, 400).
+        image: Slice.
+        units: 'HU' applies the window, others the 0.5-99.5 percentiles.
+        window: Level and width, HU.
 
     Shape: image ``(H, W)``; returns the same, float32.
     """
@@ -37,15 +46,18 @@ def display_image(
 
 
 def paint_labels(
-    grey: np.ndarray, labels: np.ndarray, palette, opacity: float = 0.5
+    grey: np.ndarray,
+    labels: np.ndarray,
+    palette: Sequence[Sequence[int]],
+    opacity: float = 0.5,
 ) -> np.ndarray:
     """Lay labels over a grey picture; background stays clear.
 
     Args:
-        grey (np.ndarray): Values 0-1.
-        labels (np.ndarray): Class per pixel.
-        palette (Sequence): RGB 0-255 per class.
-        opacity (float): Of the colours, 0-1. Defaults to 0.5.
+        grey: Values 0-1.
+        labels: Class per pixel.
+        palette: RGB 0-255 per class.
+        opacity: Of the colours, 0-1.
 
     Shape: grey, labels ``(H, W)``; returns ``(H, W, 3)``, 0-1.
     """
@@ -58,12 +70,12 @@ def paint_labels(
     return picture
 
 
-def read_prediction(folder: str | Path, case) -> np.ndarray | None:
+def read_prediction(folder: str | Path, case: CaseInfo) -> np.ndarray | None:
     """Read the stored prediction of a case in the store's orientation.
 
     Args:
-        folder (str | Path): Evaluation folder.
-        case (CaseInfo): Which case.
+        folder: Evaluation folder.
+        case: Which case.
 
     Returns:
         np.ndarray or None: ``(Z, H, W)``, or None when none was saved.
@@ -72,9 +84,7 @@ def read_prediction(folder: str | Path, case) -> np.ndarray | None:
     if path.exists():
         import nibabel as nib
 
-        from medssl_mm.store.orientation import canonicalize
-
-        image = nib.load(path)
+        image = nib.Nifti1Image.from_filename(path)
         volume = canonicalize(np.asanyarray(image.dataobj), image.affine)[0].astype(
             np.uint8
         )
@@ -104,32 +114,50 @@ def choose_cases(cases_csv: str | Path, number: int = 3) -> list[str]:
     return [ranked[int(round(place))] for place in places]
 
 
-def plot_overlays(runs: Sequence[Run], store, case_ids: Sequence[str]):
-    """Draw image, ground truth and the prediction of every run.
+class _Row(NamedTuple):
+    """One slice of a case: its number, its labels, and those of every run."""
 
-    Of every case the slice with most classes (then most labelled pixels) is
-    shown. Only the first seed of a run is drawn.
+    case: CaseInfo
+    place: int
+    label: np.ndarray
+    predictions: list[np.ndarray | None]
 
-    Args:
-        runs (Sequence[Run]): Columns after the ground truth.
-        store (SliceStore): Images and labels.
-        case_ids (Sequence[str]): Rows.
 
-    Returns:
-        matplotlib.figure.Figure or None: None when no prediction was saved.
-    """
-    rows = []
+def _rows(
+    runs: Sequence[Run], store: SliceStore, case_ids: Sequence[str]
+) -> Iterator[_Row]:
     for case_id in case_ids:
         case = store.case(case_id)
-        predictions = [read_prediction(run.folders[0], case) for run in runs]
-        if all(volume is None for volume in predictions):
+        volumes = [read_prediction(run.folders[0], case) for run in runs]
+        if all(volume is None for volume in volumes):
             continue
         label = store.read_label_volume(case_id)
         index = max(
             range(len(label)),
             key=lambda z: (len(np.unique(label[z])), int((label[z] > 0).sum())),
         )
-        rows.append((case, index, label[index], predictions))
+        yield _Row(
+            case, index, label[index], [v if v is None else v[index] for v in volumes]
+        )
+
+
+def plot_overlays(
+    runs: Sequence[Run], store: SliceStore, case_ids: Sequence[str]
+) -> Figure | None:
+    """Draw image, ground truth and the prediction of every run.
+
+    Of every case the slice with most classes (then most labelled pixels) is
+    shown. Only the first seed of a run is drawn.
+
+    Args:
+        runs: Columns after the ground truth.
+        store: Images and labels.
+        case_ids: Rows.
+
+    Returns:
+        matplotlib.figure.Figure or None: None when no prediction was saved.
+    """
+    rows = list(_rows(runs, store, case_ids))
     if not rows:
         return None
     columns = 2 + len(runs)
@@ -139,39 +167,41 @@ def plot_overlays(runs: Sequence[Run], store, case_ids: Sequence[str]):
         figsize=(1.9 * columns, 1.6 * len(rows) + 0.7),
         layout='constrained',
     )
-    shown = set()
-    for number, (case, index, label, predictions) in enumerate(rows):
-        line = axes[number]
-        grey = display_image(store.read_channel(case.case_id, index), store.units)
-        part = _bounding_box(grey)
-        aspect = (case.spacing[1] / case.spacing[2]) if case.spacing else 1
-        name = 'image' if len(store.channels) == 1 else f'image ({store.channels[0]})'
-        pictures = [(grey, name), (label, 'ground truth')] + [
-            (None if volume is None else volume[index], f'{run.group}\n{run.label}')
-            for run, volume in zip(runs, predictions)
-        ]
-        for place, (axis, (content, title)) in enumerate(zip(line, pictures)):
-            axis.axis('off')
-            if content is None:
-                continue
-            if place:
-                shown |= set(np.unique(content).tolist())
-                content = paint_labels(grey, content, store.palette)
-            axis.imshow(content[part], cmap='gray', vmin=0, vmax=1, aspect=aspect)
-            if number == 0:
-                axis.set_title(title, fontsize=8)
-        line[0].text(
-            -0.03,
-            0.5,
-            f'{case.case_id}\nslice {index}',
-            transform=line[0].transAxes,
-            rotation=90,
-            fontsize=7,
-            ha='right',
-            va='center',
-        )
+    name = 'image' if len(store.channels) == 1 else f'image ({store.channels[0]})'
+    titles = [name, 'ground truth', *(f'{run.group}\n{run.label}' for run in runs)]
+    for axis, title in zip(axes[0], titles):
+        axis.set_title(title, fontsize=8)
+    for row, line in zip(rows, axes):
+        _draw_row(row, line, store)
+    labels = [part for row in rows for part in (row.label, *row.predictions)]
+    shown = {int(n) for part in labels if part is not None for n in np.unique(part)}
     _draw_legend(figure, store, sorted(shown - {0}))
     return figure
+
+
+def _draw_row(row: _Row, line: Sequence[Axes], store: SliceStore) -> None:
+    grey = display_image(store.read_channel(row.case.case_id, row.place), store.units)
+    part = _bounding_box(grey)
+    spacing = row.case.spacing
+    pictures = [grey] + [
+        labels if labels is None else paint_labels(grey, labels, store.palette)
+        for labels in (row.label, *row.predictions)
+    ]
+    for axis, picture in zip(line, pictures):
+        axis.axis('off')
+        if picture is not None:
+            aspect = spacing[1] / spacing[2] if spacing else 1
+            axis.imshow(picture[part], cmap='gray', vmin=0, vmax=1, aspect=aspect)
+    line[0].text(
+        -0.03,
+        0.5,
+        f'{row.case.case_id}\nslice {row.place}',
+        transform=line[0].transAxes,
+        rotation=90,
+        fontsize=7,
+        ha='right',
+        va='center',
+    )
 
 
 def _bounding_box(grey: np.ndarray) -> tuple[slice, slice]:
@@ -185,12 +215,12 @@ def _bounding_box(grey: np.ndarray) -> tuple[slice, slice]:
     return box[0], box[1]
 
 
-def _draw_legend(figure, store, indices) -> None:
+def _draw_legend(figure: Figure, store: SliceStore, indices: Sequence[int]) -> None:
     from matplotlib.patches import Patch
 
     handles = [
         Patch(
-            color=[value / 255 for value in store.palette[index][:3]],
+            color='#' + bytes(store.palette[index][:3]).hex(),
             label=store.classes[index],
         )
         for index in indices

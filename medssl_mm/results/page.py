@@ -1,19 +1,29 @@
 """A self-contained HTML report."""
 
+from __future__ import annotations
+
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medssl_mm.errors import UserError
+from medssl_mm.store import open_store
+from medssl_mm.store.header import SLICES
 
+from .evaluation import read_metrics
 from .figures import plot_classes, plot_curves, plot_intervals
 from .files import png_of, write_results
 from .logs import read_scalars
 from .overlays import choose_cases, plot_overlays
-from .runs import Run, TableRow, read_metrics, summarize
+from .runs import Run, TableRow, summarize
 from .tables import caption_of, table_cells
 from .volumes import CASES
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -25,7 +35,7 @@ class Picture:
         caption (str): Text below it.
     """
 
-    figure: object
+    figure: Figure
     caption: str
 
     @property
@@ -50,7 +60,7 @@ class Section:
 
     title: str
     text: str = ''
-    table: object = None
+    table: pd.DataFrame | None = None
     pictures: Sequence[Picture] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     commands: Sequence[str] = ()
@@ -86,17 +96,14 @@ def build_report(
     """Write the HTML report of a comparison.
 
     Args:
-        path (str | Path): HTML file to write.
-        runs (Sequence[Run]): Arms of the comparison.
-        title (str): Heading.
-        lead (str): What was done, in one or two sentences. Defaults to ''.
-        baseline (str, optional): Label the others are compared with.
-            Defaults to None.
-        curves (dict, optional): Label to work directory of training runs.
-            Defaults to None.
-        commands (Sequence[str]): What was run, shown at the end. Defaults
-            to ().
-        num_cases (int): Cases in the overlay figure. Defaults to 3.
+        path: HTML file to write.
+        runs: Arms of the comparison.
+        title: Heading.
+        lead: What was done, in one or two sentences.
+        baseline: Label the others are compared with.
+        curves: Label to work directory of training runs.
+        commands: What was run, shown at the end.
+        num_cases: Cases in the overlay figure.
 
     Returns:
         list[TableRow]: Rows of the result table.
@@ -105,9 +112,23 @@ def build_report(
         raise UserError('a report needs at least one evaluated run')
     rows = summarize(runs, baseline)
     metrics = read_metrics(runs[0].folders[0])
+    sections = _score_sections(runs, rows, 'cases' in metrics)
+    if 'cases' in metrics:
+        sections += _overlay_sections(runs, metrics, num_cases)
+    if curves:
+        sections.append(_curve_section(curves))
+    sections.append(_facts_section(metrics, rows, commands))
+    write_results(
+        Path(path).parent, {Path(path).name: render_page(title, lead, sections)}
+    )
+    return rows
+
+
+def _score_sections(
+    runs: Sequence[Run], rows: Sequence[TableRow], volumes: bool
+) -> list[Section]:
     measure = rows[0].measure
-    volumes = 'cases' in metrics
-    sections = [
+    return [
         Section(
             'Result',
             caption_of(rows),
@@ -132,25 +153,16 @@ def build_report(
             ],
         ),
     ]
-    if volumes:
-        sections += _overlay_sections(runs, metrics, num_cases)
-    if curves:
-        sections.append(_curve_section(curves))
-    sections.append(_facts_section(metrics, rows, commands))
-    write_results(
-        Path(path).parent, {Path(path).name: render_page(title, lead, sections)}
-    )
-    return rows
 
 
-def _overlay_sections(runs, metrics, num_cases) -> list[Section]:
+def _overlay_sections(
+    runs: Sequence[Run], metrics: Mapping, num_cases: int
+) -> list[Section]:
     root = metrics.get('data_root')
     if not root or not Path(root).is_dir():
         return []
-    from medssl_mm.store import open_store
-
     chosen = choose_cases(Path(runs[-1].folders[0]) / CASES, num_cases)
-    figure = plot_overlays(runs, open_store(root), chosen)
+    figure = plot_overlays(runs, open_store(root, SLICES), chosen)
     if figure is None:
         return []
     return [
@@ -165,36 +177,32 @@ def _overlay_sections(runs, metrics, num_cases) -> list[Section]:
     ]
 
 
-def _curve_section(curves):
-    by_kind = {'pretraining': {}, 'labels': {}}
+def _curve_section(curves: Mapping[str, str | Path]) -> Section:
+    by_kind: dict[str, dict] = {'pretraining': {}, 'labels': {}}
     for label, folder in curves.items():
         values = read_scalars(folder)
         kind = (
             'pretraining' if any('contrastive' in name for name in values) else 'labels'
         )
         by_kind[kind][label] = values
-    pictures = []
-    if by_kind['pretraining']:
-        pictures.append(
-            Picture(
-                plot_curves(by_kind['pretraining']),
-                'Pretraining, one panel per loss term, weighted as in the sum. A '
-                'contrastive term below its dashed chance line means that views '
-                'of one slice (or region) are told from others; loss_contrastive '
-                'rises while the queue fills.',
-            )
-        )
-    if by_kind['labels']:
-        pictures.append(
-            Picture(
-                plot_curves(by_kind['labels']),
-                'Training with labels; pale: as logged, strong: smoothed.',
-            )
-        )
+    captions = {
+        'pretraining': 'Pretraining, one panel per loss term, weighted as in the sum. '
+        'A contrastive term below its dashed chance line means that views of one '
+        'slice (or region) are told from others; loss_contrastive rises while the '
+        'queue fills.',
+        'labels': 'Training with labels; pale: as logged, strong: smoothed.',
+    }
+    pictures = [
+        Picture(plot_curves(found), captions[kind])
+        for kind, found in by_kind.items()
+        if found
+    ]
     return Section('Training curves', pictures=pictures)
 
 
-def _facts_section(metrics, rows, commands):
+def _facts_section(
+    metrics: Mapping, rows: Sequence[TableRow], commands: Sequence[str]
+) -> Section:
     interval = metrics.get('interval') or {}
     facts = {
         'Data': str(metrics.get('data_root')),

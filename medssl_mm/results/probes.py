@@ -1,9 +1,14 @@
 """Linear probes of :mod:`medssl_mm.analysis.probing` as table, figure and files."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
 
 from medssl_mm.analysis.probing import (
     KINDS,
@@ -19,6 +24,11 @@ from medssl_mm.statistics import Interval
 from .figures import plot_places, styled_subplots
 from .files import csv_text, interval_entry, write_results
 from .screen import show_table, to_markdown
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def probe_notes(probes: Sequence[Probe]) -> list[str]:
@@ -83,9 +93,8 @@ def markdown_table(probes: Sequence[Probe], baseline: str | None = None) -> str:
     """Write a table per share of labels, a row per name, a column per stage.
 
     Args:
-        probes (Sequence[Probe]): The results.
-        baseline (str, optional): Name that the others are compared with.
-            Defaults to None.
+        probes: The results.
+        baseline: Name that the others are compared with.
     """
     import pandas as pd
 
@@ -125,7 +134,7 @@ def markdown_table(probes: Sequence[Probe], baseline: str | None = None) -> str:
 
 
 def print_probes(
-    probes: Sequence[Probe], console=None, baseline: str | None = None
+    probes: Sequence[Probe], console: Console | None = None, baseline: str | None = None
 ) -> None:
     """Print a row per name, stage and share of labels.
 
@@ -133,40 +142,19 @@ def print_probes(
     the standard deviation.
 
     Args:
-        probes (Sequence[Probe]): The results.
-        console (rich.console.Console, optional): Defaults to a new one.
-        baseline (str, optional): Name that the others are compared with.
-            Defaults to None.
+        probes: The results.
+        console: Defaults to a new one.
+        baseline: Name that the others are compared with.
     """
     import pandas as pd
 
     found = _Comparison(probes, baseline)
+    kinds = _kinds(probes)
     several = any(len(row.probes) > 1 for row in found.rows)
-    lines = []
-    for row in found.rows:
-        images = sorted({probe.train_images for probe in row.probes})
-        line = [
-            ('checkpoint', row.checkpoint),
-            ('stage', row.place),
-            ('labels', f'{100 * row.fraction:g} %'),
-            ('images', '-'.join(map(str, dict.fromkeys((images[0], images[-1]))))),
-            ('fits', str(len(row.probes)))
-            if several
-            else ('strength', f'{row.probes[0].strength:g}'),
-        ]
-        for kind, title in _kinds(probes).items():
-            spread = row.spread(kind)
-            line.append((title, _text(getattr(row, kind))))
-            if several:
-                line.append(
-                    (f'SD {title}', '' if math.isnan(spread) else f'{spread:.3f}')
-                )
-            if baseline:
-                against = _text(found.difference(row, kind), '+')
-                line.append((f'against {baseline} {title}', against))
-        lines.append(dict(line))
-    cells = pd.DataFrame(lines)
-    for title in _kinds(probes).values():
+    cells = pd.DataFrame(
+        [_line(row, found, kinds, several, baseline) for row in found.rows]
+    )
+    for title in kinds.values():
         cells.columns = [name.removesuffix(f' {title}') for name in cells]
     show_table(
         cells,
@@ -177,22 +165,48 @@ def print_probes(
     )
 
 
-def draw_probes(probes: Sequence[Probe]):
+def _line(
+    row: Summary,
+    found: _Comparison,
+    kinds: Mapping[str, str],
+    several: bool,
+    baseline: str | None,
+) -> dict[str, str]:
+    images = sorted({probe.train_images for probe in row.probes})
+    line = dict(
+        checkpoint=row.checkpoint,
+        stage=row.place,
+        labels=f'{100 * row.fraction:g} %',
+        images='-'.join(map(str, dict.fromkeys((images[0], images[-1])))),
+    )
+    if several:
+        line['fits'] = str(len(row.probes))
+    else:
+        line['strength'] = f'{row.probes[0].strength:g}'
+    for kind, title in kinds.items():
+        line[title] = _text(getattr(row, kind))
+        if several:
+            spread = row.spread(kind)
+            line[f'SD {title}'] = '' if math.isnan(spread) else f'{spread:.3f}'
+        if baseline:
+            against = _text(found.difference(row, kind), '+')
+            line[f'against {baseline} {title}'] = against
+    return line
+
+
+def draw_probes(probes: Sequence[Probe]) -> Figure:
     """Draw the scores against the stage, a line per name.
 
     A panel per share of labels (and, single-label, a row for F1). Of several
     seeds or draws, the line is the mean and the dots are the single ones.
 
     Args:
-        probes (Sequence[Probe]): The results.
-
-    Returns:
-        matplotlib.figure.Figure: To be written.
+        probes: The results.
     """
     rows = {(r.checkpoint, r.place, r.fraction): r for r in summarize(probes)}
-    names, places, fractions = (
-        list(dict.fromkeys(key[part] for key in rows)) for part in range(3)
-    )
+    names = list(dict.fromkeys(row.checkpoint for row in rows.values()))
+    places = list(dict.fromkeys(row.place for row in rows.values()))
+    fractions = list(dict.fromkeys(row.fraction for row in rows.values()))
     kinds = _kinds(probes)
     figure, panels = styled_subplots(
         len(kinds),
@@ -203,27 +217,11 @@ def draw_probes(probes: Sequence[Probe]):
     )
     for kind, line in zip(kinds, panels):
         for fraction, axes in zip(fractions, line):
-            found = {
+            own = {
                 name: [rows.get((name, place, fraction)) for place in places]
                 for name in names
             }
-            plot_places(
-                axes,
-                {
-                    name: [Interval() if r is None else getattr(r, kind) for r in own]
-                    for name, own in found.items()
-                },
-                places,
-                {
-                    name: [
-                        [getattr(probe, kind).estimate for probe in r.probes]
-                        if r is not None
-                        else []
-                        for r in own
-                    ]
-                    for name, own in found.items()
-                },
-            )
+            _draw_lines(axes, own, places, kind)
             if kind == 'auroc':
                 axes.axhline(0.5, color='0.6', linewidth=0.8, linestyle=':')
             axes.set_title(f'{100 * fraction:g} % of the labels', fontsize=9)
@@ -235,13 +233,27 @@ def draw_probes(probes: Sequence[Probe]):
         fontsize=8,
     )
     handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc='outside upper center',
-        ncols=min(4, len(names)),
-    )
+    figure.legend(handles, labels, loc='outside upper center', ncols=min(4, len(names)))
     return figure
+
+
+def _draw_lines(
+    axes: Axes,
+    found: Mapping[str, Sequence[Summary | None]],
+    places: Sequence[str],
+    kind: str,
+) -> None:
+    """Draw one score against the place, a line per name."""
+    lines, singles = {}, {}
+    for name, rows in found.items():
+        lines[name] = [
+            Interval() if row is None else getattr(row, kind) for row in rows
+        ]
+        singles[name] = [
+            [getattr(probe, kind).estimate for probe in (row.probes if row else ())]
+            for row in rows
+        ]
+    plot_places(axes, lines, places, singles)
 
 
 def write_probes(
@@ -253,14 +265,10 @@ def write_probes(
     """Write ``probe.json``, ``probe.csv``, ``probe.png`` and ``probe.md``.
 
     Args:
-        probes (Sequence[Probe]): The results.
-        folder (str | Path): Made if need be.
-        settings (Mapping): What they were made with; plain data.
-        baseline (str, optional): Name that the others are compared with.
-            Defaults to None.
-
-    Returns:
-        list[Path]: The four files.
+        probes: The results.
+        folder: Made if need be.
+        settings: What they were made with; plain data.
+        baseline: Name that the others are compared with.
     """
     found = _Comparison(probes, baseline)
     content = dict(
@@ -304,7 +312,7 @@ def _mean_content(row: Summary, found: _Comparison) -> dict:
     return {name: value for name, value in content.items() if value is not None}
 
 
-def probe_frame(probes: Sequence[Probe]):
+def probe_frame(probes: Sequence[Probe]) -> pd.DataFrame:
     """Scores as a long frame, as in ``probe.csv``.
 
     Returns:

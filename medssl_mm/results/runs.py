@@ -5,25 +5,25 @@ The files are ``metrics.json``, ``cases.csv`` and ``predictions/`` of
 :class:`medssl_mm.ClassificationMetric`.
 """
 
-import json
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medssl_mm.errors import UserError
-from medssl_mm.statistics import (
-    Interval,
-    Resampled,
-    mean_over_seeds,
-    paired_difference,
-)
+from medssl_mm.statistics import Interval, Resampled, mean_over_seeds, paired_difference
 from medssl_mm.statistics.compare import spread
+from medssl_mm.statistics.measures import AUROC, Measure, compared_measure, measures_of
 
-from .evaluation import METRICS
+from .evaluation import read_metrics
 from .images import resample_predictions
-from .measures import AUROC, Measure, compared_measure, measures_of
 from .volumes import CASES, read_cases, resample_cases
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Of the long frame of scores.
 COLUMNS = (
@@ -94,34 +94,8 @@ class TableRow:
     others: Mapping[Measure, Interval] = field(default_factory=dict)
 
 
-def read_metrics(folder: str | Path) -> dict:
-    """Read ``metrics.json`` of an evaluation folder.
-
-    Raises:
-        UserError: When it is absent or cannot be read.
-    """
-    path = Path(folder) / METRICS
-    try:
-        metrics = json.loads(path.read_text(encoding='utf-8'))
-        metrics['mean'][compared_measure(metrics).name]['mean']
-    except FileNotFoundError as error:
-        raise UserError(
-            f'{path} does not exist; evaluate the run with tools/test.py and '
-            'out_dir of its metric set to that folder'
-        ) from error
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise UserError(
-            f'{path} is not a result of medssl_mm.VolumeMetric or '
-            f'ClassificationMetric ({error}); evaluate the run again'
-        ) from error
-    return metrics
-
-
-def collect_scores(runs: Sequence[Run]):
+def collect_scores(runs: Sequence[Run]) -> pd.DataFrame:
     """Put the scores of all runs into one long data frame.
-
-    Args:
-        runs (Sequence[Run]): Arms.
 
     Returns:
         pandas.DataFrame: A row per score, with the columns :data:`COLUMNS`.
@@ -144,7 +118,7 @@ def collect_scores(runs: Sequence[Run]):
     return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
 
 
-def _long_form(folder: Path):
+def _long_form(folder: Path) -> pd.DataFrame:
     import pandas as pd
 
     metrics = read_metrics(folder)
@@ -172,12 +146,6 @@ def resample(
     folder: str | Path, measure: Measure, samples: int = 2000, seed: int = 0
 ) -> Resampled:
     """Score of one evaluation, and of resamples of its patients.
-
-    Args:
-        folder (str | Path): Evaluation folder.
-        measure (Measure): Score.
-        samples (int): Resamples. Defaults to 2000.
-        seed (int): Seed of the resampling. Defaults to 0.
 
     Raises:
         UserError: When the files of the score are absent or damaged.
@@ -227,10 +195,10 @@ def summarize(
     """Turn runs into table rows.
 
     Args:
-        runs (Sequence[Run]): Arms, in the order of the table.
-        baseline (str, optional): Label that the others of its group and
-            fraction are compared with. Defaults to None.
-        samples (int): Resamples of the intervals. Defaults to 2000.
+        runs: Arms, in the order of the table.
+        baseline: Label that the others of its group and fraction are compared
+            with.
+        samples: Resamples of the intervals.
 
     Returns:
         list[TableRow]: One per run.
@@ -252,47 +220,63 @@ def summarize(
         for run in runs
     }
     baselines = {
-        (run.group, run.fraction): run
+        (run.group, run.fraction): scored[id(run)]
         for run in reversed(runs)
         if run.label == baseline
     }
-    rows, seen = [], {}
-    for run in runs:
-        protocol, split_hash = _one_split(run, seen, found)
-        parts, first = scored[id(run)], found[run.folders[0]]
-        score = mean_over_seeds(parts)
-        other = baselines.get((run.group, run.fraction), run)
-        rows.append(
-            TableRow(
-                run=run,
-                measure=measure,
-                score=score,
-                spread=spread([part.values[0] for part in parts]),
-                difference=Interval()
-                if other is run
-                else paired_difference(scored[id(other)], parts),
-                patients=score.units,
-                protocol=protocol,
-                split_hash=split_hash,
-                splits=len(first.get('splits') or [None]),
-                undefined=tuple((first.get('undefined') or {}).get(measure.name, ())),
-                others={
-                    column: mean_over_seeds(
-                        [resample(folder, column, samples) for folder in run.folders]
-                    )
-                    for column in measures_of(first).values()
-                    if column.column
-                },
-            )
+    seen: dict = {}
+    return [
+        _row(
+            run,
+            measure,
+            scored[id(run)],
+            baselines.get((run.group, run.fraction)),
+            _one_split(run, seen, found),
+            found[run.folders[0]],
+            samples,
         )
-    return rows
+        for run in runs
+    ]
 
 
-def class_means(runs: Sequence[Run]):
+def _row(
+    run: Run,
+    measure: Measure,
+    parts: list[Resampled],
+    baseline: list[Resampled] | None,
+    split: tuple[str, str],
+    metrics: Mapping,
+    samples: int,
+) -> TableRow:
+    score = mean_over_seeds(parts)
+    return TableRow(
+        run=run,
+        measure=measure,
+        score=score,
+        spread=spread([part.values[0] for part in parts]),
+        difference=Interval()
+        if baseline is None or baseline is parts
+        else paired_difference(baseline, parts),
+        patients=score.units,
+        protocol=split[0],
+        split_hash=split[1],
+        splits=len(metrics.get('splits') or [None]),
+        undefined=tuple((metrics.get('undefined') or {}).get(measure.name, ())),
+        others={
+            column: mean_over_seeds(
+                [resample(folder, column, samples) for folder in run.folders]
+            )
+            for column in measures_of(metrics).values()
+            if column.column
+        },
+    )
+
+
+def class_means(runs: Sequence[Run]) -> pd.DataFrame:
     """Mean score of every class of every run, over its seeds.
 
     Args:
-        runs (Sequence[Run]): Arms, all scored by one measure.
+        runs: Arms, all scored by one measure.
 
     Returns:
         pandas.DataFrame: A row per run, a column per class, as in

@@ -1,52 +1,56 @@
 """Tables on screen, in logs and in Markdown."""
 
+from __future__ import annotations
+
 import io
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-def wide_console():
+def wide_console() -> Console:
     """Return a rich console: as wide as the terminal, or 140 in a pipe.
 
     In files and pipes rich assumes 80 columns, which breaks up the names of
     checkpoints.
     """
-    from rich.console import Console
-
     return Console(width=None if sys.stdout.isatty() else 140)
 
 
 def show_table(
-    cells,
+    cells: pd.DataFrame,
     title: str = '',
     notes: Sequence[str] = (),
     *,
     left: int = 1,
     sections: Sequence | None = None,
     folded: str | None = None,
-    console=None,
+    console: Console | None = None,
 ) -> None:
     """Print a table of text.
 
     Args:
-        cells (pandas.DataFrame): Text; the columns' names are the heading.
-        title (str): Above the table. Defaults to ''.
-        notes (Sequence[str]): Lines below it. Defaults to ().
-        left (int): Columns at the left that are not numbers. Defaults to 1.
-        sections (Sequence, optional): A key per row; a line is drawn where it
-            changes. Defaults to None.
-        folded (str, optional): Column whose long names may be broken, beyond
-            24 characters; others are broken at spaces only. Defaults to None,
-            which lets all be broken.
-        console (rich.console.Console, optional): Defaults to
-            :func:`wide_console`.
+        cells: Text; the columns' names are the heading.
+        title: Above the table.
+        notes: Lines below it.
+        left: Columns at the left that are not numbers.
+        sections: A key per row; a line is drawn where it changes.
+        folded: Column whose long names may be broken, beyond 24 characters;
+            others are broken at spaces only. Defaults to None, which lets all
+            be broken.
+        console: Defaults to :func:`wide_console`.
     """
-    from rich.table import Table
-
     console = console or wide_console()
     table = Table(title=title or None, title_justify='left')
     for number, name in enumerate(cells.columns):
-        options = dict(justify='left' if number < left else 'right')
+        options: dict[str, Any] = dict(justify='left' if number < left else 'right')
         texts = cells.iloc[:, number]
         if name == folded:
             widest = max(map(len, texts), default=0)
@@ -65,25 +69,25 @@ def show_table(
         console.print(f'note: {note}', highlight=False)
 
 
-def table_text(cells, title: str = '', notes: Sequence[str] = (), **options) -> str:
+def table_text(
+    cells: pd.DataFrame, title: str = '', notes: Sequence[str] = (), **options: Any
+) -> str:
     """Lay a table out as :func:`show_table` does, for a log.
 
     Returns:
         str: Without colours, as wide as the cells are, up to 220 columns.
     """
-    from rich.console import Console
-
     buffer = io.StringIO()
     console = Console(file=buffer, width=220, color_system=None)
     show_table(cells, title, notes, console=console, **options)
     return buffer.getvalue().rstrip()
 
 
-def to_markdown(cells) -> str:
+def to_markdown(cells: pd.DataFrame) -> str:
     """Format a table of text as Markdown.
 
     Args:
-        cells (pandas.DataFrame): Text; the columns' names are the heading.
+        cells: Text; the columns' names are the heading.
     """
     lines = [list(cells.columns), ['---'] * cells.shape[1], *cells.to_numpy().tolist()]
     return ''.join(
@@ -92,17 +96,16 @@ def to_markdown(cells) -> str:
     )
 
 
-def mean_and_sd(values, digits: str, sd_digits: str | None = None) -> str:
+def mean_and_sd(
+    values: Sequence[float], digits: str, sd_digits: str | None = None
+) -> str:
     """Write '0.51 ± 0.02', of one value '0.51'.
 
     Args:
-        values (Sequence[float]): Of all seeds.
-        digits (str): Format of the mean, such as '.3f'.
-        sd_digits (str, optional): Format of the deviation. Defaults to that
-            of the mean.
+        values: Of all seeds.
+        digits: Format of the mean, such as '.3f'.
+        sd_digits: Format of the deviation. Defaults to that of the mean.
     """
-    import numpy as np
-
     text = f'{np.mean(values):{digits}}'
     if len(values) > 1:
         text += f' ± {np.std(values, ddof=1):{sd_digits or digits}}'

@@ -1,9 +1,13 @@
 """Similarities of :mod:`medssl_mm.analysis.feature_reuse` as tables and figures."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.console import Console
 
 from medssl_mm.analysis.feature_reuse import Kernel, Reuse, bandwidth_notes, by_stage
 from medssl_mm.statistics import Interval
@@ -12,8 +16,14 @@ from medssl_mm.statistics.compare import spread
 from .figures import colours_of, heat_map, legend_below, plot_places, styled_subplots
 from .screen import show_table
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-def print_reuse(results: Sequence[Reuse], kernel: Kernel, console=None) -> None:
+
+def print_reuse(
+    results: Sequence[Reuse], kernel: Kernel, console: Console | None = None
+) -> None:
     """Print a row per method, stage and estimate.
 
     Of several seeds mean and standard deviation. Of one: those over the
@@ -21,43 +31,28 @@ def print_reuse(results: Sequence[Reuse], kernel: Kernel, console=None) -> None:
     and after.
 
     Args:
-        results (Sequence[Reuse]): The results.
-        kernel (Kernel): What was computed.
-        console (rich.console.Console, optional): Defaults to a new one.
+        results: The results.
+        kernel: What was computed.
+        console: Defaults to a new one.
     """
     import pandas as pd
 
     unit = 'median distance' if kernel.relative else 'feature units'
     groups = by_stage(results)
     several = any(len(group) > 1 for group in groups.values())
-    count = max((len(v) for r in results for v in r.subsets.values()), default=0)
-    lines = []
-    for (method, place), group in groups.items():
-        for name in kernel.estimates:
-            values = [result.values[name] for result in group]
-            line = dict(
+    cells = pd.DataFrame(
+        [
+            dict(
                 method=method,
                 stage=place,
                 estimate=name.replace('_', ', '),
-                CKA=f'{np.mean(values):.3f}',
+                CKA=f'{np.mean([result.values[name] for result in group]):.3f}',
+                **(_over_seeds if several else _over_subsets)(group, name),
             )
-            if several:
-                deviation = spread(values)
-                line['SD over seeds'] = (
-                    '' if np.isnan(deviation) else f'{deviation:.3f}'
-                )
-                line['seeds'] = str(len(values))
-            else:
-                if count:
-                    line[f'{count} subsets\nmean (SD)'] = '{:.3f} ({:.3f})'.format(
-                        *group[0].spread(name)
-                    )
-                ratios = ', '.join(
-                    f'{ratio:.3g}' for ratio in group[0].bandwidth_ratios
-                )
-                line['sigma /\nmedian'] = ratios if name.startswith('rbf') else ''
-            lines.append(line)
-    cells = pd.DataFrame(lines)
+            for (method, place), group in groups.items()
+            for name in kernel.estimates
+        ]
+    )
     show_table(
         cells,
         f'CKA before / after, {results[0].images} images; sigma '
@@ -70,17 +65,34 @@ def print_reuse(results: Sequence[Reuse], kernel: Kernel, console=None) -> None:
     )
 
 
-def draw_reuse(results: Sequence[Reuse]):
+def _over_seeds(group: Sequence[Reuse], name: str) -> dict[str, str]:
+    deviation = spread([result.values[name] for result in group])
+    return {
+        'SD over seeds': '' if np.isnan(deviation) else f'{deviation:.3f}',
+        'seeds': str(len(group)),
+    }
+
+
+def _over_subsets(group: Sequence[Reuse], name: str) -> dict[str, str]:
+    (result,) = group
+    cells = {}
+    count = max(map(len, result.subsets.values()), default=0)
+    if count:
+        mean, deviation = result.spread(name)
+        cells[f'{count} subsets\nmean (SD)'] = f'{mean:.3f} ({deviation:.3f})'
+    ratios = ', '.join(f'{ratio:.3g}' for ratio in result.bandwidth_ratios)
+    cells['sigma /\nmedian'] = ratios if name.startswith('rbf') else ''
+    return cells
+
+
+def draw_reuse(results: Sequence[Reuse]) -> Figure:
     """Draw CKA against the stage, a panel per estimate, a line per method.
 
     Lines: all images, mean over seeds. Bars beside them: mean and standard
     deviation over the random subsets of one seed; dots: single seeds.
 
     Args:
-        results (Sequence[Reuse]): The results.
-
-    Returns:
-        matplotlib.figure.Figure: To be written.
+        results: The results.
     """
     estimates = list(results[0].values)
     groups = by_stage(results)
@@ -114,17 +126,9 @@ def draw_reuse(results: Sequence[Reuse]):
         )
         for index, method in enumerate(methods):
             own = [groups[method, place] for place in places]
-            mean, deviation = np.array([group[0].spread(estimate) for group in own]).T
-            if len(own[0]) == 1 and np.isfinite(mean).any():
-                axes.errorbar(
-                    np.arange(len(places)) + 0.06 * (index + 1),
-                    mean,
-                    yerr=np.nan_to_num(deviation),
-                    color=colours[method],
-                    marker='_',
-                    linestyle='',
-                    capsize=2,
-                    alpha=0.7,
+            if len(own[0]) == 1:
+                _draw_spread(
+                    axes, [g[0] for g in own], estimate, index, colours[method]
                 )
         axes.set_title(estimate.replace('_', ', '))
     # After all panels, which share the axis.
@@ -134,26 +138,39 @@ def draw_reuse(results: Sequence[Reuse]):
     return figure
 
 
+def _draw_spread(
+    axes: Axes, own: Sequence[Reuse], estimate: str, index: int, colour: str
+) -> None:
+    """Draw mean and deviation over the subsets beside a line."""
+    mean, deviation = np.array([result.spread(estimate) for result in own]).T
+    if np.isfinite(mean).any():
+        axes.errorbar(
+            np.arange(len(own)) + 0.06 * (index + 1),
+            mean,
+            yerr=np.nan_to_num(deviation),
+            color=colour,
+            marker='_',
+            linestyle='',
+            capsize=2,
+            alpha=0.7,
+        )
+
+
 def draw_layers(
     matrix: np.ndarray,
     layers: tuple[Sequence[str], Sequence[str]],
     names: tuple[str, str],
     estimate: str,
-):
+) -> Figure:
     """Draw a heat map, the first layer at the lower left.
 
     Args:
-        matrix (np.ndarray): Of
-            :func:`medssl_mm.analysis.feature_reuse.layer_similarity`.
-        layers (tuple[Sequence[str], Sequence[str]]): Names of the layers of
-            both networks.
-        names (tuple[str, str]): Of the two networks.
-        estimate (str): For the title.
+        matrix: Of :func:`medssl_mm.analysis.feature_reuse.layer_similarity`.
+        layers: Names of the layers of both networks.
+        names: Of the two networks.
+        estimate: For the title.
 
     Shape: matrix ``(layers of the first, layers of the second)``.
-
-    Returns:
-        matplotlib.figure.Figure: To be written.
     """
     rows, columns = matrix.shape
     figure, ((axes,),) = styled_subplots(

@@ -1,8 +1,11 @@
 """Spectra of :mod:`medssl_mm.analysis.spectrum`: one figure and one table."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +14,9 @@ from medssl_mm.analysis.spectrum import Spectrum
 from .figures import colours_of, legend_below, panel_grid
 from .files import write_results
 from .screen import mean_and_sd, show_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Below this share of the largest value float32 features hold rounding only.
 FLOOR = 1e-10
@@ -22,17 +28,14 @@ HEADINGS = dict(
 )
 
 
-def draw_spectra(spectra: Sequence[Spectrum]):
+def draw_spectra(spectra: Sequence[Spectrum]) -> Figure:
     """Draw a panel per place with a line per model, log scale.
 
     Models of one label (seeds of one method) have one colour, and their mean
     effective rank in the legend of the panel.
 
     Args:
-        spectra (Sequence[Spectrum]): In the order of the legend.
-
-    Returns:
-        matplotlib.figure.Figure: To be written.
+        spectra: In the order of the legend.
     """
     places = list(dict.fromkeys(s.place for s in spectra))
     colours = colours_of([s.label for s in spectra])
@@ -65,11 +68,8 @@ def write_spectra(spectra: Sequence[Spectrum], folder: str | Path) -> list[Path]
     """Write ``spectrum.png`` and ``spectrum.json``.
 
     Args:
-        spectra (Sequence[Spectrum]): The spectra.
-        folder (str | Path): Made if need be.
-
-    Returns:
-        list[Path]: The two files.
+        spectra: The spectra.
+        folder: Made if need be.
     """
     return write_results(
         folder,
@@ -87,7 +87,7 @@ def print_spectra(spectra: Sequence[Spectrum]) -> None:
     models of one label (seeds of one method) mean ± SD.
 
     Args:
-        spectra (Sequence[Spectrum]): The spectra.
+        spectra: The spectra.
     """
     import pandas as pd
 
@@ -111,8 +111,8 @@ def print_spectra(spectra: Sequence[Spectrum]) -> None:
     show_table(cells, 'Spectra of features', left=2, folded='model')
 
 
-def _by_label(spectra, place) -> dict[str, list[Spectrum]]:
-    groups = {}
+def _by_label(spectra: Sequence[Spectrum], place: str) -> dict[str, list[Spectrum]]:
+    groups: dict[str, list[Spectrum]] = {}
     for spectrum in spectra:
         if spectrum.place == place:
             groups.setdefault(spectrum.label, []).append(spectrum)

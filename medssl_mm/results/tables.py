@@ -1,16 +1,25 @@
 """Result tables: on screen, as Markdown, CSV, JSON and picture."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
 
 from medssl_mm.statistics import Interval
+from medssl_mm.statistics.measures import HD95, Measure
 from medssl_mm.statistics.resampling import FEW_PATIENTS
 
+from .figures import plot_intervals
 from .files import csv_text, write_results
-from .measures import HD95, Measure
 from .runs import Run, TableRow, collect_scores
 from .screen import show_table, to_markdown
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # A table on screen that is no terminal: a log has room for whole cells.
 LOG_WIDTH = 120
@@ -26,7 +35,7 @@ def _columns(rows: Sequence[TableRow]) -> list[Measure]:
     return list(dict.fromkeys([HD95, *(m for row in rows for m in row.others)]))
 
 
-def table_cells(rows: Sequence[TableRow]):
+def table_cells(rows: Sequence[TableRow]) -> pd.DataFrame:
     """Lay out rows as text: scores in points (0-100), HD95 in mm.
 
     Returns:
@@ -113,7 +122,7 @@ def caption_of(rows: Sequence[TableRow]) -> str:
     return text
 
 
-def wide_cells(rows: Sequence[TableRow]):
+def wide_cells(rows: Sequence[TableRow]) -> pd.DataFrame:
     """Lay out rows as text with one line per initial weights.
 
     Returns:
@@ -148,7 +157,7 @@ def wide_cells(rows: Sequence[TableRow]):
     return wide.fillna('–').rename_axis(columns=None).reset_index()
 
 
-def table_frame(rows: Sequence[TableRow]):
+def table_frame(rows: Sequence[TableRow]) -> pd.DataFrame:
     """Rows as numbers (scores 0-1), as in ``table.csv`` and ``table.json``.
 
     Returns:
@@ -198,8 +207,6 @@ def to_csv(rows: Sequence[TableRow]) -> str:
 
 def print_table(rows: Sequence[TableRow], title: str) -> None:
     """Show the table on screen."""
-    from rich.console import Console
-
     console = Console()
     if not console.is_terminal:
         console = Console(width=LOG_WIDTH)
@@ -217,19 +224,14 @@ def write_table(
     single score, see :func:`medssl_mm.results.collect_scores`.
 
     Args:
-        rows (Sequence[TableRow]): Rows of the table.
-        folder (str | Path): Where to write.
-        title (str): Heading of the table.
-        note (str): Sentence added to the caption. Defaults to ''.
-
-    Returns:
-        list[Path]: The files.
+        rows: Rows of the table.
+        folder: Where to write.
+        title: Heading of the table.
+        note: Sentence added to the caption.
     """
-    from .figures import plot_intervals
-
     caption = f'{caption_of(rows)} {note}'.rstrip()
 
-    def page(cells) -> str:
+    def page(cells: pd.DataFrame) -> str:
         return f'### {title}\n\n{to_markdown(cells)}\n{caption}\n'
 
     runs: list[Run] = [row.run for row in rows]
@@ -240,9 +242,7 @@ def write_table(
             'table-wide.md': page(wide_cells(rows)),
             'table.csv': to_csv(rows),
             'table.json': dict(
-                title=title,
-                caption=caption,
-                rows=table_frame(rows).to_dict('records'),
+                title=title, caption=caption, rows=table_frame(rows).to_dict('records')
             ),
             'table.png': plot_intervals(rows, title),
             'scores.csv': collect_scores(runs),

@@ -1,36 +1,41 @@
 """Scores of segmented volumes: ``cases.csv``, read, resampled, summarised, pooled."""
 
+from __future__ import annotations
+
 import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medssl_mm.errors import UserError
-from medssl_mm.statistics import Resampled, bootstrap_means, few_patients
+from medssl_mm.statistics import Interval, Resampled, bootstrap_means, few_patients
+from medssl_mm.statistics.measures import Measure, measures_of
 from medssl_mm.statistics.resampling import (
     class_means,
     mean_of_classes,
     patient_weights,
 )
 
-from .evaluation import METRICS, Evaluation, interval_settings, title_of
+from .evaluation import METRICS, Evaluation, interval_settings, read_metrics, title_of
 from .files import interval_entry, write_results
-from .measures import Measure, measures_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CASES = 'cases.csv'
 STATUSES = ('counted', 'absent', 'missed', 'invented')
 
 
-def read_cases(path: str | Path, columns: Sequence[str] | None = None):
+def read_cases(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Read a table of cases: one row per case and class.
 
     Args:
-        path (str | Path): ``cases.csv`` of :class:`medssl_mm.VolumeMetric`.
-        columns (Sequence[str], optional): Scores that it must have. Defaults
-            to none.
+        path: ``cases.csv`` of :class:`medssl_mm.VolumeMetric`.
+        columns: Scores that it must have. Defaults to none.
 
     Returns:
         pandas.DataFrame: As written; scores as numbers, NaN where not
@@ -65,7 +70,9 @@ def read_cases(path: str | Path, columns: Sequence[str] | None = None):
     return _as_numbers(table, columns or (), path)
 
 
-def _as_numbers(table, columns: Sequence[str], path: str | Path):
+def _as_numbers(
+    table: pd.DataFrame, columns: Iterable[str], path: str | Path
+) -> pd.DataFrame:
     """Turn text into numbers, which are those that were written."""
     table = table.copy()
     for name in columns:
@@ -79,13 +86,15 @@ def _as_numbers(table, columns: Sequence[str], path: str | Path):
     return table
 
 
-def matrix_of(cases, score: str, classes: Sequence[str]) -> tuple:
+def matrix_of(
+    cases: pd.DataFrame, score: str, classes: Sequence[str]
+) -> tuple[np.ndarray, list[str], list[str]]:
     """Arrange a score by case and class.
 
     Args:
-        cases (pandas.DataFrame): From :func:`read_cases`.
-        score (str): Column.
-        classes (Sequence[str]): Columns of the result.
+        cases: From :func:`read_cases`.
+        score: Column.
+        classes: Columns of the result.
 
     Returns:
         tuple: Values, names of the cases, patient of each.
@@ -113,12 +122,11 @@ def resample_cases(
     """Mean over cases, then classes, of a score, with resamples.
 
     Args:
-        path (str | Path): ``cases.csv``.
-        score (str): Its column. Defaults to 'dice'.
-        class_name (str, optional): One class; None takes the mean over
-            classes. Defaults to None.
-        samples (int): Resamples. Defaults to 2000.
-        seed (int): Seed of the resampling. Defaults to 0.
+        path: ``cases.csv``.
+        score: Its column.
+        class_name: One class; None takes the mean over classes.
+        samples: Resamples.
+        seed: Seed of the resampling.
 
     Raises:
         UserError: If the table lacks something.
@@ -141,7 +149,13 @@ def resample_cases(
     )
 
 
-def _intervals(cases, names, classes, samples, seed) -> tuple[dict, dict]:
+def _intervals(
+    cases: pd.DataFrame,
+    names: Iterable[str],
+    classes: Sequence[str],
+    samples: int,
+    seed: int,
+) -> tuple[dict[str, dict[str, Interval]], dict[str, Interval]]:
     """Per score: intervals by class, and that of the mean over classes."""
     per_class, mean = {}, {}
     for name in names:
@@ -152,7 +166,7 @@ def _intervals(cases, names, classes, samples, seed) -> tuple[dict, dict]:
 
 
 def evaluate_cases(
-    cases,
+    cases: pd.DataFrame,
     classes: Sequence[str],
     measures: Sequence[Measure],
     facts: Mapping,
@@ -164,43 +178,29 @@ def evaluate_cases(
     """Summarise scored cases.
 
     Args:
-        cases (pandas.DataFrame): A row per case and foreground class; columns
-            of ``cases.csv``.
-        classes (Sequence[str]): Names, background first.
-        measures (Sequence[Measure]): Scores to summarise.
-        facts (Mapping): protocol, split_hash and data_root.
-        settings (Mapping): Further entries of ``metrics.json``.
-        notes (Sequence[str]): What a reader has to know. Defaults to ().
-        samples (int): Resamples; 0 for no intervals. Defaults to 2000.
-        seed (int): Seed of the resampling. Defaults to 0.
+        cases: A row per case and foreground class; columns of ``cases.csv``.
+        classes: Names, background first.
+        measures: Scores to summarise.
+        facts: protocol, split_hash and data_root.
+        settings: Further entries of ``metrics.json``.
+        notes: What a reader has to know.
+        samples: Resamples; 0 for no intervals.
+        seed: Seed of the resampling.
     """
-    import pandas as pd
-
     foreground = list(classes[1:])
     per_class, mean = _intervals(
         cases, [m.name for m in measures], foreground, samples, seed
     )
-    counts = pd.crosstab(cases['class'], cases['status']).reindex(
-        index=foreground, columns=list(STATUSES), fill_value=0
-    )
     single = cases.drop_duplicates('case_id')
-    unmeasured = single['distances'][single['distances'] != 'yes'].value_counts()
     patients = single['patient_id'].nunique()
+    what = f'{len(single)} cases'
+    title = title_of(facts['protocol'], facts['split_hash'], what, patients)
     return Evaluation(
-        title=title_of(
-            facts['protocol'],
-            facts['split_hash'],
-            f'{len(single)} cases',
-            patients,
-        )
-        + '; mean [95 % interval over patients]',
+        title=f'{title}; mean [95 % interval over patients]',
         measures=tuple(measures),
         per_class=per_class,
         mean=mean,
-        counts={
-            name: {key: int(number) for key, number in row.items()}
-            for name, row in counts.to_dict('index').items()
-        },
+        counts=_counts(cases, foreground),
         facts=dict(
             **facts, cases=len(single), patients=patients, classes=list(classes)
         ),
@@ -210,14 +210,32 @@ def evaluate_cases(
             interval=interval_settings(samples, seed, 'cases'),
         ),
         notes=[
-            *(
-                f'distances not measured in {number} of {len(single)} cases: {reason}'
-                for reason, number in unmeasured.sort_index().items()
-            ),
+            *_unmeasured(single),
             *notes,
             *(few_patients(patients) if samples else ()),
         ],
     )
+
+
+def _counts(cases: pd.DataFrame, classes: Sequence[str]) -> dict[str, dict[str, int]]:
+    import pandas as pd
+
+    counts = pd.crosstab(cases['class'], cases['status']).reindex(
+        index=classes, columns=list(STATUSES), fill_value=0
+    )
+    return {
+        name: {key: int(number) for key, number in row.items()}
+        for name, row in counts.to_dict('index').items()
+    }
+
+
+def _unmeasured(single: pd.DataFrame) -> list[str]:
+    """Say in how many cases, and why, distances were not measured."""
+    reasons = single['distances'][single['distances'] != 'yes'].value_counts()
+    return [
+        f'distances not measured in {number} of {len(single)} cases: {reason}'
+        for reason, number in reasons.sort_index().items()
+    ]
 
 
 def pool_results(
@@ -230,20 +248,18 @@ def pool_results(
     are those of the pooled cases.
 
     Args:
-        folders (Sequence[str | Path]): Evaluation folder of every split.
-        out (str | Path): Folder to write.
-        samples (int): Resamples of the intervals. Defaults to 2000.
-        seed (int): Seed of the resampling. Defaults to 0.
+        folders: Evaluation folder of every split.
+        out: Folder to write.
+        samples: Resamples of the intervals.
+        seed: Seed of the resampling.
 
     Raises:
         UserError: When results are missing, of a classifier, or of different
             data sets or classes, or when a case or patient was tested in two
             splits.
     """
-    from .runs import read_metrics
-
-    folders = [Path(folder) for folder in folders]
-    metrics = [read_metrics(folder) for folder in folders]
+    places = [Path(folder) for folder in folders]
+    metrics = [read_metrics(folder) for folder in places]
     first = metrics[0]
     if 'cases' not in first:
         raise UserError(
@@ -251,21 +267,25 @@ def pool_results(
             'for classification, as the probabilities of different models '
             'have no common order; make a table of one split'
         )
-    _require_alike(folders, metrics)
+    _require_alike(places, metrics)
+    measures = list(measures_of(first))
+    pooled = _pool_cases([folder / CASES for folder in places], measures)
+    cases = _as_numbers(pooled, measures, out)
+    content = _pooled_content(places, metrics, cases, samples, seed)
+    write_results(out, {CASES: pooled, METRICS: content})
+
+
+def _pooled_content(
+    folders: Sequence[Path],
+    metrics: Sequence[Mapping],
+    cases: pd.DataFrame,
+    samples: int,
+    seed: int,
+) -> dict:
+    """Content of ``metrics.json`` of all splits together."""
+    first = metrics[0]
     measures, classes = measures_of(first), list(first['per_class'])
-    pooled = _pool_cases([folder / CASES for folder in folders], list(measures))
-    cases = _as_numbers(pooled, list(measures), out)
     per_class, mean = _intervals(cases, measures, classes, samples, seed)
-    entries = {
-        name: {score: interval_entry(per_class[score][name]) for score in measures}
-        for name in classes
-    }
-    for name in classes:
-        counts = [m['per_class'][name].get('counts') for m in metrics]
-        if None not in counts:
-            entries[name]['counts'] = {
-                key: sum(count[key] for count in counts) for key in counts[0]
-            }
     splits = [
         dict(
             protocol=m.get('protocol'),
@@ -275,7 +295,7 @@ def pool_results(
         for folder, m in zip(folders, metrics)
     ]
     hashes = sorted(str(split['split_hash']) for split in splits)
-    content = dict(
+    return dict(
         first,
         protocol=_pooled_protocol([str(s['protocol']) for s in splits]),
         split_hash=hashlib.sha256('\n'.join(hashes).encode()).hexdigest()[:12],
@@ -283,7 +303,13 @@ def pool_results(
         cases=cases['case_id'].nunique(),
         patients=cases['patient_id'].nunique(),
         mean={score: interval_entry(found) for score, found in mean.items()},
-        per_class=entries,
+        per_class={
+            name: {
+                **{score: interval_entry(per_class[score][name]) for score in measures},
+                **_summed_counts(name, metrics),
+            }
+            for name in classes
+        },
         interval=dict(first.get('interval') or {}, samples=samples, seed=seed),
         volume_units=sorted(
             {unit for m in metrics for unit in m.get('volume_units') or ()}
@@ -294,7 +320,14 @@ def pool_results(
             for note in m.get('notes') or ()
         ],
     )
-    write_results(out, {CASES: pooled, METRICS: content})
+
+
+def _summed_counts(name: str, metrics: Sequence[Mapping]) -> dict:
+    """What was counted of a class in all splits, where every one tells."""
+    counts = [m['per_class'][name].get('counts') for m in metrics]
+    if None in counts:
+        return {}
+    return dict(counts={key: sum(c[key] for c in counts) for key in counts[0]})
 
 
 def _require_alike(folders: Sequence[Path], metrics: Sequence[Mapping]) -> None:
@@ -314,14 +347,14 @@ def _require_alike(folders: Sequence[Path], metrics: Sequence[Mapping]) -> None:
                 )
 
 
-def _pool_cases(paths: Sequence[Path], scores: Sequence[str]):
+def _pool_cases(paths: Sequence[Path], scores: Sequence[str]) -> pd.DataFrame:
     """Join tables of cases; a case or patient may be in one of them only."""
     import pandas as pd
 
     for path in paths:
         read_cases(path, scores)
     tables = [read_cases(path) for path in paths]
-    seen = {}
+    seen: dict[tuple[str, str], Path] = {}
     for path, table in zip(paths, tables):
         for kind in ('case', 'patient'):
             for name in table[f'{kind}_id'].unique():
@@ -343,6 +376,7 @@ def _pool_cases(paths: Sequence[Path], scores: Sequence[str]):
 def _pooled_protocol(protocols: Sequence[str]) -> str:
     """Name what splits have in common: 'set-5fold' of 'set-5fold-fold0'."""
     found = [re.fullmatch(r'(.+)-fold\d+', name) for name in protocols]
-    if all(found) and len({match[1] for match in found}) == 1:
-        return found[0][1]
+    names = {match and match[1] for match in found}
+    if len(names) == 1 and None not in names:
+        return str(*names)
     return ' + '.join(dict.fromkeys(protocols))

@@ -12,9 +12,9 @@ def weighted_auroc(
         + \frac{1}{2} [s_i = s_j])}{\sum_{i \in P} w_i \sum_{j \in N} w_j}
 
     Args:
-        scores (np.ndarray): Larger for more likely positive.
-        positive (np.ndarray): Which samples are.
-        weights (np.ndarray): Several weightings, 0 or more.
+        scores: Larger for more likely positive.
+        positive: Which samples are.
+        weights: Several weightings, 0 or more.
 
     Shape: scores, positive ``(N,)``; weights ``(S, N)``. Returns ``(S,)``,
         NaN where the positives or the negatives weigh nothing.

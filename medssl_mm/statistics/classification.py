@@ -1,12 +1,15 @@
 """Scores of predicted class probabilities, also of resampled images."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from medssl_mm.errors import similar
+
 from .auroc import weighted_auroc
+from .measures import ACCURACY, AUROC, F1, Measure
 from .resampling import draw_patients, mean_of_classes
 
 POLICY = (
@@ -29,23 +32,22 @@ def count_patients(patients: Sequence[str], has: np.ndarray) -> np.ndarray:
     """Count the patients with an image that has a class.
 
     Args:
-        patients (Sequence[str]): Patient of every image.
-        has (np.ndarray): Whether the image has the class.
+        patients: Patient of every image.
+        has: Whether the image has the class.
 
     Shape: has ``(images, classes)``. Returns ``(classes,)``.
     """
-    patients = np.array(patients)
-    return np.array([len(set(patients[one])) for one in has.T])
+    names = np.array(patients)
+    return np.array([len(set(names[one])) for one in has.T])
 
 
 def enough_patients(patients: Sequence[str], has: np.ndarray, least: int) -> np.ndarray:
     """Tell which classes are found, and absent, in enough patients.
 
     Args:
-        patients (Sequence[str]): Patient of every image.
-        has (np.ndarray): Whether the image has the class.
-        least (int): Patients with it, and patients without, that are asked
-            for.
+        patients: Patient of every image.
+        has: Whether the image has the class.
+        least: Patients with it, and patients without, that are asked for.
 
     Shape: has ``(images, classes)``. Returns ``(classes,)``, bool.
     """
@@ -106,43 +108,133 @@ class Predictions:
         return best[:, None] == np.arange(len(self.classes))
 
 
-@dataclass(frozen=True, eq=False)
-class Scores:
-    """Scores of a set of images, or of many resamples of it; NaN: undefined.
+Compute = Callable[[Predictions, np.ndarray, float], np.ndarray]
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """A score of classified images.
 
     Args:
-        auroc (np.ndarray): Of every class, 0-1.
-        f1 (np.ndarray): Of every class, 0-1.
-        accuracy (np.ndarray): 0-1.
+        measure (Measure): What it is called and how it is shown.
+        compute (Callable): From predictions, weights of the images ``(S,
+            images)`` and the threshold of decisions to ``(S, classes)``, or to
+            ``(S,)`` for a score that has no classes; NaN: undefined.
+        why (Callable, optional): From predictions and a class to the reason
+            why it is undefined; None: the score has no classes.
+    """
+
+    measure: Measure
+    compute: Compute
+    why: Callable[[Predictions, int], str] | None
+
+
+# In the order of the tables.
+SCORES: dict[str, ImageScore] = {}
+
+
+def image_score(
+    measure: Measure, why: Callable[[Predictions, int], str] | None = None
+) -> Callable[[Compute], Compute]:
+    """Add a score; decorates its function, see :class:`ImageScore`.
+
+    It is then in ``metrics.json`` and in the tables of evaluations, with
+    intervals. In a module of one's own, the config imports that.
+
+    Raises:
+        ValueError: If there is a score of that name.
+    """
+    if measure.name in SCORES:
+        raise ValueError(
+            f'there is an image score {measure.name!r} already; give the new one '
+            'another name'
+        )
+
+    def add(compute: Compute) -> Compute:
+        SCORES[measure.name] = ImageScore(measure, compute, why)
+        return compute
+
+    return add
+
+
+def _one_valued(predictions: Predictions, index: int) -> str:
+    kind = 'negative' if predictions.targets[:, index].any() else 'positive'
+    return f'no {kind} image among {len(predictions.targets)}'
+
+
+@image_score(AUROC, _one_valued)
+def auroc(
+    predictions: Predictions, weights: np.ndarray, threshold: float
+) -> np.ndarray:
+    """Area under the ROC curve of each class against the rest."""
+    found = np.empty((len(weights), len(predictions.classes)))
+    pair = predictions.exclusive_pair
+    for index in range(1 if pair else 0, found.shape[1]):
+        found[:, index] = weighted_auroc(
+            predictions.probabilities[:, index], predictions.targets[:, index], weights
+        )
+    if pair:
+        found[:, 0] = found[:, 1]
+    return found
+
+
+@image_score(F1, lambda predictions, index: 'neither present nor predicted')
+def f1(predictions: Predictions, weights: np.ndarray, threshold: float) -> np.ndarray:
+    """F1 of each class."""
+    targets, decisions = predictions.targets, predictions.decisions(threshold)
+    both = weights @ (targets & decisions)
+    either = weights @ targets + weights @ decisions
+    return np.divide(
+        2 * both, either, out=np.full(both.shape, np.nan), where=either > 0
+    )
+
+
+@image_score(ACCURACY)
+def accuracy(
+    predictions: Predictions, weights: np.ndarray, threshold: float
+) -> np.ndarray:
+    """Share of right decisions."""
+    right = predictions.targets == predictions.decisions(threshold)
+    shares = right.mean(1) if predictions.multi_label else right.all(1)
+    return weights @ shares / weights.sum(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Scores of a set of images, or of many resamples of it.
+
+    ``scores.auroc`` is the score of that name, NaN where undefined;
+    ``scores.macro_auroc`` its mean over the counted classes that have one.
+
+    Args:
+        found (Mapping[str, np.ndarray]): By the names of :data:`SCORES`.
         counted (np.ndarray): Whether a class counts in the means.
 
-    Shape: auroc, f1 ``(..., classes)``; accuracy ``(...)``; counted
+    Shape: scores of classes ``(..., classes)``, others ``(...)``; counted
         ``(classes,)``.
     """
 
-    auroc: np.ndarray
-    f1: np.ndarray
-    accuracy: np.ndarray
+    found: Mapping[str, np.ndarray]
     counted: np.ndarray
 
-    @property
-    def macro_auroc(self) -> np.ndarray:
-        """Mean over the counted classes that have an AUROC."""
-        return mean_of_classes(self.auroc[..., self.counted])
-
-    @property
-    def macro_f1(self) -> np.ndarray:
-        """Mean over the counted classes that have an F1."""
-        return mean_of_classes(self.f1[..., self.counted])
+    def __getattr__(self, name: str) -> np.ndarray:
+        if name.startswith('_') or name == 'found':  # while it is unpickled
+            raise AttributeError(name)
+        score = name.removeprefix('macro_')
+        if score not in self.found:
+            raise AttributeError(f'there is no score {score!r}{similar(score, SCORES)}')
+        if score == name:
+            return self.found[score]
+        return mean_of_classes(self.found[score][..., self.counted])
 
 
 def score(predictions: Predictions, threshold: float = 0.5) -> Scores:
     """Score all images once.
 
     Args:
-        predictions (Predictions): What to score.
-        threshold (float): Probability from which a class of a multi-label
-            set counts as predicted. Defaults to 0.5.
+        predictions: What to score.
+        threshold: Probability from which a class of a multi-label set counts as
+            predicted.
 
     Returns:
         Scores: Without leading axis.
@@ -150,7 +242,7 @@ def score(predictions: Predictions, threshold: float = 0.5) -> Scores:
     once = weighted_scores(
         predictions, np.ones((1, len(predictions.targets))), threshold
     )
-    return Scores(once.auroc[0], once.f1[0], once.accuracy[0], once.counted)
+    return Scores({name: one[0] for name, one in once.found.items()}, once.counted)
 
 
 def resampled_scores(
@@ -159,10 +251,10 @@ def resampled_scores(
     """Score resamples of the patients.
 
     Args:
-        predictions (Predictions): All images.
-        samples (int): Number of resamples.
-        seed (int): Seed of the resampling.
-        threshold (float): See :func:`score`. Defaults to 0.5.
+        predictions: All images.
+        samples: Number of resamples.
+        seed: Seed of the resampling.
+        threshold: See :func:`score`.
 
     Returns:
         Scores: With ``samples`` as leading axis.
@@ -175,10 +267,7 @@ def resampled_scores(
         for first in range(0, samples, step)
     ]
     return Scores(
-        *(
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ('auroc', 'f1', 'accuracy')
-        ),
+        {name: np.concatenate([part.found[name] for part in parts]) for name in SCORES},
         predictions.counted,
     )
 
@@ -191,29 +280,17 @@ def weighted_scores(
     Equal to scoring each image as often as its weight says.
 
     Args:
-        predictions (Predictions): All images.
-        weights (np.ndarray): Several weightings, 0 or more.
-        threshold (float): See :func:`score`. Defaults to 0.5.
+        predictions: All images.
+        weights: Several weightings, 0 or more.
+        threshold: See :func:`score`.
 
     Shape: weights ``(S, images)``; the scores have ``S`` as leading axis.
     """
     weights = np.asarray(weights, dtype=float)
-    targets = predictions.targets
-    decisions = predictions.decisions(threshold)
-    auroc = np.empty((len(weights), len(predictions.classes)))
-    pair = predictions.exclusive_pair
-    for index in range(1 if pair else 0, auroc.shape[1]):
-        auroc[:, index] = weighted_auroc(
-            predictions.probabilities[:, index], targets[:, index], weights
-        )
-    if pair:
-        auroc[:, 0] = auroc[:, 1]
-    both = weights @ (targets & decisions)
-    either = weights @ targets + weights @ decisions
-    f1 = np.divide(2 * both, either, out=np.full(both.shape, np.nan), where=either > 0)
-    right = (
-        (targets == decisions).mean(1)
-        if predictions.multi_label
-        else (targets == decisions).all(1)
+    return Scores(
+        {
+            name: score.compute(predictions, weights, threshold)
+            for name, score in SCORES.items()
+        },
+        predictions.counted,
     )
-    return Scores(auroc, f1, weights @ right / weights.sum(1), predictions.counted)

@@ -41,8 +41,8 @@ def require_same_content(evaluations: Sequence[Resampled], advice: str) -> None:
     """Raise unless all evaluations scored the same cases and classes.
 
     Args:
-        evaluations (Sequence[Resampled]): What is to be put together.
-        advice (str): End of the message: what to do.
+        evaluations: What is to be put together.
+        advice: End of the message: what to do.
 
     Raises:
         UserError: Names two files, and what differs.
@@ -72,8 +72,7 @@ def mean_over_seeds(parts: Sequence[Resampled]) -> Interval:
     interval is about patients; the spread over seeds is given beside it.
 
     Args:
-        parts (Sequence[Resampled]): Evaluation of every seed, all with one
-            seed of the resampling.
+        parts: Evaluation of every seed, all with one seed of the resampling.
 
     Raises:
         UserError: If they are not of the same cases and classes.
@@ -92,9 +91,8 @@ def paired_difference(
     averaged within every resample.
 
     Args:
-        first (Sequence[Resampled]): Evaluations of the first method.
-        second (Sequence[Resampled]): The same of the second; all with one
-            seed of the resampling.
+        first: Evaluations of the first method.
+        second: The same of the second; all with one seed of the resampling.
 
     Returns:
         Interval: Second minus first.
@@ -111,6 +109,6 @@ def _with_ends(curve: np.ndarray, patients: int) -> Interval:
     return found
 
 
-def spread(values: Sequence[float]) -> float:
+def spread(values: Sequence[float] | np.ndarray) -> float:
     """Standard deviation over seeds; NaN for one."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else float('nan')

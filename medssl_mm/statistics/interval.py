@@ -3,29 +3,22 @@
 import math
 from dataclasses import dataclass
 
-PATIENT_BOOTSTRAP = 'percentile bootstrap over patients'
-
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and its interval.
+    """An estimate and its 95 % interval.
 
     Args:
         estimate (float): The number; NaN: not measured. Defaults to NaN.
         low (float): Lower end; NaN: no interval. Defaults to NaN.
         high (float): Upper end. Defaults to NaN.
         units (int): Cases or images that count. Defaults to 0.
-        level (float): Coverage, 0-1. Defaults to 0.95.
-        method (str): How the ends were found. Defaults to the percentile
-            bootstrap over patients.
     """
 
     estimate: float = math.nan
     low: float = math.nan
     high: float = math.nan
     units: int = 0
-    level: float = 0.95
-    method: str = PATIENT_BOOTSTRAP
 
     @property
     def measured(self) -> bool:
@@ -43,12 +36,10 @@ class Interval:
         """Write '0.512 [0.431, 0.598]'; without ends the estimate alone.
 
         Args:
-            digits (int): After the point. Defaults to 3.
-            scale (float): Factor of all numbers, such as 100 for points.
-                Defaults to 1.
-            sign (str): '+' shows the sign of positive numbers, too. Defaults
-                to ''.
-            missing (str): What stands for no estimate. Defaults to a dash.
+            digits: After the point.
+            scale: Factor of all numbers, such as 100 for points.
+            sign: '+' shows the sign of positive numbers, too.
+            missing: What stands for no estimate. Defaults to a dash.
         """
         if not self.measured:
             return missing

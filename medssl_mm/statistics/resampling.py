@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .interval import Interval
 
@@ -15,8 +16,8 @@ def few_patients(count: int, what: str = 'patient') -> list[str]:
     """Return the note on intervals over few patients, if it is called for.
 
     Args:
-        count (int): Number of patients.
-        what (str): What they are. Defaults to 'patient'.
+        count: Number of patients.
+        what: What they are.
     """
     if count >= FEW_PATIENTS:
         return []
@@ -30,11 +31,6 @@ def draw_patients(
     patients: Sequence[str], samples: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw how often each patient is taken when patients are resampled.
-
-    Args:
-        patients (Sequence[str]): Patient of every case.
-        samples (int): Number of resamples.
-        seed (int): Seed of the draw.
 
     Shape: returns ``(samples, patients)``, integer, and the column of every
         case ``(cases,)``.
@@ -50,11 +46,6 @@ def patient_weights(patients: Sequence[str], samples: int, seed: int) -> np.ndar
     """Draw how often each case is taken when patients are resampled.
 
     All cases of a patient are taken together.
-
-    Args:
-        patients (Sequence[str]): Patient of every case.
-        samples (int): Number of resamples.
-        seed (int): Seed of the draw.
 
     Shape: returns ``(samples, cases)``, integer.
     """
@@ -88,10 +79,10 @@ def bootstrap_means(
     """Means per class and over classes with 95 % patient-level intervals.
 
     Args:
-        values (np.ndarray): One score per case and class; NaN: not counted.
-        patients (Sequence[str]): Patient of every case.
-        samples (int): Resamples; 0 gives no interval. Defaults to 2000.
-        seed (int): Seed of the resampling. Defaults to 0.
+        values: One score per case and class; NaN: not counted.
+        patients: Patient of every case.
+        samples: Resamples; 0 gives no interval.
+        seed: Seed of the resampling.
 
     Shape: values ``(cases, classes)``.
 
@@ -119,28 +110,26 @@ def bootstrap_means(
 
 
 def intervals(
-    estimates: Sequence[float],
+    estimates: Sequence[float] | np.ndarray,
     drawn: np.ndarray | None = None,
-    units: Sequence[int] | int = 0,
+    units: ArrayLike = 0,
 ) -> list[Interval]:
     """Put estimates and the percentiles of their resamples together.
 
     Args:
-        estimates (Sequence[float]): Over all patients.
-        drawn (np.ndarray, optional): Of every resample. Defaults to None,
-            which gives no ends.
-        units (Sequence[int] | int): Cases or images that count. Defaults to
-            0.
+        estimates: Over all patients.
+        drawn: Of every resample. Defaults to None, which gives no ends.
+        units: Cases or images that count.
 
     Shape: estimates ``(values,)``, drawn ``(samples, values)``.
     """
     low = high = np.full(len(estimates), np.nan)
     if drawn is not None and len(drawn):
         low, high = percentiles(drawn)
-    units = np.broadcast_to(units, len(estimates))
+    counts = np.broadcast_to(units, len(estimates))
     return [
-        Interval(*map(float, numbers), units=int(count))
-        for *numbers, count in zip(estimates, low, high, units)
+        Interval(float(middle), float(start), float(end), int(count))
+        for middle, start, end, count in zip(estimates, low, high, counts)
     ]
 
 

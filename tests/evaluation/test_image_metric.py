@@ -228,9 +228,7 @@ def test_faults_are_named():
         evaluate([])
     with pytest.raises(ValueError, match="needs 'gt_label' in every"):
         evaluate([dict(image_id='a', pred_score=torch.ones(3))])
-    with pytest.raises(
-        UserError, match='39 different images of 40 were predicted.*drop_last=False'
-    ):
+    with pytest.raises(UserError, match='39 .*images of 40 .*drop_last=False'):
         evaluate(made[1:], size=40)
     other = dict(made[4], pred_score=1 - made[4]['pred_score'])
     with pytest.raises(UserError, match='image004 was predicted twice'):

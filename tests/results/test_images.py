@@ -1,11 +1,15 @@
+import json
+
+import numpy as np
 import pytest
 
 from medssl_mm.errors import UserError
+from medssl_mm.results import Measure
 from medssl_mm.results.images import (
     ClassificationEvaluation,
     read_predictions,
 )
-from medssl_mm.statistics import Predictions
+from medssl_mm.statistics import Predictions, classification
 from tests.statistics.test_classification import make
 
 
@@ -67,3 +71,41 @@ def test_damaged_tables_are_named(change, message, tmp_path):
     path.unlink()
     with pytest.raises(UserError, match='predictions.csv does not exist'):
         read_predictions(path)
+
+
+def test_a_score_of_ones_own_is_everywhere(tmp_path, monkeypatch):
+    """Sensitivity, and a score without classes, each by one function."""
+    monkeypatch.setattr(classification, 'SCORES', dict(classification.SCORES))
+    monkeypatch.setattr('medssl_mm.results.images.SCORES', classification.SCORES)
+
+    @classification.image_score(
+        Measure('sensitivity', 'sensitivity', logged=True),
+        lambda predictions, index: 'never present',
+    )
+    def sensitivity(predictions, weights, threshold):
+        hits = weights @ (predictions.targets & predictions.decisions(threshold))
+        with np.errstate(invalid='ignore'):
+            return hits / (weights @ predictions.targets)
+
+    @classification.image_score(Measure('findings', 'findings per image'))
+    def findings(predictions, weights, threshold):
+        return weights @ predictions.targets.sum(1) / weights.sum(1)
+
+    made = make(True)
+    found = evaluation(made, samples=20)
+    targets, decided = made.targets, made.probabilities >= 0.5
+    expected = [decided[targets[:, c], c].mean() for c in range(3)]
+    assert found.log_values()['macro_sensitivity'] == pytest.approx(np.mean(expected))
+    found.write(tmp_path)
+    content = json.loads((tmp_path / 'metrics.json').read_text())
+    for name, value in zip('abc', expected):
+        entry = content['per_class'][name]['sensitivity']
+        assert entry['mean'] == pytest.approx(value)
+        assert entry['low'] < value < entry['high']
+    assert content['per_class']['d']['sensitivity']['mean'] is None
+    assert content['undefined']['sensitivity'] == {'d': 'never present'}
+    assert content['mean']['findings']['mean'] == pytest.approx(targets.sum() / 60)
+    for fact in ('sensitivity', 'findings per image', 'd (never present)'):
+        assert fact in found.text()
+    with pytest.raises(ValueError, match="'findings'.*another name"):
+        classification.image_score(Measure('findings', 'again'))

@@ -93,8 +93,8 @@ def measures_of(metrics: Mapping) -> dict[str, Measure]:
     """Descriptions of the scores in ``metrics.json``.
 
     Args:
-        metrics (Mapping): Its content. Files written before descriptions were
-            kept in them hold none: then the shipped ones stand.
+        metrics: Its content. Files written before descriptions were kept in
+            them hold none: then the shipped ones stand.
     """
     known = {field.name for field in fields(Measure)}
     described = {
