@@ -23,19 +23,8 @@ from medssl_mm.experiments.checkpoints import (
     last_checkpoint,
 )
 from medssl_mm.experiments.plan import DONE, Step, plan, resolved_config
-from medssl_mm.experiments.run import (
-    command_of,
-    finished_runs,
-    run_steps,
-    tools_folder,
-)
-from medssl_mm.experiments.table import (
-    EvaluationConfig,
-    Row,
-    Table,
-    load_table,
-    select,
-)
+from medssl_mm.experiments.run import command_of, finished_runs, run_steps, tools_folder
+from medssl_mm.experiments.table import EvaluationConfig, Row, Table, load_table, select
 
 __all__ = [
     'DONE',

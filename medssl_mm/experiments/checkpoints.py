@@ -40,9 +40,6 @@ def drop_superseded(folder: Path) -> list[Path]:
 
     The last one and the best one stay.
 
-    Args:
-        folder (Path): Working folder of the training.
-
     Returns:
         list[Path]: What was deleted; nothing when the last one is unknown.
     """

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import medssl_mm.registry  # noqa: F401  (the config prefixes of hosts)
+from medssl_mm.engine import launch
 from medssl_mm.errors import UserError
 from medssl_mm.experiments.table import EvaluationConfig, Row, Table
 from medssl_mm.results import Run
@@ -62,9 +65,6 @@ class Step:
 
 def resolved_config(config: str, options: dict) -> dict:
     """Read a config with options applied, as the hash of a step sees it."""
-    import medssl_mm.registry  # noqa: F401  (the config prefixes of hosts)
-    from medssl_mm.engine import launch
-
     content = launch.load_config(config, options)
     content.pop('work_dir', None)
     if content.get('default_scope') == 'mmselfsup':
@@ -83,7 +83,7 @@ def resolved_config(config: str, options: dict) -> dict:
     return content.to_dict()
 
 
-def _digest(*content) -> str:
+def _digest(*content: Any) -> str:
     text = json.dumps(content, sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -91,9 +91,9 @@ def _digest(*content) -> str:
 def _check_split(config: str, settings: dict, split: str) -> None:
     """Refuse a config that reads another split besides: it could leak."""
 
-    def walk(place, where):
+    def walk(place: Any, where: str) -> None:
         if isinstance(place, dict):
-            children = place.items()
+            children: Iterable = place.items()
         elif isinstance(place, (list, tuple)):
             children = enumerate(place)
         else:
@@ -139,9 +139,9 @@ def plan(
     """Work out the steps of a table.
 
     Args:
-        table (Table): What is wanted.
-        resolve (Callable): Turns a config and options into the settings that
-            the hash covers. Defaults to :func:`resolved_config`.
+        table: What is wanted.
+        resolve: Turns a config and options into the settings that the hash
+            covers. Defaults to :func:`resolved_config`.
 
     Returns:
         tuple: Steps by key, in an order that can be run; and per table row
@@ -206,7 +206,7 @@ class _Planner:
             self._resolved[known] = self._resolve(config, options)
         return self._resolved[known]
 
-    def _add(self, name: str, **settings) -> str:
+    def _add(self, name: str, **settings: Any) -> str:
         """Add a step, unless it is there; return its key."""
         settings = dict(needs=(), weights=None, last=False) | settings
         kind = settings['kind']
@@ -226,6 +226,7 @@ class _Planner:
     def _pretrain(self, row: Row, seed: int, split: str | None) -> str:
         place = '' if split is None else f'{_file_name(split)}-'
         spoken = '' if split is None else f'{split}, '
+        assert row.pretrain is not None, 'only such rows are pretrained'
         options = _options_of(self.table, 'pretrain', row.options, split)
         if split is not None:
             settings = self._settings(row.pretrain, options)

@@ -10,11 +10,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import Any, TextIO
 
 from medssl_mm import cores
 from medssl_mm.errors import UserError
@@ -28,13 +29,7 @@ from medssl_mm.experiments.table import Table
 from medssl_mm.files import locked, write_json
 from medssl_mm.results import Run, pool_results
 
-__all__ = [
-    'StepRunner',
-    'command_of',
-    'finished_runs',
-    'run_steps',
-    'tools_folder',
-]
+__all__ = ['StepRunner', 'command_of', 'finished_runs', 'run_steps', 'tools_folder']
 
 POLL = 2  # seconds between looks at what another process is busy with
 
@@ -58,7 +53,7 @@ def command_of(step: Step, table: Table, steps: dict[str, Step]) -> list[str]:
     """
     tools = tools_folder()
 
-    def checkpoint_of(key):
+    def checkpoint_of(key: str) -> str:
         return str(checkpoint_for(step, steps[key], table) or f'<{key}>')
 
     options = dict(step.options)
@@ -90,7 +85,7 @@ def command_of(step: Step, table: Table, steps: dict[str, Step]) -> list[str]:
     return start + arguments
 
 
-def _literal(value) -> str:
+def _literal(value: Any) -> str:
     return value if isinstance(value, str) else repr(value)
 
 
@@ -120,9 +115,9 @@ class StepRunner:
         """Run one step; its output goes to ``run.log`` in its folder.
 
         Args:
-            step (Step): The step.
-            environment (dict[str, str]): Added to that of this process.
-            begun (Callable): Takes the log's path when the step starts.
+            step: The step.
+            environment: Added to that of this process.
+            begun: Takes the log's path when the step starts.
 
         Returns:
             bool: Whether it is done now; False while another process is at it.
@@ -144,7 +139,9 @@ class StepRunner:
             for process in self._processes:
                 process.terminate()
 
-    def _execute(self, command, environment, lock, output) -> int:
+    def _execute(
+        self, command: list[str], environment: dict[str, str], lock: int, output: TextIO
+    ) -> int:
         with self._change:
             if self._stopped:
                 return -signal.SIGTERM
@@ -164,7 +161,13 @@ class StepRunner:
             with self._change:
                 self._processes.discard(process)
 
-    def _run(self, step, environment, lock, begun) -> None:
+    def _run(
+        self,
+        step: Step,
+        environment: dict[str, str],
+        lock: int,
+        begun: Callable[[Path], None],
+    ) -> None:
         _check_needed(step, self.table, self.steps)
         command = command_of(step, self.table, self.steps)
         log = step.folder / 'run.log'
@@ -198,7 +201,7 @@ class StepRunner:
 
 
 def _check_needed(step: Step, table: Table, steps: dict[str, Step]) -> None:
-    for needed in map(steps.get, step.needs):
+    for needed in (steps[key] for key in step.needs):
         if checkpoint_for(step, needed, table) is None:
             raise UserError(
                 f'{step.title} needs the weights of "{needed.title}", which '
@@ -236,88 +239,109 @@ def run_steps(
     and the next process waits for them.
 
     Args:
-        table (Table): The table.
-        steps (dict[str, Step]): From :func:`plan`.
-        jobs (int): Steps that run at the same time; they share the cores
-            (:func:`medssl_mm.cores.job_environment`). Defaults to 1.
-        devices (Sequence[str]): Per job the GPUs it may see, e.g. '0,1'.
-            Defaults to (), which leaves the environment alone.
-        report (Callable): Takes a line for the screen. Defaults to print.
-        keep_checkpoints (bool): Whether all checkpoints of the trainings that
-            end now stay, not only the last and the best. Defaults to False.
+        table: The table.
+        steps: From :func:`plan`.
+        jobs: Steps that run at the same time; they share the cores
+            (:func:`medssl_mm.cores.job_environment`).
+        devices: Per job the GPUs it may see, e.g. '0,1'. Defaults to (), which
+            leaves the environment alone.
+        report: Takes a line for the screen.
+        keep_checkpoints: Whether all checkpoints of the trainings that end now
+            stay, not only the last and the best.
 
     Returns:
         list[str]: Messages of the steps that failed; steps that need them
         are left out, all others run.
     """
-    work = _Work(steps)
-    total, errors, running, free = len(steps), [], {}, list(range(jobs))
-    elsewhere: list[Step] = []
-    told: set[str] = set()
-    report(f'{total} steps, {len(work.finished)} finished before')
-    run_step = StepRunner(table, steps, keep_checkpoints)
+    jobs_of = _Jobs(table, steps, jobs, devices, report, keep_checkpoints)
+    with _ended_like_an_interrupt(), ThreadPoolExecutor(jobs) as pool:
+        try:
+            while jobs_of.turn(pool):
+                pass
+        except BaseException:
+            jobs_of.run_step.stop()
+            raise
+    return jobs_of.errors
 
-    def start(pool, step):
-        slot = free.pop()
-        environment = cores.job_environment(jobs, slot, table.processes)
-        if devices:
-            environment['CUDA_VISIBLE_DEVICES'] = devices[slot % len(devices)]
-        number = work.ended + len(running) + 1
+
+class _Jobs:
+    """Steps that run now, those that another process runs, and what failed."""
+
+    def __init__(
+        self,
+        table: Table,
+        steps: dict[str, Step],
+        jobs: int,
+        devices: Sequence[str],
+        report: Callable[[str], None],
+        keep_checkpoints: bool,
+    ) -> None:
+        self.table, self.jobs, self.devices = table, jobs, devices
+        self.report = report
+        self.work = _Work(steps)
+        self.run_step = StepRunner(table, steps, keep_checkpoints)
+        self.errors: list[str] = []
+        self._total = len(steps)
+        self._running: dict[Future, tuple[Step, int, float]] = {}
+        self._free = list(range(jobs))
+        self._elsewhere: list[Step] = []
+        self._told: set[str] = set()
+        report(f'{self._total} steps, {len(self.work.finished)} finished before')
+
+    def turn(self, pool: ThreadPoolExecutor) -> bool:
+        """Start what can start, wait until something ends; False at the end."""
+        while self._free and self.work.ready:
+            self._start(pool, self.work.ready.pop(0))
+        if not self._running and not self._elsewhere:
+            return False
+        again = True
+        if self._running:
+            before = self.work.ended
+            look = POLL if self._elsewhere and self._free else None
+            ended = wait(self._running, look, return_when=FIRST_COMPLETED).done
+            for future in ended:
+                self._end(future)
+            again = not ended or before < self.work.ended
+        else:
+            time.sleep(POLL)
+        if again:  # what was busy before may be free now
+            self.work.put_back(self._elsewhere)
+            self._elsewhere.clear()
+        return True
+
+    def _start(self, pool: ThreadPoolExecutor, step: Step) -> None:
+        slot = self._free.pop()
+        environment = cores.job_environment(self.jobs, slot, self.table.processes)
+        if self.devices:
+            environment['CUDA_VISIBLE_DEVICES'] = self.devices[slot % len(self.devices)]
+        number = f'[{self.work.ended + len(self._running) + 1}/{self._total}]'
         future = pool.submit(
-            run_step,
+            self.run_step,
             step,
             environment,
-            lambda log: report(f'[{number}/{total}] {step.title} (log: {log})'),
+            lambda log: self.report(f'{number} {step.title} (log: {log})'),
         )
-        running[future] = (step, slot, time.monotonic())
+        self._running[future] = (step, slot, time.monotonic())
 
-    def end(future):
-        step, slot, started = running.pop(future)
-        free.append(slot)
+    def _end(self, future: Future) -> None:
+        step, slot, started = self._running.pop(future)
+        self._free.append(slot)
         error = future.exception()
         seconds = time.monotonic() - started
         if error is None and not future.result():
-            elsewhere.append(step)
-            if step.key not in told:
-                told.add(step.key)
-                report(f'  another process is at it: {step.title}')
+            self._elsewhere.append(step)
+            if step.key not in self._told:
+                self._told.add(step.key)
+                self.report(f'  another process is at it: {step.title}')
         elif error is None:
-            work.finish(step)
-            report(f'  done in {seconds:.0f} s: {step.title}')
+            self.work.finish(step)
+            self.report(f'  done in {seconds:.0f} s: {step.title}')
         elif isinstance(error, (UserError, OSError)):
-            work.fail(step)
-            errors.append(str(error))
-            report(f'  FAILED after {seconds:.0f} s: {step.title}')
+            self.work.fail(step)
+            self.errors.append(str(error))
+            self.report(f'  FAILED after {seconds:.0f} s: {step.title}')
         else:
             raise error
-
-    with _ended_like_an_interrupt(), ThreadPoolExecutor(jobs) as pool:
-        try:
-            while True:
-                while free and work.ready:
-                    start(pool, work.ready.pop(0))
-                if not running and not elsewhere:
-                    break
-                if running:
-                    before = work.ended
-                    ended = wait(
-                        running,
-                        POLL if elsewhere and free else None,
-                        return_when=FIRST_COMPLETED,
-                    ).done
-                    for future in ended:
-                        end(future)
-                    again = not ended or before < work.ended
-                else:
-                    time.sleep(POLL)
-                    again = True
-                if again:  # what was busy before may be free now
-                    work.put_back(elsewhere)
-                    elsewhere.clear()
-        except BaseException:
-            run_step.stop()
-            raise
-    return errors
 
 
 class _Work:

@@ -8,7 +8,7 @@ own is ``data: {data_root: DIR, split: NAME}``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -218,7 +218,7 @@ class _TableFile(_Entry):
 class _UniqueKeys(yaml.SafeLoader):
     """YAML in which a key may stand once; PyYAML would take the last one."""
 
-    def construct_mapping(self, node, deep=False):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -245,10 +245,10 @@ def _read(path: Path) -> _TableFile:
         raise UserError(f'{path}: {problems}') from None
 
 
-def _described(content, error: dict) -> str:
+def _described(content: Any, error: Mapping) -> str:
     """One finding of pydantic: where, what was expected, what was found."""
     where, place = '', content
-    known = _TableFile
+    known: type[_Entry] = _TableFile
     places = [key for key in error['loc'] if not str(key).startswith('<')]
     for key in places:
         if isinstance(key, int):
@@ -273,7 +273,7 @@ def _described(content, error: dict) -> str:
 
 
 def _inner(model: type[_Entry], key: str) -> type[_Entry] | None:
-    parts = dict(
+    parts: dict[str, type[_Entry]] = dict(
         rows=_RowEntry,
         evaluations=_EvaluationEntry,
         split_options=_SplitOptions,
@@ -334,7 +334,7 @@ def _row(entry: _RowEntry, table: _TableFile, path: Path) -> Row:
         raise UserError(
             f'{path}, row {entry.name}: give pretrain or checkpoint, not both'
         )
-    pretrain, options = entry.pretrain, {}
+    pretrain, options = entry.pretrain, dict[str, Any]()
     if pretrain:
         pretrain, options = _on_data(pretrain, entry.data or table.data)
     elif entry.data:
@@ -430,27 +430,23 @@ def select(
     """Keep part of a table.
 
     Args:
-        table (Table): Full table.
-        rows (Sequence[str], optional): Names of rows. Defaults to all.
-        evaluations (Sequence[str], optional): Names. Defaults to all.
-        seeds (Sequence[int], optional): Seeds. Defaults to all.
-        fractions (Sequence[float], optional): Fractions. Defaults to all.
-        splits (Sequence[str], optional): Splits of the cross-validation.
-            Defaults to all.
-        baseline (str, optional): Name of the row the others are compared
-            with. Defaults to that of the table.
+        table: Full table.
+        rows: Names of rows. Defaults to all.
+        evaluations: Names. Defaults to all.
+        seeds: Seeds. Defaults to all.
+        fractions: Fractions. Defaults to all.
+        splits: Splits of the cross-validation. Defaults to all.
+        baseline: Name of the row the others are compared with. Defaults to that
+            of the table.
 
     Raises:
         UserError: When a name is not in the table, or the baseline is not
             among the rows that are kept.
     """
+    kept = tuple(row for row in table.rows if rows is None or row.name in rows)
     for kind, wanted, known in (
-        (
-            'baseline',
-            [baseline] if baseline else None,
-            [row.name for row in table.rows if rows is None or row.name in rows],
-        ),
         ('row', rows, [row.name for row in table.rows]),
+        ('baseline', [baseline] if baseline else None, [row.name for row in kept]),
         ('evaluation', evaluations, [e.name for e in table.evaluations]),
         ('split', splits, list(table.splits)),
     ):
@@ -462,7 +458,7 @@ def select(
     return replace(
         table,
         baseline=baseline or table.baseline,
-        rows=tuple(row for row in table.rows if rows is None or row.name in rows),
+        rows=kept,
         evaluations=tuple(
             e for e in table.evaluations if evaluations is None or e.name in evaluations
         ),
