@@ -1,13 +1,24 @@
 """The volume being painted, with partial volume at every edge."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
-from medssl_mm.phantom.shapes import Shape
+from medssl_mm.phantom.shapes import Array, Shape
+
+Window = tuple[slice, slice, slice]
+# HU from x, y, z, depth below the surface (mm) and window.
+Level = Callable[[Array, Array, Array, Array, Window], Array]
 
 FAT, AIR, LUNG = -100.0, -1000.0, -850.0  # HU
 
 
-def smooth_field(rng, shape, spacing, wavelength: float) -> np.ndarray:
+def smooth_field(
+    rng: np.random.Generator,
+    shape: Sequence[int],
+    spacing: Sequence[float],
+    wavelength: float,
+) -> np.ndarray:
     """Smooth random field of about unit deviation on the voxel grid.
 
     Cubic B-splines over control points ``wavelength`` mm apart. Sums run in
@@ -41,7 +52,9 @@ class Canvas:
         fields (list): Smooth unit fields used to roughen surfaces.
     """
 
-    def __init__(self, position, softness: float, fields: list) -> None:
+    def __init__(
+        self, position: tuple[Array, Array, Array], softness: float, fields: list[Array]
+    ) -> None:
         self.position = position
         self.softness = softness
         self.fields = fields
@@ -55,7 +68,7 @@ class Canvas:
             others = tuple(a for a in range(3) if a != axis)
             self.ranges.append((values.min(others), values.max(others)))
 
-    def window(self, shape: Shape, margin: float):
+    def window(self, shape: Shape, margin: float) -> Window | None:
         """Index ranges that hold the shape, or None outside the grid."""
         window = []
         for axis, coordinate in ((0, 2), (1, 1), (2, 0)):
@@ -67,31 +80,31 @@ class Canvas:
             if not len(hit):
                 return None
             window.append(slice(hit[0], hit[-1] + 1))
-        return tuple(window)
+        return window[0], window[1], window[2]
 
     def paint(
         self,
         shape: Shape,
-        hu,
+        hu: float | Array | Level,
         label: int | None = 0,
         rough: float = 0.0,
-        mix=(1.0, 0.0, 0.0),
-        limit=None,
+        mix: Sequence[float] | Array = (1.0, 0.0, 0.0),
+        limit: Array | None = None,
         softness: float | None = None,
     ) -> None:
         """Blend a shape into the image and set its label.
 
         Args:
-            shape (Shape): What to paint.
-            hu (float | Callable): Value, or ``f(x, y, z, depth, window)``
-                with ``depth`` the distance below the surface, mm.
-            label (int | None): Class index; None keeps the labels below
-                (inner detail of an organ). Defaults to 0.
-            rough (float): Amplitude of the surface roughness, mm.
-            mix (tuple): Weights of the smooth fields in the roughness.
-            limit (np.ndarray | None): Distance of a region the shape may not
-                leave, on the whole grid.
-            softness (float | None): Width of the edge ramp, mm.
+            shape: What to paint.
+            hu: Value, or ``f(x, y, z, depth, window)`` with ``depth`` the
+                distance below the surface, mm.
+            label: Class index; None keeps the labels below (inner detail of an
+                organ).
+            rough: Amplitude of the surface roughness, mm.
+            mix: Weights of the smooth fields in the roughness.
+            limit: Distance of a region the shape may not leave, on the whole
+                grid.
+            softness: Width of the edge ramp, mm.
         """
         window = self.window(shape, rough * 2.5 + self.softness)
         if window is None:
@@ -106,7 +119,14 @@ class Canvas:
             distance = np.maximum(distance, limit[window])
         self.blend(window, distance, hu, label, softness)
 
-    def blend(self, window, distance, hu, label, softness=None) -> None:
+    def blend(
+        self,
+        window: Window,
+        distance: Array,
+        hu: float | Array | Level,
+        label: int | None,
+        softness: float | None = None,
+    ) -> None:
         """Blend by signed distance inside one index window."""
         softness = softness or self.softness
         cover = np.clip(0.5 - distance / softness, 0, 1)

@@ -21,16 +21,16 @@ _PARTS = (
 
 def make_phantom_case(
     seed: int, index: int, size: int = 160, oblique: bool | None = None
-):
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Make one patient.
 
     Args:
-        seed (int): Seed of the whole set.
-        index (int): Number of the patient, from 0; the case depends on
-            ``(seed, index, size, oblique)`` only.
-        size (int): In-plane matrix. Defaults to 160.
-        oblique (bool | None): Whether the scan grid is turned against the
-            world axes; None means every tenth patient (4, 14, ...).
+        seed: Seed of the whole set.
+        index: Number of the patient, from 0; the case depends on ``(seed,
+            index, size, oblique)`` only.
+        size: In-plane matrix.
+        oblique: Whether the scan grid is turned against the world axes; None
+            means every tenth patient (4, 14, ...).
 
     Returns:
         tuple: image ``(X, Y, Z)`` int16 in HU, label ``(X, Y, Z)`` uint8 with
@@ -57,35 +57,31 @@ def make_phantom_case(
     spacing = (scan['step'], view / size, view / size)
     shape = (scan['slices'], size, size)
     grid = scanner.rotation(tilt)
-    centred = [
-        (np.arange(n) - (n - 1) / 2) * s for n, s in zip(shape, spacing, strict=True)
-    ]
-    # World (left, posterior, superior) -> patient frame; explicit sums keep
-    # the bytes independent of the BLAS in use.
-    inverse = scanner.rotation(scan['turn']).T @ grid
-    deform = [smooth_field(rng, shape, spacing, 62) * 4.5 for _ in range(3)]
-    x, y, z = (
-        centred[2][None, None],
-        centred[1][None, :, None],
-        centred[0][:, None, None],
+    z, y, x = np.ix_(
+        *((np.arange(n) - (n - 1) / 2) * s for n, s in zip(shape, spacing, strict=True))
     )
-    position = []
-    for axis in range(3):
-        values = inverse[axis, 0] * x + inverse[axis, 1] * y + inverse[axis, 2] * z
+    deform = [smooth_field(rng, shape, spacing, 62) * 4.5 for _ in range(3)]
+
+    def position(axis: int) -> np.ndarray:
+        """World (left, posterior, superior) -> patient frame."""
+        # Explicit sums keep the bytes independent of the BLAS in use.
+        row = (scanner.rotation(scan['turn']).T @ grid)[axis]
+        values = row[0] * x + row[1] * y + row[2] * z
         values = (values + scan['shift'][axis]) / patient.scale[axis]
-        position.append((values + deform[axis]).astype(np.float32))
-    fields = [
-        smooth_field(rng, shape, spacing, 40),
-        smooth_field(rng, shape, spacing, 28),
-        smooth_field(rng, shape, spacing, 20),
-        smooth_field(rng, shape, spacing, 9),
-    ]
-    canvas = Canvas(tuple(position), max(spacing[1], 1.5), fields)
-    patient.canvas = canvas
+        return (values + deform[axis]).astype(np.float32)
+
+    canvas = patient.canvas = Canvas(
+        (position(0), position(1), position(2)),
+        max(spacing[1], 1.5),
+        [
+            smooth_field(rng, shape, spacing, wavelength)
+            for wavelength in (40, 28, 20, 9)
+        ],
+    )
     for paint in _PARTS:
         paint(patient)
     scanner.paint_table(canvas.image, x, y, rng)
-    image = scanner.add_noise(canvas.image, position, scan, rng)
+    image = scanner.add_noise(canvas.image, canvas.position, scan, rng)
     if scan['circle']:
         outside = np.hypot(x, y)[0] > view / 2
         image[:, outside] = -1024

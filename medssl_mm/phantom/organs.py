@@ -2,11 +2,20 @@
 
 import numpy as np
 
-from medssl_mm.phantom.canvas import FAT
-from medssl_mm.phantom.shapes import Shape, ellipsoid, plate, tube, union, without
+from medssl_mm.phantom.canvas import FAT, Window
+from medssl_mm.phantom.patient import Patient
+from medssl_mm.phantom.shapes import (
+    Array,
+    Shape,
+    ellipsoid,
+    plate,
+    tube,
+    union,
+    without,
+)
 
 
-def paint_bowel(patient) -> None:
+def paint_bowel(patient: Patient) -> None:
     """Paint mesenteric vessels, loops of small bowel and the colon."""
     rng, canvas = patient.rng, patient.canvas
     wall, inner = patient.hu['bowel'], patient.cavity + 3
@@ -34,7 +43,7 @@ def paint_bowel(patient) -> None:
     _paint_colon(patient, wall, inner)
 
 
-def _paint_colon(patient, wall, inner) -> None:
+def _paint_colon(patient: Patient, wall: float, inner: Array) -> None:
     rng = patient.rng
     stool = rng.uniform(20, 60)
     z = rng.normal(0, 8)
@@ -62,10 +71,10 @@ def _paint_colon(patient, wall, inner) -> None:
         ),
     )
     for points, radius in courses:
-        points = np.array([patient.jitter(point, 5) for point in points])
+        moved = np.array([patient.jitter(point, 5) for point in points])
         # Haustra: the radius pulsates along the colon.
-        dense = np.repeat(points, 2, axis=0)[:-1].astype(float)
-        dense[1::2] = (points[:-1] + points[1:]) / 2
+        dense = np.repeat(moved, 2, axis=0)[:-1].astype(float)
+        dense[1::2] = (moved[:-1] + moved[1:]) / 2
         radii = radius * rng.uniform(0.72, 1.2, len(dense))
         patient.hollow(
             tube(dense, radii),
@@ -79,7 +88,7 @@ def _paint_colon(patient, wall, inner) -> None:
         )
 
 
-def paint_upper_organs(patient) -> None:
+def paint_upper_organs(patient: Patient) -> None:
     """Paint liver, spleen, stomach, gallbladder, duodenum and esophagus."""
     limit = np.maximum(patient.cavity + 2.5, patient.below + 2.5)
     liver = _liver_shape(patient)
@@ -93,7 +102,7 @@ def paint_upper_organs(patient) -> None:
     _paint_esophagus(patient)
 
 
-def _liver_shape(patient):
+def _liver_shape(patient: Patient) -> tuple[Shape, Shape, Shape]:
     """Lobes, and what is cut out of them."""
     reach = patient.rng.normal(0, 12)  # how far the left lobe goes to the left
     right = ellipsoid(patient.jitter((-82, -2, 34)), patient.size((74, 92, 84), 0.07))
@@ -106,7 +115,7 @@ def _liver_shape(patient):
     return union(right, left, caudate, blend=10), porta, fissure
 
 
-def _stomach_shape(patient):
+def _stomach_shape(patient: Patient) -> Shape:
     return union(
         ellipsoid(patient.jitter((62, 2, 62)), patient.size((36, 40, 32))),
         ellipsoid(patient.jitter((62, -30, 30)), patient.size((27, 34, 40))),
@@ -122,7 +131,7 @@ def _stomach_shape(patient):
     )
 
 
-def _paint_liver(patient, liver, limit) -> None:
+def _paint_liver(patient: Patient, liver: Shape, limit: Array) -> None:
     rng, hu = patient.rng, patient.hu
     patient.organ('liver', liver, hu['liver'], 3.5, limit=limit, rough=2.5)
     inside = limit + 6
@@ -141,13 +150,13 @@ def _paint_liver(patient, liver, limit) -> None:
         place = patient.jitter((-80, -5, 35), 26)
         patient.inner_detail(
             ellipsoid(place, patient.size((9, 9, 9), 0.4)),
-            rng.choice([8.0, hu['liver'] - 40]),
+            float(rng.choice([8.0, hu['liver'] - 40])),
             liver,
             inside,
         )
 
 
-def _paint_spleen(patient, limit) -> None:
+def _paint_spleen(patient: Patient, limit: Array) -> None:
     spleen = without(
         ellipsoid(patient.jitter((98, 30, 46)), patient.size((34, 54, 52), 0.12), 18),
         ellipsoid(patient.jitter((62, 12, 40), 3), (36, 44, 60), 10),
@@ -156,22 +165,23 @@ def _paint_spleen(patient, limit) -> None:
     patient.organ('spleen', spleen, patient.hu['spleen'], 3.5 + mottled, limit=limit)
 
 
-def _paint_stomach(patient, stomach, limit) -> None:
+def _paint_stomach(patient: Patient, stomach: Shape, limit: Array) -> None:
     rng = patient.rng
     level = rng.uniform(-40, 10)
-    fluid = rng.choice([rng.uniform(0, 50), rng.uniform(150, 300)], p=(0.75, 0.25))
+    choices = [rng.uniform(0, 50), rng.uniform(150, 300)]
+    fluid = float(rng.choice(choices, p=(0.75, 0.25)))
     full = patient.contents(
         patient.hu['stomach'],
         rng.uniform(3, 6),
         level,
         fluid,
         float(rng.random() < 0.8),
-        stool=rng.choice([0.0, 25.0]),
+        stool=float(rng.choice([0.0, 25.0])),
     )
     patient.organ('stomach', stomach, full, limit=limit, rough=2.5)
 
 
-def _paint_gallbladder(patient) -> None:
+def _paint_gallbladder(patient: Patient) -> None:
     gallbladder = union(
         ellipsoid(
             patient.jitter((-56, -50, -10), 3), patient.size((15, 20, 24), 0.16), 20
@@ -189,7 +199,7 @@ def _paint_gallbladder(patient) -> None:
     )
 
 
-def _paint_duodenum(patient) -> None:
+def _paint_duodenum(patient: Patient) -> None:
     duodenum = tube(
         [
             (-20, -50, 4),
@@ -204,7 +214,7 @@ def _paint_duodenum(patient) -> None:
     patient.hollow(duodenum, patient.hu['bowel'], 3, gas=0.4, rough=1.5)
 
 
-def _paint_esophagus(patient) -> None:
+def _paint_esophagus(patient: Patient) -> None:
     esophagus = tube(
         [
             (4, -2, 150),
@@ -225,21 +235,21 @@ def _paint_esophagus(patient) -> None:
     )
 
 
-def paint_kidneys(patient) -> None:
+def paint_kidneys(patient: Patient) -> None:
     """Paint both kidneys with cortex, medulla, sinus, pelvis and cysts."""
     _paint_kidney(patient, -1, 'right kidney', -16.0)
     _paint_kidney(patient, 1, 'left kidney', 2.0)
 
 
-def _paint_kidney(patient, side, name, middle) -> None:
+def _paint_kidney(patient: Patient, side: int, name: str, middle: float) -> None:
     rng, canvas, hu = patient.rng, patient.canvas, patient.hu
     centre = patient.jitter((side * 66, 28, middle), 5)
     radii = patient.size((27, 25, 54), 0.09)
     lean = rng.normal(0.16, 0.04)  # upper pole medial
     body = ellipsoid(centre, radii, -side * 25)
 
-    def leaning(shape):
-        def distance(x, y, z):
+    def leaning(shape: Shape) -> Shape:
+        def distance(x: Array, y: Array, z: Array) -> Array:
             up = z - centre[2]
             return shape.distance(x + side * lean * up, y + 0.12 * up, z)
 
@@ -252,7 +262,7 @@ def _paint_kidney(patient, side, name, middle) -> None:
     clear = ellipsoid(centre, radii * 0.62, -side * 25)
     clear = leaning(clear)
 
-    def parenchyma(x, y, z, depth, window):
+    def parenchyma(x: Array, y: Array, z: Array, depth: Array, window: Window) -> Array:
         deep = clear.distance(x, y, z)
         pyramid = np.clip(1.2 - deep / 3, 0, 1)
         pyramid *= np.clip(canvas.fields[3][window] * 2 + 1.2, 0, 1)
@@ -278,7 +288,7 @@ def _paint_kidney(patient, side, name, middle) -> None:
         patient.organ(name, ellipsoid(place, patient.size((9, 9, 9), 0.4)), 6.0, 2.0)
 
 
-def paint_pancreas(patient) -> None:
+def paint_pancreas(patient: Patient) -> None:
     """Paint the pancreas; sets its course, ``pancreas`` (6, 3) in mm."""
     rng, hu = patient.rng, patient.hu
     lobules = 12 + 22 * rng.random()

@@ -1,6 +1,12 @@
 """What is drawn for one patient, and how organs of it are painted."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
+
+from medssl_mm.phantom.canvas import Canvas, Level, Window
+from medssl_mm.phantom.shapes import Array, Shape
 
 ORGANS = (
     'spleen',
@@ -44,7 +50,12 @@ _PHASE_HU = {
 class Patient:
     """The drawn traits of one patient, and how organs are painted with them."""
 
-    def __init__(self, rng) -> None:
+    canvas: Canvas  # what is painted, and of it:
+    cavity: Array  # mm beyond the inner wall of the trunk
+    below: Array  # mm below the diaphragm
+    pancreas: Array  # course (6, 3), mm
+
+    def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
         self.phase = float(np.clip(rng.normal(1.0, 0.45), 0, 2))
         self.hu = {
@@ -64,11 +75,11 @@ class Patient:
         self.spine = rng.normal((0, 34), (2, 2))
         self.everything = (slice(None),) * 3
 
-    def jitter(self, point, deviation: float = 4.0) -> np.ndarray:
+    def jitter(self, point: ArrayLike, deviation: float = 4.0) -> np.ndarray:
         """Move a point by a normal deviation, mm."""
         return np.asarray(point, float) + self.rng.normal(0, deviation, 3)
 
-    def size(self, radii, deviation: float = 0.1) -> np.ndarray:
+    def size(self, radii: ArrayLike, deviation: float = 0.1) -> np.ndarray:
         """Scale radii together, and half as much each by itself."""
         radii = np.asarray(radii, float)
         return (
@@ -82,7 +93,14 @@ class Patient:
         weights = self.rng.normal(size=3)
         return (weights / np.linalg.norm(weights)).astype(np.float32)
 
-    def organ(self, name, shape, hu, texture: float = 4.0, **options) -> None:
+    def organ(
+        self,
+        name: str,
+        shape: Shape,
+        hu: float | Level,
+        texture: float = 4.0,
+        **options: Any,
+    ) -> None:
         """Paint a labelled organ with a low-contrast parenchyma texture."""
         fine = self.canvas.fields[3]
         options.setdefault('rough', 1.5)
@@ -90,16 +108,24 @@ class Patient:
         if not callable(hu):
             level = hu
 
-            def hu(x, y, z, depth, window):
+            def hu(x: Array, y: Array, z: Array, depth: Array, window: Window) -> Array:
                 return level + texture * fine[window]
 
         self.canvas.paint(shape, hu, INDEX[name], **options)
 
-    def contents(self, wall_hu, wall, level, fluid_hu, gas_share, stool: float = 0.0):
+    def contents(
+        self,
+        wall_hu: float,
+        wall: float,
+        level: float,
+        fluid_hu: float,
+        gas_share: float,
+        stool: float = 0.0,
+    ) -> Level:
         """HU of a hollow organ: wall, fluid and gas with a level, stool."""
         fine = self.canvas.fields[3]
 
-        def hu(x, y, z, depth, window):
+        def hu(x: Array, y: Array, z: Array, depth: Array, window: Window) -> Array:
             inside = np.clip((depth - wall) / 2 + 0.5, 0, 1)
             # The patient lies on the back: gas rises to anterior (small y).
             gas = np.clip((level - y) / 2 + 0.5, 0, 1) * (gas_share > 0)
@@ -113,7 +139,14 @@ class Patient:
         return hu
 
     def hollow(
-        self, shape, wall_hu, wall, label=0, stool=0.0, gas=0.5, bright=0.3, **options
+        self,
+        shape: Shape,
+        wall_hu: float,
+        wall: float,
+        stool: float = 0.0,
+        gas: float = 0.5,
+        bright: float = 0.3,
+        **options: Any,
     ) -> None:
         """Paint a hollow organ with random contents."""
         rng = self.rng
@@ -126,12 +159,12 @@ class Patient:
         self.canvas.paint(
             shape,
             self.contents(wall_hu, wall, level, fluid, float(has_gas), stool),
-            label,
+            0,
             mix=self.mix(),
             **options,
         )
 
-    def inner_detail(self, shape, hu, organ, limit) -> None:
+    def inner_detail(self, shape: Shape, hu: float, organ: Shape, limit: Array) -> None:
         """Paint inside an organ without touching its label."""
         kept = shape._replace(
             distance=lambda x, y, z: np.maximum(

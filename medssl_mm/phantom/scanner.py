@@ -1,11 +1,14 @@
 """The acquisition: grid, pose, couch, noise and the order of the file."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from medssl_mm.phantom.canvas import AIR
+from medssl_mm.phantom.shapes import Array
 
 
-def rotation(degrees) -> np.ndarray:
+def rotation(degrees: Sequence[float] | Array) -> np.ndarray:
     """Rotation by angles about x, then y, then z, in degrees, right-handed."""
     matrix = np.eye(3)
     for axis, angle in enumerate(np.radians(degrees)):
@@ -18,7 +21,7 @@ def rotation(degrees) -> np.ndarray:
     return matrix
 
 
-def draw_scan(rng) -> dict:
+def draw_scan(rng: np.random.Generator) -> dict:
     """Draw the acquisition: grid, spacing, pose, orientation, noise."""
     step = rng.uniform(3.5, 8.0)
     cover = rng.uniform(150, 215)
@@ -40,7 +43,7 @@ def draw_scan(rng) -> dict:
     )
 
 
-def paint_table(image, x, y, rng) -> None:
+def paint_table(image: Array, x: Array, y: Array, rng: np.random.Generator) -> None:
     """Add the couch below the patient, in scanner coordinates."""
     air = image < -900
     rows = np.flatnonzero((~air).any((0, 2)))
@@ -57,7 +60,9 @@ def paint_table(image, x, y, rng) -> None:
     image[...] = np.where(air & (table > AIR)[None], table[None], image)
 
 
-def add_noise(image, position, scan, rng) -> np.ndarray:
+def add_noise(
+    image: Array, position: Sequence[Array], scan: dict, rng: np.random.Generator
+) -> np.ndarray:
     """Blur the image and add the noise of the reconstruction."""
     from scipy.ndimage import gaussian_filter
 
@@ -74,7 +79,14 @@ def add_noise(image, position, scan, rng) -> np.ndarray:
     return image
 
 
-def to_file_order(image, label, spacing, grid, isocentre, code: str):
+def to_file_order(
+    image: Array,
+    label: Array,
+    spacing: Sequence[float],
+    grid: Array,
+    isocentre: Array,
+    code: str,
+) -> tuple[Array, Array, Array]:
     """Turn canonical (Z, Y, X) arrays into a file of the wanted axis codes.
 
     The left/right and anterior/posterior signs go into the affine, so that

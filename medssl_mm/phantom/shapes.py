@@ -1,9 +1,13 @@
 """Implicit surfaces in millimetres: ellipsoids, tubes, plates, and their sums."""
 
 from collections.abc import Callable
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+Array = np.ndarray
 
 
 class Shape(NamedTuple):
@@ -18,7 +22,7 @@ class Shape(NamedTuple):
     distance: Callable
 
 
-def ellipsoid(centre, radii, turn: float = 0.0) -> Shape:
+def ellipsoid(centre: ArrayLike, radii: ArrayLike, turn: float = 0.0) -> Shape:
     """Ellipsoid turned by ``turn`` degrees about z (x axis towards y)."""
     centre, radii = np.asarray(centre, float), np.asarray(radii, float)
     cosine, sine = np.cos(np.radians(turn)), np.sin(np.radians(turn))
@@ -30,7 +34,7 @@ def ellipsoid(centre, radii, turn: float = 0.0) -> Shape:
         ]
     )
 
-    def distance(x, y, z):
+    def distance(x: Array, y: Array, z: Array) -> Array:
         x, y, z = x - centre[0], y - centre[1], z - centre[2]
         x, y = cosine * x + sine * y, cosine * y - sine * x
         x, y, z = x / radii[0], y / radii[1], z / radii[2]
@@ -44,7 +48,7 @@ def ellipsoid(centre, radii, turn: float = 0.0) -> Shape:
     return Shape(tuple(centre - reach), tuple(centre + reach), distance)
 
 
-def tube(points, radii, smooth: bool = True) -> Shape:
+def tube(points: ArrayLike, radii: ArrayLike, smooth: bool = True) -> Shape:
     """Tube along a curve through ``points`` whose radius varies linearly."""
     points = np.asarray(points, float)
     radii = np.broadcast_to(np.asarray(radii, float), len(points))
@@ -60,8 +64,8 @@ def tube(points, radii, smooth: bool = True) -> Shape:
     low = (points - radii[:, None]).min(0)
     high = (points + radii[:, None]).max(0)
 
-    def distance(x, y, z):
-        nearest = None
+    def distance(x: Array, y: Array, z: Array) -> Array:
+        gaps = []
         for start, end, first, last in zip(
             points[:-1], points[1:], radii[:-1], radii[1:], strict=True
         ):
@@ -74,14 +78,18 @@ def tube(points, radii, smooth: bool = True) -> Shape:
             dz -= share * along[2]
             gap = np.sqrt(dx * dx + dy * dy + dz * dz)
             gap -= first + share * (last - first)
-            nearest = gap if nearest is None else np.minimum(nearest, gap)
-        return nearest
+            gaps.append(gap)
+        return reduce(np.minimum, gaps)
 
     return Shape(tuple(low), tuple(high), distance)
 
 
 def plate(
-    points, thickness: float, z_low: float, z_high: float, lean=(0.0, 0.0)
+    points: ArrayLike,
+    thickness: float,
+    z_low: float,
+    z_high: float,
+    lean: ArrayLike = (0.0, 0.0),
 ) -> Shape:
     """Thin upright sheet above a polyline in the axial plane.
 
@@ -93,18 +101,18 @@ def plate(
     spread = np.abs(lean) * tall + half
     low, high = points.min(0) - spread, points.max(0) + spread
 
-    def distance(x, y, z):
+    def distance(x: Array, y: Array, z: Array) -> Array:
         x = x - lean[0] * (z - middle)
         y = y - lean[1] * (z - middle)
-        nearest = None
+        gaps = []
         for start, end in zip(points[:-1], points[1:], strict=True):
             along = end - start
             dx, dy = x - start[0], y - start[1]
             share = (dx * along[0] + dy * along[1]) / max(along @ along, 1e-9)
             share = np.clip(share, 0, 1)
             gap = np.hypot(dx - share * along[0], dy - share * along[1])
-            nearest = gap if nearest is None else np.minimum(nearest, gap)
-        return np.maximum(nearest - half, np.abs(z - middle) - tall)
+            gaps.append(gap)
+        return np.maximum(reduce(np.minimum, gaps) - half, np.abs(z - middle) - tall)
 
     return Shape((*low, z_low), (*high, z_high), distance)
 
@@ -114,7 +122,7 @@ def union(*shapes: Shape, blend: float = 0.0) -> Shape:
     low = np.min([shape.low for shape in shapes], axis=0) - blend / 4
     high = np.max([shape.high for shape in shapes], axis=0) + blend / 4
 
-    def distance(x, y, z):
+    def distance(x: Array, y: Array, z: Array) -> Array:
         total = shapes[0].distance(x, y, z)
         for shape in shapes[1:]:
             other = shape.distance(x, y, z)
@@ -131,7 +139,7 @@ def union(*shapes: Shape, blend: float = 0.0) -> Shape:
 def without(shape: Shape, *others: Shape) -> Shape:
     """``shape`` with ``others`` cut away."""
 
-    def distance(x, y, z):
+    def distance(x: Array, y: Array, z: Array) -> Array:
         total = shape.distance(x, y, z)
         for other in others:
             total = np.maximum(total, -other.distance(x, y, z))

@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from medssl_mm.phantom.canvas import FAT, LUNG
-from medssl_mm.phantom.shapes import Shape, ellipsoid, plate, tube
+from medssl_mm.phantom.canvas import FAT, LUNG, Level, Window
+from medssl_mm.phantom.patient import Patient
+from medssl_mm.phantom.shapes import Array, Shape, ellipsoid, plate, tube
 
 TOP = 160.0  # where spine and back muscles end, mm
 
 
-def paint_trunk(patient) -> None:
+def paint_trunk(patient: Patient) -> None:
     """Paint all that encloses the organs; sets ``cavity`` and ``below``."""
     angle, wall = _paint_wall(patient)
     _paint_lungs(patient)
@@ -16,7 +17,7 @@ def paint_trunk(patient) -> None:
     _paint_ribs(patient, angle, wall)
 
 
-def _paint_wall(patient):
+def _paint_wall(patient: Patient) -> tuple[Array, Array]:
     canvas = patient.canvas
     x, y, z = canvas.position
     width = patient.half_width - 14 * np.clip((z - 60) / 60, 0, 1)
@@ -46,7 +47,7 @@ def _paint_wall(patient):
     return angle, wall
 
 
-def _paint_lungs(patient) -> None:
+def _paint_lungs(patient: Patient) -> None:
     rng, canvas, full = patient.rng, patient.canvas, patient.everything
     (x, y, z), cavity = canvas.position, patient.cavity
     # Diaphragm: two domes, falling steeply to the back.
@@ -75,7 +76,7 @@ def _paint_lungs(patient) -> None:
         canvas.paint(tube([start, start + step], (2.6, 1.2)), 40.0, 0, limit=lung + 3)
 
 
-def _paint_heart(patient) -> None:
+def _paint_heart(patient: Patient) -> None:
     heart = ellipsoid(
         patient.jitter((22, -38, patient.dome + 28), 3),
         patient.size((60, 42, 40), 0.06),
@@ -92,7 +93,7 @@ def _paint_heart(patient) -> None:
     )
 
 
-def _paint_ribs(patient, angle, wall) -> None:
+def _paint_ribs(patient: Patient, angle: Array, wall: Array) -> None:
     """Bands in the chest wall that fall from back to front."""
     rng, canvas, cavity = patient.rng, patient.canvas, patient.cavity
     z = canvas.position[2]
@@ -110,7 +111,7 @@ def _paint_ribs(patient, angle, wall) -> None:
     canvas.blend(patient.everything, rib, bone, 0)
 
 
-def paint_spine(patient) -> None:
+def paint_spine(patient: Patient) -> None:
     """Paint the muscles of the back, the pelvis and the vertebrae."""
     rng, canvas = patient.rng, patient.canvas
     pitch, marrow = rng.uniform(33, 37), rng.uniform(130, 260)
@@ -126,18 +127,18 @@ def paint_spine(patient) -> None:
     )
 
 
-def _streaky(patient):
+def _streaky(patient: Patient) -> Level:
     """HU of muscle with streaks of fat."""
     canvas, muscle = patient.canvas, patient.hu['muscle']
 
-    def hu(x, y, z, depth, window):
+    def hu(x: Array, y: Array, z: Array, depth: Array, window: Window) -> Array:
         value = muscle + 10 * canvas.fields[3][window]
         return np.where(canvas.fields[3][window] > 1.6, -40.0, value)
 
     return hu
 
 
-def _paint_back_muscles(patient, side) -> None:
+def _paint_back_muscles(patient: Patient, side: int) -> None:
     canvas, streaky = patient.canvas, _streaky(patient)
     sx, sy = patient.spine
     canvas.paint(
@@ -165,11 +166,7 @@ def _paint_back_muscles(patient, side) -> None:
     )
     canvas.paint(loins, streaky, 0, rough=1)
     crus = plate(
-        [
-            (sx + side * 8, sy - 20),
-            (sx + side * 21, sy - 14),
-            (sx + side * 24, sy + 2),
-        ],
+        [(sx + side * 8, sy - 20), (sx + side * 21, sy - 14), (sx + side * 24, sy + 2)],
         6,
         5,
         75,
@@ -177,7 +174,7 @@ def _paint_back_muscles(patient, side) -> None:
     canvas.paint(crus, patient.hu['muscle'], 0)
 
 
-def _paint_pelvis(patient, side, marrow) -> None:
+def _paint_pelvis(patient: Patient, side: int, marrow: float) -> None:
     rng, canvas = patient.rng, patient.canvas
     wing = plate(
         [(side * 58, 66), (side * 92, 48), (side * 124, 2), (side * 118, -36)],
@@ -202,12 +199,14 @@ def _paint_pelvis(patient, side, marrow) -> None:
     canvas.paint(gluteus, _streaky(patient), 0, limit=patient.cavity - patient.wall)
 
 
-def _paint_vertebra(patient, middle, pitch, marrow) -> None:
+def _paint_vertebra(
+    patient: Patient, middle: float, pitch: float, marrow: float
+) -> None:
     canvas, fine = patient.canvas, patient.canvas.fields[3]
     sx, sy = patient.spine
     radii = patient.size((23, 16.5), 0.03)
 
-    def inside(x, y, z):
+    def inside(x: Array, y: Array, z: Array) -> Array:
         flat = np.hypot((x - sx) / radii[0], (y - sy) / radii[1])
         waist = 1 - 0.06 * np.cos((z - middle) / pitch * 2 * np.pi)
         return np.maximum((flat - waist) * radii[1], np.abs(z - middle) - pitch * 0.5)
@@ -219,7 +218,7 @@ def _paint_vertebra(patient, middle, pitch, marrow) -> None:
     )
     canvas.paint(disc, 85.0, 0)
 
-    def vertebra(x, y, z):
+    def vertebra(x: Array, y: Array, z: Array) -> Array:
         return np.maximum(inside(x, y, z), np.abs(z - middle) - pitch * 0.38)
 
     body = disc._replace(distance=vertebra)
@@ -230,6 +229,16 @@ def _paint_vertebra(patient, middle, pitch, marrow) -> None:
         ),
         0,
     )
+    for part in _processes(sx, sy, middle):
+        canvas.paint(
+            part,
+            lambda x, y, z, depth, window: np.where(depth > 2.5, marrow * 1.2, 560.0),
+            0,
+        )
+
+
+def _processes(sx: float, sy: float, middle: float) -> tuple[Shape, ...]:
+    """Arch, spinous and transverse processes of a vertebra."""
     arch = plate(
         [
             (sx - 14, sy + 15),
@@ -243,13 +252,11 @@ def _paint_vertebra(patient, middle, pitch, marrow) -> None:
         middle + 9,
     )
     spinous = plate([(sx, sy + 38), (sx, sy + 62)], 7, middle - 14, middle + 4)
-    transverse = plate(
-        [(sx - 40, sy + 24), (sx - 14, sy + 20)], 7, middle - 5, middle + 5
-    )
-    other = plate([(sx + 14, sy + 20), (sx + 40, sy + 24)], 7, middle - 5, middle + 5)
-    for part in (arch, spinous, transverse, other):
-        canvas.paint(
-            part,
-            lambda x, y, z, depth, window: np.where(depth > 2.5, marrow * 1.2, 560.0),
-            0,
+    sides = (
+        plate([start, end], 7, middle - 5, middle + 5)
+        for start, end in (
+            ((sx - 40, sy + 24), (sx - 14, sy + 20)),
+            ((sx + 14, sy + 20), (sx + 40, sy + 24)),
         )
+    )
+    return arch, spinous, *sides

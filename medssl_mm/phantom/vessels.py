@@ -2,10 +2,12 @@
 
 import numpy as np
 
-from medssl_mm.phantom.shapes import Shape, plate, tube, union
+from medssl_mm.phantom.canvas import Level, Window
+from medssl_mm.phantom.patient import Patient
+from medssl_mm.phantom.shapes import Array, Shape, plate, tube, union
 
 
-def paint_vessels(patient) -> None:
+def paint_vessels(patient: Patient) -> None:
     """Paint the great vessels, the renal and portal ones, and the adrenals."""
     rng, hu = patient.rng, patient.hu
     sx, sy = patient.spine
@@ -25,7 +27,7 @@ def paint_vessels(patient) -> None:
     patient.organ('aorta', aorta, _lumen(patient, calcified), rough=0.4)
 
 
-def _aorta_shape(aorta_x, front, width, sx):
+def _aorta_shape(aorta_x: float, front: float, width: float, sx: float) -> Shape:
     return union(
         tube(
             [
@@ -56,10 +58,10 @@ def _aorta_shape(aorta_x, front, width, sx):
     )
 
 
-def _lumen(patient, calcified):
+def _lumen(patient: Patient, calcified: bool) -> Level:
     fine = patient.canvas.fields[3]
 
-    def lumen(x, y, z, depth, window):
+    def lumen(x: Array, y: Array, z: Array, depth: Array, window: Window) -> Array:
         value = np.where(depth < 1.2, 70.0, patient.hu['aorta'])
         if calcified:
             value = np.where(
@@ -70,7 +72,7 @@ def _lumen(patient, calcified):
     return lumen
 
 
-def _cava_shape(patient, cava_x, front):
+def _cava_shape(patient: Patient, cava_x: float, front: float) -> Shape:
     flat = patient.rng.uniform(0.62, 1.0)
     course = tube(
         [
@@ -88,7 +90,14 @@ def _cava_shape(patient, cava_x, front):
     )
 
 
-def _paint_renal_vessels(patient, side, z_level, cava_x, aorta_x, front) -> None:
+def _paint_renal_vessels(
+    patient: Patient,
+    side: int,
+    z_level: float,
+    cava_x: float,
+    aorta_x: float,
+    front: float,
+) -> None:
     sx, hu = patient.spine[0], patient.hu
     hilum = (side * 48, 20, z_level - 3)
     start = (cava_x, front, z_level)
@@ -110,7 +119,7 @@ def _paint_renal_vessels(patient, side, z_level, cava_x, aorta_x, front) -> None
     )
 
 
-def _paint_adrenals(patient) -> None:
+def _paint_adrenals(patient: Patient) -> None:
     rng = patient.rng
     for name, shape in (
         (
@@ -147,7 +156,7 @@ def _paint_adrenals(patient) -> None:
         patient.organ(name, shifted, patient.hu['adrenal'], rough=0.4)
 
 
-def _paint_portal_system(patient, aorta_x, front):
+def _paint_portal_system(patient: Patient, aorta_x: float, front: float) -> Shape:
     """Paint what is not labelled; gives the shape of the labelled veins."""
     hu = patient.hu
     # The veins run behind the pancreas (posterior = larger y).

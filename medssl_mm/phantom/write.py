@@ -4,12 +4,14 @@ import gzip
 import json
 from pathlib import Path
 
+import numpy as np
+
 from medssl_mm.errors import UserError
 from medssl_mm.files import write_json, write_whole
 from medssl_mm.phantom.case import make_phantom_case
 
 
-def _write_nifti(path: Path, array, affine) -> None:
+def _write_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
     import nibabel
 
     volume = nibabel.Nifti1Image(array, affine)
@@ -31,7 +33,7 @@ def _write_case(out_dir: Path, seed: int, index: int, size: int) -> None:
 
 
 def write_phantom(
-    out_dir,
+    out_dir: str | Path,
     num_patients: int = 24,
     seed: int = 0,
     size: int = 160,
@@ -43,16 +45,12 @@ def write_phantom(
     settings are kept, so an interrupted run goes on where it stopped.
 
     Args:
-        out_dir (str | Path): Folder to write to; made if absent.
-        num_patients (int): Number of patients. Defaults to 24.
-        seed (int): Seed of the set. Defaults to 0.
-        size (int): In-plane matrix. Defaults to 160.
-        jobs (int, optional): Processes; the files do not depend on it.
-            Defaults to None: as the surrounding ``joblib.parallel_config``
-            says, else 1.
-
-    Returns:
-        Path: The folder.
+        out_dir: Folder to write to; made if absent.
+        num_patients: Number of patients.
+        seed: Seed of the set.
+        size: In-plane matrix.
+        jobs: Processes; the files do not depend on it. Defaults to None: as the
+            surrounding ``joblib.parallel_config`` says, else 1.
 
     Raises:
         UserError: The folder holds a phantom of another seed or size, or
