@@ -328,7 +328,8 @@ class _Batches:
         self.patients, self.slices, self.distance = patients, slices, distance
         number = -(-len(patients) // batch)
         self.samples: list[list[int]] = [[] for _ in range(number)]
-        self._room = [batch] * (number - 1) + [len(patients) - batch * (number - 1)]
+        # Free places of each batch.
+        self._free = [batch] * (number - 1) + [len(patients) - batch * (number - 1)]
         # Per batch: patient -> slice indices already in it.
         self._taken: list[dict[int, list[int]]] = [{} for _ in range(number)]
         self._first_open = 0
@@ -336,35 +337,34 @@ class _Batches:
     @property
     def open(self) -> list[int]:
         """Batches with a free place."""
-        return [n for n in range(self._first_open, len(self.samples)) if self._free(n)]
-
-    def _free(self, which: int) -> bool:
-        return len(self.samples[which]) < self._room[which]
+        return [n for n, free in enumerate(self._free) if free]
 
     def _fits(self, sample: int, which: int) -> bool:
         here = self.slices[sample]
-        return all(
-            abs(other - here) >= self.distance
-            for other in self._taken[which].get(self.patients[sample], ())
-        )
+        for other in self._taken[which].get(self.patients[sample], ()):
+            if abs(other - here) < self.distance:
+                return False
+        return True
 
     def put(self, sample: int, which: int) -> None:
         """Add a sample to a batch."""
         self.samples[which].append(sample)
+        self._free[which] -= 1
         taken = self._taken[which].setdefault(self.patients[sample], [])
         taken.append(self.slices[sample])
 
     def _drop(self, sample: int, which: int) -> None:
         self.samples[which].remove(sample)
+        self._free[which] += 1
         self._taken[which][self.patients[sample]].remove(self.slices[sample])
 
     def place(self, sample: int) -> bool:
         """Put a sample into the first open batch without a neighbour of it."""
-        number = len(self.samples)
-        while self._first_open < number and not self._free(self._first_open):
+        free, number = self._free, len(self.samples)
+        while self._first_open < number and not free[self._first_open]:
             self._first_open += 1
         for which in range(self._first_open, number):
-            if self._free(which) and self._fits(sample, which):
+            if free[which] and self._fits(sample, which):
                 self.put(sample, which)
                 return True
         return False
