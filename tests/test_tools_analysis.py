@@ -468,3 +468,71 @@ def test_from_the_shell(setting):
     # Nothing of the libraries' chatter.
     assert 'INFO' not in done.stdout + done.stderr
     assert 'Warning' not in done.stderr
+
+
+@pytest.mark.slow
+def test_few_shot_and_its_second_run(call, setting, capsys):
+    toy.write_config(setting / 'toy.py', setting / 'images', labels='single')
+    arguments = [
+        'few_shot',
+        'toy.py',
+        '--checkpoints',
+        'moco=before.pth',
+        'moco=after.pth',
+        'random',
+        '--baseline',
+        'random',
+        '--shots',
+        '1',
+        '4',
+        '--queries',
+        '3',
+        '--episodes',
+        '40',
+        '--subsets',
+        'test',
+        'train',
+        '--all-places',
+    ]
+    assert call(*arguments) == 0
+    out = ' '.join(capsys.readouterr().out.split())
+    assert 'no patient is on both sides of an episode; 64 images of 2 classes' in out
+    assert 'moco (2 seeds)' in out
+    folder = setting / 'work_dirs/toy/few_shot'
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == [f'few_shot.{end}' for end in ('csv', 'json', 'md', 'png')]
+    first = json.loads((folder / 'few_shot.json').read_text())
+    assert first['subsets'] == ['train', 'test'] and first['by_patient']
+    assert first['patients'] == 32 and first['split_hash'] == 'ab'
+    assert {
+        (r['checkpoint'], r['number'], r['place'], r['shots']) for r in first['results']
+    } == {
+        (name, number, place, shots)
+        for name, number in (('moco', 0), ('moco', 1), ('random', 0))
+        for place in ('stem', 'stage1', 'stage2', 'stage3', 'stage4')
+        for shots in (1, 4)
+    }
+    # One draw of episodes for each number of shots, whatever the network.
+    assert len({(r['shots'], r['digest']) for r in first['results']}) == 2
+    # Brightness is easy to see, whatever the weights.
+    assert all(
+        m['accuracy']['value'] > 0.6
+        for m in first['means']
+        if m['place'] == 'stem' and m['shots'] == 4
+    )
+    assert {m['checkpoint'] for m in first['means'] if 'difference' in m} == {'moco'}
+
+    toy.delete_images(setting / 'images')
+    assert call(*arguments) == 2
+    assert 'few_shot.json exists' in capsys.readouterr().err
+    assert call(*arguments, '--overwrite') == 0
+    assert json.loads((folder / 'few_shot.json').read_text()) == first
+
+
+def test_few_shot_refuses_several_labels_and_too_few_images(call, setting, capsys):
+    assert call('few_shot', 'toy.py', '--checkpoints', 'random') == 2
+    assert 'one class each' in capsys.readouterr().err
+    toy.write_config(setting / 'toy.py', setting / 'images', labels='single')
+    assert call('few_shot', 'toy.py', '--checkpoints', 'random') == 2
+    error = capsys.readouterr().err
+    assert '20 labelled and 15 others' in error and 'fewer queries' in error
