@@ -16,6 +16,7 @@ from medssl_mm.errors import UserError
 from medssl_mm.importers.sets.diabetic_retinopathy import DiabeticRetinopathyImporter
 from medssl_mm.importers.sets.idc import IDCImporter
 from medssl_mm.importers.sets.nih_cxr14 import FINDINGS
+from medssl_mm.store.known import KNOWN
 from tests.datasets.images import make_picture, write_image_set
 from tests.shipped import experiments
 
@@ -283,15 +284,24 @@ def image_experiments():
 
 
 IMAGE_EXPERIMENTS = image_experiments()
-CHANNELS = {'nih': 1, 'idc': 3, 'dia': 3, 'bre': 3}
-SIDES = {'nih-': 512, 'nih1': 64, 'idc-': 50, 'diab': 299, 'brea': 224}
+CHANNELS = {'nih': 1, 'idc': 3, 'dia': 3, 'bre': 3, 'cif': 3, 'rsn': 1}
+SIDES = {
+    'nih-': 512,
+    'nih1': 64,
+    'idc-': 50,
+    'diab': 299,
+    'brea': 224,
+    'cifa': 32,
+    'rsna': 256,
+}
+SHOWN = {50: 255, 256: 224}  # side of a stored image to that of a batch
 
 
 def test_every_image_set_is_shown():
     names = {experiment.stem.split('_')[-1] for experiment in IMAGE_EXPERIMENTS}
     assert {name[:4] for name in names} == set(SIDES)
     # With and without the settings of the published code, before and after.
-    assert len(IMAGE_EXPERIMENTS) == 15
+    assert len(IMAGE_EXPERIMENTS) == 17
 
 
 @pytest.mark.slow
@@ -303,13 +313,11 @@ def test_config_bases_serve_their_hosts(experiment, tmp_path):
 
     config = experiment.load()
     data = experiment.stem.split('_')[-1]
-    single = data.startswith('breakhis')
     name = config.train_dataloader.dataset.type.removeprefix('medssl_mm.')
-    classes = (
-        ('benign', 'malignant')
-        if single
-        else getattr(classification, name).METAINFO['classes']
-    )
+    kind = getattr(classification, name)
+    # Sets without a class of their own take the classes of the store.
+    generic = kind is classification.ClassificationImages
+    classes = KNOWN[data.split('-')[0]].classes if generic else kind.METAINFO['classes']
     side, channels = SIDES[data[:4]], CHANNELS[data[:3]]
     assert config.model.backbone.in_channels == channels
     write_image_set(
@@ -318,10 +326,10 @@ def test_config_bases_serve_their_hosts(experiment, tmp_path):
         each=1,
         side=side,
         channels=channels,
-        task='multi-label' if channels == 1 else 'single-label',
+        task='single-label' if generic or channels == 3 else 'multi-label',
     )
     pretraining = experiment.name.startswith('selfsup')
-    shape = (channels, 255, 255) if side == 50 else (channels, side, side)
+    shape = (channels, *[SHOWN.get(side, side)] * 2)
     loaders = ['train'] if pretraining else ['train', 'val', 'test']
     with DefaultScope.overwrite_default_scope(
         'mmselfsup' if pretraining else 'mmpretrain'
