@@ -13,6 +13,7 @@ from typing import Any
 
 from medssl_mm.errors import UserError
 from medssl_mm.importers import sets
+from medssl_mm.importers.base import Importer
 from medssl_mm.importers.options import flag, nearest, refuse
 
 IMPORTERS = tuple(
@@ -24,7 +25,7 @@ IMPORTERS = tuple(
 )
 
 
-def importer_class(name: str):
+def importer_class(name: str) -> type[Importer]:
     """The class of a source format or published data set.
 
     Raises:
@@ -44,7 +45,7 @@ def importer_class(name: str):
     return found
 
 
-def make_importer(name: str, **options: Any):
+def make_importer(name: str, **options: Any) -> Importer:
     """Make the importer of a source format or published data set.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,7 +32,7 @@ class Problem:
     code: str
     message: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.severity not in (ERROR, WARNING):
             raise ValueError(
                 f"severity must be '{ERROR}' or '{WARNING}', got {self.severity!r}"
@@ -62,7 +62,7 @@ class CaseError(UserError):
         self.code = code
         self.message = message
 
-    def __reduce__(self):  # two arguments: the default cannot unpickle it
+    def __reduce__(self) -> tuple:  # two arguments: the default cannot unpickle it
         return type(self), (self.code, self.message)
 
 
@@ -160,15 +160,27 @@ class Discovery:
     batch_size: ClassVar[int | str] = 1  # cases that joblib sends at a time
     reports_every_case: ClassVar[bool] = True  # else those with findings
 
-    def without_cases(self):
+    def without_cases(self) -> Discovery:
         """What a worker needs: hundred thousand cases stay behind."""
         return replace(self, cases=(), notes=(), lists={})
 
-    def create_writer(self, out, import_options=None, overwrite=False):
+    def create_writer(
+        self,
+        out: str | Path,
+        import_options: dict | None = None,
+        overwrite: bool = False,
+    ) -> Any:
         """Start or continue writing the store (see its ``create``)."""
         raise NotImplementedError
 
-    def stage(self, case: SourceCase, loaded, writer, stat, digests):
+    def stage(
+        self,
+        case: SourceCase,
+        loaded: Any,
+        writer: Any,
+        stat: Sequence,
+        digests: dict,
+    ) -> tuple[Any, list[Problem]]:
         """Check a loaded case and hand it to the writer.
 
         Args:
@@ -195,7 +207,7 @@ class Discovery:
         """
         return {}
 
-    def classes_of(self, store):
+    def classes_of(self, store: Any) -> Callable[[str], Iterable[int]]:
         """Function from case id to its classes, for stratified splits.
 
         Raises:

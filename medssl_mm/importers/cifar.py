@@ -70,7 +70,7 @@ class CIFARImporter(ImageFolderImporter):
     conflicts_allowed = True
 
     @property
-    def source_needed(self) -> bool:
+    def source_needed(self) -> bool:  # type: ignore[override]
         """A download needs no folder yet."""
         return not self.download
 

@@ -75,7 +75,7 @@ class ImageDiscovery(Discovery):
         out: str | Path,
         import_options: dict | None = None,
         overwrite: bool = False,
-    ):
+    ) -> ImageStoreWriter:
         """Start or continue writing an image set."""
         return ImageStoreWriter.create(
             out,
@@ -95,7 +95,7 @@ class ImageDiscovery(Discovery):
         writer: Any,
         stat: Sequence,
         digests: dict,
-    ):
+    ) -> tuple[Any, list[Problem]]:
         """Check an image and hand it to the writer."""
         problems = [
             *loaded.problems,
@@ -307,7 +307,7 @@ class ImageFiles(ImageImporter):
     default_size: ClassVar[int] = 224
     pad: ClassVar[bool] = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 8 <= self.side <= 4096:
             raise UserError(
                 f'--size must lie between 8 and 4096 pixels, got {self.size}'
@@ -350,7 +350,7 @@ def list_splits(
     known = {case.image_id for case in cases}
     splits = []
     for protocol, subsets in found.lists.items():
-        there = {name: known.intersection(ids) for name, ids in subsets.items()}
+        there = {name: tuple(known.intersection(ids)) for name, ids in subsets.items()}
         absent = sum(
             len(ids) - len(there[name])
             for name, ids in subsets.items()

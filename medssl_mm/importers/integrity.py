@@ -7,7 +7,8 @@ word, half an edge with a warning.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,12 +23,16 @@ LABEL_ROUNDING = 1e-3  # labels stored through a scale factor
 _INT16 = np.iinfo(np.int16)
 
 
-def _round(values, digits=4) -> tuple:
+def _round(values: Iterable, digits: int = 4) -> tuple:
     return tuple(round(float(v), digits) for v in values)
 
 
 def check_geometry(
-    image_shape, label_shape, image_affine=None, label_affine=None, what='label'
+    image_shape: Sequence[int],
+    label_shape: Sequence[int],
+    image_affine: Any = None,
+    label_affine: Any = None,
+    what: str = 'label',
 ) -> list[Problem]:
     """Compare the grids of image and label (or of another channel).
 
@@ -72,7 +77,7 @@ def check_geometry(
 
 
 def _check_corners(
-    shape, image_affine, label_affine, what: str, remedy: str
+    shape: Sequence[int], image_affine: Any, label_affine: Any, what: str, remedy: str
 ) -> list[Problem]:
     """Compare where the corners of two grids of one shape lie."""
     size = np.array(shape[::-1]) - 1
@@ -95,7 +100,7 @@ def _check_corners(
     return []
 
 
-def check_affine(affine) -> list[Problem]:
+def check_affine(affine: Any) -> list[Problem]:
     """Warn about unusual voxel sizes and sheared grids."""
     problems = []
     spacing = spacing_of(affine)
@@ -184,7 +189,9 @@ def _check_values(image: np.ndarray, channels: Sequence[str]) -> Problem | None:
     return None
 
 
-def _to_hounsfield(image, low, high):
+def _to_hounsfield(
+    image: np.ndarray, low: float, high: float
+) -> tuple[np.ndarray | None, list[Problem]]:
     if high - low < 20:
         return None, [
             error(
@@ -226,7 +233,8 @@ def _to_hounsfield(image, low, high):
     return image.astype(np.int16, copy=False), problems
 
 
-def _to_stored_type(image, low, high):
+def _to_stored_type(image: np.ndarray, low: Any, high: Any) -> np.ndarray:
+    target: Any
     if image.dtype.kind == 'b' or image.dtype in (np.uint8, np.int8):
         target = np.int16 if image.dtype == np.int8 else np.uint8
     elif image.dtype in (np.int16, np.uint16):
@@ -379,7 +387,7 @@ def check_picture(image: np.ndarray, blank_allowed: bool) -> list[Problem]:
     ]
 
 
-def find_duplicates(cases) -> dict[str, str]:
+def find_duplicates(cases: Iterable[Any]) -> dict[str, str]:
     """Find cases whose stored image equals that of another one.
 
     The labelled one is kept, then the first by name.

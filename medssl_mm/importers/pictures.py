@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -126,7 +126,7 @@ class PictureImporter(ImageFiles):
     channels: ClassVar[int] = 0
     no_patients: ClassVar[str] = NO_PATIENTS
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.size is not None:
             super().__post_init__()
         if self.split is not None and innereye_seed(self.split) is None:
@@ -198,7 +198,7 @@ class PictureImporter(ImageFiles):
             notes.append(self.no_patients)
         lists = subset_lists(self.name, self.protocol, pictures, notes)
         if self.split:
-            seed = innereye_seed(self.split)
+            seed = innereye_seed(self.split) or 0
             lists[f'{self.name}-innereye-seed{seed}'] = innereye_subsets(
                 pictures, seed, notes
             )
@@ -209,7 +209,7 @@ class PictureImporter(ImageFiles):
         """Name of the split by the subsets of the source."""
         return f'{self.name}-subsets'
 
-    def found(self, cases, **facts: Any) -> ImageDiscovery:
+    def found(self, cases: Iterable[SourceCase], **facts: Any) -> ImageDiscovery:
         """Describe what was found; facts default to the class attributes."""
         facts['size'] = facts.pop('side', self.side)
         return super().found(cases, **facts)
@@ -322,7 +322,7 @@ def apart(
     if given_up:
         notes.append(
             f'split {protocol}: {given_up} image(s) show a patient, or have the '
-            f'pixels, of one in a later subset ({", ".join(reversed(parts))}); they '
+            f'pixels, of one in a later subset ({", ".join(reversed([*parts]))}); they '
             'are in the set, but not in that split.'
         )
     return subsets

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -23,6 +25,7 @@ from rich.progress import (
 from rich.table import Table
 
 from medssl_mm.files import whole_file, write_json
+from medssl_mm.importers.base import Problem
 from medssl_mm.importers.run import CaseResult, ImportResult
 from medssl_mm.store import SliceStore
 from medssl_mm.store.images import IMAGE_FILE, ImageStore, classes_of_label
@@ -68,8 +71,8 @@ def _summarize_volumes(store: SliceStore) -> dict:
             entry['cases'] += 1
             entry['slices'] += number
             entry['voxels'] += (info.class_voxels or {}).get(index, 0)
-        for entry in os.scandir(store.root / 'cases' / case_id):
-            size += entry.stat().st_size
+        for file in os.scandir(store.root / 'cases' / case_id):
+            size += file.stat().st_size
     spacing = None
     if spacings:
         spacing = {
@@ -91,7 +94,9 @@ def _summarize_volumes(store: SliceStore) -> dict:
 
 @summarize.register
 def _summarize_images(store: ImageStore) -> dict:
-    counts = {name: dict(images=0, patients=set()) for name in store.classes}
+    counts: dict[str, dict[str, Any]] = {
+        name: dict(images=0, patients=set()) for name in store.classes
+    }
     patients, images, labelled = set(), 0, 0
     for info in store.infos():
         images += 1
@@ -144,7 +149,8 @@ def write_report(result: ImportResult) -> None:
             ]
         )
         for r in result.results:
-            for problem in r.problems or [None] * every:
+            findings: list[Problem | None] = [*r.problems] or [None] * every
+            for problem in findings:
                 finding = (
                     ['', '', '']
                     if problem is None
@@ -163,7 +169,7 @@ def write_report(result: ImportResult) -> None:
 
 
 @contextmanager
-def shown_progress(console, name: str) -> Iterator[Callable[[int, int], None]]:
+def shown_progress(console: Console, name: str) -> Iterator[Callable[[int, int], None]]:
     """Show a bar; gives the function to call with cases done and in all."""
     with Progress(
         TextColumn('importing {task.fields[name]}'),
@@ -179,7 +185,9 @@ def shown_progress(console, name: str) -> Iterator[Callable[[int, int], None]]:
         )
 
 
-def print_problems(results: Sequence[CaseResult], console, unit: str = 'case') -> None:
+def print_problems(
+    results: Sequence[CaseResult], console: Console, unit: str = 'case'
+) -> None:
     """Print the integrity table: errors first, then warnings."""
     findings = [
         (p.severity, r.case_id, _file_of(r, p, results), p)
@@ -213,7 +221,9 @@ def print_problems(results: Sequence[CaseResult], console, unit: str = 'case') -
     )
 
 
-def _file_of(result: CaseResult, problem, results) -> str:
+def _file_of(
+    result: CaseResult, problem: Problem, results: Sequence[CaseResult]
+) -> str:
     """The file a finding is about, relative to what all cases share."""
     path = result.source
     if problem.code.startswith('label') and result.label_source:
@@ -227,7 +237,7 @@ def _file_of(result: CaseResult, problem, results) -> str:
         return path
 
 
-def print_result(result: ImportResult, console) -> None:
+def print_result(result: ImportResult, console: Console) -> None:
     """Print findings and counts."""
     unit = result.found.unit
     print_problems(result.results, console, unit)
@@ -274,7 +284,7 @@ def _spacing(spacing: dict | None) -> str:
     )
 
 
-def print_splits(splits: Sequence[Split], console, unit: str = 'case') -> None:
+def print_splits(splits: Sequence[Split], console: Console, unit: str = 'case') -> None:
     """Print one line per split: protocol, hash, number of cases."""
     for split in splits:
         sizes = ', '.join(f'{k} {len(v)}' for k, v in split.subsets.items())
@@ -285,7 +295,7 @@ def print_splits(splits: Sequence[Split], console, unit: str = 'case') -> None:
         )
 
 
-def print_notes(notes: Sequence[str], console) -> None:
+def print_notes(notes: Sequence[str], console: Console) -> None:
     """Print what concerns the data set as a whole."""
     for note in notes:
         console.print(

@@ -7,11 +7,11 @@ import hashlib
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import joblib
 
@@ -101,7 +101,7 @@ def import_dataset(
     limit: int | None = None,
     strict: bool = False,
     overwrite: bool = False,
-    progress=None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> ImportResult:
     """Import a data set into a slice store, or images into an image set.
 
@@ -197,7 +197,7 @@ def _publish(
     return writer.open()
 
 
-def workers(jobs: int, backend: str = 'loky', scheduler: str | None = None):
+def workers(jobs: int, backend: str = 'loky', scheduler: str | None = None) -> Any:
     """Choose where the workers run; a dask cluster may be plugged in.
 
     Args:
@@ -215,7 +215,7 @@ def workers(jobs: int, backend: str = 'loky', scheduler: str | None = None):
     if backend == 'loky':
         return joblib.parallel_config('loky', n_jobs=jobs)
     try:
-        from dask.distributed import Client
+        from dask.distributed import Client  # type: ignore[import-not-found]
     except ImportError:
         raise UserError('--backend dask needs dask; pip install distributed') from None
     return joblib.parallel_config(
@@ -289,7 +289,9 @@ def write_splits(
         _write(result, make_kfold(folds=folds, **drawn), patient_of)
 
 
-def _write(result, splits, patient_of) -> None:
+def _write(
+    result: ImportResult, splits: Sequence[Split], patient_of: Mapping[str, str]
+) -> None:
     for split in splits:
         check_no_leak(split, patient_of)
         save_split(result.store.root, split)
@@ -305,10 +307,10 @@ def _discover(importer: Importer, src: str | Path | None) -> Discovery:
                 f'source folder {src} does not exist. Expected layout:\n'
                 f'{importer.layout.rstrip()}'
             )
-    return importer.discover(Path(src))
+    return importer.discover(Path(src or '.'))
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
     if isinstance(value, (str, int, float, bool)):
@@ -321,7 +323,7 @@ def _first_error(result: CaseResult) -> str:
 
 
 @contextmanager
-def _only_one(writer):
+def _only_one(writer: Any) -> Iterator[None]:
     """Hold a lock, so that two imports never write one store."""
     with locked(writer.staging) as lock:
         if lock is None:
@@ -329,7 +331,13 @@ def _only_one(writer):
         yield
 
 
-def _import_all(importer, found, cases, writer, jobs):
+def _import_all(
+    importer: Importer,
+    found: Discovery,
+    cases: Sequence[SourceCase],
+    writer: Any,
+    jobs: int | None,
+) -> Iterator[CaseResult]:
     """Import in parallel; yields results as they come."""
     facts = found.without_cases()
     tasks = (
@@ -419,7 +427,7 @@ def _compare(
     return stat, digests, None
 
 
-def _unchanged(result: CaseResult, info) -> CaseResult:
+def _unchanged(result: CaseResult, info: Any) -> CaseResult:
     result.status = UNCHANGED
     result.problems = [warning(code, message) for code, message in info.warnings]
     result.content_sha256 = info.content_sha256
@@ -452,7 +460,7 @@ def _digest_of_file(path: str, size: int, time: int) -> str:
         return _digest_of(file)
 
 
-def _digest_of(file) -> str:  # Python 3.10 has no hashlib.file_digest
+def _digest_of(file: BinaryIO) -> str:  # Python 3.10 has no hashlib.file_digest
     digest = hashlib.sha256()
     while block := file.read(1 << 20):
         digest.update(block)

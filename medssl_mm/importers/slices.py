@@ -151,7 +151,7 @@ class PictureSlices(VolumeImporter):
             raise self.nothing_found(src, f'No file matches {image_glob!r}.')
         masks = by_wildcard(src, label_glob) if label_glob else {}
         self.check_masks(found, masks)
-        slices = defaultdict(dict)
+        slices: dict[str, dict] = defaultdict(dict)
         for key, path in found.items():
             relative = path.relative_to(src).as_posix()
             patient = match_patient(patient_pattern or PATIENT_PATTERN, relative, '')

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
@@ -80,7 +80,7 @@ class VolumeDiscovery(Discovery):
         writer: StoreWriter,
         stat: Sequence,
         digests: dict,
-    ):
+    ) -> tuple[Any, list[Problem]]:
         """Check a volume and hand it to the writer."""
         image, label, problems = integrity.check_case(
             loaded, self.units, self.classes, self.channels
@@ -114,7 +114,7 @@ class VolumeDiscovery(Discovery):
             'the same scan on both sides of a split would be a leak.',
         )
 
-    def classes_of(self, store: Any):
+    def classes_of(self, store: Any) -> NoReturn:
         """Refused: a volume has voxels of many classes."""
         raise UserError(
             f'--stratified goes by the class of an image; {self.name!r} has volumes'

@@ -65,8 +65,8 @@ def read_volume(
             f'{path}: channels in one file are read of NIfTI alone; give one file '
             'per channel.',
         )
-    module, function = _READERS[suffix].split(':')
-    module = importlib.import_module(f'{__name__}.{module}')
+    name, function = _READERS[suffix].split(':')
+    module = importlib.import_module(f'{__name__}.{name}')
     more = (channels,) if channels > 1 else ()
     return getattr(module, function)(path, *more)
 
@@ -77,7 +77,10 @@ def load_volume(path: str | Path) -> LoadedCase:
 
 
 def to_canonical(
-    path: str | Path, array: np.ndarray, affine, problems: list[Problem]
+    path: str | Path,
+    array: np.ndarray,
+    affine: np.ndarray | None,
+    problems: list[Problem],
 ) -> LoadedCase:
     """Turn what a volume reader returned to the canonical axes.
 

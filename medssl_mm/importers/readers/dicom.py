@@ -197,7 +197,7 @@ def read_series(
     return array.transpose(2, 1, 0), affine, problems
 
 
-def _read_slices(path: str):
+def _read_slices(path: str) -> Any:
     """Read a file of one slice or many; the pixels stay encoded."""
     header = read_file(path)
     frames = number_of_frames(header)
@@ -226,7 +226,7 @@ def _read_slices(path: str):
     return header
 
 
-def _frames_of(header) -> list[_Frame]:
+def _frames_of(header: Any) -> list[_Frame]:
     """The slices of a file: of its functional groups, or the file itself."""
     shared = (header.get('SharedFunctionalGroupsSequence') or [None])[0]
     groups = header.get('PerFrameFunctionalGroupsSequence')
@@ -250,10 +250,10 @@ def _frames_of(header) -> list[_Frame]:
     return frames
 
 
-def _frame(header, name: str, index: int, parts: list) -> _Frame:
+def _frame(header: Any, name: str, index: int, parts: list) -> _Frame:
     """Make a slice of the first of several places that state a fact."""
 
-    def value(key: str):
+    def value(key: str) -> Any:
         found = (part.get(key) for part in parts)
         return next((v for v in found if v is not None and v != ''), None)
 
@@ -276,20 +276,23 @@ def _frame(header, name: str, index: int, parts: list) -> _Frame:
         name,
         header,
         index,
-        *(np.asarray(found, float) for found in place.values()),
+        spacing=np.asarray(place['PixelSpacing'], float),
+        directions=np.asarray(place['ImageOrientationPatient'], float),
+        position=np.asarray(place['ImagePositionPatient'], float),
         slope=1.0 if slope is None else float(slope),
         intercept=None if intercept is None else float(intercept),
         thickness=float(value('SliceThickness') or 0),
     )
 
 
-def _short(header) -> str:
+def _short(header: Any) -> str:
     return Path(header.filename).name
 
 
 def _drop_copies(headers: list, problems: list[Problem]) -> list:
     """Keep one of several files that hold the same image object."""
-    kept, copies = {}, []
+    kept: dict[str, Any] = {}
+    copies = []
     for index, header in enumerate(headers):
         uid = str(header.get('SOPInstanceUID', '') or f'#{index}')
         other = kept.setdefault(uid, header)
@@ -498,7 +501,7 @@ def _pixels(frames: list[_Frame], problems: list[Problem]) -> np.ndarray:
     return array
 
 
-def _decode_slices(header) -> np.ndarray:
+def _decode_slices(header: Any) -> np.ndarray:
     """Decode the stored values of a file ``(frames, rows, columns)``.
 
     They are values of a measurement: MONOCHROME1, which says how to show them,

@@ -73,7 +73,8 @@ def _unpack(path: Path, channels: int) -> tuple[Any, np.ndarray]:
     size = int.from_bytes(content[:4], 'little')
     swapped = int.from_bytes(content[:4], 'big')
     two = 540 in (size, swapped)
-    image = (nibabel.Nifti2Image if two else nibabel.Nifti1Image).from_bytes(content)
+    kind = nibabel.Nifti2Image if two else nibabel.Nifti1Image
+    image: Any = kind.from_bytes(content)
     shape, dtype = image.shape, image.get_data_dtype()
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
@@ -82,12 +83,14 @@ def _unpack(path: Path, channels: int) -> tuple[Any, np.ndarray]:
     slope, inter = image.dataobj.slope, image.dataobj.inter
     if (slope, inter) != (1, 0):  # nibabel made 1, 0 of unset factors
         # float32 holds 16 bits and their scaled values well enough.
-        kind = np.float32 if dtype.itemsize <= 2 else np.float64
-        array = array.astype(kind) * kind(slope) + kind(inter)
+        wide = np.float32 if dtype.itemsize <= 2 else np.float64
+        array = array.astype(wide) * wide(slope) + wide(inter)
     return image, np.asarray(array).reshape(shape, order='F')
 
 
-def _check_kind(path, shape, dtype, channels) -> None:
+def _check_kind(
+    path: Path, shape: tuple[int, ...], dtype: np.dtype, channels: int
+) -> None:
     if dtype.names or dtype.kind == 'c':
         raise CaseError(
             'not-a-volume',
@@ -112,7 +115,7 @@ def _check_kind(path, shape, dtype, channels) -> None:
         )
 
 
-def _header_problems(path, image) -> list[Problem]:
+def _header_problems(path: Path, image: Any) -> list[Problem]:
     header = image.header
     q_affine, q_code = header.get_qform(coded=True)
     s_affine, s_code = header.get_sform(coded=True)

@@ -191,8 +191,8 @@ def read_mask(path: str, classes: Sequence[str], values: list | None) -> np.ndar
     Raises:
         CaseError: Unreadable, or values that stand for no class.
     """
-    colours = values is not None and isinstance(values[0], list)
-    if colours:
+    if values is not None and isinstance(values[0], list):
+        colours = True
         pixels = read_picture(path)
         if pixels.ndim == 2:
             pixels = np.repeat(pixels[..., None], 3, 2)
@@ -200,9 +200,9 @@ def read_mask(path: str, classes: Sequence[str], values: list | None) -> np.ndar
         pixels = red << 16 | green << 8 | blue
         known = [r << 16 | g << 8 | b for r, g, b in values]
     else:
-        pixels = None if values else _table_entries(path)
-        if pixels is None:
-            pixels = read_grey(path)
+        colours = False
+        entries = None if values else _table_entries(path)
+        pixels = read_grey(path) if entries is None else entries
         pixels = pixels.astype(np.int32)
         known = values or list(range(len(classes)))
     # One comparison per class; sorting the pixels would be far slower.
@@ -230,7 +230,13 @@ def _table_entries(path: str) -> np.ndarray | None:
         ) from None
 
 
-def _unknown_colours(path, missed, classes, known, colours: bool) -> CaseError:
+def _unknown_colours(
+    path: str,
+    missed: np.ndarray,
+    classes: Sequence[str],
+    known: Sequence[int],
+    colours: bool,
+) -> CaseError:
     values, counts = np.unique(missed, return_counts=True)
     unknown = sorted(zip(values.tolist(), counts.tolist()), key=lambda item: -item[1])
     shown = ', '.join(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -90,7 +91,7 @@ def read_segmentation(
 
 
 def _classes(
-    kind: str, pixels: np.ndarray, group, shared, class_of: Mapping[int, int]
+    kind: str, pixels: np.ndarray, group: Any, shared: Any, class_of: Mapping[int, int]
 ) -> np.ndarray:
     """Class indices ``(rows, columns)`` of one frame."""
     if kind == 'LABELMAP':
@@ -102,14 +103,14 @@ def _classes(
     return (pixels != 0) * np.uint8(class_of[int(segment.ReferencedSegmentNumber)])
 
 
-def _part(group, shared, name: str):
+def _part(group: Any, shared: Any, name: str) -> Any:
     for holder in (group, shared):
         if holder.get(name):
             return holder.get(name)[0]
     raise CaseError('no-geometry', f'the segmentation has no {name}')
 
 
-def _binary(path, pixels: np.ndarray, highest: int) -> np.ndarray:
+def _binary(path: str | Path, pixels: np.ndarray, highest: int) -> np.ndarray:
     between = (pixels != 0) & (pixels != highest)
     if between.any():
         raise CaseError(
@@ -120,7 +121,15 @@ def _binary(path, pixels: np.ndarray, highest: int) -> np.ndarray:
     return pixels
 
 
-def _voxels(where, group, shared, lps, rows, columns, shape) -> np.ndarray:
+def _voxels(
+    where: str,
+    group: Any,
+    shared: Any,
+    lps: np.ndarray,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    shape: tuple[int, ...],
+) -> np.ndarray:
     """Voxel indices ``(N, 3)`` of the marked pixels of one frame."""
     position = _part(group, shared, 'PlanePositionSequence').ImagePositionPatient
     directions = np.asarray(
@@ -158,7 +167,9 @@ def _voxels(where, group, shared, lps, rows, columns, shape) -> np.ndarray:
     return voxels
 
 
-def _mark(where, label: np.ndarray, voxels: np.ndarray, values: np.ndarray) -> None:
+def _mark(
+    where: str, label: np.ndarray, voxels: np.ndarray, values: np.ndarray
+) -> None:
     place = tuple(voxels.T)
     other = (label[place] != 0) & (label[place] != values)
     if other.any():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import zlib
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -78,7 +79,9 @@ def _driver(suffix: str) -> str:
     return 'MetaImageIO' if suffix in _META else 'NrrdImageIO'
 
 
-def _grey_volume(sitk, image, path: Path, pages: bool):
+def _grey_volume(
+    sitk: Any, image: Any, path: Path, pages: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Array, matrix of voxel steps and origin of an image of three axes."""
     if image.GetNumberOfComponentsPerPixel() > 1 or 'complex' in (
         image.GetPixelIDTypeAsString()
@@ -200,7 +203,8 @@ def _check_complete(path: Path, suffix: str) -> None:
 def _check_pages(path: Path) -> None:
     """Follow the chain of pages of a TIFF file to its end."""
     content = path.read_bytes()
-    order = {b'II': 'little', b'MM': 'big'}.get(content[:2])
+    orders: dict[bytes, Literal['little', 'big']] = {b'II': 'little', b'MM': 'big'}
+    order = orders.get(content[:2])
 
     def number(place: int, width: int) -> int:
         part = content[place : place + width]
@@ -236,8 +240,8 @@ def _header_problems(path: Path, suffix: str) -> tuple[float, list[Problem]]:
     units = set(re.findall(r'"([^"]*)"', fields.get('space units', '')))
     if not units - {'mm', ''}:
         return 1.0, problems
-    factors = {_IN_MM.get(unit) for unit in units}
-    if len(factors) > 1 or None in factors:
+    factors = {_IN_MM[unit] for unit in units if unit in _IN_MM}
+    if len(factors) != 1 or not units <= set(_IN_MM):
         raise CaseError(
             'spacing-units',
             f'{path} states lengths in {", ".join(sorted(units))}; expected one of '

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, TextIO, TypeVar
+from typing import IO, TextIO, TypeVar, cast
 
 from medssl_mm.errors import UserError
 
@@ -65,7 +65,7 @@ def _open_text(path: Path) -> Iterator[TextIO]:
     with ExitStack() as stack:
         file: IO[bytes]
         if path.suffix == '.gz':
-            file = stack.enter_context(gzip.open(path))
+            file = cast(IO[bytes], stack.enter_context(gzip.open(path)))
         elif path.suffix == '.zip':
             archive = stack.enter_context(zipfile.ZipFile(path))
             names = archive.namelist()
@@ -94,15 +94,15 @@ def read_lines(path: Path, expected: str = '') -> list[tuple[int, str]]:
         lines = path.read_text(encoding='utf-8-sig').splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f'list {path} cannot be read: {error}') from None
-    lines = [
+    kept = [
         (number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()
     ]
-    if not lines:
+    if not kept:
         raise UserError(
             f'list {path} is empty'
             + (f'; expected lines {expected}' if expected else '')
         )
-    return lines
+    return kept
 
 
 def by_name(

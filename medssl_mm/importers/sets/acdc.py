@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from medssl_mm.errors import UserError
-from medssl_mm.importers.base import CaseError, LoadedCase, SourceCase
+from medssl_mm.importers.base import CaseError, Discovery, LoadedCase, SourceCase
 from medssl_mm.importers.naming import find_files
 from medssl_mm.importers.readers.hdf5 import read_hdf5
 from medssl_mm.importers.slices import stack_slices
@@ -115,7 +117,9 @@ class ACDCImporter(VolumeImporter):
             labelled_slices=known if 0 < len(known) < len(labels) else None,
         )
 
-    def splits(self, found, cases):
+    def splits(
+        self, found: Discovery, cases: Sequence[Any]
+    ) -> tuple[list[Split], list[str]]:
         """Make the published division of the patients, named by its train.
 
         ``acdc-20`` has 20 training patients. Pretraining sees train and val,
@@ -129,7 +133,7 @@ class ACDCImporter(VolumeImporter):
                 '--folds'
             )
             return [], notes
-        subsets = {
+        subsets: dict[str, Any] = {
             subset: [
                 case.case_id
                 for case in cases
@@ -138,7 +142,7 @@ class ACDCImporter(VolumeImporter):
             for subset, patients in lists.items()
         }
         there = {
-            subset: {case.patient_id for case in cases} & patients
+            subset: {case.patient_id for case in cases}.intersection(patients)
             for subset, patients in lists.items()
         }
         for subset in ('val', 'test'):

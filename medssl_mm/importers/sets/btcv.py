@@ -1,5 +1,11 @@
 """BTCV, the abdomen part of "Beyond the Cranial Vault"."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from medssl_mm.importers.base import Discovery
 from medssl_mm.importers.volumes import NumberedVolumes
 from medssl_mm.store.known import KNOWN
 from medssl_mm.store.splits import Split
@@ -48,12 +54,14 @@ or  <src>/imagesTr/img0001.nii.gz  <src>/labelsTr/label0001.nii.gz
         ),
     }
 
-    def splits(self, found, cases):
+    def splits(
+        self, found: Discovery, cases: Sequence[Any]
+    ) -> tuple[list[Split], list[str]]:
         """Make both published protocols; pretraining sees train only."""
         labelled = {c.case_id for c in cases if c.labelled}
         splits, notes = [], []
         for protocol, (test_numbers, text) in self.protocols.items():
-            subsets = {'train': [], 'test': []}
+            subsets: dict[str, Any] = {'train': [], 'test': []}
             missing = []
             for number in self.labelled_numbers:
                 case_id = self.case_name.format(f'{number:04d}')

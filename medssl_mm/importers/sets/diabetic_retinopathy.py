@@ -98,11 +98,11 @@ def _field_mask(bright: np.ndarray) -> np.ndarray | None:
     if contrast < LEAST_CONTRAST:
         return None
     mask = (bright > background + max(4.0, 0.1 * contrast)).astype(np.uint8)
-    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
+    opened = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(opened)
     if count < 2:
         return None
-    largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+    largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
     if stats[largest, cv2.CC_STAT_AREA] < LEAST_SHARE * mask.size:
         return None
     return (labels == largest).astype(np.uint8)
@@ -239,7 +239,7 @@ class DiabeticRetinopathyImporter(ImageFiles):
                     f'<patient>_right, found {name!r}'
                 )
             level = whole_number(row['level'])
-            if level not in range(5):
+            if level is None or level > 4:
                 raise UserError(
                     f'{where}: the grade must be 0 to 4, found {row["level"].strip()!r}'
                 )

@@ -61,7 +61,7 @@ class DICOMImporter(VolumeImporter):
         'series UID: their folder, or the one file of one series',
         metavar='PATH',
     )
-    classes: str | None = option(
+    classes: str | None = option(  # type: ignore[misc, assignment]
         'names of the classes 1, 2, ... separated by commas, or a JSON file; '
         'default: the segments of the DICOM segmentations',
         flags=('--labels-file',),
@@ -71,7 +71,9 @@ class DICOMImporter(VolumeImporter):
         'patient id',
         metavar='REGEX',
     )
-    modality: str | None = option('where a folder has both', choices=('CT', 'MR'))
+    modality: str | None = option(  # type: ignore[misc, assignment]
+        'where a folder has both', choices=('CT', 'MR')
+    )
 
     name = 'dicom'
     layout = """\
@@ -81,7 +83,7 @@ with --labels:
 LABELS/<case id>.nii.gz     or named after the series' folder; or
 LABELS/<any file name>      DICOM segmentations (SEG) of the series"""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.modality not in (None, 'CT', 'MR'):
             raise UserError(f"modality must be 'CT' or 'MR', got {self.modality!r}")
 
@@ -149,7 +151,7 @@ LABELS/<any file name>      DICOM segmentations (SEG) of the series"""
         """Read one series and, where given, its label."""
         array, affine, problems = read_series(case.extra['image_files'])
         loaded = to_canonical(case.image, array, affine, problems)
-        if 'class_of' in case.extra:
+        if case.label is not None and 'class_of' in case.extra:
             label = read_segmentation(
                 case.label, array.shape, affine, case.extra['class_of']
             )
@@ -201,7 +203,8 @@ def _match_labels(series: Mapping[str, Series], labels: str | None) -> _Labels:
                 f'a folder with one file per series, named {first}.nii.gz and so on.'
             )
         return _Labels(volumes={first: str(path)})
-    volumes, segmentations = {}, {}
+    volumes: dict[str, str] = {}
+    segmentations: dict[str, str] = {}
     owner: dict[Path, str] = {}
     for case_id, item in series.items():
         names = {case_id, item.folder.name, item.uid}
@@ -232,7 +235,9 @@ def _match_labels(series: Mapping[str, Series], labels: str | None) -> _Labels:
     return _Labels(volumes, segmentations, segments)
 
 
-def _sort_labels(folder: Path):
+def _sort_labels(
+    folder: Path,
+) -> tuple[dict[str, list[Path]], dict[str, list[Path]], dict[str, dict[int, str]]]:
     """Label files by stem, segmentations by series UID, their segments."""
     by_stem, by_uid = defaultdict(list), defaultdict(list)
     segments: dict[str, dict[int, str]] = {}

@@ -70,7 +70,7 @@ class ImageTableImporter(PictureImporter):
     --label-column, --labels, --patient-column, --split-column), and the pictures
     (png, jpg, tif or dcm) in any folders below <src>"""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for one, other in (
             ('labels', 'label_column'),

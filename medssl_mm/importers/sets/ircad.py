@@ -1,10 +1,16 @@
 """Liver slices of 3D-IRCADb-01."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from medssl_mm.importers.base import Discovery
 from medssl_mm.importers.slices import PictureSlices
 from medssl_mm.importers.volumes import VolumeDiscovery, drawn_splits
+from medssl_mm.store.splits import Split
 
 
 class IRCADImporter(PictureSlices):
@@ -31,6 +37,8 @@ class IRCADImporter(PictureSlices):
         )
         return replace(found, notes=[*found.notes, note])
 
-    def splits(self, found, cases):
+    def splits(
+        self, found: Discovery, cases: Sequence[Any]
+    ) -> tuple[list[Split], list[str]]:
         """Make a hold-out (2 val, 5 test of 16 patients) and folds."""
         return drawn_splits(self.name, cases, val=2 / 16, test=5 / 16), []

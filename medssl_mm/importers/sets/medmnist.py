@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from medssl_mm.errors import UserError
-from medssl_mm.importers.base import LoadedImage, SourceCase
+from medssl_mm.importers.base import Discovery, LoadedImage, SourceCase
 from medssl_mm.importers.images import ImageDiscovery, ImageImporter
 from medssl_mm.importers.naming import find_files
 from medssl_mm.importers.options import option
@@ -41,7 +43,7 @@ class MedMNISTImporter(ImageImporter):
     images: str | None = option(
         "the archive, relative to --src; default: '*mnist*.npz'", metavar='GLOB'
     )
-    classes: str | None = option(
+    classes: str | None = option(  # type: ignore[misc, assignment]
         'names of the label values 0, 1, ... separated by commas; default: those '
         "published, or 'class 0', 'class 1', ...",
         flags=('--labels-file',),
@@ -83,7 +85,9 @@ class MedMNISTImporter(ImageImporter):
             lists={f'{name}-subsets': subsets},
         )
 
-    def _cases(self, path: Path, archive: dict, width: int, notes: list[str]):
+    def _cases(
+        self, path: Path, archive: dict, width: int, notes: list[str]
+    ) -> tuple[list[SourceCase], dict[str, list[str]]]:
         """Cases, and the ids of the subsets."""
         cases, shared = [], 0
         subsets: dict[str, list[str]] = {name: [] for name in SUBSETS}
@@ -142,7 +146,9 @@ class MedMNISTImporter(ImageImporter):
         images = read_archive(case.image)[f'{case.extra["subset"]}_images']
         return LoadedImage(np.array(images[case.extra['index']]))
 
-    def drawn_splits(self, found, cases, notes) -> list[Split]:
+    def drawn_splits(
+        self, found: Discovery, cases: Sequence[Any], notes: list[str]
+    ) -> list[Split]:
         """None: there are no patients to part."""
         return []
 

@@ -37,7 +37,8 @@ class NIH1000Importer(ImageFiles):
         if not path.is_file():
             raise self.nothing_found(src, f'There is no {self.label_file}.')
         columns = ('split', 'folder', 'Image Index', 'Patient ID', *FINDINGS)
-        cases, subsets = [], {}
+        cases: list[SourceCase] = []
+        subsets: dict[str, set[str]] = {}
         for line, row in read_rows(path, columns):
             cases.append(self._case(src, f'{path}, line {line}', row))
             subsets.setdefault(cases[-1].patient_id, set()).add(row['split'])

@@ -181,7 +181,8 @@ or, instead of the CSV file, 14-column lists in <src> or --lists DIR:
 
     def _find_files(self, src: Path) -> tuple[dict[str, Path], list[SourceCase]]:
         """Image files by name, and cases for those with another name."""
-        files, strange = {}, []
+        files: dict[str, Path] = {}
+        strange = []
         for path in find_pictures(src):
             if not NAME.fullmatch(path.name):
                 expected = '<8 digits of the patient>_<3 digits>.png'
@@ -240,7 +241,10 @@ or, instead of the CSV file, 14-column lists in <src> or --lists DIR:
             train_val, lambda image_id: image_id[:8], self.name, test=1 / 8, seed=0
         )
         return dict(
-            pretrain=train_val, train=drawn['train'], val=drawn['test'], test=test
+            pretrain=train_val,
+            train=[*drawn['train']],
+            val=[*drawn['test']],
+            test=test,
         )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from medssl_mm.errors import UserError
+from medssl_mm.importers.base import Discovery
 from medssl_mm.importers.options import option
 from medssl_mm.importers.sets.btcv import BTCVImporter
 from medssl_mm.importers.volumes import VolumeDiscovery
@@ -41,7 +44,9 @@ class PhantomImporter(BTCVImporter):
         write_phantom(src, **{**defaults, **self.given()})
         return super().discover(Path(src))
 
-    def splits(self, found, cases):
+    def splits(
+        self, found: Discovery, cases: Sequence[Any]
+    ) -> tuple[list[Split], list[str]]:
         """Make 'phantom-<n>' and 'phantom-<n>-all'.
 
         Of 24 patients 6 are for test, 2 for val and 16 for pretraining; of

@@ -23,10 +23,11 @@ class PNGImporter(PictureSlices):
 
     images: str | None = option('images, relative to --src', metavar='GLOB')
     labels: str | None = option('masks, relative to --src', metavar='GLOB')
-    palette: Any = option(  # an object in Python, a file on the command line
+    # An object in Python, a file on the command line.
+    palette: Any = option(  # type: ignore[misc]
         'JSON: mask colour or grey value of every class', metavar='FILE'
     )
-    classes: str | None = option(
+    classes: str | None = option(  # type: ignore[misc, assignment]
         'for grey masks of class indices: names of 1, 2, ... separated by commas, '
         'or a JSON file',
         flags=('--labels-file',),
@@ -36,12 +37,12 @@ class PNGImporter(PictureSlices):
         metavar='REGEX',
     )
     slice_pattern: str | None = option('likewise, slice number', metavar='REGEX')
-    turn: int | None = option(
+    turn: int | None = option(  # type: ignore[misc, assignment]
         'turn the slices counter-clockwise by 90, 180 or 270',
         type=int,
         metavar='DEGREES',
     )
-    modality: str | None = option(
+    modality: str | None = option(  # type: ignore[misc, assignment]
         'of the images; default: other', choices=('CT', 'MR', 'XR', 'other')
     )
 
@@ -52,7 +53,7 @@ or any other, by globs relative to <src> and patterns:
     --images '*/images/*.png' --labels '*/masks/*.png'
     --patient-pattern '(\\d+)_\\d+\\.png' --slice-pattern '_(\\d+)\\.png'"""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.labels and not self.images:
             raise UserError('--labels needs --images')
         if self.turn is not None and self.turn not in TURNS:

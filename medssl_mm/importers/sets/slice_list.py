@@ -60,7 +60,8 @@ class SliceListImporter(VolumeImporter):
         entries = by_name(
             path, read_lines(path, '"relative/path.png label"'), _parse_line
         )
-        slices, missing = defaultdict(dict), []
+        slices: dict[str, dict] = defaultdict(dict)
+        missing = []
         for relative, where in entries.items():
             file = src / relative
             if not file.is_file():

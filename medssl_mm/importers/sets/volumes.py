@@ -38,12 +38,12 @@ class VolumesImporter(VolumeFiles):
 
     images: str | None = option('images, relative to --src', metavar='GLOB')
     labels: str | None = option('labels, relative to --src', metavar='GLOB')
-    classes: str | None = option(
+    classes: str | None = option(  # type: ignore[misc, assignment]
         'names of the classes 1, 2, ... separated by commas, or a JSON file; '
         'default: dataset.json in --src',
         flags=('--labels-file',),
     )
-    modality: str | None = option(
+    modality: str | None = option(  # type: ignore[misc, assignment]
         'CT means Hounsfield units; default: as dataset.json says, else CT',
         choices=('CT', 'MR', 'XR', 'other'),
     )
@@ -68,7 +68,7 @@ or  any other, by globs relative to <src>:
 formats: .nii.gz .nii .nrrd .nhdr .mha .mhd .tiff .tif (.tif: pages are
 slices, no geometry); labels may be missing for some or all images"""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.labels and not self.images:
             raise UserError('--labels needs --images')
 
