@@ -72,6 +72,10 @@ def resolved_config(config: str, options: dict) -> dict:
         # of the pretrainings that are finished.
         content.pop('slices', None)
         content.pop('images', None)
+        # Every pretraining has this hook; methods without a target skip it.
+        hooks = content.get('default_hooks') or {}
+        if hooks.get('target_update') == dict(type='medssl_mm.TargetUpdateHook'):
+            hooks.pop('target_update')
     # How workers start and how long ranks wait changes no result: hashed as it
     # was when the first tables were run.
     environment = content.get('env_cfg')
