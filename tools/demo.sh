@@ -10,7 +10,7 @@
 #   --fresh   repeat steps that are finished
 #   --out     folder of the results (default: work_dirs/demo)
 #
-# At most 10 minutes on 2 cores once the environment is there (2 with --short).
+# 8 to 13 minutes on 2 cores once the environment is there (2 with --short).
 # A second run goes on where the first stopped, or just shows the table.
 set -eEuo pipefail
 

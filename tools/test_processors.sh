@@ -2,13 +2,15 @@
 # Runs the numeric tests as other processors would compute them.
 #
 #   bash tools/test_processors.sh [--repeat N] [--logs DIR] [--active | --venv DIR]
+#       [TEST ...]
 #
 #   --repeat N  how often every setting must pass in a row (default: 1)
 #   --logs DIR  where the logs of failed settings are kept
 #               (default: work_dirs/test_processors)
+#   TEST        files, folders or file::test (default: all that is named below)
 #
 # Prints one line per setting with result and seconds; ends with 1 if one
-# failed. About a minute per setting on a free core.
+# failed.
 #
 # The settings: all instructions of this processor, AVX2 alone and none beyond
 # the baseline, each with one and two threads, and "other rounding", where
@@ -30,6 +32,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 repeat=1
 logs="$MEDSSL_ROOT/work_dirs/test_processors"
 setup_arguments=()
+tests=()
 while [ $# -gt 0 ]; do
     case "$1" in
     --repeat) repeat="${2:-}" && shift ;;
@@ -38,6 +41,7 @@ while [ $# -gt 0 ]; do
     --logs=*) logs="$(realpath -m -- "${1#*=}")" ;;
     --venv) setup_arguments+=("$1" "${2:-}") && shift ;;
     --active | --venv=*) setup_arguments+=("$1") ;;
+    [^-]*) tests+=("$1") ;;
     *)
         echo "error: unknown option $1 (see bash tools/test_processors.sh --help)" >&2
         exit 2
@@ -52,6 +56,8 @@ done
 medssl_setup ${setup_arguments[@]+"${setup_arguments[@]}"}
 
 cd "$MEDSSL_ROOT"
+[ ${#tests[@]} -gt 0 ] ||
+    tests=(tests/functional tests/models tests/evaluation tests/converters tests/engine)
 mkdir -p "$logs"
 export MPLBACKEND=Agg
 failed=0
@@ -62,8 +68,7 @@ run() {
     log="$logs/$(printf '%s' "$name, round $round" | tr -cs '[:alnum:]\n' -).log"
     env OMP_NUM_THREADS="$threads" MKL_NUM_THREADS="$threads" "${@:3}" \
         "$MEDSSL_VENV_PYTHON" -m pytest -q -m numeric -p no:cacheprovider \
-        tests/functional tests/models tests/evaluation tests/converters tests/engine \
-        >"$log" 2>&1 || result=FAILED
+        "${tests[@]}" >"$log" 2>&1 || result=FAILED
     printf '%-34s round %2d  %s  %4d s' "$name" "$round" "$result" $((SECONDS - started))
     if [ "$result" = passed ]; then
         rm "$log"
