@@ -26,6 +26,7 @@ from medssl_mm.importers.base import (
 )
 from medssl_mm.importers.options import option
 from medssl_mm.importers.readers.picture import (
+    find_pictures,
     fit_square,
     in_channels,
     read_picture,
@@ -226,6 +227,32 @@ class ImageImporter(Importer):
         relative = path.relative_to(src).as_posix()
         message = f'{path}: expected {expected}; rename or remove the file.'
         return self.image_case(relative, relative, path, None, ('file-name', message))
+
+    def named_pictures(
+        self, src: Path, name_of: Callable[[Path], str], expected: str
+    ) -> tuple[dict[str, Path], list[SourceCase]]:
+        """Pictures below a folder by name, and cases for those of another form.
+
+        Args:
+            src (Path): The folder.
+            name_of (Callable): Name of a picture by its path; '' where it has
+                not the form of the set.
+            expected (str): That form, for messages.
+
+        Raises:
+            UserError: Two pictures have one name.
+        """
+        files: dict[str, Path] = {}
+        strange = []
+        for path in find_pictures(src):
+            name = name_of(path)
+            if not name:
+                strange.append(self.strange_case(path, src, expected))
+                continue
+            other = files.setdefault(name, path)
+            if other != path:
+                raise UserError(f'{other} and {path} have one name; keep one of them.')
+        return files, strange
 
     def check_names(self, src: Path, cases: Sequence[SourceCase]) -> None:
         """Refuse a folder in which no image has the name and place of the set.

@@ -22,6 +22,18 @@ def option(help: str, **keywords: Any) -> Any:
     return field(default=None, metadata=dict(option=dict(help=help, **keywords)))
 
 
+def patient_option(more: str = '') -> Any:
+    """The option ``patient_pattern`` of importers that find patients in paths.
+
+    Args:
+        more (str): What follows in the help. Defaults to ''.
+    """
+    return option(
+        'its first group, searched in the path below --src, is the patient id' + more,
+        metavar='REGEX',
+    )
+
+
 def flag(name: str) -> str:
     """Command-line spelling of an option."""
     return '--' + name.replace('_', '-')

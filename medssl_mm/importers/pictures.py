@@ -332,14 +332,15 @@ def _drawn_val(
     name: str, pictures: Sequence[Picture], train: Sequence[str]
 ) -> dict[str, list[str]]:
     """Part training patients into 'train' and 'val', stratified by class."""
-    by_name = {picture.name: picture for picture in pictures}
+    owners = {p.name: p.owner for p in pictures}
+    labels = {p.name: p.label for p in pictures if p.label is not None}
     drawn = make_holdout(
         train,
-        lambda image_id: by_name[image_id].owner,
+        owners,
         name,
         test=VAL_SHARE,
         seed=0,
-        classes_of=lambda image_id: classes_of_label(by_name[image_id].label),
+        classes_of=lambda image_id: classes_of_label(labels[image_id]),
     )
     return dict(train=list(drawn['train']), val=list(drawn['test']))
 

@@ -11,10 +11,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from medssl_mm.errors import UserError
-from medssl_mm.importers.base import CaseError, LoadedCase, SourceCase
+from medssl_mm.importers.base import CaseError, Discovery, LoadedCase, SourceCase
 from medssl_mm.importers.naming import by_wildcard, match_patient, safe_case_id
 from medssl_mm.importers.readers.picture import read_grey, read_mask
-from medssl_mm.importers.volumes import VolumeDiscovery, VolumeImporter
+from medssl_mm.importers.volumes import (
+    VolumeDiscovery,
+    VolumeImporter,
+    drawn_splits,
+)
+from medssl_mm.store.splits import Split
 
 PATIENT_PATTERN = r'([^/]+)_\d+\.(?i:png)$'
 SLICE_PATTERN = r'(\d+)\.(?i:png)$'
@@ -124,11 +129,18 @@ class PictureSlices(VolumeImporter):
     is kept, spacing and affine stay unknown. Images and masks are paired by
     what the wildcards of their globs match. A slice without a mask counts as
     unlabelled.
+
+    Attributes:
+        val (float): Share of the patients for validation in a shipped
+            hold-out; five folds go with it. Used where ``test`` is not 0.
+        test (float): Share of the patients for test; 0: no shipped split.
     """
 
     image_glob: ClassVar[str] = 'images/*.png'
     label_glob: ClassVar[str] = 'masks/*.png'
     turn: ClassVar[int] = 0
+    val: ClassVar[float] = 0.0
+    test: ClassVar[float] = 0.0
 
     def discover(self, src: Path) -> VolumeDiscovery:
         """List the patients and their slices."""
@@ -173,6 +185,14 @@ class PictureSlices(VolumeImporter):
 
     def check_masks(self, images: Mapping, masks: Mapping) -> None:
         """Say what is wrong with the masks that were found, by key."""
+
+    def splits(
+        self, found: Discovery, cases: Sequence[Any]
+    ) -> tuple[list[Split], list[str]]:
+        """Make the shipped hold-out and folds, if there are any."""
+        if not self.test:
+            return [], []
+        return drawn_splits(self.name, cases, val=self.val, test=self.test), []
 
     def load(self, case: SourceCase) -> LoadedCase:
         """Read the slices and masks of one case."""

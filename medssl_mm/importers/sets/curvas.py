@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-from medssl_mm.importers.base import Discovery
 from medssl_mm.importers.slices import PictureSlices
-from medssl_mm.importers.volumes import drawn_splits
 from medssl_mm.store.known import KNOWN
-from medssl_mm.store.splits import Split
 
 
 class CurvasImporter(PictureSlices):
@@ -21,6 +15,7 @@ class CurvasImporter(PictureSlices):
 
     name = 'curvas'
     modality = 'CT'
+    val, test = 2 / 14, 4 / 14
     classes = KNOWN[name].classes
     palette = [[0, 0, 0], [0, 255, 255], [255, 255, 0], [255, 0, 255]]
     image_glob = '**/images/*.png'
@@ -28,9 +23,3 @@ class CurvasImporter(PictureSlices):
     layout = """\
     <src>/CURVAS-Annotation-{1,2,3}/mini_test/images/PATIENT_SLICE.png
     <src>/CURVAS-Annotation-{1,2,3}/mini_test/masks/PATIENT_SLICE.png"""
-
-    def splits(
-        self, found: Discovery, cases: Sequence[Any]
-    ) -> tuple[list[Split], list[str]]:
-        """Make a hold-out (2 val, 4 test of 14 patients) and folds."""
-        return drawn_splits(self.name, cases, val=2 / 14, test=4 / 14), []

@@ -21,7 +21,6 @@ from medssl_mm.importers.images import ImageDiscovery, ImageFiles
 from medssl_mm.importers.readers.picture import (
     decode,
     eight_bit,
-    find_pictures,
     read_bytes,
 )
 from medssl_mm.importers.readers.table import (
@@ -207,16 +206,11 @@ class DiabeticRetinopathyImporter(ImageFiles):
         return self.found(cases, lists=lists)
 
     def _cases(self, src: Path, labels: dict[str, int]) -> list[SourceCase]:
-        files: dict[str, Path] = {}
-        cases = []
-        for path in find_pictures(src):
-            if not self.file_name.fullmatch(path.stem):
-                expected = '<patient>_left.jpeg or <patient>_right.jpeg'
-                cases.append(self.strange_case(path, src, expected))
-                continue
-            other = files.setdefault(path.stem, path)
-            if other != path:
-                raise UserError(f'{other} and {path} have one name; keep one of them.')
+        files, cases = self.named_pictures(
+            src,
+            lambda path: path.stem if self.file_name.fullmatch(path.stem) else '',
+            '<patient>_left.jpeg or <patient>_right.jpeg',
+        )
         if not files:
             raise self.nothing_found(src, 'There are no pictures.')
         for stem in sorted({*files, *labels}):

@@ -9,7 +9,7 @@ from pathlib import Path
 from medssl_mm.errors import UserError
 from medssl_mm.importers.images import ImageDiscovery
 from medssl_mm.importers.naming import match_patient
-from medssl_mm.importers.options import option
+from medssl_mm.importers.options import patient_option
 from medssl_mm.importers.pictures import SUBSET_NAMES, Picture, PictureImporter
 
 
@@ -25,10 +25,7 @@ class ImageFolderImporter(PictureImporter):
     the training patients, stratified by class, becomes it.
     """
 
-    patient_pattern: str | None = option(
-        'its first group, searched in the path below --src, is the patient id',
-        metavar='REGEX',
-    )
+    patient_pattern: str | None = patient_option()
 
     name = 'image-folder'
     layout = """\

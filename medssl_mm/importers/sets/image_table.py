@@ -8,7 +8,7 @@ from pathlib import Path
 from medssl_mm.errors import UserError
 from medssl_mm.importers.classes import load_json_file
 from medssl_mm.importers.images import ImageDiscovery
-from medssl_mm.importers.options import option
+from medssl_mm.importers.options import option, patient_option
 from medssl_mm.importers.picture_tables import (
     Columns,
     class_order,
@@ -56,10 +56,7 @@ class ImageTableImporter(PictureImporter):
         metavar='MAP',
     )
     patient_column: str | None = option('column of the patient', metavar='NAME')
-    patient_pattern: str | None = option(
-        'instead: its first group, searched in the path below --src, is the patient id',
-        metavar='REGEX',
-    )
+    patient_pattern: str | None = patient_option('; instead of a column')
     split_column: str | None = option(
         'column of the subset: train, val or test', metavar='NAME'
     )

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from medssl_mm.importers.base import Discovery
 from medssl_mm.importers.slices import PictureSlices
-from medssl_mm.importers.volumes import VolumeDiscovery, drawn_splits
-from medssl_mm.store.splits import Split
+from medssl_mm.importers.volumes import VolumeDiscovery
 
 
 class IRCADImporter(PictureSlices):
@@ -22,6 +18,7 @@ class IRCADImporter(PictureSlices):
 
     name = 'ircad'
     modality = 'CT'
+    val, test = 2 / 16, 5 / 16
     classes = ('background', 'liver')
     palette = [[0, 0, 0], [180, 40, 40]]
     turn = 180
@@ -36,9 +33,3 @@ class IRCADImporter(PictureSlices):
             'the bottom); predictions must be turned back to fit the files'
         )
         return replace(found, notes=[*found.notes, note])
-
-    def splits(
-        self, found: Discovery, cases: Sequence[Any]
-    ) -> tuple[list[Split], list[str]]:
-        """Make a hold-out (2 val, 5 test of 16 patients) and folds."""
-        return drawn_splits(self.name, cases, val=2 / 16, test=5 / 16), []

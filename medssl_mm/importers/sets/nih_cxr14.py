@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medssl_mm.errors import UserError
-from medssl_mm.importers.base import SourceCase
 from medssl_mm.importers.images import (
     ImageDiscovery,
     ImageFiles,
     folder_of_lists,
     lists_option,
 )
-from medssl_mm.importers.readers.picture import find_pictures
 from medssl_mm.importers.readers.table import (
     by_name,
     join_lists,
@@ -162,7 +160,11 @@ or, instead of the CSV file, 14-column lists in <src> or --lists DIR:
         official = self._read_official(src, folder)
         if official:
             lists['nih-cxr14-official'] = official
-        files, strange = self._find_files(src)
+        files, strange = self.named_pictures(
+            src,
+            lambda path: path.name if NAME.fullmatch(path.name) else '',
+            '<8 digits of the patient>_<3 digits>.png',
+        )
         extra = sorted(set(files) - set(labels))
         if extra:
             notes.append(
@@ -178,20 +180,6 @@ or, instead of the CSV file, 14-column lists in <src> or --lists DIR:
                 src, f'None of the {len(labels)} listed images is there.'
             )
         return self.found([*cases, *strange], notes=notes, lists=lists)
-
-    def _find_files(self, src: Path) -> tuple[dict[str, Path], list[SourceCase]]:
-        """Image files by name, and cases for those with another name."""
-        files: dict[str, Path] = {}
-        strange = []
-        for path in find_pictures(src):
-            if not NAME.fullmatch(path.name):
-                expected = '<8 digits of the patient>_<3 digits>.png'
-                strange.append(self.strange_case(path, src, expected))
-                continue
-            other = files.setdefault(path.name, path)
-            if other != path:
-                raise UserError(f'{other} and {path} have one name; keep one of them.')
-        return files, strange
 
     def _read_labels(
         self, src: Path, folder: Path, fourteen: dict, notes: list[str]

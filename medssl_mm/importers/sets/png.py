@@ -9,7 +9,7 @@ from typing import Any
 
 from medssl_mm.errors import UserError
 from medssl_mm.importers.classes import class_names, read_palette
-from medssl_mm.importers.options import option
+from medssl_mm.importers.options import option, patient_option
 from medssl_mm.importers.slices import MaskCode, PictureSlices
 from medssl_mm.importers.volumes import VolumeDiscovery
 from medssl_mm.store.header import default_palette
@@ -32,10 +32,7 @@ class PNGImporter(PictureSlices):
         'or a JSON file',
         flags=('--labels-file',),
     )
-    patient_pattern: str | None = option(
-        'its first group, searched in the path below --src, is the patient id',
-        metavar='REGEX',
-    )
+    patient_pattern: str | None = patient_option()
     slice_pattern: str | None = option('likewise, slice number', metavar='REGEX')
     turn: int | None = option(  # type: ignore[misc, assignment]
         'turn the slices counter-clockwise by 90, 180 or 270',

@@ -11,7 +11,7 @@ from medssl_mm.errors import UserError
 from medssl_mm.importers.base import SourceCase
 from medssl_mm.importers.classes import class_names, load_json_file, read_classes
 from medssl_mm.importers.naming import by_wildcard, match_patient, safe_case_id
-from medssl_mm.importers.options import option
+from medssl_mm.importers.options import option, patient_option
 from medssl_mm.importers.readers import VOLUME_SUFFIXES, check_reader, suffix_of
 from medssl_mm.importers.volumes import VolumeDiscovery, VolumeFiles, units_of
 
@@ -52,11 +52,7 @@ class VolumesImporter(VolumeFiles):
         "holds {channel}: '*/{channel}.nii.gz' (default: dataset.json)",
         metavar='NAMES',
     )
-    patient_pattern: str | None = option(
-        'its first group, searched in the path below --src, is the patient id; '
-        'default: one patient per case',
-        metavar='REGEX',
-    )
+    patient_pattern: str | None = patient_option('; default: one patient per case')
 
     name = 'volumes'
     suffixes: ClassVar[tuple[str, ...]] = VOLUME_SUFFIXES
