@@ -238,9 +238,7 @@ class CheckpointFeatures:
 
     def _compute(self, weights, images, kind):
         from medssl_mm.backbones import backbone_of
-        from medssl_mm.engine.hooks.collapse_monitor_hook import (
-            own_randomness,
-        )
+        from medssl_mm.engine.observing import own_randomness
         from medssl_mm.functional.features import evaluation_mode
 
         model = self._load(weights)
@@ -307,9 +305,7 @@ class CheckpointFeatures:
         import torch
         from mmengine.registry import DefaultScope
 
-        from medssl_mm.engine.hooks.collapse_monitor_hook import (
-            own_randomness,
-        )
+        from medssl_mm.engine.observing import own_randomness
         from medssl_mm.engine.pretrained import (
             PretrainedBackbone,
             load_pretrained_backbone,

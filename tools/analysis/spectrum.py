@@ -154,7 +154,7 @@ def main():
 
     from medssl_mm.analysis import place_spectra
     from medssl_mm.engine import launch
-    from medssl_mm.engine.hooks.collapse_monitor_hook import (
+    from medssl_mm.engine.observing import (
         even_batches,
         held_out_dataset,
         model_features,

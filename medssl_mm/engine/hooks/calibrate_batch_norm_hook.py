@@ -1,16 +1,20 @@
 """Running statistics of batch normalisation for a frozen backbone."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from medssl_mm import loaders
 from medssl_mm.engine.checkpoints import random_state, set_random_state
+from medssl_mm.engine.observing import inner_model
 from medssl_mm.registry import HOOKS
 
 
@@ -33,19 +37,20 @@ class CalibrateBatchNormHook(Hook):
         module (str): Name of the part of the model. Defaults to 'backbone'.
     """
 
-    def __init__(self, num_batches=20, seed=0, module='backbone'):
+    def __init__(
+        self, num_batches: int = 20, seed: int = 0, module: str = 'backbone'
+    ) -> None:
         if num_batches < 1:
             raise ValueError(f'num_batches must be at least 1, got {num_batches}')
         self.num_batches = num_batches
         self.seed = seed
         self.module = module
 
-    def before_train(self, runner):
+    def before_train(self, runner: Runner) -> None:
         """Estimate the statistics, unless the run is resumed."""
         if runner.iter > 0:
             return
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
+        model = inner_model(runner)
         backbone = model.get_submodule(self.module)
         loader = runner.train_dataloader
         batches = calibration_batches(
@@ -73,7 +78,7 @@ class CalibrateBatchNormHook(Hook):
         )
 
 
-def calibrate_batch_norm(model, backbone, batches):
+def calibrate_batch_norm(model: Any, backbone: nn.Module, batches: Iterable) -> int:
     """Set running statistics to their mean over batches.
 
     Weights, modes and random generators stay as they are.
@@ -102,14 +107,14 @@ def calibrate_batch_norm(model, backbone, batches):
 
 
 def calibration_batches(
-    dataset,
-    batch_size,
-    num_batches,
-    seed=0,
-    num_workers=0,
-    timeout=loaders.LOADER_TIMEOUT,
-    **options,
-):
+    dataset: Any,
+    batch_size: int,
+    num_batches: int,
+    seed: int = 0,
+    num_workers: int = 0,
+    timeout: float = loaders.LOADER_TIMEOUT,
+    **options: Any,
+) -> DataLoader:
     """Return a loader of some full batches, drawn without replacement.
 
     It loads from the data set directly: the sampler of a training keeps its
@@ -139,7 +144,7 @@ def calibration_batches(
 
 
 @contextmanager
-def _cumulative_mode(model, norms):
+def _cumulative_mode(model: nn.Module, norms: Sequence[_BatchNorm]) -> Iterator[None]:
     """Let only the given layers learn, by a cumulative mean."""
     modes = [(module, module.training) for module in model.modules()]
     momenta = [norm.momentum for norm in norms]

@@ -1,20 +1,23 @@
 """Watches the spectra of the features while they are learned."""
 
-import copy
 import logging
-import random
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
-from torch.utils.data import DataLoader
+from mmengine.runner import Runner
+from torch import Size
 
-from medssl_mm.analysis import feature_spectrum
-from medssl_mm.backbones import encoder_features
-from medssl_mm.engine.checkpoints import random_state, set_random_state
+from medssl_mm.analysis import Spectrum, feature_spectrum
+from medssl_mm.engine.observing import (
+    even_batches,
+    held_out_dataset,
+    inner_model,
+    model_features,
+    own_randomness,
+)
 from medssl_mm.errors import UserError
 from medssl_mm.files import whole_file
 from medssl_mm.functional.distributed import is_main_process
@@ -23,7 +26,7 @@ from medssl_mm.functional.features import (
     collect_features,
     evaluation_mode,
 )
-from medssl_mm.registry import DATASETS, HOOKS
+from medssl_mm.registry import HOOKS
 from medssl_mm.results import write_results
 from medssl_mm.results.spectra import draw_spectra
 
@@ -76,16 +79,16 @@ class CollapseMonitorHook(Hook):
 
     def __init__(
         self,
-        interval=10,
-        by_epoch=True,
-        num_samples=256,
-        subset='val',
-        dataset=None,
-        batch_size=32,
-        positions=7,
-        rank_share=0.01,
-        std_share=0.1,
-    ):
+        interval: int = 10,
+        by_epoch: bool = True,
+        num_samples: int = 256,
+        subset: str | None = 'val',
+        dataset: Mapping | None = None,
+        batch_size: int = 32,
+        positions: int = 7,
+        rank_share: float = 0.01,
+        std_share: float = 0.1,
+    ) -> None:
         numbers = dict(
             interval=interval,
             num_samples=num_samples - 1,
@@ -96,10 +99,10 @@ class CollapseMonitorHook(Hook):
             if value < 1:
                 least = 2 if name == 'num_samples' else 1
                 raise UserError(f'CollapseMonitorHook: {name} must be {least} or more')
-        for name, value in dict(rank_share=rank_share, std_share=std_share).items():
-            if not 0 <= value <= 1:
+        for name, share in dict(rank_share=rank_share, std_share=std_share).items():
+            if not 0 <= share <= 1:
                 raise UserError(
-                    f'CollapseMonitorHook: {name} is a share from 0 to 1, got {value}'
+                    f'CollapseMonitorHook: {name} is a share from 0 to 1, got {share}'
                 )
         self.interval = interval
         self.by_epoch = by_epoch
@@ -110,34 +113,39 @@ class CollapseMonitorHook(Hook):
         self.positions = positions
         self.rank_share = rank_share
         self.std_share = std_share
-        self._batches = None
-        self._first = None
-        self._collapsed = set()
+        self._batches: list | None = None
+        self._first: list[Spectrum] | None = None
+        self._collapsed: set[str] = set()
 
-    def before_train(self, runner):
+    def before_train(self, runner: Runner) -> None:
         """Measure the start, unless the run is resumed."""
         if runner.iter == 0:
             self._measure_if_main(runner)
 
-    def after_train_epoch(self, runner):
+    def after_train_epoch(self, runner: Runner) -> None:
         """Measure at the end of every ``interval`` epochs."""
         if self.by_epoch and self.every_n_epochs(runner, self.interval):
             self._measure_if_main(runner)
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: object = None,
+        outputs: Mapping | None = None,
+    ) -> None:
         """Measure after every ``interval`` iterations."""
         if not self.by_epoch and self.every_n_train_iters(runner, self.interval):
             self._measure_if_main(runner, done=runner.iter + 1)
 
-    def _measure_if_main(self, runner, done=None):
+    def _measure_if_main(self, runner: Runner, done: int | None = None) -> None:
         if not is_main_process():
             return
         with own_randomness():
             self._measure(runner, runner.iter if done is None else done)
 
-    def _measure(self, runner, iteration):
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
+    def _measure(self, runner: Runner, iteration: int) -> None:
+        model = inner_model(runner)
         if self._batches is None:
             self._batches = self._load(runner)
         with evaluation_mode(model):
@@ -146,7 +154,9 @@ class CollapseMonitorHook(Hook):
                 self._batches,
                 self.positions,
             )
-        spectra, scalars, arrays = [], {}, {}
+        spectra: list[Spectrum] = []
+        scalars: dict[str, float] = {}
+        arrays: dict[str, Any] = {}
         for place, features in rows.items():
             if not features.isfinite().all():
                 # Stopping is the business of FiniteLossHook.
@@ -180,13 +190,15 @@ class CollapseMonitorHook(Hook):
             np.savez_compressed(temporary, **arrays)
         write_results(folder, {f'iter_{iteration}.png': draw_spectra(shown)})
 
-    def _warn(self, runner, place, figures, shape):
-        what = collapse_of(figures, *shape, self.rank_share, self.std_share)
+    def _warn(
+        self, runner: Runner, place: str, figures: Mapping[str, float], shape: Size
+    ) -> None:
+        what = collapse_of(figures, shape[0], shape[1], self.rank_share, self.std_share)
         if what and place not in self._collapsed:
             runner.logger.log(logging.WARNING, f'{place}: {what}')
         (self._collapsed.add if what else self._collapsed.discard)(place)
 
-    def _load(self, runner):
+    def _load(self, runner: Runner) -> list:
         """Load the images once; always the same, whenever a run starts."""
         loader = runner.train_dataloader
         dataset = held_out_dataset(
@@ -199,88 +211,3 @@ class CollapseMonitorHook(Hook):
                 f'data set has {len(dataset)}'
             )
         return list(even_batches(dataset, count, self.batch_size, loader.collate_fn))
-
-
-@contextmanager
-def own_randomness(seed=0):
-    """Seed the global generators, and put them back afterwards.
-
-    Samples whose transforms draw from them are then the same at any time.
-
-    Args:
-        seed (int): Defaults to 0.
-    """
-    before = random_state()
-    try:
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.manual_seed(seed)
-        yield
-    finally:
-        set_random_state(before)
-
-
-def held_out_dataset(training, subset='val', dataset=None):
-    """Build the data set of a monitor.
-
-    Args:
-        training (dict): Config of the training data set.
-        subset (str | None): Subset put in place of that of ``training``;
-            None keeps it. Defaults to 'val'.
-        dataset (dict, optional): Config to use instead. Defaults to None.
-    """
-    settings = copy.deepcopy(dict(training if dataset is None else dataset))
-    if dataset is None and subset is not None:
-        settings['subset'] = subset
-    return DATASETS.build(settings)
-
-
-def even_batches(dataset, count, batch_size, collate_fn):
-    """Return a loader of ``count`` samples, evenly spread, in this process.
-
-    Args:
-        dataset (Dataset): The data set.
-        count (int): Number of samples.
-        batch_size (int): Samples in a batch.
-        collate_fn (callable): Joins samples.
-    """
-    order = np.linspace(0, len(dataset) - 1, count).round().astype(int)
-    return DataLoader(
-        dataset,
-        batch_sampler=[
-            order[start : start + batch_size].tolist()
-            for start in range(0, count, batch_size)
-        ],
-        collate_fn=collate_fn,
-        generator=torch.Generator().manual_seed(0),
-    )
-
-
-def first_view(model, batch):
-    """Return the images of the first view as the backbone takes them.
-
-    Args:
-        model (nn.Module): Has a ``data_preprocessor``.
-        batch (dict): A collated batch of the training data.
-    """
-    data = model.data_preprocessor(batch, False)
-    # mmselfsup returns (inputs, data_samples), the other hosts a dict.
-    inputs = data['inputs'] if isinstance(data, dict) else data[0]
-    images = inputs[0] if isinstance(inputs, (list, tuple)) else inputs
-    return model.lay_out(images) if hasattr(model, 'lay_out') else images
-
-
-def model_features(model, batch):
-    """Return the features of a batch, of its first view, by place.
-
-    Args:
-        model (nn.Module): Has ``backbone``, ``neck``, ``data_preprocessor``
-            and maybe ``decorrelation``.
-        batch (dict): A collated batch of the training data.
-    """
-    decorrelation = getattr(model, 'decorrelation', None)
-    if getattr(decorrelation, 'inside_backbone', False):
-        decorrelation = None
-    return encoder_features(
-        model.backbone, model.neck, first_view(model, batch), decorrelation
-    )

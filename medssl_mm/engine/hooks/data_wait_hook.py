@@ -2,8 +2,10 @@
 
 import time
 from collections import deque
+from collections.abc import Iterable, Mapping
 
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from medssl_mm.registry import HOOKS
 
@@ -24,18 +26,20 @@ class DataWaitHook(Hook):
     # After all other hooks, so that their time is not taken for waiting.
     priority = 'LOWEST'
 
-    def __init__(self, window_size=20):
+    def __init__(self, window_size: int = 20) -> None:
         if window_size < 1:
             raise ValueError(f'window_size must be at least 1, got {window_size}')
-        self.waits = deque(maxlen=window_size)
-        self.steps = deque(maxlen=window_size)
-        self.ready = None
+        self.waits: deque[float] = deque(maxlen=window_size)
+        self.steps: deque[float] = deque(maxlen=window_size)
+        self.ready = self.started = time.perf_counter()
 
-    def before_train_epoch(self, runner):
+    def before_train_epoch(self, runner: Runner) -> None:
         """Start the clock: the first batch of an epoch is waited for too."""
         self.ready = time.perf_counter()
 
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None
+    ) -> None:
         """Note how long the batch was waited for."""
         self.started = time.perf_counter()
         self.waits.append(self.started - self.ready)
@@ -43,7 +47,13 @@ class DataWaitHook(Hook):
             share = _share(self.waits, self.steps)
             runner.message_hub.update_scalar('train/data_wait', share)
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: object = None,
+        outputs: Mapping | None = None,
+    ) -> None:
         """Note how long the iteration took, other hooks included."""
         now = time.perf_counter()
         self.steps.append(now - self.started)
@@ -52,11 +62,11 @@ class DataWaitHook(Hook):
             runner.message_hub.update_scalar('train/data_wait', share)
         self.ready = now
 
-    def after_val(self, runner):
+    def after_val(self, runner: Runner) -> None:
         """Leave the time of validation out."""
         self.ready = time.perf_counter()
 
 
-def _share(waits, steps):
+def _share(waits: Iterable[float], steps: Iterable[float]) -> float:
     waited, worked = sum(waits), sum(steps)
     return waited / (waited + worked)

@@ -1,8 +1,10 @@
 """Stop at the first loss that is not a number."""
 
 import math
+from collections.abc import Mapping, Sequence
 
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from medssl_mm.errors import UserError
 from medssl_mm.registry import HOOKS
@@ -27,7 +29,13 @@ class FiniteLossHook(Hook):
     # After the values are logged (10), before a checkpoint is saved (90).
     priority = 'ABOVE_NORMAL'
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: object = None,
+        outputs: Mapping | None = None,
+    ) -> None:
         """Check the loss terms of this iteration."""
         values = {
             name: runner.message_hub.get_scalar(f'train/{name}').current()
@@ -50,13 +58,13 @@ class FiniteLossHook(Hook):
         )
 
 
-def _scalars(runner):
+def _scalars(runner: Runner) -> Mapping:
     return runner.message_hub.log_scalars
 
 
-def _cases(data_batch, limit=4):
+def _cases(data_batch: object, limit: int = 4) -> str:
     """Name the slices of a batch, if its samples know where they are from."""
-    samples = []
+    samples: Sequence = []
     if isinstance(data_batch, dict):
         samples = data_batch.get('data_samples') or []
     names = []

@@ -6,7 +6,7 @@ from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from medssl_mm.errors import UserError
 from medssl_mm.registry import HOOKS
@@ -25,7 +25,7 @@ class QueueCheckHook(Hook):
         UserError: When the queue cannot be filled by whole batches.
     """
 
-    def before_train(self, runner):
+    def before_train(self, runner: Runner) -> None:
         """Compare queue, batch and data set."""
         model = runner.model
         if is_model_wrapper(model):

@@ -1,32 +1,32 @@
 """How well the features segment, while they are learned without labels."""
 
-import copy
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
-from torch import nn
+from mmengine.runner import Runner
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medssl_mm.backbones import backbone_of
-from medssl_mm.engine.hooks.collapse_monitor_hook import (
-    first_view,
+from medssl_mm.engine.hooks.probe_hook import ProbeHook
+from medssl_mm.engine.observing import (
+    evaluated_backbone,
+    inner_model,
     own_randomness,
+    prepared_images,
 )
-from medssl_mm.errors import UserError
 from medssl_mm.functional.distributed import is_main_process
 from medssl_mm.functional.features import evaluation_mode
 from medssl_mm.registry import DATASETS, HOOKS
 
-KEY = 'segmentation_probe'
-
 
 @HOOKS.register_module()
-class SegmentationProbeHook(Hook):
+class SegmentationProbeHook(ProbeHook):
     """Trains linear decoders beside the pretraining and reports their Dice.
 
-    For each stage a 1x1 convolution on the standardised map of the query
+    For each stage a 1x1 convolution on the standardised map of the
     backbone, in evaluation mode and without gradient. At every measurement it
     takes a few steps on labelled slices of training patients, starting from
     where it was, and predicts those of held-out patients. The scalars
@@ -54,38 +54,35 @@ class SegmentationProbeHook(Hook):
         num_val (int): Held-out slices, evenly spread. Defaults to 256.
         lr (float): Learning rate of Adam. Defaults to 0.01.
         seed (int): Of the decoders' start and of the batches. Defaults to 0.
+        encoder (str, optional): See :class:`ProbeHook`. Defaults to None.
     """
 
-    priority = 'LOW'
+    key = 'segmentation_probe'
 
     def __init__(
         self,
-        train_dataset,
-        val_dataset,
-        stages=None,
-        interval=10,
-        steps=50,
-        batch_size=16,
-        num_train=128,
-        num_val=256,
-        lr=0.01,
-        seed=0,
-    ):
-        for name, value in dict(
+        train_dataset: dict,
+        val_dataset: dict,
+        stages: Sequence[int] | None = None,
+        interval: int = 10,
+        steps: int = 50,
+        batch_size: int = 16,
+        num_train: int = 128,
+        num_val: int = 256,
+        lr: float = 0.01,
+        seed: int = 0,
+        encoder: str | None = None,
+    ) -> None:
+        super().__init__(encoder)
+        self.require_positive(
             interval=interval,
             steps=steps,
             batch_size=batch_size,
             num_train=num_train,
             num_val=num_val,
-        ).items():
-            if value < 1:
-                raise UserError(
-                    f'SegmentationProbeHook: {name} must be 1 or more, got {value}'
-                )
+        )
         if stages is not None and (not stages or min(stages) < 1):
-            raise UserError(
-                f'SegmentationProbeHook: stages count from 1 on, got {stages}'
-            )
+            raise self.error(f'stages count from 1 on, got {stages}')
         self.datasets = dict(train=train_dataset, val=val_dataset)
         self.counts = dict(train=num_train, val=num_val)
         self.stages = stages
@@ -94,12 +91,11 @@ class SegmentationProbeHook(Hook):
         self.batch_size = batch_size
         self.lr = lr
         self.seed = seed
-        self._slices = None
-        self._decoders = None
-        self._optimizer = None
-        self._saved = None
+        self._slices: dict[str, dict[str, Any]] = {}
+        self._decoders = nn.ModuleDict()  # empty until the first measurement
+        self._optimizer: torch.optim.Optimizer
 
-    def after_train_epoch(self, runner):
+    def after_train_epoch(self, runner: Runner) -> None:
         """Measure at the end of every ``interval`` epochs."""
         if not self.every_n_epochs(runner, self.interval):
             return
@@ -108,32 +104,25 @@ class SegmentationProbeHook(Hook):
         with own_randomness(self.seed):
             self._measure(runner)
 
-    def before_save_checkpoint(self, runner, checkpoint):
-        """Put decoders and optimizer into the checkpoint."""
-        if self._decoders is not None:
-            checkpoint[KEY] = dict(
-                decoders=self._decoders.state_dict(),
-                optimizer=self._optimizer.state_dict(),
-            )
-        elif self._saved is not None:
-            checkpoint[KEY] = self._saved
+    def state(self) -> dict | None:
+        """Decoders and optimizer."""
+        if not self._decoders:
+            return None
+        return dict(
+            decoders=self._decoders.state_dict(),
+            optimizer=self._optimizer.state_dict(),
+        )
 
-    def after_load_checkpoint(self, runner, checkpoint):
-        """Take decoders and optimizer of a run that is resumed."""
-        if getattr(runner, '_resuming', False):
-            self._saved = copy.deepcopy(checkpoint.get(KEY))
-
-    def _measure(self, runner):
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
-        if self._slices is None:
+    def _measure(self, runner: Runner) -> None:
+        model = inner_model(runner)
+        if not self._slices:
             self._slices = self._load()
         with evaluation_mode(model), torch.no_grad():
             features = {
                 subset: self._encode(model, content['images'])
                 for subset, content in self._slices.items()
             }
-        if self._decoders is None:
+        if not self._decoders:
             self._build(features['train'])
         self._train(features['train'], runner.iter)
         scores = self._score(features['val'])
@@ -148,8 +137,8 @@ class SegmentationProbeHook(Hook):
         text = ', '.join(f'{p} {score:.3f}' for p, score in scores.items())
         runner.logger.info(f'Dice of the linear probe: {text}')
 
-    def _load(self):
-        loaded = {}
+    def _load(self) -> dict[str, dict[str, Any]]:
+        loaded: dict[str, dict[str, Any]] = {}
         for subset, settings in self.datasets.items():
             dataset = DATASETS.build(settings)
             count = min(self.counts[subset], len(dataset))
@@ -158,41 +147,35 @@ class SegmentationProbeHook(Hook):
             meta = [s['data_samples'].metainfo for s in samples]
             images = [s['inputs'] for s in samples]
             labels = [s['data_samples'].gt_sem_seg.data[0] for s in samples]
-            shapes = {tuple(part.shape[-2:]) for part in images + labels}
-            if len(shapes) > 1:
-                raise UserError(
-                    'SegmentationProbeHook: images and labels must all have '
-                    f'one size, found {sorted(shapes)}; put RandomSliceCrop '
-                    'into the pipeline after both are loaded'
-                )
+            stacked = self.stacked(
+                images,
+                labels,
+                'images and labels',
+                'put RandomSliceCrop into the pipeline after both are loaded',
+            )
             loaded[subset] = dict(
-                images=torch.stack(images),
+                images=stacked,
                 labels=torch.stack(labels).long(),
                 cases=[m['case_id'] for m in meta],
                 patients={m.get('patient_id', m['case_id']) for m in meta},
             )
             self.num_classes = len(dataset.metainfo['classes'])
-        shared = loaded['train']['patients'] & loaded['val']['patients']
-        if shared:
-            raise UserError(
-                'SegmentationProbeHook: patients in both train_dataset and '
-                f'val_dataset: {", ".join(sorted(shared)[:4])}; choose '
-                'subsets without a patient in common'
-            )
+        self.refuse_shared_patients(
+            loaded['train']['patients'], loaded['val']['patients']
+        )
         return loaded
 
-    def _encode(self, model, images):
-        backbone = backbone_of(model.backbone)
+    def _encode(self, model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+        backbone = backbone_of(evaluated_backbone(model, self.encoder))
         stages = self.stages or [backbone.last]
-        parts = {}
+        parts: dict[str, list[Tensor]] = {}
         for chunk in images.split(self.batch_size):
-            batch = dict(inputs=[chunk], data_samples=torch.arange(len(chunk)))
-            maps = backbone.maps(first_view(model, batch), stages)
+            maps = backbone.maps(prepared_images(model, chunk), stages)
             for stage, level in maps.items():
                 parts.setdefault(backbone.names[stage], []).append(level.float())
         return {place: torch.cat(levels) for place, levels in parts.items()}
 
-    def _build(self, features):
+    def _build(self, features: Mapping[str, Tensor]) -> None:
         torch.manual_seed(self.seed)  # the generators are put back later
         self._decoders = nn.ModuleDict(
             {
@@ -204,12 +187,14 @@ class SegmentationProbeHook(Hook):
             }
         )
         self._optimizer = torch.optim.Adam(self._decoders.parameters(), lr=self.lr)
-        if self._saved is not None:
-            self._decoders.load_state_dict(self._saved['decoders'])
-            self._optimizer.load_state_dict(self._saved['optimizer'])
-            self._saved = None
+        saved = self.take_saved()
+        if saved is not None:
+            self._decoders.load_state_dict(saved['decoders'])
+            self._optimizer.load_state_dict(saved['optimizer'])
 
-    def _logits(self, features, chosen, size):
+    def _logits(
+        self, features: Mapping[str, Tensor], chosen: Tensor, size: Sequence[int]
+    ) -> Iterator[tuple[str, Tensor]]:
         for place, decoder in self._decoders.items():
             logits = decoder(features[place][chosen])
             yield (
@@ -217,7 +202,7 @@ class SegmentationProbeHook(Hook):
                 F.interpolate(logits, size, mode='bilinear', align_corners=False),
             )
 
-    def _train(self, features, iteration):
+    def _train(self, features: Mapping[str, Tensor], iteration: int) -> None:
         labels = self._slices['train']['labels']
         rng = np.random.default_rng((self.seed, iteration))
         self._decoders.train()
@@ -228,7 +213,7 @@ class SegmentationProbeHook(Hook):
                 )
             )
             target = labels[chosen]
-            loss = 0.0
+            loss = torch.zeros((), device=next(iter(features.values())).device)
             for _, logits in self._logits(features, chosen, target.shape[-2:]):
                 loss = loss + F.cross_entropy(
                     logits, target.to(logits.device), ignore_index=255
@@ -239,12 +224,12 @@ class SegmentationProbeHook(Hook):
         self._optimizer.zero_grad()
 
     @torch.no_grad()
-    def _score(self, features):
+    def _score(self, features: Mapping[str, Tensor]) -> dict[str, float]:
         content = self._slices['val']
         labels, cases = content['labels'], content['cases']
         self._decoders.eval()
         # Per place and case: intersection and sum of sizes of each class.
-        counts = {place: {} for place in features}
+        counts: dict[str, dict[str, np.ndarray]] = {place: {} for place in features}
         for chosen in torch.arange(len(labels)).split(self.batch_size):
             target = labels[chosen]
             for place, logits in self._logits(features, chosen, target.shape[-2:]):
@@ -260,7 +245,7 @@ class SegmentationProbeHook(Hook):
         }
 
 
-def class_counts(guess, truth, num_classes):
+def class_counts(guess: Tensor, truth: Tensor, num_classes: int) -> np.ndarray:
     """Count the pixels of each class: in both, guessed, true.
 
     Shape: ``(H, W)`` twice, integer -> ``(3, num_classes)``.
@@ -273,7 +258,7 @@ def class_counts(guess, truth, num_classes):
     )
 
 
-def mean_dice(counts):
+def mean_dice(counts: np.ndarray) -> float:
     """Average the Dice of cases that have a class, then the classes.
 
     Background, class 0, is left out.

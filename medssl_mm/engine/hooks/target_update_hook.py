@@ -1,8 +1,9 @@
 """Lets the target of a model follow after every step of the optimizer."""
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
 
+from medssl_mm.engine.observing import inner_model
 from medssl_mm.registry import HOOKS
 
 
@@ -21,12 +22,15 @@ class TargetUpdateHook(Hook):
     # After the step, before its values are logged and saved.
     priority = 'NORMAL'
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: object = None,
+        outputs: object = None,
+    ) -> None:
         """Update, if the optimizer has made a step."""
-        model = runner.model
-        if is_model_wrapper(model):
-            model = model.module
-        update = getattr(model, 'update_target', None)
+        update = getattr(inner_model(runner), 'update_target', None)
         if update is None or not runner.optim_wrapper.should_update():
             return
         tau = update(runner.iter / runner.max_iters)
