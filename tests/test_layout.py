@@ -150,6 +150,7 @@ ARROWS = {
             'loaders',
             'results',
             'analysis',
+            'statistics',
             'backbones',
             'functional',
             'registry',
@@ -166,6 +167,7 @@ ARROWS = {
         {
             'engine',
             'loaders',
+            'statistics',
             'backbones',
             'importers',
             'functional',

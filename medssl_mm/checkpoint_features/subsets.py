@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from medssl_mm.errors import UserError
+from medssl_mm.statistics.labels import Labels, labels_of
 
 SUBSETS = ('train', 'val', 'test')
-UNKNOWN = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,25 +49,6 @@ class Subset:
         return str(self.dataset.metainfo.get('split_hash') or '')
 
 
-@dataclass(frozen=True, eq=False)
-class Labels:
-    """Labels of the images of a subset whose label is known.
-
-    Args:
-        classes (tuple[str]): Names.
-        multi_label (bool): Whether an image may have any number of them.
-        targets (np.ndarray): Whether the image has the class.
-        known (np.ndarray): Rows of the subset that they belong to.
-
-    Shape: targets ``(K, classes)``, bool; known ``(K,)``, integer.
-    """
-
-    classes: tuple[str, ...]
-    multi_label: bool
-    targets: np.ndarray
-    known: np.ndarray
-
-
 def read_labels(subset: Subset) -> Labels:
     """Read the labels of a subset, without its images.
 
@@ -82,31 +61,7 @@ def read_labels(subset: Subset) -> Labels:
     Raises:
         UserError: When no label is known, or one does not fit the classes.
     """
-    known = [
-        row
-        for row, label in enumerate(subset.raw_labels)
-        if label is not None and UNKNOWN not in np.atleast_1d(label)
-    ]
-    if not known:
-        raise UserError(
-            f'the {subset.name} subset has no labels '
-            f'({len(subset.raw_labels)} images); choose a labelled data set '
-            'or split for it'
-        )
-    labels = [subset.raw_labels[row] for row in known]
-    multi_label = np.ndim(labels[0]) > 0
-    indices = [np.atleast_1d(np.asarray(label, int)) for label in labels]
-    last = max((int(i.max()) for i in indices if len(i)), default=0)
-    classes = subset.classes or tuple(str(i) for i in range(last + 1))
-    if last >= len(classes):
-        raise UserError(
-            f'the {subset.name} subset has the label {last}, but only '
-            f'{len(classes)} classes: {", ".join(classes)}'
-        )
-    targets = np.zeros((len(known), len(classes)), bool)
-    for row, present in enumerate(indices):
-        targets[row, present] = True
-    return Labels(classes, multi_label, targets, np.array(known))
+    return labels_of(subset.raw_labels, subset.classes, subset.name)
 
 
 def check_no_shared_patients(subsets: Sequence[Subset]) -> None:
