@@ -152,13 +152,17 @@ def timeout_of(loader: Mapping, environment: Mapping | None) -> float:
     return loader.get('timeout', default)
 
 
-def watch(loader: DataLoader, label: str, timeout: float) -> DataLoader:
+def watch(
+    loader: DataLoader, label: str, timeout: float, settings: str | None = None
+) -> DataLoader:
     """Let a loader end the run when a worker dies or no batch comes.
 
     Args:
         loader (DataLoader): Made with :func:`worker_options`; it is changed.
         label (str): Its name in messages: 'train', 'val', ...
         timeout (float): Seconds a batch may take; 0 waits for ever.
+        settings (str, optional): What has ``num_workers`` and ``batch_size`` in
+            the config. Defaults to None: '<label>_dataloader'.
     """
     if loader.num_workers and not isinstance(loader, WatchedLoader):
         loader.worker_init_fn = functools.partial(_start_worker, loader.worker_init_fn)
@@ -166,7 +170,8 @@ def watch(loader: DataLoader, label: str, timeout: float) -> DataLoader:
         loader.timeout = 0
         # The hosts make the loader, of torch's class.
         loader.__class__ = WatchedLoader
-        loader.label, loader.watchdog = label, _Watchdog(label, timeout)
+        loader.label = label
+        loader.watchdog = _Watchdog(label, timeout, settings)
     return loader
 
 
@@ -194,7 +199,7 @@ class WatchedLoader(DataLoader):
             raise UserError(
                 f'the data set or collate function of the {self.label} loader '
                 f'cannot be sent to its workers: {error}; define it at the top '
-                f'level of a module, or set {self.label}_dataloader.num_workers=0'
+                f'level of a module, or set {self.watchdog.settings}.num_workers=0'
             ) from error
         except (EOFError, ConnectionError) as error:
             raise UserError(
@@ -230,11 +235,15 @@ class _Watchdog:
     Args:
         label (str): Name of the loader.
         patience (float): Seconds; 0 has none to look after.
+        settings (str, optional): See :func:`watch`. Defaults to None.
     """
 
-    def __init__(self, label: str, patience: float) -> None:
+    def __init__(
+        self, label: str, patience: float, settings: str | None = None
+    ) -> None:
         self.label = label
         self.patience = patience
+        self.settings = settings or f'{label}_dataloader'
         self._workers: Sequence[Any] = ()
         self._since: float | None = None
         self._silent_for = 0.0
@@ -295,17 +304,18 @@ class _Watchdog:
             worker.kill()
 
     def _silence(self) -> str:
-        name = f'{self.label}_dataloader'
+        name = self.settings
+        own = f' or {name}.timeout' if name.endswith('_dataloader') else ''
         return (
             f'{self._whose()} has had no batch for {self._silent_for:.0f} s from its '
             f'{len(self._workers)} worker process(es): the disk or network file '
             'system does not answer, or a transform hangs. Continue with --resume; '
-            f'allow slow data more time by env_cfg.loader_timeout or {name}.timeout '
+            f'allow slow data more time by env_cfg.loader_timeout{own} '
             f'(seconds), or look for the cause with {name}.num_workers=0'
         )
 
     def _death(self, ended: Sequence[Any]) -> str:
-        name = f'{self.label}_dataloader'
+        name = self.settings
         ends = ', '.join(f'process {w.pid} {_end_of(w.exitcode)}' for w in ended)
         return (
             f'{self._whose()} lost a worker: {ends}. If there is no other message '

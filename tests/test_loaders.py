@@ -71,6 +71,9 @@ def test_data_that_no_worker_can_get():
         next(iter(loader_of(Unpicklable())))
     with pytest.raises((AttributeError, pickle.PicklingError)):
         pickle.dumps(Unpicklable())
+    loader = torch.utils.data.DataLoader(Unpicklable(), **loaders.worker_options(1))
+    with pytest.raises(UserError, match=r'probe loader .*set MyHook\.num_workers=0'):
+        next(iter(loaders.watch(loader, 'probe', 0, 'MyHook')))
 
 
 def signal_a_worker(number, persistent, timeout):

@@ -211,6 +211,11 @@ class ClassificationImages(SplitDataset):
         self.full_init()
         return self._labels.astype(np.int64)
 
+    def patient_names(self) -> set[str]:
+        """Names of the patients of all samples."""
+        self.full_init()
+        return set(self.store.patient_ids[self._places].tolist())
+
     def sample_locations(self) -> tuple[np.ndarray, np.ndarray]:
         """Patient (as a number) of every sample, and zeros.
 

@@ -215,6 +215,11 @@ class SliceDataset(SplitDataset):
             rng=sample_rng(idx if isinstance(idx, EpochIndex) else index, self.seed),
         )
 
+    def patient_names(self) -> set[str]:
+        """Names of the patients of all samples."""
+        self.full_init()
+        return set(self._patient_ids[np.unique(self._sample_cases)].tolist())
+
     def sample_locations(self) -> tuple[np.ndarray, np.ndarray]:
         """Patient (as a number) and slice index of every sample.
 

@@ -6,6 +6,7 @@ work directory therefore holds every number. What a config says itself stays.
 
 - ``slices`` (or ``images``) completes the data set of every loader:
   ``slices = dict(type='medssl_mm.ACDCSlices', data_root=..., split=...)``.
+  Data sets of hooks (probes) that name no data are completed likewise.
 - ``data_root`` and ``split``, for data of one's own: the same, with
   ``medssl_mm.SliceDataset`` or ``medssl_mm.ClassificationImages``, which take
   classes as they are.
@@ -193,6 +194,11 @@ class _Completion:
             for entry in _dicts(place):
                 if self._class_of(entry) is not None:
                     self._complete_dataset(entry, named, own, f'{loader}_dataloader')
+        for place in ('default_hooks', 'custom_hooks'):
+            for entry in _dicts(self.content.get(place)):
+                # One with a data_root looks at data of its own.
+                if self._class_of(entry) is not None and not entry.get('data_root'):
+                    self._complete_dataset(entry, named, {}, place)
 
     def _complete_dataset(self, dataset, named, own, loader) -> None:
         root = dataset.get('data_root')

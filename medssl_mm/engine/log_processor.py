@@ -6,6 +6,8 @@ from mmengine.runner import LogProcessor
 
 from medssl_mm.registry import LOG_PROCESSORS
 
+#: Place in the message hub for the newest scores of the probes, by name: words.
+PROBES = 'probes'
 # Shown in the head of the line, or not at all.
 _NOT_LISTED = ('time', 'data_time', 'data_wait', 'memory', 'epoch', 'iter')
 
@@ -13,6 +15,8 @@ _NOT_LISTED = ('time', 'data_time', 'data_wait', 'memory', 'epoch', 'iter')
 @LOG_PROCESSORS.register_module()
 class ShortLogProcessor(LogProcessor):
     """Writes a short text line; the values for TensorBoard are upstream's.
+
+    At its end stand the newest scores of the probes, see :data:`PROBES`.
 
     Args:
         history (int): Values kept of each log scalar. Upstream keeps a
@@ -45,6 +49,8 @@ class ShortLogProcessor(LogProcessor):
             parts.append(f'{values["memory"]} MB')
         if mode != 'test':
             parts += self._items(values, mode)
+        if mode == 'train':
+            parts += (runner.message_hub.runtime_info.get(PROBES) or {}).values()
         return tag, '  '.join(parts)
 
     def _collect_scalars(self, custom_cfg, runner, mode, reserve_prefix=False):

@@ -253,7 +253,7 @@ def plot_classes(runs: Sequence[Run]) -> Figure:
 
 
 def plot_curves(curves: dict[str, dict[str, np.ndarray]]) -> Figure:
-    """Draw training curves: a panel per loss term, then the scores.
+    """Draw training curves: a panel per loss term, the scores, the probes.
 
     Args:
         curves: Per label of a run what :func:`read_scalars` returns.
@@ -291,6 +291,14 @@ def _draw_panel(axes: Axes, panel: CurvePanel, colours: dict[str, str]) -> None:
     for points in panel.chance:
         level = points[-1, 1]
         axes.plot(*points.T, color='grey', ls='--', lw=1, label=f'chance = {level:.2f}')
+    for run, start in panel.starts:
+        axes.axhline(
+            start,
+            color=colours[run],
+            ls='--',
+            lw=1,
+            label=f'{run} before training = {start:.2f}',
+        )
     axes.set_xlabel('step')
     axes.set_title(panel.title, loc='left')
     axes.legend(fontsize=7)

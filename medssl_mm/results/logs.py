@@ -9,6 +9,9 @@ import numpy as np
 
 from medssl_mm.errors import UserError
 
+# Scores of probes that have a panel; the others are in the log.
+_PROBE = re.compile(r'probe/(\w+)_(macro_AUROC|macro_AP|accuracy|Dice)')
+
 
 def read_scalars(work_dir: str | Path) -> dict[str, np.ndarray]:
     """Read the logged curves of a training run, resumed parts joined.
@@ -54,10 +57,11 @@ class CurvePanel(NamedTuple):
     title: str
     lines: list[tuple[str, str, np.ndarray]]  # run, label, points (steps, 2)
     chance: list[np.ndarray]  # what a guess gets, points (steps, 2)
+    starts: list[tuple[str, float]]  # run, score of its encoder before training
 
 
 def curve_panels(curves: dict[str, dict[str, np.ndarray]]) -> list[CurvePanel]:
-    """Sort logged curves into a panel per loss term and one of scores.
+    """Sort logged curves into a panel per loss term, one of scores, and the probes'.
 
     The sum of the terms is shown only where no term is logged: it says little,
     and there is no chance level to compare it with.
@@ -75,7 +79,7 @@ def curve_panels(curves: dict[str, dict[str, np.ndarray]]) -> list[CurvePanel]:
         ]
         sums = [name for name in values if name.split('/')[-1] == 'loss']
         for name in sorted(terms) or sorted(sums):
-            panel = panels.setdefault(name, CurvePanel(name, [], []))
+            panel = panels.setdefault(name, CurvePanel(name, [], [], []))
             panel.lines.append((label, label, values[name]))
             chance = values.get(_chance_of(name))
             if chance is not None and not any(
@@ -90,10 +94,30 @@ def curve_panels(curves: dict[str, dict[str, np.ndarray]]) -> list[CurvePanel]:
     ]
     found = list(panels.values())
     if scores:
-        found.append(CurvePanel('score', scores, []))
+        found.append(CurvePanel('score', scores, [], []))
+    found += _probe_panels(curves)
     if not found:
         raise UserError('the logs hold neither a loss nor a score')
     return found
+
+
+def _probe_panels(curves: dict[str, dict[str, np.ndarray]]) -> list[CurvePanel]:
+    """A panel per probe and score, with the scores before the first step."""
+    panels: dict[str, CurvePanel] = {}
+    for label, values in curves.items():
+        for name in sorted(values):
+            found = _PROBE.fullmatch(name)
+            if not found:
+                continue
+            title = f'{found[1]} probe: {found[2]}'
+            panel = panels.setdefault(title, CurvePanel(title, [], [], []))
+            points = values[name]
+            if points[0, 0] == 0:
+                panel.starts.append((label, float(points[0, 1])))
+                points = points[1:]
+            if len(points):
+                panel.lines.append((label, label, points))
+    return [panel for _, panel in sorted(panels.items())]
 
 
 def _chance_of(term: str) -> str:

@@ -189,7 +189,8 @@ def _curve_section(curves: Mapping[str, str | Path]) -> Section:
         'pretraining': 'Pretraining, one panel per loss term, weighted as in the sum. '
         'A contrastive term below its dashed chance line means that views of one '
         'slice (or region) are told from others; loss_contrastive rises while the '
-        'queue fills.',
+        'queue fills. A probe above its dashed line: the features tell more of the '
+        'labels than those before training.',
         'labels': 'Training with labels; pale: as logged, strong: smoothed.',
     }
     pictures = [

@@ -262,6 +262,8 @@ def test_sampler_gets_patients_and_slices(root):
     patients, positions = dataset.sample_locations()
     assert len(set(patients.tolist())) == 5
     assert positions.tolist() == [1, 2, 3, 4] * 6
+    names = [dataset.get_data_info(n)['patient_id'] for n in range(len(dataset))]
+    assert dataset.patient_names() == set(names) and len(set(names)) == 5
     sampler = SliceSampler(dataset, seed=0, neighbour_distance=2, batch_size=6)
     order = np.array(list(sampler)).reshape(4, 6)
     for batch in order:

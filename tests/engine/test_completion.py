@@ -156,6 +156,28 @@ def test_head_of_a_pretraining_is_left_alone(data, tmp_path):
         MODELS.build(content.model)
 
 
+def test_probes_look_at_the_data_of_the_config(data, tmp_path):
+    """Unless they name some; grey values follow the store of each."""
+    probe = (CONFIGS / 'selfsup/_base_/probes/images_64.py').as_posix()
+    path = three_lines(tmp_path, XRAY_MOCO, data / 'findings')
+    config = launch.load_config(f'{path}+{probe}')
+    hooks = config.default_hooks
+    train, val = hooks.online_probe.train_dataset, hooks.knn_probe.val_dataset
+    for dataset, subset in ((train, 'train'), (val, 'val')):
+        assert dataset.data_root == str(data / 'findings')
+        assert (dataset.split, dataset.subset) == ('made', subset)
+        assert dataset.pipeline[0].type == 'medssl_mm.ShiftScale'
+    other = str(data / 'colour')
+    options = [
+        f'default_hooks.online_probe.val_dataset.data_root={other}',
+        'default_hooks.online_probe.val_dataset.split=made',
+    ]
+    config = launch.load_config(f'{path}+{probe}', options)
+    hooks = config.default_hooks
+    assert hooks.online_probe.val_dataset.data_root == other
+    assert hooks.online_probe.train_dataset.data_root == str(data / 'findings')
+
+
 def test_classes_of_images_choose_the_head(data, tmp_path):
     content = launch.load_config(three_lines(tmp_path, FINETUNE, data / 'colour'))
     assert content.model.head.to_dict() == dict(

@@ -76,3 +76,32 @@ def test_each_loss_term_has_its_own_panel_and_chance_level():
     assert not total.chance
     with pytest.raises(UserError, match='neither a loss nor a score'):
         results.curve_panels({'empty': {'lr': points(0.1)}})
+
+
+def test_probes_have_panels_with_their_start():
+    def points(*values):
+        return np.array([[10 * i, value] for i, value in enumerate(values)])
+
+    def moco(*values):
+        return {
+            'loss_contrastive': points(5.0, 4.0),
+            'probe/my_online_macro_AUROC': points(*values),
+            'probe/my_online_macro_F1': points(*values),
+            'probe/my_online_loss': points(*values),
+            'online_probe_loss': points(*values),
+        }
+
+    first, second = moco(0.7, 0.6, 0.9), moco(0.6, 0.8)
+    second['probe/stage4_Dice'] = points(0.0, 0.3)[1:]
+    panels = {p.title: p for p in results.curve_panels({'a': first, 'b': second})}
+    assert list(panels) == [
+        'loss_contrastive',
+        'my_online probe: macro_AUROC',
+        'stage4 probe: Dice',
+    ]
+    auroc = panels['my_online probe: macro_AUROC']
+    assert auroc.starts == [('a', 0.7), ('b', 0.6)]
+    assert [run for run, _, _ in auroc.lines] == ['a', 'b']
+    np.testing.assert_array_equal(auroc.lines[0][2], [[10, 0.6], [20, 0.9]])
+    # Measured after training had begun: no start.
+    assert panels['stage4 probe: Dice'].starts == []

@@ -9,6 +9,10 @@ from medssl_mm.engine.hooks.finite_loss_hook import (
     FiniteLossHook,
     NonFiniteLossError,
 )
+from medssl_mm.engine.hooks.nearest_neighbour_probe_hook import (
+    NearestNeighbourProbeHook,
+)
+from medssl_mm.engine.hooks.online_probe_hook import OnlineProbeHook
 from medssl_mm.engine.hooks.queue_check import QueueCheckHook
 from medssl_mm.engine.hooks.segmentation_probe_hook import (
     SegmentationProbeHook,
@@ -20,7 +24,9 @@ __all__ = [
     'CollapseMonitorHook',
     'DataWaitHook',
     'FiniteLossHook',
+    'NearestNeighbourProbeHook',
     'NonFiniteLossError',
+    'OnlineProbeHook',
     'QueueCheckHook',
     'SegmentationProbeHook',
     'TargetUpdateHook',
