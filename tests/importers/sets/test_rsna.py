@@ -51,6 +51,22 @@ def test_dataset_csv(rsna, tmp_path, no, yes):
     assert set(splits) == {'rsna-patients'}
 
 
+def test_images_of_one_value_stay(tmp_path):
+    """Files as the original's tests make them: 300 times the same blank image."""
+    folder = tmp_path / 'source'
+    folder.mkdir()
+    blank = make_slice(np.ones((16, 16), np.uint16), (0, 0, 0), Modality='CR')
+    labels = np.random.default_rng(0).permutation([1] * 63 + [0] * 237)
+    for number in range(300):
+        blank.save_as(folder / f'{number}.dcm', enforce_file_format=True)
+    write(folder, [f'{number},{label}' for number, label in enumerate(labels)])
+    result, splits = prepare(RSNAImporter, folder, tmp_path, size=16, split='innereye')
+    assert np.bincount(result.store.labels).tolist() == [237, 63]
+    assert set(problems(result).values()) == {'blank'}
+    split = splits['rsna-innereye-seed42']
+    assert (len(split['train']), len(split['val'])) == (270, 30)
+
+
 def test_kaggle_has_a_row_per_box(rsna, tmp_path):
     rows = [f'{PATIENTS[0]},1,2,3,4,1', f'{PATIENTS[0]},5,6,7,8,1']
     rows += [f'{p},,,,,0' for p in PATIENTS[1:]]
