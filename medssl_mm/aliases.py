@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from medssl_mm.errors import UserError
 
@@ -38,6 +39,12 @@ ALIASES = (
         kept=('num_channels', 'init_cfg'),
     ),
     Alias('LocalInfoNCELoss', 'ReleaseLocalLoss', 'legacy', 'release'),
+    # They process images as well as slices.
+    Alias('RandomSliceAffine', 'RandomAffineView'),
+    Alias('RandomSliceCrop', 'RandomCropView'),
+    Alias('ResizeSlice', 'ResizeAndPad'),
+    Alias('SliceSampler', 'ResumableSampler'),
+    Alias('SliceViews', 'CropViews'),
 )
 
 
@@ -91,3 +98,26 @@ def current_settings(
         kept = {name: settings[name] for name in alias.kept if name in settings}
         return dict(type=f'{PREFIX}{alias.new}', **kept)
     return settings
+
+
+def with_former_names(settings: Any, aliases: tuple[Alias, ...] = ALIASES) -> Any:
+    """Copy a config with the names that types had before, as old digests need it.
+
+    Args:
+        settings: Mappings, lists and values.
+        aliases: The table.
+    """
+    former = {
+        PREFIX + alias.new: PREFIX + alias.old
+        for alias in aliases
+        if not alias.argument
+    }
+
+    def copied(value: Any, key: str = '') -> Any:
+        if isinstance(value, Mapping):
+            return {name: copied(inner, name) for name, inner in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)(map(copied, value))
+        return former.get(value, value) if key == 'type' else value
+
+    return copied(settings)

@@ -22,22 +22,22 @@ STEPS = [dict(type='medssl_mm.LoadSlice'), dict(type='medssl_mm.ZScoreNormalize'
 TRAIN = [
     *STEPS,
     dict(type='medssl_mm.LoadSliceLabel'),
-    dict(type='medssl_mm.RandomSliceAffine', size=32, pad_value='minimum'),
+    dict(type='medssl_mm.RandomAffineView', size=32, pad_value='minimum'),
     dict(type='medssl_mm.IntensityJitter', limits=None),
     dict(type='medssl_mm.NoiseJitter'),
     dict(type='medssl_mm.PackSlice'),
 ]
 TEST = [
     *STEPS,
-    dict(type='medssl_mm.ResizeSlice', size=32, pad_value='minimum'),
+    dict(type='medssl_mm.ResizeAndPad', size=32, pad_value='minimum'),
     dict(type='medssl_mm.LoadSliceLabel'),
     dict(type='medssl_mm.PackSlice'),
 ]
 VIEWS = [
     *STEPS,
     dict(
-        type='medssl_mm.SliceViews',
-        crop=dict(type='medssl_mm.RandomSliceCrop', size=64, pad_value='minimum'),
+        type='medssl_mm.CropViews',
+        crop=dict(type='medssl_mm.RandomCropView', size=64, pad_value='minimum'),
         transforms=[
             dict(type='medssl_mm.IntensityJitter', limits=None),
             dict(type='medssl_mm.BlurJitter'),

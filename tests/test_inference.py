@@ -30,7 +30,7 @@ def model(tmp_path_factory):
             pipeline=[
                 dict(type='medssl_mm.LoadSlice'),
                 dict(type='medssl_mm.CTWindow', level=50, width=400),
-                dict(type='medssl_mm.ResizeSlice', size=64),
+                dict(type='medssl_mm.ResizeAndPad', size=64),
                 dict(type='medssl_mm.LoadSliceLabel'),
                 dict(type='medssl_mm.PackSlice'),
             ]

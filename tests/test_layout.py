@@ -191,7 +191,7 @@ ARROWS = {
         HOSTS,
     ),
     'experiments': (
-        {'engine', 'results', 'registry', 'cores', 'errors', 'files'},
+        {'aliases', 'engine', 'results', 'registry', 'cores', 'errors', 'files'},
         HOSTS,
     ),
     'converters': ({'backbones', 'legacy', 'errors', 'files'}, HOSTS),

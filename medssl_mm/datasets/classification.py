@@ -162,7 +162,7 @@ class ClassificationImages(SplitDataset):
         """Describe one image, without its pixels.
 
         Args:
-            idx: Index, or the EpochIndex of a SliceSampler.
+            idx: Index, or the EpochIndex of a ResumableSampler.
         """
         self.full_init()
         index = range(len(self._places))[int(idx)]
@@ -219,7 +219,7 @@ class ClassificationImages(SplitDataset):
     def sample_locations(self) -> tuple[np.ndarray, np.ndarray]:
         """Patient (as a number) of every sample, and zeros.
 
-        With these, neighbour_distance=1 of a SliceSampler keeps two images
+        With these, neighbour_distance=1 of a ResumableSampler keeps two images
         of one patient out of one batch.
 
         Shape: two integer arrays ``(N, )``.

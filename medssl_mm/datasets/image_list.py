@@ -139,7 +139,7 @@ class SliceImageList(BaseDataset):
         """Describe one image.
 
         Args:
-            idx: Index, or the EpochIndex of a SliceSampler.
+            idx: Index, or the EpochIndex of a ResumableSampler.
         """
         info = super().get_data_info(int(idx))
         info['rng'] = sample_rng(

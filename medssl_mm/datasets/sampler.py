@@ -87,7 +87,7 @@ def sample_rng(index: int, seed: int = 0) -> np.random.Generator:
 
 
 @DATA_SAMPLERS.register_module()
-class SliceSampler(Sampler):
+class ResumableSampler(Sampler):
     """Shuffled, distributed, resumable order of slices.
 
     The order of an epoch is a function of (seed, epoch); rank ``r`` of ``w``
@@ -129,15 +129,15 @@ class SliceSampler(Sampler):
         self.rank, self.world_size = get_dist_info()
         self.size = len(dataset)
         if self.size == 0:
-            raise ValueError('SliceSampler: the data set is empty.')
+            raise ValueError('ResumableSampler: the data set is empty.')
         self.seed = sync_random_seed() if seed is None else seed
         if not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(
-                f'SliceSampler: seed must be an int of at least 0, got {seed!r}.'
+                f'ResumableSampler: seed must be an int of at least 0, got {seed!r}.'
             )
         if not isinstance(neighbour_distance, int) or neighbour_distance < 0:
             raise ValueError(
-                'SliceSampler: neighbour_distance must be an int of at least '
+                'ResumableSampler: neighbour_distance must be an int of at least '
                 f'0 (slices), got {neighbour_distance!r}.'
             )
         self.shuffle = shuffle
@@ -153,18 +153,18 @@ class SliceSampler(Sampler):
     def _prepare_neighbours(self, dataset: Sized, batch_size: int | None) -> None:
         if not self.shuffle:
             raise ValueError(
-                'SliceSampler: neighbour_distance changes the '
+                'ResumableSampler: neighbour_distance changes the '
                 'order, so it needs shuffle=True.'
             )
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(
-                'SliceSampler: neighbour_distance needs to know the batches; '
+                'ResumableSampler: neighbour_distance needs to know the batches; '
                 'set batch_size to the batch size per process of the '
                 f'loader, got {batch_size!r}.'
             )
         if not hasattr(dataset, 'sample_locations'):
             raise TypeError(
-                'SliceSampler: neighbour_distance needs a data set with '
+                'ResumableSampler: neighbour_distance needs a data set with '
                 'sample_locations() (patient and slice of every sample), '
                 f'got {type(dataset).__name__}; use a SliceDataset directly '
                 'or set neighbour_distance=0.'
@@ -175,7 +175,7 @@ class SliceSampler(Sampler):
         self._global_batch = batch_size * self.world_size
         if self.infinite and self.size < self._global_batch:
             raise ValueError(
-                f'SliceSampler: {self.size} samples do not fill one global '
+                f'ResumableSampler: {self.size} samples do not fill one global '
                 f'batch of {self._global_batch}; use a smaller batch size or '
                 'neighbour_distance=0.'
             )
@@ -206,7 +206,7 @@ class SliceSampler(Sampler):
             if conflict and not self._warned:
                 self._warned = True
                 print_log(
-                    'SliceSampler: some batches hold neighbouring slices all '
+                    'ResumableSampler: some batches hold neighbouring slices all '
                     f'the same: {conflict}. Use a smaller batch size, a '
                     'smaller neighbour_distance, or every n-th slice '
                     '(slice_step of the data set).',
@@ -269,11 +269,12 @@ class SliceSampler(Sampler):
         """
         if num_samples < 0:
             raise ValueError(
-                f'SliceSampler: skip takes a number of at least 0, got {num_samples}.'
+                'ResumableSampler: skip takes a number of at least 0, got '
+                f'{num_samples}.'
             )
         if not self.infinite and num_samples > len(self):
             raise ValueError(
-                f'SliceSampler: cannot skip {num_samples} samples, an epoch '
+                f'ResumableSampler: cannot skip {num_samples} samples, an epoch '
                 f'has {len(self)} on this process. A loop that counts '
                 'iterations over epochs (IterBasedTrainLoop) needs '
                 'sampler=dict(..., infinite=True) to resume exactly.'

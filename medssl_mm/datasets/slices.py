@@ -190,7 +190,7 @@ class SliceDataset(SplitDataset):
         """Describe one slice.
 
         Args:
-            idx: Index, or the EpochIndex of a SliceSampler.
+            idx: Index, or the EpochIndex of a ResumableSampler.
         """
         self.full_init()
         index = range(len(self._sample_cases))[int(idx)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import medssl_mm.registry  # noqa: F401  (the config prefixes of hosts)
+from medssl_mm.aliases import with_former_names
 from medssl_mm.engine import launch
 from medssl_mm.errors import UserError
 from medssl_mm.experiments.table import EvaluationConfig, Row, Table
@@ -84,7 +85,7 @@ def resolved_config(config: str, options: dict) -> dict:
             cudnn_benchmark=environment.get('cudnn_benchmark', False),
             mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
         )
-    return content.to_dict()
+    return with_former_names(content.to_dict())
 
 
 def _digest(*content: Any) -> str:

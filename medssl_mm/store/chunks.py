@@ -30,7 +30,7 @@ def _blosc2() -> ModuleType:
     return blosc2
 
 
-class SliceReader:
+class ChunkReader:
     """One ``.b2nd`` file, one slice (or image) at a time.
 
     blosc2 reads the chunk of a slice by position, so workers may share a
@@ -206,7 +206,7 @@ def write_chunks(
         shape: ``(N, H, W)`` or ``(N, H, W, 3)``.
         chunks: N times the bytes of :func:`compress_image` and the value of a
             constant image (else None).
-        tag: Kept in the file, see ``SliceReader.tag``.
+        tag: Kept in the file, see ``ChunkReader.tag``.
     """
     blosc2 = _blosc2()
     unit = (1, *shape[1:])

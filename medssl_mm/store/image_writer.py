@@ -15,7 +15,7 @@ import numpy as np
 
 from medssl_mm.errors import UserError
 from medssl_mm.store.case_info import content_digest
-from medssl_mm.store.chunks import SliceReader, compress_image, write_chunks
+from medssl_mm.store.chunks import ChunkReader, compress_image, write_chunks
 from medssl_mm.store.header import DATASET_FILE, FORMAT_VERSION, IMAGES, load_json
 from medssl_mm.store.images import (
     IMAGE_FILE,
@@ -194,7 +194,7 @@ class ImageStoreWriter(StagedWriter):
         wanted = load_json(path).get('images_digest')
         if (
             wanted != table_digest(infos.values())
-            or wanted != SliceReader(self.root / IMAGE_FILE).tag
+            or wanted != ChunkReader(self.root / IMAGE_FILE).tag
         ):
             return {}  # stopped between two files: all is imported anew
         return infos
@@ -363,7 +363,7 @@ class ImageStoreWriter(StagedWriter):
             for image_id in order:
                 record = staged.get(image_id)
                 if record is None or record['place'] is None:
-                    old = old or SliceReader(self.root / IMAGE_FILE)
+                    old = old or ChunkReader(self.root / IMAGE_FILE)
                     yield old.read_chunk(places[image_id])
                     continue
                 path = record['file']

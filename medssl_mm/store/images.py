@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from medssl_mm.errors import UserError
-from medssl_mm.store.chunks import SliceReader
+from medssl_mm.store.chunks import ChunkReader
 from medssl_mm.store.header import IMAGES, load_header
 
 IMAGE_FILE = 'images.b2nd'
@@ -213,7 +213,7 @@ class ImageStore:
         self._number: int = header['images']
         self._digest: str = header['images_digest']
         self._table: dict[str, np.ndarray] | None = None
-        self._reader: SliceReader | None = None
+        self._reader: ChunkReader | None = None
         self._index: dict[str, int] | None = None
 
     def __getstate__(self) -> dict:
@@ -309,9 +309,9 @@ class ImageStore:
             self._reader = self._open()
         return self._reader.read(index)
 
-    def _open(self) -> SliceReader:
+    def _open(self) -> ChunkReader:
         path = self.root / IMAGE_FILE
-        reader = SliceReader(path)
+        reader = ChunkReader(path)
         if reader.tag != self._digest:
             raise self._interrupted(IMAGE_FILE)
         return reader

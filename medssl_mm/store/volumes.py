@@ -15,7 +15,7 @@ import numpy as np
 
 from medssl_mm.errors import UserError
 from medssl_mm.store.case_info import CASE_FILE, CaseInfo, complete_cases
-from medssl_mm.store.chunks import SliceReader
+from medssl_mm.store.chunks import ChunkReader
 from medssl_mm.store.header import SLICES, load_header, load_json
 from medssl_mm.store.orientation import to_source_axes
 from medssl_mm.store.recent import Recent
@@ -60,7 +60,7 @@ class SliceStore:
             content.get('channels', (self.modality,))
         )
         self.import_options: dict = content.get('import_options', {})
-        self._readers: Recent[SliceReader] = Recent(max_open)
+        self._readers: Recent[ChunkReader] = Recent(max_open)
         self._infos: Recent[CaseInfo] = Recent(MAX_INFOS)
         self._case_ids: tuple[str, ...] | None = None
 
@@ -102,10 +102,10 @@ class SliceStore:
             )
         return CaseInfo.from_dict(load_json(path))
 
-    def _reader(self, case_id: str, kind: str) -> SliceReader:
+    def _reader(self, case_id: str, kind: str) -> ChunkReader:
         return self._readers.get((case_id, kind), lambda: self._open(case_id, kind))
 
-    def _open(self, case_id: str, kind: str) -> SliceReader:
+    def _open(self, case_id: str, kind: str) -> ChunkReader:
         path = self.root / 'cases' / case_id / f'{kind}.b2nd'
         if not path.is_file():
             info = self._read_case(case_id)  # explains an unknown case
@@ -114,7 +114,7 @@ class SliceStore:
                     f'case {case_id!r} of {self.root} has no label; use '
                     'only labelled cases here'
                 )
-        return SliceReader(path)
+        return ChunkReader(path)
 
     def read_slice(self, case_id: str, index: int) -> np.ndarray:
         """Read one slice, ``(H, W)`` or ``(C, H, W)``; touches one chunk."""

@@ -185,7 +185,7 @@ def test_class_counts(several, single):
 
 
 def test_patients_can_be_kept_apart_in_batches(single):
-    from medssl_mm.datasets.sampler import SliceSampler
+    from medssl_mm.datasets.sampler import ResumableSampler
 
     data = ClassificationImages(single, 'made')
     patients, places = data.sample_locations()
@@ -193,7 +193,7 @@ def test_patients_can_be_kept_apart_in_batches(single):
     names = [data.get_data_info(n)['patient_id'] for n in range(len(data))]
     assert data.patient_names() == set(names) and len(set(names)) == 10
     assert data.get_subset([0]).patient_names() == {names[0]}
-    sampler = SliceSampler(data, seed=0, neighbour_distance=1, batch_size=5)
+    sampler = ResumableSampler(data, seed=0, neighbour_distance=1, batch_size=5)
     order = [int(i) for i in sampler]
     for start in range(0, 20, 5):
         assert len(set(patients[order[start : start + 5]])) == 5

@@ -61,8 +61,8 @@ def test_two_views_of_a_list(folder):
             LOAD,
             dict(type='medssl_mm.CTWindow', level=40, width=400),
             dict(
-                type='medssl_mm.SliceViews',
-                crop=dict(type='medssl_mm.RandomSliceCrop', size=8),
+                type='medssl_mm.CropViews',
+                crop=dict(type='medssl_mm.RandomCropView', size=8),
             ),
             dict(type='medssl_mm.PackViews'),
         ],

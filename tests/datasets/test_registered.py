@@ -44,8 +44,8 @@ def test_every_image_data_set_is_found_by_name(name):
 
 def test_sampler_and_list_are_found_by_name():
     assert (
-        registry.DATA_SAMPLERS.get('medssl_mm.SliceSampler')
-        is registered.sampler.SliceSampler
+        registry.DATA_SAMPLERS.get('medssl_mm.ResumableSampler')
+        is registered.sampler.ResumableSampler
     )
     assert (
         registry.DATASETS.get('medssl_mm.SliceImageList')

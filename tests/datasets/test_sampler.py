@@ -9,7 +9,7 @@ from mmengine.logging import MMLogger
 
 from medssl_mm.datasets.sampler import (
     EpochIndex,
-    SliceSampler,
+    ResumableSampler,
     sample_rng,
     separate_neighbours,
 )
@@ -78,7 +78,7 @@ def test_mmengine_wrappers_hand_the_epoch_on(wrapper):
 
 
 def test_epochs_are_permutations_and_differ():
-    sampler = SliceSampler(Slices(), seed=0)
+    sampler = ResumableSampler(Slices(), seed=0)
     first = list(sampler)
     assert list(sampler) == first
     sampler.set_epoch(1)
@@ -87,11 +87,11 @@ def test_epochs_are_permutations_and_differ():
     assert first != second
     assert {index.epoch for index in second} == {1}
     assert {index.seed for index in second} == {0}
-    assert list(SliceSampler(Slices(), seed=1)) != first
+    assert list(ResumableSampler(Slices(), seed=1)) != first
 
 
 def test_without_shuffle_the_order_is_kept():
-    assert list(SliceSampler(Slices(), seed=0, shuffle=False)) == list(range(60))
+    assert list(ResumableSampler(Slices(), seed=0, shuffle=False)) == list(range(60))
 
 
 @pytest.mark.parametrize('infinite', [False, True])
@@ -102,8 +102,8 @@ def test_skip_is_exact(infinite, distance, skipped):
         seed=4, infinite=infinite, neighbour_distance=distance, batch_size=8
     )
     length = 200 if infinite else 60
-    straight = list(islice(SliceSampler(Slices(), **arguments), length))
-    resumed = SliceSampler(Slices(), **arguments)
+    straight = list(islice(ResumableSampler(Slices(), **arguments), length))
+    resumed = ResumableSampler(Slices(), **arguments)
     resumed.skip(skipped)
     rest = list(islice(resumed, length - skipped))
     assert rest == straight[skipped:]
@@ -113,12 +113,12 @@ def test_skip_is_exact(infinite, distance, skipped):
 
 
 def test_infinite_stream_joins_the_epochs():
-    finite = SliceSampler(Slices(), seed=3)
+    finite = ResumableSampler(Slices(), seed=3)
     wanted = []
     for epoch in range(3):
         finite.set_epoch(epoch)
         wanted += list(finite)
-    endless = SliceSampler(Slices(), seed=3, infinite=True)
+    endless = ResumableSampler(Slices(), seed=3, infinite=True)
     endless.set_epoch(9)
     stream = list(islice(endless, 180))
     assert stream == wanted
@@ -127,13 +127,13 @@ def test_infinite_stream_joins_the_epochs():
 
 def test_skip_beyond_a_finite_epoch_is_refused():
     with pytest.raises(ValueError, match='infinite=True'):
-        SliceSampler(Slices(), seed=0).skip(61)
+        ResumableSampler(Slices(), seed=0).skip(61)
     with pytest.raises(ValueError, match='at least 0'):
-        SliceSampler(Slices(), seed=0).skip(-1)
+        ResumableSampler(Slices(), seed=0).skip(-1)
 
 
 def _order_of_rank(length, arguments):
-    sampler = SliceSampler(Slices(5, 13), **arguments)
+    sampler = ResumableSampler(Slices(5, 13), **arguments)
     return (list(islice(sampler, length)), len(sampler))
 
 
@@ -151,7 +151,7 @@ def test_two_processes_share_the_order_of_one(arguments):
     if 'batch_size' in single:
         single['batch_size'] *= 2
     infinite = arguments.get('infinite', False)
-    whole = list(islice(SliceSampler(Slices(5, 13), **single), 150))
+    whole = list(islice(ResumableSampler(Slices(5, 13), **single), 150))
     parts = run_processes(_order_of_rank, 2, 75, arguments)
     for rank, (part, length) in enumerate(parts):
         wanted = whole[rank::2]
@@ -179,7 +179,7 @@ def worst_distance(order, dataset, batch):
 )
 def test_neighbours_never_share_a_batch(patients, slices, batch, distance):
     dataset = Slices(patients, slices)
-    sampler = SliceSampler(
+    sampler = ResumableSampler(
         dataset, seed=0, neighbour_distance=distance, batch_size=batch
     )
     for epoch in range(4):
@@ -204,7 +204,7 @@ def test_impossible_separation_says_why():
     )
     assert sorted(order) == list(range(10))
     assert 'only 1 batches' in reason
-    sampler = SliceSampler(data, seed=0, neighbour_distance=3, batch_size=10)
+    sampler = ResumableSampler(data, seed=0, neighbour_distance=3, batch_size=10)
     messages = []
     handler = logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())
@@ -238,11 +238,11 @@ def test_impossible_separation_says_why():
 )
 def test_wrong_settings_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
-        SliceSampler(Slices(), **arguments)
+        ResumableSampler(Slices(), **arguments)
 
 
 def test_data_sets_without_locations_are_refused():
     with pytest.raises(TypeError, match='sample_locations'):
-        SliceSampler(range(9), seed=0, neighbour_distance=2, batch_size=3)
+        ResumableSampler(range(9), seed=0, neighbour_distance=2, batch_size=3)
     with pytest.raises(ValueError, match='empty'):
-        SliceSampler([], seed=0)
+        ResumableSampler([], seed=0)

@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 
 import medssl_mm.registry  # noqa: F401
 from medssl_mm.datasets import slices
-from medssl_mm.datasets.sampler import EpochIndex, SliceSampler
+from medssl_mm.datasets.sampler import EpochIndex, ResumableSampler
 from medssl_mm.datasets.slices import BTCVSlices, SliceDataset
 from medssl_mm.errors import UserError
 from medssl_mm.importers.sets.abdomen1k import Abdomen1KImporter
@@ -22,8 +22,8 @@ TWO_VIEWS = [
     dict(type='medssl_mm.LoadSlice'),
     dict(type='medssl_mm.CTWindow', level=40, width=400),
     dict(
-        type='medssl_mm.SliceViews',
-        crop=dict(type='medssl_mm.RandomSliceCrop', size=12, rotation=10),
+        type='medssl_mm.CropViews',
+        crop=dict(type='medssl_mm.RandomCropView', size=12, rotation=10),
         transforms=[
             dict(type='medssl_mm.IntensityJitter'),
             dict(type='medssl_mm.BlurJitter'),
@@ -223,7 +223,7 @@ def epochs_of(root, num_workers, **options):
                 batch_size=6,
                 num_workers=num_workers,
                 drop_last=True,
-                sampler=dict(type='medssl_mm.SliceSampler', shuffle=True),
+                sampler=dict(type='medssl_mm.ResumableSampler', shuffle=True),
                 collate_fn=dict(type='default_collate'),
                 dataset=dict(
                     type='medssl_mm.SliceDataset', data_root=root, pipeline=TWO_VIEWS
@@ -264,7 +264,7 @@ def test_sampler_gets_patients_and_slices(root):
     assert positions.tolist() == [1, 2, 3, 4] * 6
     names = [dataset.get_data_info(n)['patient_id'] for n in range(len(dataset))]
     assert dataset.patient_names() == set(names) and len(set(names)) == 5
-    sampler = SliceSampler(dataset, seed=0, neighbour_distance=2, batch_size=6)
+    sampler = ResumableSampler(dataset, seed=0, neighbour_distance=2, batch_size=6)
     order = np.array(list(sampler)).reshape(4, 6)
     for batch in order:
         for patient in np.unique(patients[batch]):

@@ -8,7 +8,7 @@ import pytest
 from medssl_mm.errors import UserError
 from medssl_mm.store import SliceStore
 from medssl_mm.store.chunks import (
-    SliceReader,
+    ChunkReader,
     compress_image,
     write_chunks,
 )
@@ -75,7 +75,7 @@ def chunked(path, images, tag=''):
             yield compress_image(image), (int(image.flat[0]) if constant else None)
 
     write_chunks(path, images.shape, chunks(), tag)
-    return SliceReader(path)
+    return ChunkReader(path)
 
 
 @pytest.mark.parametrize('shape', [(9, 12, 14), (9, 12, 14, 3)])
@@ -91,7 +91,7 @@ def test_chunks_written_one_by_one(tmp_path, shape, constant):
         np.testing.assert_array_equal(reader.read(index), images[index])
     # Through a second file, without being compressed again.
     write_chunks(tmp_path / 'b.b2nd', shape, (reader.read_chunk(n) for n in range(9)))
-    again = SliceReader(tmp_path / 'b.b2nd')
+    again = ChunkReader(tmp_path / 'b.b2nd')
     np.testing.assert_array_equal(again.read_all(), images)
     assert again.tag == ''
 

@@ -101,8 +101,8 @@ def contenders(args, folder):
     matched = [
         dict(type='medssl_mm.CTWindow', level=40, width=400),
         dict(
-            type='medssl_mm.SliceViews',
-            crop=dict(type='medssl_mm.RandomSliceCrop', size=VIEW),
+            type='medssl_mm.CropViews',
+            crop=dict(type='medssl_mm.RandomCropView', size=VIEW),
             transforms=[
                 dict(type='medssl_mm.IntensityJitter'),
                 dict(type='medssl_mm.BlurJitter'),

@@ -303,9 +303,9 @@ def view_samples(args):
     import numpy as np
     from mmengine.structures import BaseDataElement
 
-    from medssl_mm.datasets.transforms import RandomSliceCrop
+    from medssl_mm.datasets.transforms import RandomCropView
 
-    crop = RandomSliceCrop(args.size)
+    crop = RandomCropView(args.size)
     rng = np.random.default_rng(0)
     shape = (2 * args.size, 2 * args.size)
     return [

@@ -6,7 +6,7 @@ train_dataloader = dict(
         pipeline=[
             _base_.normalize,
             dict(
-                type='medssl_mm.RandomSliceCrop',
+                type='medssl_mm.RandomCropView',
                 size=299,
                 scale=(0.6, 1.0),
                 rotation=180,

@@ -2,9 +2,9 @@
 # angle, and mirrored, as the two eyes are.
 _base_ = ['../_base_/datasets/images_two_views.py', '../../data/diabetic_retinopathy.py']
 views = dict(
-    type='medssl_mm.SliceViews',
+    type='medssl_mm.CropViews',
     crop=dict(
-        type='medssl_mm.RandomSliceCrop', size=299, scale=(0.4, 1.0), rotation=180
+        type='medssl_mm.RandomCropView', size=299, scale=(0.4, 1.0), rotation=180
     ),
     transforms=[
         dict(

@@ -1,7 +1,7 @@
 """Transforms of slices and images; all draw from results['rng'] alone."""
 
-from medssl_mm.datasets.transforms.affine import RandomSliceAffine
-from medssl_mm.datasets.transforms.crop import RandomSliceCrop
+from medssl_mm.datasets.transforms.affine import RandomAffineView
+from medssl_mm.datasets.transforms.crop import RandomCropView
 from medssl_mm.datasets.transforms.elastic import ElasticDeformation
 from medssl_mm.datasets.transforms.intensity import (
     CTWindow,
@@ -23,9 +23,9 @@ from medssl_mm.datasets.transforms.loading import (
     LoadSliceLabel,
 )
 from medssl_mm.datasets.transforms.packing import PackImage, PackSlice, PackViews
-from medssl_mm.datasets.transforms.resize import ResizeSlice
+from medssl_mm.datasets.transforms.resize import ResizeAndPad
 from medssl_mm.datasets.transforms.torchvision_steps import TorchvisionSteps
-from medssl_mm.datasets.transforms.views import ImageViews, SliceViews
+from medssl_mm.datasets.transforms.views import CropViews, ImageViews
 from medssl_mm.datasets.transforms.warp import ViewGeometry
 
 __all__ = [
@@ -44,12 +44,12 @@ __all__ = [
     'PackSlice',
     'PackViews',
     'PercentileNormalize',
-    'RandomSliceAffine',
-    'RandomSliceCrop',
+    'RandomAffineView',
+    'RandomCropView',
     'RangeNoise',
-    'ResizeSlice',
+    'ResizeAndPad',
     'ShiftScale',
-    'SliceViews',
+    'CropViews',
     'TorchvisionSteps',
     'ViewGeometry',
     'ZScoreNormalize',

@@ -12,16 +12,16 @@ from medssl_mm.datasets.transforms.base import (
     check_range,
     log_between,
 )
-from medssl_mm.datasets.transforms.warp import RandomSliceWarp, ViewGeometry
+from medssl_mm.datasets.transforms.warp import RandomWarp, ViewGeometry
 from medssl_mm.registry import TRANSFORMS
 
 
 @TRANSFORMS.register_module()
-class RandomSliceAffine(RandomSliceWarp):
+class RandomAffineView(RandomWarp):
     """Zoom, turn and shift a slice around the view that evaluation shows.
 
     Without the random part the whole slice fits into the view with its
-    aspect ratio kept, as by :class:`ResizeSlice`, but centred. So structures
+    aspect ratio kept, as by :class:`ResizeAndPad`, but centred. So structures
     have the size in training that they have in evaluation, on average; crops
     of a share of the area show them larger and stretched.
 

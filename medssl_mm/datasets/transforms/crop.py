@@ -14,12 +14,12 @@ from medssl_mm.datasets.transforms.base import (
     check_range,
     log_between,
 )
-from medssl_mm.datasets.transforms.warp import Box, RandomSliceWarp, ViewGeometry
+from medssl_mm.datasets.transforms.warp import Box, RandomWarp, ViewGeometry
 from medssl_mm.registry import TRANSFORMS
 
 
 @TRANSFORMS.register_module()
-class RandomSliceCrop(RandomSliceWarp):
+class RandomCropView(RandomWarp):
     """Random resized crop, flip and rotation of a slice, in one warp.
 
     The box has a random share of the slice's area and a random aspect ratio

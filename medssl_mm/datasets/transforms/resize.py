@@ -12,7 +12,7 @@ from medssl_mm.registry import TRANSFORMS
 
 
 @TRANSFORMS.register_module()
-class ResizeSlice(PaddedTransform):
+class ResizeAndPad(PaddedTransform):
     """Resize a slice to a fixed size, keeping its shape by padding.
 
     For evaluation label maps are left alone: mmseg turns the prediction back
@@ -47,7 +47,7 @@ class ResizeSlice(PaddedTransform):
         super().__init__(size, pad_value, seg_pad_value)
         if not isinstance(keep_aspect, bool):
             raise TypeError(
-                f'ResizeSlice: keep_aspect must be True or False, got {keep_aspect!r}.'
+                f'ResizeAndPad: keep_aspect must be True or False, got {keep_aspect!r}.'
             )
         self.keep_aspect = keep_aspect
         self.resize_labels = bool(resize_labels)
@@ -57,12 +57,12 @@ class ResizeSlice(PaddedTransform):
         labels = results.get('seg_fields', ())
         if labels and not self.resize_labels:
             raise ValueError(
-                'ResizeSlice: the label is already loaded and would no '
-                'longer fit the image; put LoadSliceLabel after ResizeSlice '
+                'ResizeAndPad: the label is already loaded and would no '
+                'longer fit the image; put LoadSliceLabel after ResizeAndPad '
                 '(evaluation), or set resize_labels=True or use '
-                'RandomSliceAffine (training).'
+                'RandomAffineView (training).'
             )
-        image = sample_image(results, 'ResizeSlice', colour=True)
+        image = sample_image(results, 'ResizeAndPad', colour=True)
         for key in labels:
             self.check_label_shape(results, key, image)
         shape = self._inner_shape(*image.shape[:2])

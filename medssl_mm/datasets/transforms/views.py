@@ -13,7 +13,7 @@ from medssl_mm.datasets.transforms.base import (
     get_rng,
     sample_image,
 )
-from medssl_mm.datasets.transforms.crop import RandomSliceCrop
+from medssl_mm.datasets.transforms.crop import RandomCropView
 from medssl_mm.datasets.transforms.warp import Box, ViewGeometry
 from medssl_mm.registry import TRANSFORMS
 
@@ -52,7 +52,7 @@ def _pipelines(owner: str, transforms: Sequence, num_views: int) -> list[Compose
 
 
 @TRANSFORMS.register_module()
-class SliceViews(Transform):
+class CropViews(Transform):
     """Cut several views from one slice and augment each on its own.
 
     Required Keys: img (grey, RGB or channels), rng. Modified Keys: img (list
@@ -60,7 +60,7 @@ class SliceViews(Transform):
     :class:`~.warp.ViewGeometry`, one per view).
 
     Args:
-        crop (dict): Crop of every view, a RandomSliceCrop.
+        crop (dict): Crop of every view, a RandomCropView.
         transforms (list): Steps after the crop, the same for all views; or
             one list of steps per view, for methods with unlike views.
             Defaults to ().
@@ -86,9 +86,9 @@ class SliceViews(Transform):
     ) -> None:
         self.num_views = _check_views(self.owner, num_views)
         self.crop = TRANSFORMS.build(crop) if isinstance(crop, dict) else crop
-        if not isinstance(self.crop, RandomSliceCrop):
+        if not isinstance(self.crop, RandomCropView):
             raise TypeError(
-                'SliceViews: crop must be a medssl_mm.RandomSliceCrop, which '
+                'CropViews: crop must be a medssl_mm.RandomCropView, which '
                 f'keeps the geometry of a view, got {crop!r}.'
             )
         self.transforms = _pipelines(self.owner, transforms, num_views)
@@ -133,7 +133,7 @@ class SliceViews(Transform):
 class ImageViews(Transform):
     """Augment one image several times, each time anew.
 
-    Unlike :class:`SliceViews` it cuts nothing itself and keeps no geometry,
+    Unlike :class:`CropViews` it cuts nothing itself and keeps no geometry,
     so it serves steps that know none.
 
     Required Keys: img, rng. Modified Keys: img (list of views), img_shape

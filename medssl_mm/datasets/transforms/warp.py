@@ -123,7 +123,7 @@ def _whole_blocks(reach: np.ndarray, length: int, block: int) -> tuple[int, int]
     return max(0, min(start, length - number * block)), number
 
 
-class RandomSliceWarp(PaddedTransform):
+class RandomWarp(PaddedTransform):
     """A random view of a slice and of its label maps, cut in one warp.
 
     Subclasses draw the view in ``sample``.

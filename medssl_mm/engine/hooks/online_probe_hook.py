@@ -274,7 +274,7 @@ class OnlineProbeHook(ImageProbeHook):
     def _sampler(self) -> Any:
         return DATA_SAMPLERS.build(
             dict(
-                type='medssl_mm.SliceSampler',
+                type='medssl_mm.ResumableSampler',
                 dataset=self.train_images.dataset,
                 seed=self.seed,
                 infinite=True,

@@ -42,7 +42,7 @@ class SegmentationProbeHook(ProbeHook):
     Args:
         train_dataset (dict): Labelled slices of training patients. Samples
             as of ``medssl_mm.PackSlice``, all images and labels of one size:
-            ``RandomSliceCrop(size, scale=(1.0, 1.0), flip_prob=0.0)`` after
+            ``RandomCropView(size, scale=(1.0, 1.0), flip_prob=0.0)`` after
             both are loaded.
         val_dataset (dict): The same of other patients.
         stages (Sequence[int], optional): By number, see
@@ -151,7 +151,7 @@ class SegmentationProbeHook(ProbeHook):
                 images,
                 labels,
                 'images and labels',
-                'put RandomSliceCrop into the pipeline after both are loaded',
+                'put RandomCropView into the pipeline after both are loaded',
             )
             loaded[subset] = dict(
                 images=stacked,

@@ -196,7 +196,7 @@ class BaseAlgorithm(BaseModel):
             raise UserError(
                 f'{type(self).__name__} needs two views of every image '
                 f'(query, key), got {found}; make them in the pipeline with '
-                'medssl_mm.SliceViews'
+                'medssl_mm.CropViews'
             )
         first, second = inputs
         if first.ndim != 4 or len(first) != len(second):

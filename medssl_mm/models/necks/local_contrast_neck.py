@@ -55,7 +55,7 @@ class LocalContrastNeck(BaseModule):
       interpolated from either map by the views' geometry: a grid, or random
       points, drawn once for both views. Handles crops, flips and turns.
     - ``'aligned'``: the cells of a grid over the view, by index. Both views
-      must show the same crop (``shared_crop=True`` of SliceViews).
+      must show the same crop (``shared_crop=True`` of CropViews).
     - ``'location'``: the query's cells, each with the key's cell whose centre
       is nearest in the source image. As in `VICRegL
       <https://arxiv.org/abs/2210.01571>`_, here mutually nearest.
@@ -250,7 +250,7 @@ class LocalContrastNeck(BaseModule):
                     "matching='aligned' needs two views of the same crop, "
                     f'flip and turn, but {int((~same).sum())} of {len(same)} '
                     'images have views that differ; set shared_crop=True in '
-                    "medssl_mm.SliceViews, or matching='overlap'"
+                    "medssl_mm.CropViews, or matching='overlap'"
                 )
             return None, textured[0] & textured[1]
         centres, sides = [], []

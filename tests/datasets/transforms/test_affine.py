@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from medssl_mm.datasets.transforms import RandomSliceAffine
+from medssl_mm.datasets.transforms import RandomAffineView
 from medssl_mm.datasets.transforms.warp import warp_label
 
 
 def test_affine_without_its_random_part_shows_the_whole_slice_in_the_middle():
-    plain = RandomSliceAffine(64, zoom=(1, 1), rotation=0, shift=0)
+    plain = RandomAffineView(64, zoom=(1, 1), rotation=0, shift=0)
     geometry = plain.sample((100, 50), np.random.default_rng(0))
     assert geometry['box'] == (-25, 0, 75, 100)
     view = plain.apply(np.ones((100, 50), np.float32), geometry)
@@ -18,7 +18,7 @@ def test_affine_without_its_random_part_shows_the_whole_slice_in_the_middle():
 
 
 def test_affine_keeps_the_aspect_and_stays_within_its_ranges():
-    affine = RandomSliceAffine((60, 90), zoom=(0.5, 2), rotation=30, shift=0.2)
+    affine = RandomAffineView((60, 90), zoom=(0.5, 2), rotation=30, shift=0.2)
     rng = np.random.default_rng(3)
     zooms, turns, shifts = [], [], []
     for _ in range(500):
@@ -44,7 +44,7 @@ def test_affine_keeps_the_aspect_and_stays_within_its_ranges():
 def test_affine_moves_image_and_label_alike():
     y, x = np.mgrid[:120, :100]
     disc = (x - 45) ** 2 + (y - 70) ** 2 < 25**2
-    affine = RandomSliceAffine(128)
+    affine = RandomAffineView(128)
     for seed in range(5):
         results = affine(
             dict(
@@ -69,4 +69,4 @@ def test_affine_moves_image_and_label_alike():
 )
 def test_wrong_affine_settings_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
-        RandomSliceAffine(**arguments)
+        RandomAffineView(**arguments)

@@ -3,6 +3,7 @@ import pytest
 
 from medssl_mm.datasets.transforms import (
     BlurJitter,
+    CropViews,
     CTWindow,
     EraseJitter,
     GammaJitter,
@@ -11,11 +12,10 @@ from medssl_mm.datasets.transforms import (
     PackSlice,
     PackViews,
     PercentileNormalize,
-    RandomSliceAffine,
-    RandomSliceCrop,
-    ResizeSlice,
+    RandomAffineView,
+    RandomCropView,
+    ResizeAndPad,
     ShiftScale,
-    SliceViews,
     ZScoreNormalize,
 )
 from medssl_mm.datasets.transforms.base import (
@@ -78,10 +78,10 @@ GREY_STEPS = [
     GammaJitter(prob=1, limits=None),
     BlurJitter(prob=1),
     EraseJitter(prob=1),
-    RandomSliceCrop(16, rotation=20, pad_value='minimum'),
-    RandomSliceAffine((12, 20), pad_value='minimum'),
-    ResizeSlice((40, 16), pad_value='minimum'),
-    ResizeSlice(11, keep_aspect=False),
+    RandomCropView(16, rotation=20, pad_value='minimum'),
+    RandomAffineView((12, 20), pad_value='minimum'),
+    ResizeAndPad((40, 16), pad_value='minimum'),
+    ResizeAndPad(11, keep_aspect=False),
 ]
 
 
@@ -139,7 +139,7 @@ def test_noise_differs_between_channels():
 def test_channels_are_cut_alike_and_packed_in_order():
     image, _ = make_channels(2)
     image[..., 1] = 3 * image[..., 0] + 1
-    views = SliceViews(dict(type='medssl_mm.RandomSliceCrop', size=16))
+    views = CropViews(dict(type='medssl_mm.RandomCropView', size=16))
     results = run_channels(views, image, {}, ('T1', 'T2'))
     tensors = PackViews()(results)['inputs']
     assert [tuple(t.shape) for t in tensors] == [(2, 16, 16)] * 2

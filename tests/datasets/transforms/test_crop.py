@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from medssl_mm.datasets.transforms import RandomSliceCrop
+from medssl_mm.datasets.transforms import RandomCropView
 
 
 def test_extreme_shapes_fall_back_to_the_largest_allowed_box():
-    crop = RandomSliceCrop(size=16, scale=(0.9, 1), ratio=(0.75, 4 / 3))
+    crop = RandomCropView(size=16, scale=(0.9, 1), ratio=(0.75, 4 / 3))
     geometry = crop.sample((20, 200), np.random.default_rng(0))
     x0, y0, x1, y1 = geometry['box']
     assert (x1 - x0) / (y1 - y0) == pytest.approx(4 / 3)
@@ -29,9 +29,9 @@ def test_extreme_shapes_fall_back_to_the_largest_allowed_box():
 )
 def test_wrong_crop_settings_are_named(arguments, message):
     with pytest.raises((ValueError, TypeError), match=message):
-        RandomSliceCrop(**arguments)
+        RandomCropView(**arguments)
 
 
 def test_missing_generator_is_explained():
     with pytest.raises(KeyError, match='random generator|Generator'):
-        RandomSliceCrop(size=8)(dict(img=np.zeros((9, 9), np.float32)))
+        RandomCropView(size=8)(dict(img=np.zeros((9, 9), np.float32)))

@@ -6,7 +6,7 @@ from medssl_mm.datasets.transforms import (
     PackImage,
     PackSlice,
     PackViews,
-    ResizeSlice,
+    ResizeAndPad,
 )
 
 META = dict(
@@ -72,7 +72,7 @@ def test_mmseg_maps_a_prediction_back_to_the_slice(shape):
 
     image = np.zeros(shape, np.float32)
     image[shape[0] // 4 : shape[0] // 2, shape[1] // 3 : shape[1] // 2] = 1
-    results = ResizeSlice(size=128)(dict(img=image, ori_shape=shape, img_shape=shape))
+    results = ResizeAndPad(size=128)(dict(img=image, ori_shape=shape, img_shape=shape))
     packed = PackSlice()(dict(results, gt_seg_map=image.astype(np.uint8)))
     logits = torch.cat([0.5 - packed['inputs'], packed['inputs'] - 0.5])
 

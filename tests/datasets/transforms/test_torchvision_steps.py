@@ -6,7 +6,7 @@ import torch
 
 from medssl_mm.datasets.transforms import (
     PackImage,
-    RandomSliceCrop,
+    RandomCropView,
     TorchvisionSteps,
 )
 from medssl_mm.datasets.transforms.torchvision_steps import (
@@ -88,7 +88,7 @@ def test_float_images_stay_in_their_range():
     np.testing.assert_array_equal(run(TorchvisionSteps(), picture), picture)
     found = run(TorchvisionSteps([JITTER]), picture)
     assert found.min() >= 0 and found.max() <= 1
-    turned = run(RandomSliceCrop(16, rotation=90), picture)
+    turned = run(RandomCropView(16, rotation=90), picture)
     assert run(TorchvisionSteps([JITTER]), turned).shape == (16, 16, 3)
 
 

@@ -3,14 +3,14 @@ import pytest
 
 from medssl_mm.datasets.transforms import (
     BlurJitter,
+    CropViews,
     ImageViews,
     IntensityJitter,
     NoiseJitter,
-    SliceViews,
 )
 from medssl_mm.datasets.transforms.views import overlap_share
 
-CROP = dict(type='medssl_mm.RandomSliceCrop', size=24, rotation=10)
+CROP = dict(type='medssl_mm.RandomCropView', size=24, rotation=10)
 
 
 def image():
@@ -23,7 +23,7 @@ def run(transform, seed=0, source=None):
 
 
 def test_views_are_cut_by_their_own_geometry():
-    transform = SliceViews(CROP, num_views=3)
+    transform = CropViews(CROP, num_views=3)
     results = run(transform)
     assert len(results['img']) == len(results['view_geometry']) == 3
     for view, geometry in zip(results['img'], results['view_geometry']):
@@ -35,14 +35,14 @@ def test_views_are_cut_by_their_own_geometry():
 def test_source_is_left_alone():
     source = image()
     steps = [IntensityJitter(prob=1), BlurJitter(prob=1)]
-    run(SliceViews(CROP, steps), source=source)
+    run(CropViews(CROP, steps), source=source)
     np.testing.assert_array_equal(source, image())
 
 
 def test_shared_crop_differs_in_grey_values_alone():
-    plain = run(SliceViews(CROP, shared_crop=True))
+    plain = run(CropViews(CROP, shared_crop=True))
     np.testing.assert_array_equal(*plain['img'])
-    jittered = run(SliceViews(CROP, [IntensityJitter(prob=1)], shared_crop=True))
+    jittered = run(CropViews(CROP, [IntensityJitter(prob=1)], shared_crop=True))
     one, two = jittered['view_geometry']
     assert one == two or one is two
     assert not np.array_equal(*jittered['img'])
@@ -51,7 +51,7 @@ def test_shared_crop_differs_in_grey_values_alone():
 @pytest.mark.parametrize('share', [0.3, 0.8, 1.0])
 def test_views_overlap_as_much_as_asked(share):
     crop = dict(CROP, scale=(0.05, 0.3))
-    transform = SliceViews(crop, min_overlap=share)
+    transform = CropViews(crop, min_overlap=share)
     for seed in range(30):
         one, two = run(transform, seed)['view_geometry']
         assert overlap_share(one['box'], two['box']) >= share - 1e-9
@@ -64,15 +64,15 @@ def test_overlap_share_by_hand():
 
 
 def test_steps_per_view():
-    results = run(SliceViews(CROP, [[], [IntensityJitter(prob=1)]], shared_crop=True))
+    results = run(CropViews(CROP, [[], [IntensityJitter(prob=1)]], shared_crop=True))
     assert not np.array_equal(*results['img'])
-    np.testing.assert_array_equal(results['img'][0], run(SliceViews(CROP))['img'][0])
+    np.testing.assert_array_equal(results['img'][0], run(CropViews(CROP))['img'][0])
 
 
 @pytest.mark.parametrize('value', [0, 1])
 def test_blank_slices_pass(value):
     steps = [IntensityJitter(prob=1), BlurJitter(prob=1)]
-    results = run(SliceViews(CROP, steps), source=np.full((30, 30), value, np.uint8))
+    results = run(CropViews(CROP, steps), source=np.full((30, 30), value, np.uint8))
     assert all(np.isfinite(view).all() for view in results['img'])
 
 
@@ -80,8 +80,8 @@ def test_blank_slices_pass(value):
     'arguments, message',
     [
         (
-            dict(crop=dict(type='medssl_mm.ResizeSlice', size=4)),
-            'crop must be a medssl_mm.RandomSliceCrop',
+            dict(crop=dict(type='medssl_mm.ResizeAndPad', size=4)),
+            'crop must be a medssl_mm.RandomCropView',
         ),
         (dict(crop=CROP, num_views=0), 'num_views must be an int'),
         (dict(crop=CROP, min_overlap=2), 'min_overlap must lie between'),
@@ -91,23 +91,23 @@ def test_blank_slices_pass(value):
 )
 def test_wrong_settings_are_named(arguments, message):
     with pytest.raises((ValueError, TypeError), match=message):
-        SliceViews(**arguments)
+        CropViews(**arguments)
 
 
 def test_repr_shows_the_settings():
-    text = repr(SliceViews(CROP, [BlurJitter()], min_overlap=0.2))
+    text = repr(CropViews(CROP, [BlurJitter()], min_overlap=0.2))
     assert 'min_overlap=0.2' in text and 'BlurJitter(sigma=' in text
 
 
 def test_views_of_colour_images():
     source = np.random.default_rng(0).random((60, 80, 3)).astype(np.float32)
-    transform = SliceViews(dict(CROP, pad_value=0.5), [BlurJitter()])
+    transform = CropViews(dict(CROP, pad_value=0.5), [BlurJitter()])
     results = run(transform, source=source)
     for view, geometry in zip(results['img'], results['view_geometry']):
         assert view.shape == (24, 24, 3)
         assert geometry['source_shape'] == (60, 80)
     # Each channel is cut as a grey image would be.
-    transform = SliceViews(dict(CROP, pad_value=0.5))
+    transform = CropViews(dict(CROP, pad_value=0.5))
     for channel in range(3):
         for view, grey in zip(
             run(transform, source=source)['img'],

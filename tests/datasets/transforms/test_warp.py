@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from medssl_mm.datasets.transforms import (
-    RandomSliceAffine,
-    RandomSliceCrop,
-    ResizeSlice,
+    RandomAffineView,
+    RandomCropView,
+    ResizeAndPad,
     ViewGeometry,
 )
 from medssl_mm.functional.geometry import (
@@ -32,7 +32,7 @@ def cut(crop, image, geometry):
 @pytest.mark.parametrize('rotation', [0.0, 25.0])
 def test_matrix_tells_where_every_view_pixel_comes_from(shape, size, rotation):
     images = coordinate_images(*shape)
-    crop = RandomSliceCrop(size=size, rotation=rotation)
+    crop = RandomCropView(size=size, rotation=rotation)
     rng = np.random.default_rng(5)
     for _ in range(6):
         geometry = crop.sample(shape, rng)
@@ -55,7 +55,7 @@ def test_matrix_tells_where_every_view_pixel_comes_from(shape, size, rotation):
 
 
 def test_box_flip_and_rotation_agree_with_the_matrix():
-    crop = RandomSliceCrop(size=(40, 60), rotation=40.0)
+    crop = RandomCropView(size=(40, 60), rotation=40.0)
     rng = np.random.default_rng(0)
     for _ in range(20):
         geometry = crop.sample((200, 300), rng)
@@ -81,7 +81,7 @@ def test_box_flip_and_rotation_agree_with_the_matrix():
 def test_two_views_show_the_same_source_at_matched_pixels():
     shape = (180, 220)
     images = coordinate_images(*shape)
-    crop = RandomSliceCrop(size=64, scale=(0.4, 1.0), rotation=15.0)
+    crop = RandomCropView(size=64, scale=(0.4, 1.0), rotation=15.0)
     rng = np.random.default_rng(3)
     compared = 0
     for _ in range(10):
@@ -118,7 +118,7 @@ def test_label_follows_the_image():
     image = np.zeros((100, 140), np.float32)
     image[30:60, 50:90] = 1
     label = image.astype(np.uint8) * 3
-    crop = RandomSliceCrop(size=50, scale=(0.5, 1), rotation=20)
+    crop = RandomCropView(size=50, scale=(0.5, 1), rotation=20)
     for seed in range(10):
         results = crop(
             dict(
@@ -140,7 +140,7 @@ def test_label_follows_the_image():
 def test_a_turned_box_shows_the_padding_outside_the_slice():
     image = np.full((60, 60), 5.0, np.float32)
     label = np.ones((60, 60), np.uint8)
-    crop = RandomSliceCrop(
+    crop = RandomCropView(
         size=60, scale=(1, 1), ratio=(1, 1), rotation=45, pad_value=-2
     )
     results = crop(
@@ -161,14 +161,14 @@ def test_a_turned_box_shows_the_padding_outside_the_slice():
 
 def test_coarse_views_average_instead_of_aliasing():
     stripes = np.tile(np.array([0, 1], np.float32), (256, 128))
-    crop = RandomSliceCrop(size=32, scale=(1, 1), ratio=(1, 1), flip_prob=0)
+    crop = RandomCropView(size=32, scale=(1, 1), ratio=(1, 1), flip_prob=0)
     view = crop(dict(img=stripes, rng=np.random.default_rng(0)))['img']
     np.testing.assert_allclose(view, 0.5, atol=1e-5)
 
 
 def test_upright_views_continue_the_edge():
     image = np.full((30, 30), 7.0, np.float32)
-    view = RandomSliceCrop(size=90, scale=(1, 1), ratio=(1, 1))(
+    view = RandomCropView(size=90, scale=(1, 1), ratio=(1, 1))(
         dict(img=image, rng=np.random.default_rng(0))
     )['img']
     np.testing.assert_allclose(view, 7.0, atol=1e-5)
@@ -182,9 +182,9 @@ def test_geometry_survives_deepcopy_without_cost():
 @pytest.mark.parametrize(
     'step',
     [
-        ResizeSlice(64, resize_labels=True),
-        RandomSliceCrop(64),
-        RandomSliceAffine(64),
+        ResizeAndPad(64, resize_labels=True),
+        RandomCropView(64),
+        RandomAffineView(64),
     ],
     ids=lambda step: type(step).__name__,
 )

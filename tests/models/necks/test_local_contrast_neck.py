@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from medssl_mm.datasets.transforms.crop import RandomSliceCrop
-from medssl_mm.datasets.transforms.views import SliceViews
+from medssl_mm.datasets.transforms.crop import RandomCropView
+from medssl_mm.datasets.transforms.views import CropViews
 from medssl_mm.functional.distributed import rank, world_size
 from medssl_mm.functional.geometry import apply_affine, cell_centres
 from medssl_mm.models.heads import LevelContext
@@ -24,7 +24,7 @@ SIZE = 128
 
 def view_pairs(number, rotation=30.0, shared=False, size=SIZE, seed=0):
     rng = np.random.default_rng(seed)
-    crop = RandomSliceCrop(size=size, scale=(0.2, 1.0), rotation=rotation)
+    crop = RandomCropView(size=size, scale=(0.2, 1.0), rotation=rotation)
     pairs = []
     for _ in range(number):
         first = crop.sample(SOURCE, rng)
@@ -120,8 +120,8 @@ def test_overlap_at_the_edges_is_within_half_a_cell(stride):
 def test_overlap_of_real_views():
     """The same through the cut images: a slice that shows its own x."""
     slice_image = np.broadcast_to(np.arange(SOURCE[1], dtype=np.float32), SOURCE)
-    views = SliceViews(
-        crop=dict(type='medssl_mm.RandomSliceCrop', size=SIZE), transforms=[]
+    views = CropViews(
+        crop=dict(type='medssl_mm.RandomCropView', size=SIZE), transforms=[]
     )
     rng = np.random.default_rng(1)
     done = [views.transform(dict(img=slice_image, rng=rng)) for _ in range(20)]
@@ -142,7 +142,7 @@ def test_overlap_of_real_views():
 
 def test_common_box_by_hand():
     """Two upright crops: regions lie on a grid over their common box."""
-    crop = RandomSliceCrop(size=64)
+    crop = RandomCropView(size=64)
     boxes = [(0.0, 0.0, 64.0, 64.0), (32.0, 16.0, 96.0, 80.0)]
     pair = []
     for box in boxes:
@@ -304,7 +304,7 @@ def test_uniform_regions_do_not_count(matching):
     rng = np.random.default_rng(0)
     slice_image = rng.random(SOURCE, dtype=np.float32)
     slice_image[:, :85] = 1
-    crop = RandomSliceCrop(size=SIZE)
+    crop = RandomCropView(size=SIZE)
     images = [
         torch.from_numpy(
             np.stack([crop.apply(slice_image, pair[view]) for pair in pairs])

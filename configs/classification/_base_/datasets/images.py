@@ -14,7 +14,7 @@ train_dataloader = dict(
     batch_size=32,
     num_workers=4,
     persistent_workers=True,
-    sampler=dict(type='medssl_mm.SliceSampler'),
+    sampler=dict(type='medssl_mm.ResumableSampler'),
     collate_fn=dict(type='default_collate'),
     dataset=dict(type='medssl_mm.ClassificationImages', subset='train', labelled=True),
 )

@@ -2,7 +2,7 @@
 _base_ = ['xray_64.py', '../../../data/pneumoniamnist.py']
 test_pipeline = [
     _base_.normalize,
-    dict(type='medssl_mm.ResizeSlice', size=64),
+    dict(type='medssl_mm.ResizeAndPad', size=64),
     dict(type='medssl_mm.PackImage'),
 ]
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))

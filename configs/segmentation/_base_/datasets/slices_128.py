@@ -1,11 +1,11 @@
 # Labelled slices at 128 px for ResNet-18 on a CPU.
 _base_ = 'slices_512.py'
 augment = [
-    dict(type='medssl_mm.RandomSliceAffine', size=128),
+    dict(type='medssl_mm.RandomAffineView', size=128),
     dict(type='medssl_mm.IntensityJitter', brightness=0.1, contrast=0.25),
     dict(type='medssl_mm.GammaJitter', prob=0.3),
 ]
-resize = dict(type='medssl_mm.ResizeSlice', size=128)
+resize = dict(type='medssl_mm.ResizeAndPad', size=128)
 test_pipeline = [
     dict(type='medssl_mm.LoadSlice'),
     _base_.normalize,
@@ -15,7 +15,7 @@ test_pipeline = [
     dict(type='medssl_mm.PackSlice'),
 ]
 # For training without augmentation: the view of evaluation, with its label.
-resize_both = dict(type='medssl_mm.ResizeSlice', size=128, resize_labels=True)
+resize_both = dict(type='medssl_mm.ResizeAndPad', size=128, resize_labels=True)
 # No random step, so that features of a frozen network can be kept.
 fixed_pipeline = [
     dict(type='medssl_mm.LoadSlice'),

@@ -3,14 +3,14 @@ normalize = dict(type='medssl_mm.NormalizeByStore')
 augment = [
     # Around the view of evaluation. No flip: it would turn left into right
     # organs.
-    dict(type='medssl_mm.RandomSliceAffine', size=512),
+    dict(type='medssl_mm.RandomAffineView', size=512),
     dict(type='medssl_mm.IntensityJitter', brightness=0.1, contrast=0.25),
     dict(type='medssl_mm.GammaJitter', prob=0.3),
 ]
 test_pipeline = [
     dict(type='medssl_mm.LoadSlice'),
     normalize,
-    dict(type='medssl_mm.ResizeSlice', size=512),
+    dict(type='medssl_mm.ResizeAndPad', size=512),
     # After the resize: the label keeps the original grid.
     dict(type='medssl_mm.LoadSliceLabel'),
     dict(type='medssl_mm.PackSlice'),
@@ -22,7 +22,7 @@ train_dataloader = dict(
     num_workers=4,
     persistent_workers=True,
     drop_last=True,
-    sampler=dict(type='medssl_mm.SliceSampler', infinite=True),
+    sampler=dict(type='medssl_mm.ResumableSampler', infinite=True),
     dataset=dict(
         type='medssl_mm.SliceDataset',
         subset='train',

@@ -11,8 +11,8 @@ train_pipeline = [
     dict(type='medssl_mm.LoadSlice'),
     normalize,
     dict(
-        type='medssl_mm.SliceViews',
-        crop=dict(type='medssl_mm.RandomSliceCrop', size=224, scale=(0.2, 1.0)),
+        type='medssl_mm.CropViews',
+        crop=dict(type='medssl_mm.RandomCropView', size=224, scale=(0.2, 1.0)),
         transforms=view_transforms,
     ),
     dict(type='medssl_mm.PackViews'),
@@ -22,7 +22,7 @@ train_dataloader = dict(
     num_workers=4,
     persistent_workers=True,
     drop_last=True,
-    sampler=dict(type='medssl_mm.SliceSampler', shuffle=True),
+    sampler=dict(type='medssl_mm.ResumableSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
         type='medssl_mm.SliceDataset',

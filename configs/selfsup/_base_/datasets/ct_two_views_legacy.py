@@ -9,9 +9,9 @@ train_dataloader = dict(
             dict(type='medssl_mm.LoadSlice'),
             _base_.normalize,
             dict(
-                type='medssl_mm.SliceViews',
+                type='medssl_mm.CropViews',
                 crop=dict(
-                    type='medssl_mm.RandomSliceCrop',
+                    type='medssl_mm.RandomCropView',
                     size=336,
                     scale=(0.2, 1.0),
                     flip_prob=0.0,

@@ -13,7 +13,7 @@ train_dataloader = dict(
     num_workers=4,
     persistent_workers=True,
     drop_last=True,
-    sampler=dict(type='medssl_mm.SliceSampler', shuffle=True),
+    sampler=dict(type='medssl_mm.ResumableSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
     dataset=dict(type='medssl_mm.ClassificationImages', subset='pretrain'),
 )

@@ -1,9 +1,9 @@
 # NIH ChestX-ray14 at 512 px; pretraining sees the official train_val list.
 _base_ = ['images_two_views.py', '../../../data/nih_cxr14.py']
 views = dict(
-    type='medssl_mm.SliceViews',
+    type='medssl_mm.CropViews',
     crop=dict(
-        type='medssl_mm.RandomSliceCrop',
+        type='medssl_mm.RandomCropView',
         size=512,
         # Not as small as for photographs: most findings are local.
         scale=(0.4, 1.0),

@@ -8,8 +8,8 @@ view_transforms = [
     dict(type='medssl_mm.NoiseJitter', std=(0.0, 0.05), prob=0.5),
 ]
 views = dict(
-    type='medssl_mm.SliceViews',
-    crop=dict(type='medssl_mm.RandomSliceCrop', size=64, scale=(0.2, 1.0)),
+    type='medssl_mm.CropViews',
+    crop=dict(type='medssl_mm.RandomCropView', size=64, scale=(0.2, 1.0)),
     transforms=view_transforms,
 )
 train_dataloader = dict(
@@ -17,7 +17,7 @@ train_dataloader = dict(
     num_workers=1,
     persistent_workers=True,
     drop_last=True,
-    sampler=dict(type='medssl_mm.SliceSampler', shuffle=True),
+    sampler=dict(type='medssl_mm.ResumableSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
         type='medssl_mm.SliceDataset',

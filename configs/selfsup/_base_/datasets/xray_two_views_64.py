@@ -1,9 +1,9 @@
 # Two views of 64 px of chest X-rays, for small networks.
 _base_ = 'small_two_views.py'
 views = dict(
-    type='medssl_mm.SliceViews',
+    type='medssl_mm.CropViews',
     crop=dict(
-        type='medssl_mm.RandomSliceCrop',
+        type='medssl_mm.RandomCropView',
         size=64,
         scale=(0.2, 1.0),
         # The heart lies on one side.

@@ -3,7 +3,7 @@
 # of the four data sets put them on other images.
 whole_image = [
     dict(type='medssl_mm.NormalizeByStore'),
-    dict(type='medssl_mm.ResizeSlice', size=64),
+    dict(type='medssl_mm.ResizeAndPad', size=64),
     dict(type='medssl_mm.PackViews'),
 ]
 probe_train = dict(
