@@ -10,11 +10,13 @@ milliseconds.
 import contextlib
 import functools
 import multiprocessing
+import multiprocessing.reduction
 import os
 import pickle
 import sys
 import threading
 import time
+import traceback
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -194,7 +196,7 @@ class WatchedLoader(DataLoader):
             with self.watchdog.waiting(living):
                 return _WatchedBatches(super().__iter__(), self.watchdog)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
-            if 'pickle' not in str(error):
+            if not _while_pickling(error):
                 raise
             raise UserError(
                 f'the data set or collate function of the {self.label} loader '
@@ -207,6 +209,15 @@ class WatchedLoader(DataLoader):
                 'process that starts them (multiprocessing.forkserver) has ended, '
                 'possibly for lack of memory; run again with --resume'
             ) from error
+
+
+def _while_pickling(error: Exception) -> bool:
+    """Whether it comes from sending an object to a new process.
+
+    Judged by the place: every version of Python words and types it its own way.
+    """
+    send = multiprocessing.reduction.dump.__code__
+    return any(f.f_code is send for f, _ in traceback.walk_tb(error.__traceback__))
 
 
 class _WatchedBatches:
