@@ -334,3 +334,39 @@ def test_lars_can_be_put_on_a_config():
         wrapper = build_optim_wrapper(torch.nn.Linear(2, 2), content.optim_wrapper)
     assert isinstance(wrapper.optimizer, host.LARS)
     assert wrapper.optimizer.param_groups[1]['lars_exclude']
+
+
+ENCODERS = {
+    'ResNet-18': (dict(depth=18), 512),
+    'ResNet-50': (dict(depth=50), 2048),
+    'ResNet-101': (dict(depth=101), 2048),
+    'DenseNet-121': (dict(_delete_=True, type='mmpretrain.DenseNet', arch='121'), 1024),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('method', ['simclr', 'byol'])
+@pytest.mark.parametrize('name', ENCODERS)
+def test_encoders_of_the_original(name, method):
+    """Their feature lengths, and a loss of four images."""
+    from mmengine.registry import MODELS, DefaultScope
+
+    from medssl_mm.backbones import backbone_of
+    from medssl_mm.engine.launch import load_config
+
+    settings, length = ENCODERS[name]
+    big = next(p for p in CIFAR if p.stem.startswith(f'{method}_') and '4xb' in p.stem)
+    content = load_config(big.config, {'model.backbone': settings})
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope(content.default_scope):
+        model = MODELS.build(content.model).train()
+    encoder = model.encoders[model.evaluated]
+    network = backbone_of(encoder.backbone)
+    assert network.channels[network.last] == length
+    views = [torch.rand(4, 3, 32, 32) for _ in range(2)]
+    logs = model(views, [], mode='loss')
+    loss = next(value for key, value in logs.items() if 'loss' in key)
+    assert loss.isfinite()
+    if method == 'byol':
+        assert -1 <= loss <= 1
+    assert encoder(views[0]).embedding.shape == (4, 128)
