@@ -19,6 +19,7 @@ from .lookup import (
     describe_weights,
     encoder_features,
     find_family,
+    stated_channels,
 )
 
 __all__ = [
@@ -33,5 +34,6 @@ __all__ = [
     'describe_weights',
     'encoder_features',
     'find_family',
+    'stated_channels',
     'target_prefix',
 ]

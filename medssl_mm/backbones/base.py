@@ -1,13 +1,15 @@
 """What all families of backbones have in common."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from medssl_mm.errors import UserError
 from medssl_mm.functional.features import evaluation_mode
@@ -47,7 +49,8 @@ class Backbone(ABC):
     own_start = True
 
     def __init__(self, network: nn.Module) -> None:
-        self.network = network
+        # Its parts are those of some host, which no type describes.
+        self.network: Any = network
 
     @staticmethod
     @abstractmethod
@@ -58,6 +61,22 @@ class Backbone(ABC):
     def describe(names: Iterable[str]) -> str:
         """Name the architecture that parameter names belong to, '' if other."""
         return ''
+
+    @classmethod
+    def stated_channels(cls, settings: Mapping) -> dict[int, int]:
+        """Channels of all places that a config states, without building.
+
+        For a family of which nearly every config is: building one imports
+        its host, which takes seconds.
+
+        Args:
+            settings (Mapping): Config of a network.
+
+        Returns:
+            dict[int, int]: By the number of the place; empty when the config
+            is of another family, or this one must be built.
+        """
+        return {}
 
     @abstractmethod
     def taps(self) -> dict[str, Tap]:
@@ -89,7 +108,7 @@ class Backbone(ABC):
         """Further parts whose output ``as_map`` needs, by name."""
         return {}
 
-    def as_map(self, found: object, helped: Mapping[str, object]) -> Tensor:
+    def as_map(self, found: Any, helped: Mapping[str, Any]) -> Tensor:
         """Turn what passes a tap into a map.
 
         Shape: returns ``(N, C, H, W)``.
@@ -173,36 +192,18 @@ class Backbone(ABC):
         Raises:
             UserError: When something else than a map passes.
         """
-        found, helped = {}, {}
+        found: dict = {}
+        helped: dict[str, Any] = {}
 
-        def seen(key, tap, value):
-            level = value if tap.index is None else value[tap.index]
-            level = self.as_map(level, helped)
-            if not isinstance(level, Tensor) or level.ndim != 4:
-                shape = tuple(getattr(level, 'shape', ())) or type(level).__name__
-                raise UserError(
-                    f'{type(self.network).__name__} has no map (N, C, H, W) at '
-                    f'{key}, but {shape}'
-                )
-            found[key] = keep(level if tap.then is None else tap.then(level))
+        def see(key: object, tap: Tap, value: Any) -> None:
+            found[key] = keep(self._map_at(key, tap, value, helped))
 
         with ExitStack() as stack:
             for name, part in self.helpers().items():
-                stack.callback(
-                    part.register_forward_hook(
-                        lambda _, __, out, name=name: helped.update({name: out})
-                    ).remove
-                )
-            for key, tap in taps.items():
-                if tap.entering:
-                    handle = tap.module.register_forward_pre_hook(
-                        lambda _, args, key=key, tap=tap: seen(key, tap, args[0])
-                    )
-                else:
-                    handle = tap.module.register_forward_hook(
-                        lambda _, __, out, key=key, tap=tap: seen(key, tap, out)
-                    )
+                handle = _listen(Tap(part), partial(helped.__setitem__, name))
                 stack.callback(handle.remove)
+            for key, tap in taps.items():
+                stack.callback(_listen(tap, partial(see, key, tap)).remove)
             self.network(images)
         absent = [str(key) for key in taps if key not in found]
         if absent:
@@ -211,6 +212,18 @@ class Backbone(ABC):
                 'its forward leaves that part out'
             )
         return {key: found[key] for key in taps}
+
+    def _map_at(
+        self, key: object, tap: Tap, value: Any, helped: Mapping[str, Any]
+    ) -> Tensor:
+        level = self.as_map(value if tap.index is None else value[tap.index], helped)
+        if not isinstance(level, Tensor) or level.ndim != 4:
+            shape = tuple(getattr(level, 'shape', ())) or type(level).__name__
+            raise UserError(
+                f'{type(self.network).__name__} has no map (N, C, H, W) at '
+                f'{key}, but {shape}'
+            )
+        return level if tap.then is None else tap.then(level)
 
     @torch.no_grad()
     def pooled(self, images: Tensor, taps: Mapping[str, Tap]) -> dict[str, Tensor]:
@@ -237,27 +250,45 @@ class Backbone(ABC):
                 return part.in_channels
         raise UserError(f'{type(self.network).__name__} has no convolution')
 
-    @cached_property
-    def _probed(self) -> dict[int, tuple[int, int]]:
-        """Channels and stride of each place, found by one small image.
+    @contextmanager
+    def _probing(self) -> Iterator[Tensor]:
+        """Give a small image to find shapes with.
 
         In evaluation mode, without gradient and with the random generator
         put back, so nothing of the network changes.
         """
-        size = self.image_size()
         weight = next(self.network.parameters())
-        image = weight.new_zeros(1, self.in_channels, *size)
+        image = weight.new_zeros(1, self.in_channels, *self.image_size())
         devices = [weight.device] if weight.is_cuda else []
         with (
             torch.random.fork_rng(devices),
             torch.no_grad(),
             evaluation_mode(self.network),
         ):
+            yield image
+
+    @cached_property
+    def _probed(self) -> dict[int, tuple[int, int]]:
+        """Channels and stride of each place."""
+        with self._probing() as image:
             maps = self.maps(image, self.names)
         return {
-            number: (level.shape[1], round(size[0] / level.shape[2]))
+            number: (level.shape[1], round(image.shape[2] / level.shape[2]))
             for number, level in maps.items()
         }
+
+    @cached_property
+    def output_channels(self) -> tuple[int, ...]:
+        """Channels of what the network itself returns, in its order.
+
+        Shape: of maps ``(N, C, H, W)`` and vectors ``(N, C)`` they are C, of
+            tokens ``(N, L, C)`` as well.
+        """
+        with self._probing() as image:
+            outputs = self.network(image)
+        if isinstance(outputs, Tensor):
+            outputs = [outputs]
+        return tuple(out.shape[2 if out.ndim == 3 else 1] for out in outputs)
 
     @property
     def channels(self) -> dict[int, int]:
@@ -268,3 +299,9 @@ class Backbone(ABC):
     def strides(self) -> dict[int, int]:
         """Pixels of the image per cell of the map, by the place's number."""
         return {number: found[1] for number, found in self._probed.items()}
+
+
+def _listen(tap: Tap, see: Callable[[Any], None]) -> RemovableHandle:
+    if tap.entering:
+        return tap.module.register_forward_pre_hook(lambda _, args: see(args[0]))
+    return tap.module.register_forward_hook(lambda _, __, out: see(out))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -16,13 +17,27 @@ class ResNetBackbone(Backbone):
 
     family = 'ResNet'
     own_start = False
-    depths = {
+    depths: dict[tuple[tuple[int, ...], bool], int] = {
         ((2, 2, 2, 2), False): 18,
         ((3, 4, 6, 3), False): 34,
         ((3, 4, 6, 3), True): 50,
         ((3, 4, 23, 3), True): 101,
         ((3, 8, 36, 3), True): 152,
     }
+
+    #: Types whose config states the channels.
+    types = ('ResNet', 'ResNetV1c', 'ResNetV1d', 'ResNet_CIFAR', 'ResNetSmallStem')
+
+    @classmethod
+    def stated_channels(cls, settings: Mapping) -> dict[int, int]:
+        """Of the stem and four stages, each twice as wide as the one before."""
+        if str(settings.get('type')).rpartition('.')[2] not in cls.types:
+            return {}
+        basic = settings.get('depth') in (18, 34)
+        width = settings.get('base_channels', 64)
+        width *= settings.get('expansion') or (1 if basic else 4)
+        stages = {stage: width * 2 ** (stage - 1) for stage in range(1, 5)}
+        return {0: settings.get('stem_channels', 64), **stages}
 
     @staticmethod
     def fits(network: nn.Module) -> bool:
@@ -210,7 +225,7 @@ class VisionTransformerBackbone(Backbone):
         """The patches: they tell the size of the map."""
         return dict(patches=self.network.patch_embed)
 
-    def as_map(self, found: Tensor, helped: Mapping[str, object]) -> Tensor:
+    def as_map(self, found: Any, helped: Mapping[str, Any]) -> Tensor:
         """Lay the patch tokens out.
 
         Shape: ``(N, tokens, C)`` -> ``(N, C, H, W)``.

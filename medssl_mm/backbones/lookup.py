@@ -1,6 +1,7 @@
 """Which family a network belongs to, and features of any of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -61,6 +62,18 @@ def backbone_of(network: nn.Module) -> Backbone:
     )
 
 
+def stated_channels(settings: Mapping) -> dict[int, int]:
+    """Channels of all places that a network's config states, without building it.
+
+    Args:
+        settings (Mapping): Config of a network.
+
+    Returns:
+        dict[int, int]: By the number of the place; empty when it must be built.
+    """
+    return next((found for f in FAMILIES if (found := f.stated_channels(settings))), {})
+
+
 def describe_weights(names: Iterable[str]) -> str:
     """Name the architecture that a set of parameter names belongs to.
 
@@ -78,7 +91,7 @@ def encoder_features(
     network: nn.Module,
     neck: nn.Module,
     images: Tensor,
-    decorrelation: nn.Module | None = None,
+    decorrelation: Any = None,
 ) -> dict[str, Tensor]:
     """Features at all places of a contrastive encoder.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ class TimmPyramidBackbone(Backbone):
     @staticmethod
     def fits(network: nn.Module) -> bool:
         """Whether timm returns several maps."""
-        inner = getattr(network, 'timm_model', None)
+        inner: Any = getattr(network, 'timm_model', None)
         return inner is not None and hasattr(
             getattr(inner, 'feature_info', None), 'reduction'
         )
@@ -52,7 +53,7 @@ class TimmPyramidBackbone(Backbone):
         """Not known to timm; its own first map stands for it."""
         return None
 
-    def as_map(self, found: Tensor, helped: Mapping[str, object]) -> Tensor:
+    def as_map(self, found: Any, helped: Mapping[str, Any]) -> Tensor:
         """Put the channels first where timm has them last.
 
         Shape: ``(N, C, H, W)`` or ``(N, H, W, C)`` -> ``(N, C, H, W)``.
@@ -68,6 +69,11 @@ class TimmPyramidBackbone(Backbone):
         info = self.network.timm_model.feature_info
         return dict(zip(self.names, zip(info.channels(), info.reduction())))
 
+    @cached_property
+    def output_channels(self) -> tuple[int, ...]:
+        """As timm states them."""
+        return tuple(self.channels.values())
+
 
 class TimmTransformerBackbone(VisionTransformerBackbone):
     """Vision Transformers of timm through ``TIMMBackbone``."""
@@ -77,7 +83,7 @@ class TimmTransformerBackbone(VisionTransformerBackbone):
     @staticmethod
     def fits(network: nn.Module) -> bool:
         """Whether timm's network has blocks of tokens."""
-        inner = getattr(network, 'timm_model', None)
+        inner: Any = getattr(network, 'timm_model', None)
         return (
             inner is not None
             and isinstance(getattr(inner, 'blocks', None), nn.Sequential)
@@ -108,7 +114,7 @@ class TimmTransformerBackbone(VisionTransformerBackbone):
         """The convolution that makes the patches."""
         return dict(patches=self.network.timm_model.patch_embed.proj)
 
-    def as_map(self, found: Tensor, helped: Mapping[str, object]) -> Tensor:
+    def as_map(self, found: Any, helped: Mapping[str, Any]) -> Tensor:
         """Lay the patch tokens out.
 
         Shape: ``(N, tokens, C)`` -> ``(N, C, H, W)``.

@@ -18,30 +18,40 @@ work directory therefore holds every number. What a config says itself stays.
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from medssl_mm.errors import UserError
+from medssl_mm.backbones import Backbone, backbone_of, stated_channels
+from medssl_mm.errors import InstallError, UserError
+from medssl_mm.models.heads.decorrelation_head import LAST
 from medssl_mm.registry import DATASETS, MODELS
 from medssl_mm.store.header import DATASET_FILE, IMAGES, SLICES
 from medssl_mm.store.images import MULTI_LABEL
 from medssl_mm.store.known import KNOWN, StoreFacts, read_facts
 
-__all__ = ['NORMALIZE', 'complete', 'fill_stage_channels', 'normalization_of']
+__all__ = [
+    'NORMALIZE',
+    'MapChannels',
+    'complete',
+    'fill_stage_channels',
+    'normalization_of',
+]
 
 NORMALIZE = 'medssl_mm.NormalizeByStore'
 # Abdomen, from fat to vessels in the arterial phase: -200 to 300 HU. The usual
 # soft-tissue window (level 40, width 400) cuts the latter off.
 CT_WINDOW = dict(type='medssl_mm.CTWindow', level=50, width=500)
 _GENERIC = ('medssl_mm.SliceDataset', 'medssl_mm.ClassificationImages')
-# What counts as a ResNet here: its stages have 64, 128, 256 and 512 channels,
-# four times as many with bottlenecks.
-_RESNETS = ('ResNet', 'ResNetV1c', 'ResNetV1d', 'ResNet_CIFAR', 'ResNetSmallStem')
-_BASIC_DEPTHS = (18, 34)
+# Arguments of a backbone that load weights, which have no influence on shapes.
+_WEIGHTS = ('init_cfg', 'pretrained', 'checkpoint_path')
 
 
 def normalization_of(facts: StoreFacts) -> dict:
@@ -70,40 +80,91 @@ def complete(config: Config) -> None:
     _Completion(config).run()
 
 
-def fill_stage_channels(backbone: dict, content) -> None:
+class MapChannels:
+    """Channels of a backbone's maps; unless its config states them, it is built.
+
+    Nothing is filled in for a backbone that cannot be built, or is of no
+    known family: who builds the model says what is wrong with it.
+
+    Args:
+        settings (dict): Config of the backbone.
+        scope (str): Where types without prefix are looked up.
+    """
+
+    def __init__(self, settings: dict, scope: str) -> None:
+        self.settings = settings
+        self.scope = scope
+        self.stated = stated_channels(settings)
+
+    @cached_property
+    def _backbone(self) -> Backbone | None:
+        settings = copy.deepcopy(
+            {k: v for k, v in self.settings.items() if k not in _WEIGHTS}
+        )
+        with (
+            DefaultScope.overwrite_default_scope(self.scope),
+            torch.random.fork_rng(devices=[]),
+        ):
+            try:
+                return backbone_of(MODELS.build(settings))
+            except InstallError:
+                raise
+            except Exception:
+                return None
+
+    @cached_property
+    def stages(self) -> Mapping[int, int]:
+        """By the number of the place; empty where they are not known."""
+        if self.stated:
+            return self.stated
+        return {} if self._backbone is None else self._backbone.channels
+
+    @cached_property
+    def outputs(self) -> tuple[int, ...]:
+        """Of what the backbone returns; empty where that is not known."""
+        # Bare types with heads are those of mmseg and mmpretrain: all stages, or
+        # the last one, which is what their heads ask for.
+        if self.stated and '.' not in self.settings['type']:
+            if 'out_indices' not in self.settings:
+                return tuple(self.stated.values())[1:]
+        return () if self._backbone is None else self._backbone.output_channels
+
+    def fill(self, settings: dict, key: str, stage: int | None = None) -> None:
+        """Set a key, unless it is there, to the channels of a stage's map.
+
+        Args:
+            settings (dict): Config of what gets the map; it is changed.
+            key (str): Of the number of channels.
+            stage (int, optional): Number of the stage. Defaults to None: the
+                last one.
+        """
+        if key not in settings and self.stages:
+            number = max(self.stages) if stage is None else stage
+            # A stage that there is not is refused by the model.
+            if number in self.stages:
+                settings[key] = self.stages[number]
+
+
+def fill_stage_channels(maps: MapChannels, content: Any) -> None:
     """Tell necks, loss terms and decorrelation how many channels they get.
 
     Args:
-        backbone (dict): Config of the backbone.
+        maps (MapChannels): Of the backbone.
         content: Config of a model, or any part of it; it is changed.
     """
-    channels = _stage_channels(backbone)
-    if channels is None:
-        return
     for entry in _dicts(content):
         neck, stage = entry.get('neck'), entry.get('stage')
         if isinstance(neck, dict) and isinstance(stage, int):
-            neck.setdefault('in_channels', channels[stage])
+            maps.fill(neck, 'in_channels', stage)
         if entry.get('type') == 'medssl_mm.DecorrelationHead':
-            place = str(entry.get('place', 'after_stage4'))
-            if place.removeprefix('after_stage').isdigit():
-                number = int(place.removeprefix('after_stage'))
-                entry.setdefault('num_channels', channels[number])
+            number = str(entry.get('place', LAST)).removeprefix('after_stage')
+            if number == LAST or number.isdecimal():
+                maps.fill(
+                    entry, 'num_channels', None if number == LAST else int(number)
+                )
 
 
-def _stage_channels(backbone: dict) -> tuple[int, ...] | None:
-    """Channels of the stem and the four stages, where they are known."""
-    if str(backbone.get('type')).rpartition('.')[2] not in _RESNETS:
-        return None
-    width = backbone.get('base_channels', 64)
-    expansion = backbone.get('expansion') or (
-        1 if backbone.get('depth') in _BASIC_DEPTHS else 4
-    )
-    stem = backbone.get('stem_channels', 64)
-    return (stem, *(width * 2**stage * expansion for stage in range(4)))
-
-
-def _dicts(content) -> Iterator[dict]:
+def _dicts(content: Any) -> Iterator[dict]:
     if isinstance(content, dict):
         yield content
         content = list(content.values())
@@ -112,11 +173,11 @@ def _dicts(content) -> Iterator[dict]:
             yield from _dicts(value)
 
 
-def _has_step(content) -> bool:
+def _has_step(content: Any) -> bool:
     return any(entry.get('type') == NORMALIZE for entry in _dicts(content))
 
 
-def _with_step(content, step: Callable[[], dict]):
+def _with_step(content: Any, step: Callable[[], dict]) -> Any:
     """Copy a config with the placeholder replaced."""
     if isinstance(content, dict):
         if content.get('type') == NORMALIZE:
@@ -129,8 +190,12 @@ def _with_step(content, step: Callable[[], dict]):
     return content
 
 
-def _as_list(heads) -> list[dict]:
-    return heads if isinstance(heads, list) else [heads] if heads else []
+def _decode_heads(model: dict) -> Iterator[tuple[str, dict]]:
+    """Decode heads of a model with their keys."""
+    for key in ('decode_head', 'auxiliary_head'):
+        heads = model.get(key) or []
+        for head in heads if isinstance(heads, list) else [heads]:
+            yield key, head
 
 
 class _Completion:
@@ -139,21 +204,24 @@ class _Completion:
     def __init__(self, config: Config) -> None:
         self.content = config._cfg_dict
         self.name = config.filename or 'the config'
+        self.scope = self.content.get('default_scope') or 'mmengine'
         self._facts: dict[tuple, StoreFacts] = {}
 
     def run(self) -> None:
         self._name_data()
         model = self.content.get('model') or {}
-        if isinstance(model.get('backbone'), dict):
-            fill_stage_channels(model['backbone'], self.content)
-            self._fill_model_channels(model)
+        has_backbone = isinstance(model.get('backbone'), dict)
+        if has_backbone:
+            maps = MapChannels(model['backbone'], self.scope)
+            fill_stage_channels(maps, self.content)
+            self._fill_model_channels(model, maps)
         datasets = list(self._datasets())
         if not datasets:
             return
         main = datasets[0]
         self._fill_normalization(datasets, main)
-        if isinstance(model.get('backbone'), dict):
-            self._fill_image_channels(model['backbone'], main)
+        if has_backbone:
+            self._fill_image_channels(model['backbone'], maps, main)
             self._fill_classes(model, main)
 
     # -- data
@@ -168,7 +236,7 @@ class _Completion:
                 if 'data_root' in entry and self._class_of(entry) is not None:
                     yield entry
 
-    def _class_of(self, dataset: dict):
+    def _class_of(self, dataset: dict) -> Any:
         name = dataset.get('type')
         if not isinstance(name, str) or not name.startswith('medssl_mm.'):
             return None
@@ -200,7 +268,9 @@ class _Completion:
                 if self._class_of(entry) is not None and not entry.get('data_root'):
                     self._complete_dataset(entry, named, {}, place)
 
-    def _complete_dataset(self, dataset, named, own, loader) -> None:
+    def _complete_dataset(
+        self, dataset: dict, named: dict, own: dict, loader: str
+    ) -> None:
         root = dataset.get('data_root')
         if 'data_root' in own and root not in (None, own['data_root']):
             raise UserError(
@@ -260,15 +330,24 @@ class _Completion:
                     value, step or (lambda: normalization_of(self.facts(main)))
                 )
 
-    def _fill_image_channels(self, backbone: dict, main: dict) -> None:
+    def _fill_image_channels(
+        self, backbone: dict, maps: MapChannels, main: dict
+    ) -> None:
         if isinstance(backbone.get('in_channels'), int):
             self._check_image_channels(backbone['in_channels'], main)
         elif 'in_channels' not in backbone and 'type' in backbone:
             channels = self.facts(main).channels
             # Three is what all backbones take unless told otherwise, and not
             # every one can be told.
-            if channels != 3 or _stage_channels(backbone):
+            if maps.stated or self._takes(backbone['type'], 'in_channels', 'kwargs'):
                 backbone['in_channels'] = channels
+            elif channels != 3:
+                raise UserError(
+                    f'{self.name}: the images of {main["data_root"]} have {channels} '
+                    f'channel(s), but model.backbone of type {backbone["type"]} takes '
+                    'three and has no in_channels; choose another backbone (for '
+                    'EfficientNet there is medssl_mm.EfficientNetAnyChannels)'
+                )
 
     def _check_image_channels(self, given: int, main: dict) -> None:
         if not (Path(main['data_root']) / DATASET_FILE).is_file():
@@ -283,42 +362,55 @@ class _Completion:
                 'in_channels out'
             )
 
-    def _fill_model_channels(self, model: dict) -> None:
-        channels = _stage_channels(model['backbone'])
-        if channels is None:
-            return
+    def _fill_model_channels(self, model: dict, maps: MapChannels) -> None:
         if 'multi_level_head' in model and isinstance(model.get('neck'), dict):
-            model['neck'].setdefault('in_channels', channels[-1])
+            maps.fill(model['neck'], 'in_channels')
         if 'decode_head' in model:
-            indices = model['backbone'].get('out_indices', (0, 1, 2, 3))
-            maps = [channels[index + 1] for index in indices]
-            for key in ('decode_head', 'auxiliary_head'):
-                for head in _as_list(model.get(key)):
-                    _fill_decode_head(head, maps)
-        elif self._classifies(model):
-            model['head'].setdefault('in_channels', channels[-1])
+            for name, head in _decode_heads(model):
+                self._fill_decode_head(name, head, maps)
+        elif self._classifies(model) and 'in_channels' not in model['head']:
+            if maps.outputs:
+                model['head']['in_channels'] = maps.outputs[-1]
+
+    def _fill_decode_head(self, name: str, head: dict, maps: MapChannels) -> None:
+        skip = 'c1_channels' in head  # the connection of DeepLabv3+
+        wanted = {'in_channels', *(['c1_in_channels'] if skip else [])}
+        if wanted <= set(head) or not maps.outputs:
+            return
+        index = head.get('in_index', -1)
+        try:
+            channels = (
+                maps.outputs[index]
+                if isinstance(index, int)
+                else [maps.outputs[i] for i in index]
+            )
+        except IndexError:
+            raise UserError(
+                f'{self.name}: model.{name} has in_index={index}, but model.backbone '
+                f'returns {len(maps.outputs)} map(s); set its out_indices'
+            ) from None
+        head.setdefault('in_channels', channels)
+        if skip:
+            head.setdefault('c1_in_channels', maps.outputs[0])
+
+    def _takes(self, kind: str, *arguments: str) -> bool:
+        """Whether a class names one of some arguments."""
+        with DefaultScope.overwrite_default_scope(self.scope):
+            found = MODELS.get(kind)
+        if found is None:  # who builds it says what is wrong
+            return True
+        return not set(arguments).isdisjoint(inspect.signature(found).parameters)
 
     def _classifies(self, model: dict) -> bool:
         """Whether the head is one of classes; that of a pretraining is not."""
         head = model.get('head')
         if not isinstance(head, dict) or 'multi_level_head' in model:
             return False
-        if 'type' not in head:
-            return True
-        scope = self.content.get('default_scope') or 'mmengine'
-        with DefaultScope.overwrite_default_scope(scope):
-            kind = MODELS.get(head['type'])
-        # Who builds an unknown one says what is wrong.
-        return kind is None or 'num_classes' in inspect.signature(kind).parameters
+        return 'type' not in head or self._takes(head['type'], 'num_classes')
 
     def _fill_classes(self, model: dict, main: dict) -> None:
-        decode_heads = [
-            head
-            for key in ('decode_head', 'auxiliary_head')
-            for head in _as_list(model.get(key))
-        ]
-        if decode_heads:
-            heads = decode_heads
+        if 'decode_head' in model:
+            heads = [head for _, head in _decode_heads(model)]
         elif self._classifies(model):
             heads = [model['head']]
         else:
@@ -341,13 +433,3 @@ class _Completion:
                     f'but {main["data_root"]} has {len(classes)} classes: '
                     f'{", ".join(classes)}; leave num_classes out'
                 )
-
-
-def _fill_decode_head(head: dict, maps: list[int]) -> None:
-    index = head.get('in_index', -1)
-    if 'in_channels' not in head:
-        head['in_channels'] = (
-            maps[index] if isinstance(index, int) else [maps[i] for i in index]
-        )
-    if 'c1_channels' in head:  # the skip connection of DeepLabv3+
-        head.setdefault('c1_in_channels', maps[0])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from medssl_mm.backbones import backbone_of, describe_weights
+from medssl_mm.backbones import backbone_of, describe_weights, stated_channels
 from medssl_mm.errors import UserError
 from medssl_mm.registry import MODELS
 
@@ -127,6 +127,37 @@ def test_maps_are_those_of_the_host(host):
     assert backbone.names[backbone.last] == last
     assert list(backbone.names) == list(range(len(strides)))
     assert not any(part._forward_hooks for part in net.modules())
+
+
+def test_output_channels_are_those_of_the_host(host):
+    net, *_ = host
+    expected = tuple(level.shape[1] for level in net(torch.rand(1, 1, 32, 32)))
+    assert backbone_of(net).output_channels == expected
+
+
+@pytest.mark.parametrize('depth', [18, 50])
+@pytest.mark.parametrize(
+    'kind',
+    [
+        'mmselfsup.ResNet',
+        'mmpretrain.ResNet',
+        'mmpretrain.ResNetV1d',
+        'mmpretrain.ResNet_CIFAR',
+        'mmseg.ResNet',
+        'mmseg.ResNetV1c',
+    ],
+)
+@pytest.mark.parametrize('more', [{}, dict(base_channels=4, stem_channels=6)])
+def test_stated_channels_are_those_of_the_network(kind, depth, more):
+    settings = dict(type=kind, depth=depth, **more)
+    built = backbone_of(MODELS.build(dict(settings)))
+    assert stated_channels(settings) == built.channels
+
+
+def test_other_families_state_nothing():
+    for settings, *_ in HOSTS.values():
+        if 'ResNet' not in settings['type']:
+            assert stated_channels(settings) == {}
 
 
 def test_channels_and_strides_are_those_of_the_maps(host):

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from mmengine.dataset import default_collate, pseudo_collate
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 
 import medssl_mm.registry  # noqa: F401
@@ -90,30 +92,159 @@ XRAY_MOCO = 'selfsup/intermediate/moco-btwins_resnet18_1xb64-coslr-100e_nih1000-
     ],
 )
 def test_three_lines_train_a_step(base, store, data, tmp_path):
-    from mmengine.dataset import pseudo_collate
-    from mmengine.optim import build_optim_wrapper
-
     content = launch.load_config(three_lines(tmp_path, base, data / store))
     settings = content.train_dataloader.dataset
     generic = 'ClassificationImages' if store in ('colour', 'findings') else 'Slice'
     assert settings.type.startswith(f'medssl_mm.{generic}')
     assert settings.data_root == str(data / store)
+    assert torch.isfinite(train_a_step(content))
+
+
+def train_a_step(content):
+    """Build data set, model and optimizer of a config; return the loss of a step."""
     with DefaultScope.overwrite_default_scope(content.default_scope):
-        dataset = DATASETS.build(settings)
+        dataset = DATASETS.build(content.train_dataloader.dataset)
         if 'queue_len' in content.model:
             content.model.queue_len = 8
         model = MODELS.build(content.model).train()
         wrapper = build_optim_wrapper(model, content.optim_wrapper)
     collate = content.train_dataloader.get('collate_fn')
     samples = [dataset[index] for index in range(4)]
-    if collate:
-        from mmengine.dataset import default_collate
+    batch = default_collate(samples) if collate else pseudo_collate(samples)
+    return model.train_step(batch, wrapper)['loss']
 
-        batch = default_collate(samples)
-    else:
-        batch = pseudo_collate(samples)
-    logs = model.train_step(batch, wrapper)
-    assert torch.isfinite(logs['loss'])
+
+# What the config says, the maps that the network returns (after the transitions
+# of a DenseNet), and the maps of its stages by their number.
+FAMILIES = {
+    'DenseNet': (
+        "type='mmpretrain.DenseNet', arch='121', out_indices=(0, 1, 2, 3)",
+        (128, 256, 512, 1024),
+        {0: 64, 1: 256, 2: 512, 3: 1024, 4: 1024},
+    ),
+    'ConvNeXt': (
+        "type='mmpretrain.ConvNeXt', arch='atto', out_indices=(0, 1, 2, 3), "
+        'gap_before_final_norm=False',
+        (40, 80, 160, 320),
+        {0: 40, 1: 40, 2: 80, 3: 160, 4: 320},
+    ),
+    'timm': (
+        "type='mmpretrain.TIMMBackbone', model_name='convnext_atto', "
+        'features_only=True',
+        (40, 80, 160, 320),
+        {1: 40, 2: 80, 3: 160, 4: 320},
+    ),
+}
+families = pytest.mark.parametrize('family', FAMILIES)
+
+
+def with_backbone(family, settings=''):
+    return (
+        f'model = dict(backbone=dict(_delete_=True, {FAMILIES[family][0]}), '
+        f'{settings})\n'
+    )
+
+
+@families
+def test_segmentation_heads_get_the_maps_of_any_family(family, data, tmp_path):
+    maps = FAMILIES[family][1]
+    path = three_lines(tmp_path, DEEPLAB, data / 'two', with_backbone(family))
+    model = launch.load_config(path).model
+    assert model.backbone.in_channels == 2
+    assert model.decode_head.in_channels == maps[3]
+    assert model.decode_head.c1_in_channels == maps[0]
+    assert model.auxiliary_head.in_channels == maps[2]
+    more = with_backbone(family, 'decode_head=dict(in_index=[1, 3])')
+    model = launch.load_config(three_lines(tmp_path, LINEAR, data / 'ct', more)).model
+    assert model.backbone.in_channels == 1
+    assert model.decode_head.in_channels == [maps[1], maps[3]]
+
+
+@families
+def test_classification_head_gets_the_last_map_of_any_family(family, data, tmp_path):
+    path = three_lines(tmp_path, FINETUNE, data / 'colour', with_backbone(family))
+    model = launch.load_config(path).model
+    assert model.head.in_channels == FAMILIES[family][1][-1]
+    assert model.backbone.in_channels == 3
+
+
+@families
+def test_loss_terms_get_the_stages_of_any_family(family, data, tmp_path):
+    stages = FAMILIES[family][2]
+    term = (
+        "dict(stage={}, neck=dict(type='medssl_mm.LocalContrastNeck', hid_channels=8, "
+        "out_channels=8), loss=dict(type='medssl_mm.LocalInfoNCELoss'))"
+    )
+    terms = ', '.join(term.format(stage) for stage in stages)
+    head = f'multi_level_head=dict(levels=[{terms}]), '
+    head += "decorrelation=dict(type='medssl_mm.DecorrelationHead')"
+    more = with_backbone(family, head)
+    model = launch.load_config(three_lines(tmp_path, MOCO, data / 'ct', more)).model
+    found = {
+        level.stage: level.neck.in_channels for level in model.multi_level_head.levels
+    }
+    assert found == stages
+    assert model.neck.in_channels == stages[4]
+    assert model.decorrelation.num_channels == stages[4]
+
+
+VIT = (
+    "model = dict(backbone=dict(_delete_=True, type='mmpretrain.VisionTransformer', "
+    'arch=dict(embed_dims=24, num_layers=2, num_heads=2, feedforward_channels=48), '
+    "img_size=64, patch_size=16, out_type='{}'))\n"
+)
+
+
+@pytest.mark.parametrize('out_type', ['cls_token', 'featmap', 'raw'])
+def test_heads_get_what_a_transformer_returns(out_type, data, tmp_path):
+    path = three_lines(tmp_path, FINETUNE, data / 'colour', VIT.format(out_type))
+    assert launch.load_config(path).model.head.in_channels == 24
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('base', [LINEAR, DEEPLAB, FINETUNE, LOCAL])
+@families
+def test_any_family_trains_a_step(base, family, data, tmp_path):
+    store = 'findings' if base == FINETUNE else 'ct'
+    path = three_lines(tmp_path, base, data / store, with_backbone(family))
+    assert torch.isfinite(train_a_step(launch.load_config(path)))
+
+
+def test_map_that_the_backbone_does_not_return_is_named(data, tmp_path):
+    more = "model = dict(backbone=dict(_delete_=True, type='mmpretrain.DenseNet'))\n"
+    with pytest.raises(UserError) as raised:
+        launch.load_config(three_lines(tmp_path, LINEAR, data / 'ct', more))
+    for fact in ('own.py', 'decode_head', 'in_index=3', '1 map', 'out_indices'):
+        assert fact in str(raised.value)
+
+
+def test_backbone_of_three_channels_is_named(data, tmp_path):
+    more = (
+        "model = dict(backbone=dict(_delete_=True, type='mmpretrain.EfficientNet'))\n"
+    )
+    with pytest.raises(UserError) as raised:
+        launch.load_config(three_lines(tmp_path, MOCO, data / 'ct', more))
+    facts = (
+        'own.py',
+        '1 channel',
+        'mmpretrain.EfficientNet',
+        'EfficientNetAnyChannels',
+    )
+    assert all(fact in str(raised.value) for fact in facts)
+
+
+def test_unknown_backbone_is_left_to_the_model(data, tmp_path):
+    more = "model = dict(backbone=dict(_delete_=True, type='NoSuchNetwork'))\n"
+    content = launch.load_config(three_lines(tmp_path, LINEAR, data / 'ct', more))
+    assert 'in_channels' not in content.model.decode_head
+
+
+def test_reading_a_config_draws_no_random_numbers(data, tmp_path):
+    torch.manual_seed(3)
+    launch.load_config(three_lines(tmp_path, DEEPLAB, data / 'ct'))
+    drawn = torch.rand(3)
+    torch.manual_seed(3)
+    assert torch.equal(drawn, torch.rand(3))
 
 
 @pytest.mark.parametrize(

@@ -320,12 +320,13 @@ def shipped(name, args):
     """Read a part of the pretraining configs."""
     from mmengine.config import Config
 
-    from medssl_mm.engine.completion import fill_stage_channels
+    from medssl_mm.engine.completion import MapChannels, fill_stage_channels
 
     path = LEVELS / f'{name}_{args.arch}.py'
     parts = Config.fromfile(path if path.exists() else LEVELS / f'{name}.py').to_dict()
     depth = int(args.arch.removeprefix('resnet'))
-    fill_stage_channels(dict(type='ResNet', depth=depth), parts)
+    backbone = dict(type='mmselfsup.ResNet', depth=depth)
+    fill_stage_channels(MapChannels(backbone, 'mmselfsup'), parts)
     return parts
 
 
