@@ -18,6 +18,7 @@ def available() -> int:
     Affinity (``taskset``, Slurm), the limit of a container and the part given
     to a job are obeyed.
     """
+    # Late: it takes longer than all else that a tool needs to show its help.
     import joblib
 
     return joblib.cpu_count()

@@ -2,7 +2,7 @@
 
 import difflib
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 class UserError(ValueError):
@@ -37,11 +37,11 @@ def similar(name: str, names: Iterable[str]) -> str:
     return f'; there are: {", ".join(sorted(names))}' if names else ''
 
 
-def run_tool(main):
+def run_tool(main: Callable[[], object]) -> None:
     """Run the ``main`` function of a tool and turn user errors into exit 2.
 
     Args:
-        main (callable): Takes no argument; its return value is ignored.
+        main (Callable): Takes no argument; its return value is ignored.
     """
     try:
         main()

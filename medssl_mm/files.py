@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from medssl_mm.errors import UserError
 
@@ -77,6 +78,6 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
         temporary.write_bytes(data)
 
 
-def write_json(path: str | Path, content, indent: int | None = 1) -> None:
+def write_json(path: str | Path, content: Any, indent: int | None = 1) -> None:
     """Write JSON to a file, as :func:`whole_file` does."""
     write_whole(path, json.dumps(content, indent=indent) + '\n')

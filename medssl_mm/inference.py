@@ -9,14 +9,31 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import nibabel
 import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import init_default_scope
 
+from medssl_mm.datasets.slices import SliceDataset
+from medssl_mm.engine.pretrained import find_state_dict, read_checkpoint, require_equal
 from medssl_mm.errors import UserError
+from medssl_mm.evaluation.label_nifti import write_label_nifti
+from medssl_mm.importers import make_importer
+from medssl_mm.importers.base import ERROR, SourceCase
+from medssl_mm.importers.run import import_case
+from medssl_mm.importers.volumes import units_of
+from medssl_mm.registry import MODELS
+from medssl_mm.store.case_info import CaseInfo
 
 # Transforms that only evaluation needs, which has a label.
 LABEL_TRANSFORMS = ('medssl_mm.LoadSliceLabel', 'LoadSliceLabel')
 MODALITIES = ('CT', 'MR', 'other')
+NIFTI = ('.nii', '.nii.gz')
 
 
 @dataclass(frozen=True)
@@ -32,12 +49,13 @@ class Segmentation:
     """
 
     labels: np.ndarray
-    case: object
+    case: CaseInfo
     classes: tuple[str, ...]
     warnings: tuple[str, ...]
 
     def volumes_ml(self) -> dict[str, float]:
         """Volume of every foreground class, ml."""
+        assert self.case.spacing is not None, 'a volume has a spacing'
         counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))
         voxel = float(np.prod(self.case.spacing)) / 1000
         return {
@@ -51,7 +69,7 @@ class VolumeSegmentor:
     """A trained segmentation model, ready for volumes.
 
     Args:
-        config (mmengine.Config): Configuration the model was trained with.
+        config (Config): Configuration the model was trained with.
         checkpoint (str | Path): Checkpoint of that training.
         device (str, optional): Such as 'cpu' or 'cuda:0'. Defaults to None,
             which takes a GPU when there is one.
@@ -63,13 +81,11 @@ class VolumeSegmentor:
 
     def __init__(
         self,
-        config,
+        config: Config,
         checkpoint: str | Path,
         device: str | None = None,
         batch_size: int = 8,
     ) -> None:
-        import torch
-
         if batch_size < 1:
             raise UserError(f'batch size {batch_size} must be at least 1')
         self.device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
@@ -111,8 +127,6 @@ class VolumeSegmentor:
         Raises:
             UserError: If the volume cannot be read or used.
         """
-        from medssl_mm.datasets.slices import SliceDataset
-
         if modality is None:
             windows = [step['type'] for step in self.pipeline]
             is_ct = any(str(kind).endswith('CTWindow') for kind in windows)
@@ -144,10 +158,12 @@ class VolumeSegmentor:
                 'give one file per channel, in this order'
             )
 
-    def _predict(self, dataset, shape, progress) -> np.ndarray:
-        import torch
-        from mmengine.dataset import pseudo_collate
-
+    def _predict(
+        self,
+        dataset: SliceDataset,
+        shape: tuple[int, ...],
+        progress: Callable[[int, int], None] | None,
+    ) -> np.ndarray:
         labels = np.zeros(shape, np.uint8)
         with torch.inference_mode():
             for start in range(0, len(dataset), self.batch_size):
@@ -161,7 +177,7 @@ class VolumeSegmentor:
         return labels
 
 
-def _test_pipeline(config) -> list[dict]:
+def _test_pipeline(config: Config) -> list[dict]:
     """Test transforms of a config, without those that need a label."""
     try:
         steps = config['test_dataloader']['dataset']['pipeline']
@@ -173,20 +189,10 @@ def _test_pipeline(config) -> list[dict]:
     return [dict(step) for step in steps if step['type'] not in LABEL_TRANSFORMS]
 
 
-def _load_model(config, checkpoint):
+def _load_model(
+    config: Config, checkpoint: str | Path
+) -> tuple[Any, tuple[str, ...], tuple[str, ...]]:
     """Build the model of a config and load all of its weights."""
-    from mmengine.model import revert_sync_batchnorm
-    from mmengine.registry import init_default_scope
-
-    from medssl_mm import compat
-    from medssl_mm.engine.pretrained import (
-        find_state_dict,
-        read_checkpoint,
-        require_equal,
-    )
-    from medssl_mm.registry import MODELS
-
-    compat.apply()
     init_default_scope(config.get('default_scope', 'mmseg'))
     model = revert_sync_batchnorm(MODELS.build(config['model']))
     if not hasattr(model, 'decode_head'):
@@ -194,7 +200,7 @@ def _load_model(config, checkpoint):
             f'config {config.filename} describes no segmentation model; use '
             'one of configs/segmentation'
         )
-    content = read_checkpoint(checkpoint)
+    content: Any = read_checkpoint(checkpoint)
     weights = {
         name.removeprefix('module.'): value
         for name, value in find_state_dict(content, str(checkpoint)).items()
@@ -215,7 +221,7 @@ def _load_model(config, checkpoint):
     return model, tuple(names), _channels_of(model, meta)
 
 
-def _channels_of(model, meta: dict) -> tuple[str, ...]:
+def _channels_of(model: Any, meta: dict) -> tuple[str, ...]:
     """Names of the channels that a model takes."""
     stem = next(weight for weight in model.backbone.parameters() if weight.ndim == 4)
     number = stem.shape[1]
@@ -232,12 +238,11 @@ def _as_paths(source: str | Path | Sequence[str | Path]) -> list[Path]:
 
 def _has_fourth_axis(path: Path) -> bool:
     """Tell whether a NIfTI file has one; a damaged one is reported later."""
-    import nibabel
-
-    if not path.is_file() or not path.name.lower().endswith(('.nii', '.nii.gz')):
+    if not path.is_file() or not path.name.lower().endswith(NIFTI):
         return False
     try:
-        return len(nibabel.load(path).shape) == 4
+        image: Any = nibabel.load(path)
+        return len(image.shape) == 4
     except (OSError, nibabel.filebasedimages.ImageFileError):
         return False
 
@@ -248,13 +253,8 @@ def _import_one(
     modality: str,
     series: str | None,
     channels: Sequence[str],
-):
+) -> tuple[CaseInfo, tuple[str, ...]]:
     """Import one volume into a new store."""
-    from medssl_mm.importers import make_importer
-    from medssl_mm.importers.base import ERROR, SourceCase
-    from medssl_mm.importers.run import import_case
-    from medssl_mm.importers.volumes import units_of
-
     source = next((path for path in files if not path.is_file()), files[0])
     if source.is_dir() and len(files) == 1:
         importer = make_importer(
@@ -287,7 +287,9 @@ def _import_one(
     return info, tuple(p.message for p in result.problems)
 
 
-def _choose_series(cases: list, source: Path, series: str | None):
+def _choose_series(
+    cases: Sequence[SourceCase], source: Path, series: str | None
+) -> SourceCase:
     chosen = [case for case in cases if series is None or series == case.case_id]
     if len(chosen) == 1:
         return chosen[0]
@@ -300,7 +302,7 @@ def _choose_series(cases: list, source: Path, series: str | None):
 
 
 def predict_file(
-    config,
+    config: Config,
     checkpoint: str | Path,
     source: str | Path | Sequence[str | Path],
     output: str | Path,
@@ -314,7 +316,7 @@ def predict_file(
     """Segment a volume and write the labels as NIfTI on its own grid.
 
     Args:
-        config (mmengine.Config): Configuration of the model.
+        config (Config): Configuration of the model.
         checkpoint (str | Path): Its weights.
         source (str | Path | Sequence): Volume file, DICOM folder, or a file
             per channel; see :meth:`VolumeSegmentor.segment`.
@@ -332,10 +334,8 @@ def predict_file(
     Raises:
         UserError: If anything given is unusable; nothing is written then.
     """
-    from medssl_mm.evaluation.label_nifti import write_label_nifti
-
     output, first = Path(output), _as_paths(source)[0]
-    if not output.name.endswith(('.nii', '.nii.gz')):
+    if not output.name.endswith(NIFTI):
         raise UserError(f'output {output} must end with .nii or .nii.gz')
     if output.exists() and not overwrite:
         raise UserError(f'{output} exists; give another name or --overwrite')
@@ -343,12 +343,14 @@ def predict_file(
         raise UserError(f'folder {output.parent} does not exist; make it')
     segmentor = VolumeSegmentor(config, checkpoint, device, batch_size)
     result = segmentor.segment(source, modality, series, progress)
-    header = None
-    if first.name.lower().endswith(('.nii', '.nii.gz')):
-        import nibabel
-
-        header = nibabel.load(first).header
-        if header.get_xyzt_units()[0] in ('meter', 'micron'):
-            header = None  # its sform is not in mm; the labels' is
-    write_label_nifti(result.labels, result.case, output, header)
+    write_label_nifti(result.labels, result.case, output, _header_of(first))
     return result
+
+
+def _header_of(path: Path) -> nibabel.Nifti1Header | None:
+    """Header of a NIfTI file in mm, for that of its labels."""
+    if not path.name.lower().endswith(NIFTI):
+        return None
+    header: Any = nibabel.load(path).header
+    # Otherwise its sform is not in mm; that of the labels is.
+    return None if header.get_xyzt_units()[0] in ('meter', 'micron') else header

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 
 from medssl_mm import cores
 from medssl_mm.errors import UserError
+from medssl_mm.functional import distributed
 
 __all__ = [
     'LOADER_TIMEOUT',
@@ -73,6 +74,7 @@ def start_server(modules: Sequence[str] = ()) -> None:
     """
     if START_METHOD != 'forkserver':
         return  # Windows: every worker imports for itself
+    # There, this cannot be imported at all.
     from multiprocessing import forkserver
 
     context = multiprocessing.get_context('forkserver')
@@ -90,8 +92,8 @@ def start_server_for(config: Mapping) -> None:
     Args:
         config (Mapping): Of a runner.
     """
-    wanted = [config.get(f'{label}_dataloader') for label in ('train', 'val', 'test')]
-    wanted = [loader for loader in wanted if loader and loader.get('num_workers')]
+    loaders = [config.get(f'{label}_dataloader') for label in ('train', 'val', 'test')]
+    wanted = [loader for loader in loaders if loader and loader.get('num_workers')]
     if not wanted:
         return
     modules = (config.get('custom_imports') or {}).get('imports') or []
@@ -183,7 +185,7 @@ class WatchedLoader(DataLoader):
     label: str
     watchdog: '_Watchdog'
 
-    def __iter__(self) -> Iterator:
+    def __iter__(self) -> Any:
         """Start or reuse the workers.
 
         Raises:
@@ -221,7 +223,7 @@ def _while_pickling(error: Exception) -> bool:
 
 
 class _WatchedBatches:
-    def __init__(self, batches: Iterator, watchdog: '_Watchdog') -> None:
+    def __init__(self, batches: Any, watchdog: '_Watchdog') -> None:
         self._batches = batches
         self._watchdog = watchdog
 
@@ -335,8 +337,6 @@ class _Watchdog:
         )
 
     def _whose(self) -> str:
-        from medssl_mm.functional import distributed
-
         ranks = distributed.world_size()
         where = f' of rank {distributed.rank()}' if ranks > 1 else ''
         return f'the {self.label} loader{where}'
@@ -370,7 +370,9 @@ def _start_worker(then: Callable[[int], None] | None, worker_id: int) -> None:
 def _end_with_parent() -> None:
     # After a kill -9 of the run, its fork server would wait for the workers,
     # and they for the server.
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None, 'a worker has a parent'
+    parent.join()
     os._exit(1)
 
 

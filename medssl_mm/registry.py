@@ -7,8 +7,9 @@ cheap.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
+from typing import Any
 
 from mmengine import registry as roots
 from mmengine.logging import print_log
@@ -16,6 +17,7 @@ from mmengine.registry import Registry
 
 from medssl_mm import compat
 from medssl_mm.aliases import current_name, current_settings
+from medssl_mm.errors import UserError
 
 __all__ = [
     'DATASETS',
@@ -32,12 +34,13 @@ __all__ = [
     'TRANSFORMS',
     'VISUALIZERS',
     'WEIGHT_INITIALIZERS',
+    'build_of',
 ]
 
 compat.apply()
 
 
-_noticed = set()
+_noticed: set[str] = set()
 
 
 def _notice(message: str) -> None:
@@ -49,17 +52,40 @@ def _notice(message: str) -> None:
 class _Registry(Registry):
     """Knows the types of before, see :mod:`medssl_mm.aliases`."""
 
-    def get(self, key):
+    def get(self, key: str) -> type | Callable | None:
         prefix, dot, name = key.rpartition('.')
         return super().get(f'{prefix}{dot}{current_name(name, _notice)}')
 
-    def build(self, cfg, *args, **kwargs):
+    def build(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(cfg, Mapping):
             cfg = current_settings(cfg, _notice)
         return super().build(cfg, *args, **kwargs)
 
 
-def _child(root, location):
+def build_of(registry: Registry, settings: Mapping, source: str | None) -> Any:
+    """Build what a config describes.
+
+    Args:
+        registry (Registry): Where its type is looked up.
+        settings (Mapping): Its config.
+        source (str, optional): File of the config, for the message.
+
+    Raises:
+        UserError: Nobody has registered a type.
+    """
+    try:
+        return registry.build(settings)
+    except KeyError as error:
+        # mmengine's words for a type that nobody registered.
+        if 'is not in the' not in str(error):
+            raise
+        raise UserError(
+            f'{source}: {str(error.args[0]).partition(". ")[0]}; check the '
+            'spelling, and the prefix medssl_mm. of own types'
+        ) from error
+
+
+def _child(root: Registry, location: str) -> _Registry:
     return _Registry(root.name, parent=root, scope='medssl_mm', locations=[location])
 
 
@@ -94,7 +120,7 @@ MODEL_MODULES = {
 class _ModelRegistry(_Registry):
     """Imports the module of a model part when it is asked for."""
 
-    def get(self, key):
+    def get(self, key: str) -> type | Callable | None:
         name = key.rpartition('.')[2]
         if name in MODEL_MODULES:
             import_module(MODEL_MODULES[name])

@@ -1,7 +1,12 @@
-"""Features of checkpoints for the images of a classification config."""
+"""Features of checkpoints for the images of a classification config.
+
+``CheckpointFeatures`` is imported when it is asked for: `--help` of the tools,
+whose options are defined here, must not wait for torch.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from .arguments import add_arguments, check_arguments, open_source
-from .extract import CheckpointFeatures
 from .subsets import (
     SUBSETS,
     Labels,
@@ -10,6 +15,9 @@ from .subsets import (
     read_labels,
 )
 from .weights import Weights, parse_weights, sources_by_name
+
+if TYPE_CHECKING:
+    from .extract import CheckpointFeatures
 
 __all__ = [
     'SUBSETS',
@@ -25,3 +33,11 @@ __all__ = [
     'read_labels',
     'sources_by_name',
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == 'CheckpointFeatures':
+        from .extract import CheckpointFeatures
+
+        return CheckpointFeatures
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

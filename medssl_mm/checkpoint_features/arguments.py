@@ -1,18 +1,26 @@
 """Options that tools over features of checkpoints share."""
 
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medssl_mm.errors import UserError
 
-from .extract import CheckpointFeatures
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    from .extract import CheckpointFeatures
 
 
-def add_arguments(parser) -> None:
+def add_arguments(parser: ArgumentParser) -> None:
     """Add the options that tools over :class:`CheckpointFeatures` share.
 
     Args:
-        parser (argparse.ArgumentParser): Of a tool that writes results.
+        parser (ArgumentParser): Of a tool that writes results.
     """
     parser.add_argument(
         '--out',
@@ -46,11 +54,11 @@ def add_arguments(parser) -> None:
     )
 
 
-def check_arguments(args, tool: str, results: Sequence[str]) -> None:
+def check_arguments(args: Namespace, tool: str, results: Sequence[str]) -> None:
     """Check what :func:`add_arguments` added, and set ``args.out``.
 
     Args:
-        args (argparse.Namespace): Parsed; has ``config``, too.
+        args (Namespace): Parsed; has ``config``, too.
         tool (str): Name of the folder by default.
         results (Sequence[str]): Files that will be written, not to be there.
 
@@ -69,26 +77,29 @@ def check_arguments(args, tool: str, results: Sequence[str]) -> None:
             )
 
 
-def open_source(args, bar, console) -> CheckpointFeatures:
+def open_source(args: Namespace, bar: Progress, console: Console) -> CheckpointFeatures:
     """Make the source of features that the arguments of a tool ask for.
 
     Args:
-        args (argparse.Namespace): Checked by :func:`check_arguments`.
-        bar (rich.progress.Progress): Gets a task per checkpoint and subset.
-        console (rich.console.Console): Gets the notes.
+        args (Namespace): Checked by :func:`check_arguments`.
+        bar (Progress): Gets a task per checkpoint and subset.
+        console (Console): Gets the notes.
 
     Raises:
         UserError: When the config is faulty or there is no such device.
     """
+    # Late: `--help` must not wait for them.
     import torch
 
     from medssl_mm.engine import launch
 
+    from .extract import CheckpointFeatures
+
     if args.device.startswith('cuda') and not torch.cuda.is_available():
         raise UserError(f'--device {args.device}: torch sees no GPU; leave it out')
-    tasks = {}
+    tasks: dict[str, TaskID] = {}
 
-    def progress(what, done, total):
+    def progress(what: str, done: int, total: int) -> None:
         if what not in tasks:
             tasks[what] = bar.add_task(what, total=total)
         bar.update(tasks[what], completed=done)

@@ -10,11 +10,11 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -127,7 +127,7 @@ def write_features(
 
 
 @contextmanager
-def _disk(final):
+def _disk(final: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -137,7 +137,9 @@ def _disk(final):
         ) from error
 
 
-def _put_in_place(temporary, final, root, description) -> None:
+def _put_in_place(
+    temporary: Path, final: Path, root: str | Path, description: Mapping
+) -> None:
     if final.exists() and find_features(root, description) is None:
         shutil.rmtree(final)  # damaged
     try:
@@ -148,10 +150,16 @@ def _put_in_place(temporary, final, root, description) -> None:
             raise
 
 
-def _write_rows(folder, image_ids, batches, final) -> list[str]:
+def _write_rows(
+    folder: Path,
+    image_ids: Sequence[str],
+    batches: Iterable[Mapping[str, 'Tensor']],
+    final: Path,
+) -> list[str]:
     # Ordinary writing, not a memory map: on a full disk the latter ends the
     # process by a signal.
-    files, rows = {}, 0
+    files: dict[str, BinaryIO] = {}
+    rows = 0
     with ExitStack() as stack:
         for batch in batches:
             for place, features in batch.items():
@@ -179,7 +187,7 @@ def _write_rows(folder, image_ids, batches, final) -> list[str]:
     return list(files)
 
 
-def _write_header(file, dtype, shape) -> None:
+def _write_header(file: BinaryIO, dtype: np.dtype, shape: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_2_0(
         file,
         dict(

@@ -10,12 +10,29 @@ import copy
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from torch import Tensor
+from torch.utils.data import DataLoader
 
+from medssl_mm import loaders
+from medssl_mm.backbones import backbone_of
+from medssl_mm.engine.hooks.calibrate_batch_norm_hook import (
+    calibrate_batch_norm,
+    calibration_batches,
+)
+from medssl_mm.engine.observing import own_randomness
+from medssl_mm.engine.pretrained import PretrainedBackbone, load_pretrained_backbone
 from medssl_mm.errors import UserError
+from medssl_mm.functional.features import evaluation_mode
+from medssl_mm.importers.run import file_digest
+from medssl_mm.registry import DATASETS, FUNCTIONS, MODELS, build_of
 
 from .cache import CachedFeatures, find_features, write_features
 from .subsets import Subset
@@ -33,7 +50,7 @@ class CheckpointFeatures:
     """Pooled features of any checkpoint for the subsets of a config.
 
     Args:
-        config (mmengine.Config): Classification config.
+        config (Config): Classification config.
         cache (str | Path): Folder of the features; see
             :mod:`medssl_mm.checkpoint_features.cache`.
         device (str): Defaults to 'cpu'.
@@ -52,7 +69,7 @@ class CheckpointFeatures:
 
     def __init__(
         self,
-        config,
+        config: Config,
         cache: str | Path,
         device: str = 'cpu',
         batch_size: int | None = None,
@@ -73,9 +90,9 @@ class CheckpointFeatures:
         self.calibration_batches = calibration_batches
         self.progress = progress or (lambda what, done, total: None)
         self.note = note or (lambda message: None)
-        self._subsets = {}
-        self._digests = {}
-        self._network = None, None
+        self._subsets: dict[str, Subset] = {}
+        self._digests: dict[Path, str] = {}
+        self._network: tuple[Weights, Any] | None = None
 
     # ---------------------------------------------------------------- data
 
@@ -133,7 +150,7 @@ class CheckpointFeatures:
             [row for row, name in enumerate(full.image_ids) if name in kept]
         )
 
-    def _loader(self, name):
+    def _loader(self, name: str) -> Any:
         loader = self.config.get(f'{name}_dataloader')
         if not loader or not loader.get('dataset'):
             raise UserError(
@@ -142,11 +159,7 @@ class CheckpointFeatures:
             )
         return loader
 
-    def _open(self, name, settings) -> Subset:
-        from mmengine.registry import DefaultScope
-
-        from medssl_mm.registry import DATASETS
-
+    def _open(self, name: str, settings: dict) -> Subset:
         pipelines = [
             part.get('pipeline') for part in _innermost(self._loader('test')['dataset'])
         ]
@@ -155,7 +168,7 @@ class CheckpointFeatures:
         with DefaultScope.overwrite_default_scope(
             self.config.get('default_scope', 'mmpretrain')
         ):
-            dataset = _build(DATASETS, settings, self.config.filename)
+            dataset = build_of(DATASETS, settings, self.config.filename)
         infos = [dataset.get_data_info(row) for row in range(len(dataset))]
         if not infos:
             raise UserError(f'the {name} subset has no images')
@@ -205,7 +218,7 @@ class CheckpointFeatures:
             self._compute(weights, images, kind),
         )
 
-    def _describe(self, weights, images, kind):
+    def _describe(self, weights: Weights, images: Subset, kind: str) -> dict:
         model = self._model_settings()
         backbone = dict(model['backbone'])
         backbone.pop('init_cfg', None)
@@ -227,20 +240,16 @@ class CheckpointFeatures:
         # Plain data, as it comes back from a file.
         return json.loads(json.dumps(description, default=str))
 
-    def _digest(self, weights):
+    def _digest(self, weights: Weights) -> str:
         if weights.path is None:
             return weights.source
         if weights.path not in self._digests:
-            from medssl_mm.importers.run import file_digest
-
-            self._digests[weights.path] = file_digest([weights.path])
+            self._digests[weights.path] = file_digest([str(weights.path)])
         return self._digests[weights.path]
 
-    def _compute(self, weights, images, kind):
-        from medssl_mm.backbones import backbone_of
-        from medssl_mm.engine.observing import own_randomness
-        from medssl_mm.functional.features import evaluation_mode
-
+    def _compute(
+        self, weights: Weights, images: Subset, kind: str
+    ) -> Iterator[dict[str, Tensor]]:
         model = self._load(weights)
         backbone = backbone_of(model.backbone)
         taps = backbone.feature_taps() if kind == 'stages' else backbone.block_taps()
@@ -254,11 +263,7 @@ class CheckpointFeatures:
                 yield backbone.pooled(inputs, taps)
                 self.progress(what, done, total)
 
-    def _batches(self, dataset):
-        from torch.utils.data import DataLoader
-
-        from medssl_mm import loaders
-
+    def _batches(self, dataset: Any) -> DataLoader:
         loader = DataLoader(
             dataset,
             batch_size=self.batch_size,
@@ -267,26 +272,20 @@ class CheckpointFeatures:
         )
         return loaders.watch(loader, 'test', self._timeout())
 
-    def _timeout(self):
-        from medssl_mm import loaders
-
+    def _timeout(self) -> float:
         return loaders.timeout_of(self._loader('test'), self.config.get('env_cfg'))
 
-    def _collate(self):
-        from mmengine.registry import DefaultScope
-
-        from medssl_mm.registry import FUNCTIONS
-
+    def _collate(self) -> Callable[[Sequence[Mapping]], dict]:
         settings = self._loader('test').get('collate_fn') or {}
         with DefaultScope.overwrite_default_scope(
             self.config.get('default_scope', 'mmpretrain')
         ):
-            collate = FUNCTIONS.get(settings.get('type', 'pseudo_collate'))
+            collate: Any = FUNCTIONS.get(settings.get('type', 'pseudo_collate'))
         return functools.partial(_collate_images, collate)
 
     # ------------------------------------------------------------- network
 
-    def _model_settings(self):
+    def _model_settings(self) -> dict:
         model = copy.deepcopy(self.config.get('model') or {})
         if 'backbone' not in model:
             raise UserError(
@@ -298,27 +297,17 @@ class CheckpointFeatures:
             model.setdefault('data_preprocessor', copy.deepcopy(shared))
         return model
 
-    def _load(self, weights):
+    def _load(self, weights: Weights) -> Any:
         """Build and fill the network; the last one is kept."""
-        if self._network[0] == weights:
+        if self._network is not None and self._network[0] == weights:
             return self._network[1]
-        import torch
-        from mmengine.registry import DefaultScope
-
-        from medssl_mm.engine.observing import own_randomness
-        from medssl_mm.engine.pretrained import (
-            PretrainedBackbone,
-            load_pretrained_backbone,
-        )
-        from medssl_mm.registry import MODELS
-
         with (
             DefaultScope.overwrite_default_scope(
                 self.config.get('default_scope', 'mmpretrain')
             ),
             own_randomness(weights.seed),
         ):
-            model = _build(MODELS, self._model_settings(), self.config.filename)
+            model = build_of(MODELS, self._model_settings(), self.config.filename)
             if weights.path is None:
                 # Random features need their residual branches.
                 model.backbone.zero_init_residual = False
@@ -338,12 +327,7 @@ class CheckpointFeatures:
         self._network = weights, model
         return model
 
-    def _calibrate(self, model):
-        from medssl_mm.engine.hooks.calibrate_batch_norm_hook import (
-            calibrate_batch_norm,
-            calibration_batches,
-        )
-
+    def _calibrate(self, model: Any) -> None:
         batches = calibration_batches(
             self.subset('train').dataset,
             self.batch_size,
@@ -361,7 +345,7 @@ def _collate_images(collate: Callable, samples: Sequence[Mapping]) -> dict:
     return collate([dict(inputs=sample['inputs']) for sample in samples])
 
 
-def _innermost(settings) -> list:
+def _innermost(settings: dict) -> list[dict]:
     """Configs of the data sets that wrappers are around."""
     if 'datasets' in settings:
         return [p for inner in settings['datasets'] for p in _innermost(inner)]
@@ -370,7 +354,7 @@ def _innermost(settings) -> list:
     return [settings]
 
 
-def _without_repetition(settings):
+def _without_repetition(settings: dict) -> dict:
     """Copy a config of a data set, without wrappers that repeat images."""
     name = str(settings.get('type')).rpartition('.')[2]
     if name in ('RepeatDataset', 'ClassBalancedDataset'):
@@ -384,7 +368,7 @@ def _describe_data(images: Subset) -> dict:
         for name in CHOICES:
             part.pop(name, None)
     lines = list(images.image_ids)
-    store = getattr(images.dataset, 'store', None)
+    store: Any = getattr(images.dataset, 'store', None)
     if hasattr(store, 'infos'):
         # An image set knows the content of its images.
         contents = {i.image_id: i.content_sha256 for i in store.infos()}
@@ -396,16 +380,3 @@ def _describe_data(images: Subset) -> dict:
         split_hash=images.split_hash,
         images=digest.hexdigest(),
     )
-
-
-def _build(registry, settings, source):
-    try:
-        return registry.build(settings)
-    except KeyError as error:
-        # mmengine's words for a type that nobody registered.
-        if 'is not in the' not in str(error):
-            raise
-        raise UserError(
-            f'{source}: {str(error.args[0]).partition(". ")[0]}; check the '
-            'spelling, and the prefix medssl_mm. of own types'
-        ) from error

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from medssl_mm.errors import UserError
 from medssl_mm.statistics.labels import Labels, labels_of
@@ -25,7 +26,7 @@ class Subset:
     """
 
     name: str
-    dataset: object
+    dataset: Any
     settings: dict
     image_ids: tuple[str, ...]
     patients: tuple[str, ...]

@@ -75,7 +75,7 @@ def parse_weights(texts: Sequence[str], several: bool = False) -> list[Weights]:
 
 def sources_by_name(checkpoints: Sequence[Weights]) -> dict[str, list[str]]:
     """Paths, or 'random:SEED', of every name."""
-    result = {}
+    result: dict[str, list[str]] = {}
     for weights in checkpoints:
         result.setdefault(weights.name, []).append(weights.source)
     return result

@@ -1,6 +1,7 @@
 """The config in a checkpoint, read without running it."""
 
 import ast
+from typing import Any
 
 
 def parse_config_text(text: str) -> dict:
@@ -31,7 +32,7 @@ def parse_config_text(text: str) -> dict:
     return values
 
 
-def _value(node: ast.expr) -> object:
+def _value(node: ast.expr) -> Any:
     if isinstance(node, ast.Call):
         if getattr(node.func, 'id', None) != 'dict' or len(node.args) > 1:
             raise _unexpected(node)
@@ -42,7 +43,9 @@ def _value(node: ast.expr) -> object:
         return content
     if isinstance(node, ast.Dict) and None not in node.keys:
         return {
-            _value(key): _value(value) for key, value in zip(node.keys, node.values)
+            _value(key): _value(value)
+            for key, value in zip(node.keys, node.values)
+            if key is not None
         }
     if isinstance(node, (ast.List, ast.Tuple)):
         items = [_value(item) for item in node.elts]
@@ -53,7 +56,7 @@ def _value(node: ast.expr) -> object:
         raise _unexpected(node) from None
 
 
-def _unexpected(node: ast.AST) -> ValueError:
+def _unexpected(node: ast.expr | ast.stmt) -> ValueError:
     return ValueError(
         f'line {node.lineno} of the config text is not a plain value: '
         f'{ast.unparse(node)[:80]}; give the config as a file instead.'

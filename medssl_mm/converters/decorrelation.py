@@ -7,6 +7,7 @@ option as well: a linear decoder can learn A itself.
 
 import copy
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,14 +71,14 @@ def fold_into_preceding(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Con
     return _replaced(conv, kernel, shift)
 
 
-def batch_norm_transform(norm: nn.Module) -> tuple[Tensor, Tensor]:
+def batch_norm_transform(norm: Any) -> tuple[Tensor, Tensor]:
     """Weight and bias of the map that batch normalisation does in evaluation.
 
     To fold a decorrelation through a normalisation into the convolution that
     follows it.
 
     Args:
-        norm (nn.Module): ``BatchNorm2d`` with running statistics.
+        norm (nn.BatchNorm2d): With running statistics.
 
     Shape: returns ``(C, C)``, diagonal, and ``(C,)``.
     """
@@ -127,17 +128,7 @@ def export_backbone(
             f'decorrelation must be "drop" or "fold", got {decorrelation!r}.'
         )
     backbone, head = prefixes_of(state_dict, encoder)
-    found = {
-        BACKBONE + name.removeprefix(backbone): value.detach().cpu()
-        for name, value in state_dict.items()
-        if name.startswith(backbone)
-    }
-    if not found:
-        first = ', '.join(list(state_dict)[:3]) or 'none'
-        raise ValueError(
-            f'no name starts with "{backbone}" (found {first}, ...): this is '
-            'no pretraining checkpoint of this package.'
-        )
+    found = _backbone_of(state_dict, backbone)
     legacy = [
         name.removesuffix('.running_wm')
         for name in found
@@ -160,9 +151,7 @@ def export_backbone(
                 'folding takes transform=head.dense_transform() of the '
                 'DecorrelationHead with the weights of the checkpoint.'
             )
-        weight, bias = (part.detach().cpu() for part in transform)
-        found[f'{FOLDED}weight'] = weight[:, :, None, None].contiguous()
-        found[f'{FOLDED}bias'] = bias
+        found.update(_as_convolution(*transform))
         notes.append(
             f'decorrelation: folded into {FOLDED}weight and bias, a 1x1 '
             'convolution after the backbone'
@@ -190,6 +179,30 @@ def prefixes_of(
         return BACKBONE, DECORRELATION
     backbone = target_prefix(state_dict)
     return backbone, backbone.removesuffix(SLOW_BACKBONE) + SLOW_DECORRELATION
+
+
+def _backbone_of(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    found = {
+        BACKBONE + name.removeprefix(prefix): value.detach().cpu()
+        for name, value in state_dict.items()
+        if name.startswith(prefix)
+    }
+    if not found:
+        first = ', '.join(list(state_dict)[:3]) or 'none'
+        raise ValueError(
+            f'no name starts with "{prefix}" (found {first}, ...): this is '
+            'no pretraining checkpoint of this package.'
+        )
+    return found
+
+
+def _as_convolution(weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
+    """A map of the channels as a 1x1 convolution, by name.
+
+    Shape: ``(C, C)`` and ``(C,)`` -> ``(C, C, 1, 1)`` and ``(C,)``.
+    """
+    weight = weight.detach().cpu()[:, :, None, None].contiguous()
+    return {f'{FOLDED}weight': weight, f'{FOLDED}bias': bias.detach().cpu()}
 
 
 def _check(

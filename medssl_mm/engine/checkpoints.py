@@ -4,7 +4,9 @@ import random
 import re
 import zipfile
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +14,15 @@ from mmengine.logging import HistoryBuffer
 
 from medssl_mm.errors import UserError
 
+# Read back by ``weights_only=True`` as they are.
+_PLAIN = (
+    *(bool, int, float, complex, str, bytes),
+    *(torch.Size, torch.dtype, torch.device),
+)
 _STEP_FILE = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
 
 
-def to_plain(value, path='checkpoint'):
+def to_plain(value: Any, path: str = 'checkpoint') -> Any:
     """Reduce a nest of containers to what ``weights_only=True`` reads back.
 
     Tensors stay, numpy values become Python numbers or tensors, mappings
@@ -29,12 +36,10 @@ def to_plain(value, path='checkpoint'):
     Raises:
         TypeError: Something else is in the nest; the message says where.
     """
-    if value is None or type(value) in (bool, int, float, complex, str, bytes):
+    if value is None or type(value) in _PLAIN:
         return value
     if isinstance(value, torch.Tensor):
         return value.detach()
-    if isinstance(value, (torch.Size, torch.dtype, torch.device)):
-        return value
     if isinstance(value, HistoryBuffer):
         logs, counts = value.data
         return dict(
@@ -70,7 +75,7 @@ def to_plain(value, path='checkpoint'):
     )
 
 
-def plain_checkpoint(checkpoint):
+def plain_checkpoint(checkpoint: dict[str, Any]) -> list[str]:
     """Reduce the checkpoint of a Runner in place, as ``to_plain`` does.
 
     Log information that cannot be reduced is left out: it does not influence
@@ -92,7 +97,7 @@ def plain_checkpoint(checkpoint):
     return dropped
 
 
-def restore_history(checkpoint):
+def restore_history(checkpoint: dict[str, Any]) -> None:
     """Turn the log scalars of a loaded checkpoint back, in place."""
     scalars = checkpoint.get('message_hub', {}).get('log_scalars', {})
     for key, value in scalars.items():
@@ -104,7 +109,7 @@ def restore_history(checkpoint):
             )
 
 
-def random_state():
+def random_state() -> dict[str, Any]:
     """Return the states of all random generators, as plain types."""
     name, keys, position, has_gauss, gauss = np.random.get_state()
     state = dict(
@@ -123,7 +128,7 @@ def random_state():
     return state
 
 
-def set_random_state(state):
+def set_random_state(state: dict[str, Any]) -> None:
     """Put the random generators into a state that ``random_state`` gave."""
     version, words, gauss = state['python']
     random.setstate((version, tuple(words), gauss))
@@ -134,13 +139,13 @@ def set_random_state(state):
         torch.cuda.set_rng_state(state['cuda'].cpu())
 
 
-def damage_of(path):
+def damage_of(path: str | Path) -> str | None:
     """Return what is wrong with a checkpoint file, or None.
 
     Checks the whole content against the checksums in the file.
 
     Args:
-        path (str or Path): File written by ``torch.save``.
+        path (str | Path): File written by ``torch.save``.
     """
     path = Path(path)
     if not path.is_file():
@@ -153,7 +158,7 @@ def damage_of(path):
     return f'is damaged (checksum of {member})' if member else None
 
 
-def resume_candidates(folder):
+def resume_candidates(folder: str | Path) -> list[Path]:
     """List the checkpoints of a run, the one to resume from first.
 
     First the one that ``last_checkpoint`` names, then the earlier ones from
@@ -161,7 +166,7 @@ def resume_candidates(folder):
     same folder and come last.
 
     Args:
-        folder (str or Path): Work directory of the run.
+        folder (str | Path): Work directory of the run.
     """
     folder = Path(folder)
     steps = {}
@@ -169,7 +174,7 @@ def resume_candidates(folder):
         match = _STEP_FILE.fullmatch(path.name)
         if match:
             steps[path] = int(match[1])
-    ordered = sorted(steps, key=steps.get, reverse=True)
+    ordered = sorted(steps, key=lambda path: steps[path], reverse=True)
     pointer = folder / 'last_checkpoint'
     if pointer.is_file():
         # By name only: the folder may have been moved.
@@ -179,12 +184,12 @@ def resume_candidates(folder):
     return ordered
 
 
-def find_intact(folder, warn):
+def find_intact(folder: str | Path, warn: Callable[[str], None]) -> str | None:
     """Return the newest intact checkpoint of a run; None if it has none.
 
     Args:
-        folder (str or Path): Work directory of the run.
-        warn (callable): Takes the message about a file that is skipped.
+        folder (str | Path): Work directory of the run.
+        warn (Callable): Takes the message about a file that is skipped.
 
     Raises:
         UserError: There are checkpoints and all of them are damaged.

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from medssl_mm.registry import HOOKS
 
@@ -21,7 +22,7 @@ class EvaluationFilesHook(Hook):
     def __init__(self, name: str = 'test') -> None:
         self.name = name
 
-    def before_test(self, runner) -> None:
+    def before_test(self, runner: Runner) -> None:
         """Name the folder."""
         for metric in runner.test_evaluator.metrics:
             if getattr(metric, 'out_dir', '') is None:

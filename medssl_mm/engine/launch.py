@@ -5,9 +5,11 @@ import difflib
 import inspect
 import os
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -17,6 +19,7 @@ from medssl_mm.engine.completion import complete
 from medssl_mm.engine.reading import config_name, read_config
 from medssl_mm.errors import UserError, similar
 from medssl_mm.functional import distributed
+from medssl_mm.registry import build_of
 
 __all__ = [
     'apply_options',
@@ -41,7 +44,9 @@ _FURTHER_KEYS = (
 )
 
 
-def load_config(path, options=()):
+def load_config(
+    path: str | Path, options: Iterable[str] | dict[str, Any] = ()
+) -> Config:
     """Read a config and apply ``key=value`` options to it.
 
     What it leaves to its data is filled in, see
@@ -49,9 +54,9 @@ def load_config(path, options=()):
     ``work_dirs/<name of the file>`` if it is not set.
 
     Args:
-        path (str): The config file, or several joined by ``+``, see
+        path (str | Path): The config file, or several joined by ``+``, see
             :func:`medssl_mm.engine.reading.read_config`.
-        options (list[str] | dict): Settings such as
+        options (Iterable[str] | dict): Settings such as
             ``train_cfg.max_epochs=2``, or parsed ones. Defaults to ().
 
     Raises:
@@ -69,7 +74,7 @@ def load_config(path, options=()):
     return config
 
 
-def parse_options(options):
+def parse_options(options: Iterable[str]) -> dict[str, Any]:
     """Turn ``['a.b=1', 'c=x']`` into ``{'a.b': 1, 'c': 'x'}``.
 
     A value is a Python literal, or a plain string; ``1,2`` is a list.
@@ -86,7 +91,7 @@ def parse_options(options):
     return parsed
 
 
-def apply_options(config, options):
+def apply_options(config: Config, options: dict[str, Any]) -> None:
     """Put parsed options into a config; the keys must make sense there.
 
     A key may be new where a constructor will check it, that is, in a dict
@@ -102,15 +107,15 @@ def apply_options(config, options):
 
 
 def make_runner(
-    config,
-    work_dir=None,
-    resume=None,
-    amp=None,
-    auto_scale_lr=False,
-    seed=None,
-    launcher='none',
-    checkpoint=None,
-):
+    config: Config,
+    work_dir: str | None = None,
+    resume: str | None = None,
+    amp: str | None = None,
+    auto_scale_lr: bool = False,
+    seed: int | None = None,
+    launcher: str = 'none',
+    checkpoint: str | None = None,
+) -> Runner:
     """Build the Runner of a config, joining the process group first.
 
     Args:
@@ -126,12 +131,7 @@ def make_runner(
         launcher (str): ``none``, ``pytorch`` or ``slurm``. Defaults to 'none'.
         checkpoint (str, optional): Weights to test. Defaults to None.
     """
-    if launcher == 'none' and int(os.environ.get('WORLD_SIZE', 1)) > 1:
-        raise UserError(
-            'this is one of several processes (WORLD_SIZE is '
-            f'{os.environ["WORLD_SIZE"]}), but --launcher is none: add '
-            '--launcher pytorch, or use tools/dist_train.sh'
-        )
+    _check_launcher(launcher)
     config.launcher = launcher
     config.setdefault('runner_type', 'medssl_mm.Runner')
     if work_dir is not None:
@@ -154,22 +154,23 @@ def make_runner(
         compat.init_process_group(launcher, timeout or compat.COLLECTIVE_TIMEOUT)
         distributed.follow_ranks()
     try:
-        return RUNNERS.build(config)
-    except KeyError as error:
-        # mmengine's words for a type that nobody registered.
-        if 'is not in the' not in str(error):
-            raise
-        raise UserError(
-            f'{config.filename}: {str(error.args[0]).partition(". ")[0]}; '
-            'check the spelling, and the prefix medssl_mm. of own types'
-        ) from error
+        return build_of(RUNNERS, config, config.filename)
     except OSError as error:
         raise UserError(
             f'cannot set up the run in {config.work_dir}: {error}'
         ) from error
 
 
-def write_metrics(path, metrics):
+def _check_launcher(launcher: str) -> None:
+    if launcher == 'none' and int(os.environ.get('WORLD_SIZE', 1)) > 1:
+        raise UserError(
+            'this is one of several processes (WORLD_SIZE is '
+            f'{os.environ["WORLD_SIZE"]}), but --launcher is none: add '
+            '--launcher pytorch, or use tools/dist_train.sh'
+        )
+
+
+def write_metrics(path: str | Path, metrics: Mapping[str, Any]) -> None:
     """Write the metrics of a test as JSON, all or nothing; rank 0 only."""
     if not distributed.is_main_process():
         return
@@ -177,7 +178,7 @@ def write_metrics(path, metrics):
     files.write_json(path, plain)
 
 
-def _existing(path):
+def _existing(path: str | Path) -> str:
     path = str(path)
     if '://' in path:
         return path
@@ -188,12 +189,12 @@ def _existing(path):
     return path
 
 
-def _is_legacy(path):
+def _is_legacy(path: str) -> bool:
     with open(path, 'rb') as file:
         return file.read(2) == b'\x80\x02'
 
 
-def _set_amp(config, dtype):
+def _set_amp(config: Config, dtype: str) -> None:
     wrapper = config.get('optim_wrapper')
     if wrapper is None:
         raise UserError('--amp: the config has no optim_wrapper')
@@ -207,7 +208,7 @@ def _set_amp(config, dtype):
     wrapper.update(type='medssl_mm.AutocastOptimWrapper', dtype=dtype)
 
 
-def _set_auto_scale_lr(config):
+def _set_auto_scale_lr(config: Config) -> None:
     settings = config.get('auto_scale_lr') or {}
     if 'base_batch_size' not in settings:
         raise UserError(
@@ -218,7 +219,7 @@ def _set_auto_scale_lr(config):
     config.auto_scale_lr.enable = True
 
 
-def _parse_value(text):
+def _parse_value(text: str) -> Any:
     try:
         value = ast.literal_eval(text)
     except (SyntaxError, ValueError):
@@ -234,8 +235,9 @@ def _parse_value(text):
     return list(value) if isinstance(value, tuple) else value
 
 
-def _check_key(config, key):
-    place, walked = config._cfg_dict, []
+def _check_key(config: Config, key: str) -> None:
+    place: Any = config._cfg_dict
+    walked: list[str] = []
     *parents, last = key.split('.')
     for part in parents:
         place = _step_into(place, part, walked, key)
@@ -263,7 +265,7 @@ def _check_key(config, key):
     )
 
 
-def _step_into(place, part, walked, key):
+def _step_into(place: Any, part: str, walked: list[str], key: str) -> Any:
     where = '.'.join(walked) or 'the config'
     if isinstance(place, (list, tuple)):
         if not part.isdigit() or int(part) >= len(place):

@@ -1,8 +1,10 @@
 """Log lines that fit on a screen."""
 
 import datetime
+from collections.abc import Mapping
+from typing import Any
 
-from mmengine.runner import LogProcessor
+from mmengine.runner import LogProcessor, Runner
 
 from medssl_mm.registry import LOG_PROCESSORS
 
@@ -24,11 +26,13 @@ class ShortLogProcessor(LogProcessor):
         **kwargs: For mmengine's ``LogProcessor``.
     """
 
-    def __init__(self, history=10000, **kwargs):
+    def __init__(self, history: int = 10000, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.history = history
 
-    def get_log_after_iter(self, runner, batch_idx, mode):
+    def get_log_after_iter(
+        self, runner: Runner, batch_idx: int, mode: str
+    ) -> tuple[dict[str, Any], str]:
         """Return the values to record and the line to show."""
         if not any(c.get('window_size') == 'global' for c in self.custom_cfg):
             for scalar in runner.message_hub.log_scalars.values():
@@ -53,7 +57,13 @@ class ShortLogProcessor(LogProcessor):
             parts += (runner.message_hub.runtime_info.get(PROBES) or {}).values()
         return tag, '  '.join(parts)
 
-    def _collect_scalars(self, custom_cfg, runner, mode, reserve_prefix=False):
+    def _collect_scalars(
+        self,
+        custom_cfg: list[dict],
+        runner: Runner,
+        mode: str,
+        reserve_prefix: bool = False,
+    ) -> dict[str, Any]:
         # Upstream shows a loss of a validation as the mean over the last
         # validations.
         tag = super()._collect_scalars(custom_cfg, runner, mode, reserve_prefix)
@@ -65,7 +75,7 @@ class ShortLogProcessor(LogProcessor):
                     tag[name] = scalars[full].current()
         return tag
 
-    def _position(self, runner, batch_idx, mode):
+    def _position(self, runner: Runner, batch_idx: int, mode: str) -> str:
         if mode != 'train' or self.by_epoch:
             total = self._get_dataloader_size(runner, mode)
             count = f'{batch_idx + 1:{len(str(total))}}/{total}'
@@ -78,7 +88,7 @@ class ShortLogProcessor(LogProcessor):
         total = runner.max_iters
         return f'iter {runner.iter + 1:{len(str(total))}}/{total}'
 
-    def _items(self, values, mode):
+    def _items(self, values: Mapping[str, Any], mode: str) -> list[str]:
         items = []
         for name, value in values.items():
             if name in _NOT_LISTED or name.endswith('base_lr'):

@@ -2,18 +2,25 @@
 
 import collections
 import contextlib
+import logging
 import multiprocessing
 import os
 import platform
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import mmengine
 import torch
 import torchvision
+from mmengine.config import Config
 from mmengine.fileio import LocalBackend, get_file_backend
+from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import EpochBasedTrainLoop
 from mmengine.runner import Runner as BaseRunner
+from torch import nn
+from torch.utils.data import DataLoader
 
 from medssl_mm import loaders
 from medssl_mm.engine import checkpoints
@@ -29,7 +36,7 @@ _NOISE = (
     '"HardDiskBackend" is the alias',
 )
 # Runners that this process has made, by the second in which it did.
-_made_at = collections.Counter()
+_made_at: collections.Counter[str] = collections.Counter()
 
 
 @RUNNERS.register_module()
@@ -49,21 +56,21 @@ class Runner(BaseRunner):
       visualizer, default scope and log folder.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._resuming = False
         self._testing = False
-        self._random_states = None
-        self._pending_random_state = None
-        self._state_before_validation = None
+        self._random_states: list[dict] | None = None
+        self._pending_random_state: dict | None = None
+        self._state_before_validation: dict = {}
         super().__init__(*args, **_with_labels(kwargs))
 
     @classmethod
-    def from_cfg(cls, cfg):
+    def from_cfg(cls, cfg: Config) -> 'Runner':
         """Build a runner; what its workers need is imported meanwhile."""
         loaders.start_server_for(cfg)
         return super().from_cfg(cfg)
 
-    def setup_env(self, env_cfg):
+    def setup_env(self, env_cfg: dict) -> None:
         """Set up the environment as upstream does, with an unused timestamp.
 
         Upstream's has whole seconds, and what carries it in its name is
@@ -77,7 +84,9 @@ class Runner(BaseRunner):
         if number:
             self._timestamp += f'_{number}'
 
-    def save_checkpoint(self, out_dir, filename, *args, **kwargs):
+    def save_checkpoint(
+        self, out_dir: str, filename: str, *args: Any, **kwargs: Any
+    ) -> None:
         """Save a checkpoint as upstream does, but all or nothing.
 
         To be called on every rank: the random states are gathered.
@@ -103,7 +112,7 @@ class Runner(BaseRunner):
                 'continue with --resume'
             ) from error
 
-    def load_checkpoint(self, filename, *args, **kwargs):
+    def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict:
         """Load weights; to resume or test, they must fit the model."""
         exact = self._resuming or self._testing
         if exact:
@@ -119,7 +128,7 @@ class Runner(BaseRunner):
                 f'{filename} is not of the model in the config: {error}'
             ) from error
 
-    def load_or_resume(self):
+    def load_or_resume(self) -> None:
         """Load or resume, from the newest intact checkpoint by default."""
         if self._has_loaded or not self._resume:
             super().load_or_resume()
@@ -131,7 +140,7 @@ class Runner(BaseRunner):
             if isinstance(path, UserError):
                 raise path
         elif '://' not in str(path):
-            damage = checkpoints.damage_of(path)
+            damage = checkpoints.damage_of(str(path))
             if damage:
                 raise UserError(f'checkpoint to resume from: {path} {damage}')
         if path is None:
@@ -147,17 +156,17 @@ class Runner(BaseRunner):
         finally:
             self._resuming = False
 
-    def train(self):
+    def train(self) -> nn.Module:
         """Train; a rank that the others wait for in vain is named."""
         with _explained():
             return super().train()
 
-    def val(self):
+    def val(self) -> dict[str, float]:
         """Validate; a rank that the others wait for in vain is named."""
         with _explained():
             return super().val()
 
-    def test(self):
+    def test(self) -> dict[str, float]:
         """Test; weights that do not fit the model are an error."""
         self._testing = True
         try:
@@ -166,7 +175,7 @@ class Runner(BaseRunner):
         finally:
             self._testing = False
 
-    def call_hook(self, fn_name, **kwargs):
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         """Call the hooks, and do this class's part before or after them."""
         if self.world_size > 1 and fn_name.startswith('before_'):
             distributed.note_progress(self._place(fn_name, kwargs.get('batch_idx')))
@@ -187,13 +196,13 @@ class Runner(BaseRunner):
                 checkpoints.set_random_state(self._pending_random_state)
                 self._pending_random_state = None
 
-    def _place(self, stage, batch):
+    def _place(self, stage: str, batch: int | None) -> str:
         """Words for where the run is."""
         if batch is not None and not stage.startswith('before_train'):
             return f'batch {batch + 1} ({stage})'
         return f'iteration {self.iter + 1} ({stage})'
 
-    def wrap_model(self, model_wrapper_cfg, model):
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap the model for distributed training, also on CPUs."""
         if (
             model_wrapper_cfg is None
@@ -208,7 +217,11 @@ class Runner(BaseRunner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     @staticmethod
-    def build_dataloader(dataloader, seed=None, diff_rank_seed=False):
+    def build_dataloader(
+        dataloader: DataLoader | dict,
+        seed: int | None = None,
+        diff_rank_seed: bool = False,
+    ) -> DataLoader:
         """Build a data loader that leaves the global generator alone.
 
         Otherwise each start of an iterator would draw from it, and a resumed
@@ -229,17 +242,17 @@ class Runner(BaseRunner):
         )
         return loaders.watch(loader, label, timeout)
 
-    def build_logger(self, *args, **kwargs):
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build the logger, without lines that say nothing."""
         logger = super().build_logger(*args, **kwargs)
         logger.addFilter(_worth_reading)
         return logger
 
-    def get_hooks_info(self):
+    def get_hooks_info(self) -> str:
         """List the hooks in the order of their priority."""
         return ', '.join(type(hook).__name__ for hook in self.hooks)
 
-    def _log_env(self, env_cfg):
+    def _log_env(self, env_cfg: dict) -> None:
         """Log what one needs to repeat the run; upstream asks compilers."""
         if torch.cuda.is_available():
             device = torch.cuda.get_device_name()
@@ -253,7 +266,7 @@ class Runner(BaseRunner):
             f'{self.work_dir}'
         )
 
-    def _unify_buffers(self):
+    def _unify_buffers(self) -> None:
         # Each process normalises its own part of the batch, so the running
         # statistics differ; one model is validated and saved.
         if self.world_size == 1:
@@ -262,7 +275,7 @@ class Runner(BaseRunner):
             if buffer.is_floating_point():
                 buffer.copy_(distributed.reduce_mean(buffer))
 
-    def _check_number_of_batches(self):
+    def _check_number_of_batches(self) -> None:
         # Otherwise the run ends at once, and looks like a success.
         loader = self.train_dataloader
         try:
@@ -278,7 +291,7 @@ class Runner(BaseRunner):
                 'train_dataloader.drop_last=False'
             )
 
-    def _find_checkpoint(self):
+    def _find_checkpoint(self) -> str | UserError | None:
         if not distributed.is_main_process():
             return None
         try:
@@ -287,13 +300,13 @@ class Runner(BaseRunner):
             # To be raised on every rank, so that none waits for this one.
             return error
 
-    def _stage_that_ends_setup(self):
+    def _stage_that_ends_setup(self) -> str:
         # The stage after which an uninterrupted run stood when it saved.
         if isinstance(self._train_loop, EpochBasedTrainLoop):
             return 'before_train'
         return 'before_train_epoch'
 
-    def _complete(self, checkpoint):
+    def _complete(self, checkpoint: dict) -> None:
         checkpoint['random_states'] = self._random_states
         dropped = checkpoints.plain_checkpoint(checkpoint)
         if dropped:
@@ -302,7 +315,7 @@ class Runner(BaseRunner):
                 + ', '.join(dropped)
             )
 
-    def _take_over(self, checkpoint):
+    def _take_over(self, checkpoint: dict) -> None:
         checkpoints.restore_history(checkpoint)
         if not self._resuming:
             return
@@ -318,12 +331,12 @@ class Runner(BaseRunner):
         )
 
 
-def _worth_reading(record):
+def _worth_reading(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith(_NOISE)
 
 
 @contextlib.contextmanager
-def _explained():
+def _explained() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
@@ -333,7 +346,7 @@ def _explained():
         raise UserError(message) from error
 
 
-def _with_labels(arguments):
+def _with_labels(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Tell each loader its name, and how long a batch may take."""
     labelled = dict(arguments)
     for label in ('train', 'val', 'test'):
@@ -346,7 +359,7 @@ def _with_labels(arguments):
     return labelled
 
 
-def _mp_cfg(environment):
+def _mp_cfg(environment: Mapping[str, Any]) -> dict[str, Any]:
     settings = dict(environment.get('mp_cfg') or {})
     if 'mp_start_method' not in settings:
         # Upstream's default is fork, and it warns of any change.

@@ -51,11 +51,12 @@ def linear_cka(x: Tensor, y: Tensor, unbiased: bool = False) -> Tensor:
         # Among the samples, only the upper triangle is visited.
         if channel_cost < samples * (size_x + size_y) / 2:
             pairs = ((x, y), (x, x), (y, y))
-            hsic = [_CrossMoments(a, b).hsic(unbiased) for a, b in pairs]
+            hsic = tuple(_CrossMoments(a, b).hsic(unbiased) for a, b in pairs)
         else:
             tiles = zip(_linear_tiles(x), _linear_tiles(y))
             hsic = _hsic_of_tiles(tiles, samples, unbiased, x)
-    return _ratio(*hsic)
+    cross, own_x, own_y = hsic
+    return _ratio(cross, own_x, own_y)
 
 
 @torch.no_grad()
@@ -96,7 +97,8 @@ def rbf_cka(
             _rbf_tiles(x, bandwidth, relative),
             _rbf_tiles(y, bandwidth, relative),
         )
-        return _ratio(*_hsic_of_tiles(tiles, len(x), unbiased, x))
+        cross, own_x, own_y = _hsic_of_tiles(tiles, len(x), unbiased, x)
+        return _ratio(cross, own_x, own_y)
 
 
 @torch.no_grad()
@@ -166,7 +168,7 @@ class StreamingCKA:
             if pairs == 'all' or i == j
         ]
         self.num_samples = 0
-        self._shifts: tuple[list[Tensor], list[Tensor]] | None = None
+        self._shifts: list[list[Tensor]] | None = None
         self._moments: dict[tuple, _CrossMoments] = {}
 
     @torch.no_grad()
@@ -185,9 +187,7 @@ class StreamingCKA:
         self._check(layers)
         if self._shifts is None:
             # CKA ignores a constant offset; numbers near zero keep digits.
-            self._shifts = tuple(
-                [x.to(self.dtype).mean(0) for x in side] for side in layers
-            )
+            self._shifts = [[x.to(self.dtype).mean(0) for x in side] for side in layers]
         xs, ys = (
             [x.to(self.dtype) - shift for x, shift in zip(side, shifts)]
             for side, shifts in zip(layers, self._shifts)
@@ -302,7 +302,7 @@ def _hsic_of_tiles(
     samples: int,
     unbiased: bool,
     like: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """HSIC of (K, L), (K, K) and (L, L) in one walk over the tiles.
 
     A tile holds rows ``start`` to ``start + height`` of a symmetric kernel
@@ -360,7 +360,7 @@ def _linear_tiles(x: Tensor) -> Iterator[tuple[int, Tensor]]:
 def _rbf_tiles(
     x: Tensor, bandwidth: float, relative: bool
 ) -> Iterator[tuple[int, Tensor]]:
-    tiles = _squared_tiles(x)
+    tiles: Iterable[tuple[int, Tensor]] = _squared_tiles(x)
     sigma = bandwidth
     if relative and len(x) <= MEDIAN_SAMPLES:
         tiles = list(tiles)  # the distances serve the median and the kernel

@@ -1,5 +1,7 @@
 """Contrastive losses on embeddings."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -26,7 +28,7 @@ class _QueueCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx, query: Tensor, key: Tensor, queue: Tensor, temperature: float
+        ctx: Any, query: Tensor, key: Tensor, queue: Tensor, temperature: float
     ) -> tuple[Tensor, Tensor]:
         positive = (query * key).sum(dim=1, keepdim=True) / temperature
         negative = (query @ queue.T).div_(temperature)  # (N, K)
@@ -53,7 +55,7 @@ class _QueueCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_loss: Tensor, _) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         grads = (
             None if grad is None else grad * grad_loss for grad in ctx.saved_tensors
         )
@@ -262,7 +264,6 @@ def local_info_nce(
             setting is wrong.
     """
     _check_regions(query, key, temperature, valid, negatives, queue)
-    number, regions, width = query.shape
     with torch.autocast(query.device.type, enabled=False):
         if valid is None:
             valid = query.new_ones(query.shape[:2], dtype=torch.bool)
@@ -273,12 +274,8 @@ def local_info_nce(
         query, key = unit_rows(query), unit_rows(key)
         row, column, offset = valid, valid, 0
         if negatives == 'batch':
-            query = query.reshape(1, number * regions, width)
-            key = gather_with_grad(key).reshape(1, -1, width)
-            row = valid.reshape(1, -1)
-            # As bytes: not every backend gathers bool.
-            column = gather(valid.byte()).bool().reshape(1, -1)
-            offset = rank() * number * regions
+            query, key, row, column = _joined(query, key, valid)
+            offset = rank() * query.shape[1]
         logits = query @ key.mT / temperature  # (N, R, R), (1, N R, all)
         own = torch.arange(query.shape[1], device=query.device)
         target = torch.zeros(logits.shape[1:], dtype=torch.bool, device=query.device)
@@ -303,6 +300,22 @@ def local_info_nce(
                 valid_share=counts.to(loss.dtype).mean(),
             )
     return loss, logs
+
+
+def _joined(query: Tensor, key: Tensor, valid: Tensor) -> tuple[Tensor, ...]:
+    """Regions of all images as those of one, keys those of all processes.
+
+    Shape: query, key ``(N, R, D)``, valid ``(N, R)``. Returns queries ``(1, N R,
+        D)``, keys ``(1, all, D)`` and which of either count.
+    """
+    width = query.shape[-1]
+    return (
+        query.reshape(1, -1, width),
+        gather_with_grad(key).reshape(1, -1, width),
+        valid.reshape(1, -1),
+        # As bytes: not every backend gathers bool.
+        gather(valid.byte()).bool().reshape(1, -1),
+    )
 
 
 def _check_regions(

@@ -41,15 +41,7 @@ def soft_dice_loss(
     Raises:
         ValueError: If the shapes do not fit or a label is out of range.
     """
-    if (
-        logits.ndim < 3
-        or logits.shape[1] < 2
-        or target.shape != logits.shape[:1] + logits.shape[2:]
-    ):
-        raise ValueError(
-            'logits must be (N, C, *) with at least two classes and target '
-            f'(N, *), got {tuple(logits.shape)} and {tuple(target.shape)}'
-        )
+    _check_shapes(logits, target)
     num_classes = logits.shape[1]
     counted = target != ignore_index
     labels = target.masked_fill(~counted, 0)
@@ -72,3 +64,15 @@ def soft_dice_loss(
             present[0] = False
         present = present.to(dice.dtype)
         return ((1 - dice) * present).sum() / present.sum().clamp(min=1)
+
+
+def _check_shapes(logits: Tensor, target: Tensor) -> None:
+    if (
+        logits.ndim < 3
+        or logits.shape[1] < 2
+        or target.shape != logits.shape[:1] + logits.shape[2:]
+    ):
+        raise ValueError(
+            'logits must be (N, C, *) with at least two classes and target '
+            f'(N, *), got {tuple(logits.shape)} and {tuple(target.shape)}'
+        )

@@ -11,9 +11,11 @@ return the gradient of the own rank only, lose a factor ``world_size``; pass
 """
 
 import datetime
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from .rank_progress import RankProgress
 
@@ -42,26 +44,26 @@ _GONE = ('Connection closed by peer', 'Connection reset by peer', 'Broken pipe')
 _progress: RankProgress | None = None
 
 
-def world_size():
+def world_size() -> int:
     """Return the number of processes of the run."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_world_size()
     return 1
 
 
-def rank():
+def rank() -> int:
     """Return the number of this process, from 0."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank()
     return 0
 
 
-def is_main_process():
+def is_main_process() -> bool:
     """Return whether this process is the one that writes files and logs."""
     return rank() == 0
 
 
-def gather_with_grad(local, full_gradient=True):
+def gather_with_grad(local: Tensor, full_gradient: bool = True) -> Tensor:
     """Concatenate the tensors of all ranks; gradients flow to every rank.
 
     Args:
@@ -76,7 +78,7 @@ def gather_with_grad(local, full_gradient=True):
     return _GatherWithGrad.apply(local, full_gradient)
 
 
-def mean_with_grad(local, full_gradient=True):
+def mean_with_grad(local: Tensor, full_gradient: bool = True) -> Tensor:
     """Average a tensor over the ranks; gradients flow to every rank.
 
     Args:
@@ -92,7 +94,7 @@ def mean_with_grad(local, full_gradient=True):
 
 
 @torch.no_grad()
-def gather(local):
+def gather(local: Tensor) -> Tensor:
     """Concatenate the tensors of all ranks, without gradient.
 
     Shape: ``(N, ...)`` to ``(world_size * N, ...)``, in the order of ranks.
@@ -103,7 +105,7 @@ def gather(local):
 
 
 @torch.no_grad()
-def exchange(local, order):
+def exchange(local: Tensor, order: Tensor) -> Tensor:
     """Deal the rows of all ranks out anew, without gradient.
 
     Row ``i`` of the joint batch, ranks in their order, becomes what row
@@ -137,7 +139,7 @@ def exchange(local, order):
 
 
 @torch.no_grad()
-def reduce_mean(local):
+def reduce_mean(local: Tensor) -> Tensor:
     """Average a tensor over the ranks, without gradient; for logs."""
     if world_size() == 1:
         return local.detach()
@@ -147,7 +149,7 @@ def reduce_mean(local):
 
 
 @torch.no_grad()
-def broadcast(tensor, source=0):
+def broadcast(tensor: Tensor, source: int = 0) -> Tensor:
     """Return the tensor that rank ``source`` holds.
 
     Args:
@@ -161,14 +163,14 @@ def broadcast(tensor, source=0):
     return tensor
 
 
-def shared_permutation(length, device='cpu'):
+def shared_permutation(length: int, device: str | torch.device = 'cpu') -> Tensor:
     """Draw one random permutation, the same on all ranks.
 
     Every rank draws, so that the generators stay in step; rank 0 decides.
 
     Args:
         length (int): Number of items to permute.
-        device (str or torch.device): Where it is drawn and returned.
+        device (str | torch.device): Where it is drawn and returned.
             Defaults to 'cpu'.
 
     Shape: returns ``(length,)``, int64.
@@ -176,7 +178,7 @@ def shared_permutation(length, device='cpu'):
     return broadcast(torch.randperm(length, device=device))
 
 
-def gather_objects(item):
+def gather_objects(item: Any) -> list[Any]:
     """Return the list of picklable objects of all ranks, in their order."""
     if world_size() == 1:
         return [item]
@@ -185,13 +187,13 @@ def gather_objects(item):
     return items
 
 
-def barrier():
+def barrier() -> None:
     """Wait until every rank has come here."""
     if world_size() > 1:
         dist.barrier()
 
 
-def follow_ranks(timeout=10):
+def follow_ranks(timeout: float = 10) -> None:
     """Let every rank note how far it is, so that a late one can be named.
 
     Args:
@@ -205,7 +207,7 @@ def follow_ranks(timeout=10):
     _progress = RankProgress(store, rank(), world_size())
 
 
-def note_progress(place):
+def note_progress(place: str) -> None:
     """Note that this rank has come to a place; see :func:`follow_ranks`.
 
     Args:
@@ -215,7 +217,7 @@ def note_progress(place):
         _progress.note(place)
 
 
-def failure_of(error):
+def failure_of(error: RuntimeError) -> str | None:
     """Say in words why a collective failed, or None for other errors.
 
     Args:
@@ -238,7 +240,7 @@ def failure_of(error):
     return None
 
 
-def leave():
+def leave() -> None:
     """Leave the process group, if there is one, at the end of a run."""
     global _progress
     if world_size() > 1:
@@ -250,14 +252,14 @@ def leave():
         dist.destroy_process_group()
 
 
-def _all_gather(local):
+def _all_gather(local: Tensor) -> Tensor:
     local = local.detach().contiguous()
     parts = [torch.empty_like(local) for _ in range(world_size())]
     dist.all_gather(parts, local)
     return torch.cat(parts)
 
 
-def _all_reduce(tensor):
+def _all_reduce(tensor: Tensor) -> Tensor:
     total = tensor.clone(memory_format=torch.contiguous_format)
     dist.all_reduce(total)
     return total
@@ -265,14 +267,14 @@ def _all_reduce(tensor):
 
 class _GatherWithGrad(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, local, full_gradient):
+    def forward(ctx: Any, local: Tensor, full_gradient: bool) -> Tensor:
         ctx.full_gradient = full_gradient
         ctx.size = len(local)
         return _all_gather(local)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         if ctx.full_gradient:
             grad = _all_reduce(grad)
         own = rank() * ctx.size
@@ -281,13 +283,13 @@ class _GatherWithGrad(torch.autograd.Function):
 
 class _MeanWithGrad(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, local, full_gradient):
+    def forward(ctx: Any, local: Tensor, full_gradient: bool) -> Tensor:
         ctx.full_gradient = full_gradient
         return _all_reduce(local) / world_size()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         if ctx.full_gradient:
             grad = _all_reduce(grad)
         return grad / world_size(), None

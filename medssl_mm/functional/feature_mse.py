@@ -1,6 +1,7 @@
 """Distance of two feature maps on a grid of cells."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -96,7 +97,7 @@ class _GridMean(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, maps: Tensor, cells: Sequence[int]) -> Tensor:
+    def forward(ctx: Any, maps: Tensor, cells: tuple[int, int]) -> Tensor:
         ctx.sides = maps.shape[2:]
         ctx.dtype = maps.dtype
         ctx.channels_last = maps.is_contiguous(memory_format=torch.channels_last)
@@ -104,7 +105,7 @@ class _GridMean(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         rows, columns = (
             _positions_of_cells(side, number, grad.device)
             for side, number in zip(ctx.sides, grad.shape[2:])

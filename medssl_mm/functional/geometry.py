@@ -162,8 +162,8 @@ def view_box(
 
 
 def overlap_points(
-    matrices: tuple[Tensor, Tensor],
-    view_shapes: tuple[tuple[int, int], tuple[int, int]],
+    matrices: Sequence[Tensor],
+    view_shapes: Sequence[tuple[int, int]],
     positions: Tensor,
     margins: Sequence[tuple[float, float]] = ((0.0, 0.0), (0.0, 0.0)),
 ) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:

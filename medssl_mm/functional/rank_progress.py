@@ -55,7 +55,7 @@ class RankProgress:
         time.sleep(4 * self._interval)
         after = self._read('beat')
         places = self._read('place')
-        if None in (before, after, places):
+        if before is None or after is None or places is None:
             return 'rank 0, which holds the notes of all ranks, does not answer'
         counts = [int(place.split(' ', 1)[0]) for place in places]
         words = [place.split(' ', 1)[1] for place in places]

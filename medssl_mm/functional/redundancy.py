@@ -1,5 +1,7 @@
 """Redundancy reduction between two views of the same samples."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -81,7 +83,9 @@ def _cross_correlation(view_a: Tensor, view_b: Tensor, eps: float) -> Tensor:
     return mean_with_grad(view_a.T @ view_b / len(view_a))
 
 
-def _standardize(x: Tensor, eps: float, reduce=lambda local: local) -> Tensor:
+def _standardize(
+    x: Tensor, eps: float, reduce: Callable[[Tensor], Tensor] = lambda local: local
+) -> Tensor:
     """Zero mean and unit variance; ``reduce`` averages over the processes."""
     x = x - reduce(x.mean(0))
     return x * (reduce(x.square().mean(0)) + eps).rsqrt()

@@ -25,7 +25,9 @@ default in PyTorch, must stay off for GPU results of float32 quality.
 
 import math
 import warnings
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -190,17 +192,20 @@ def whitening_matrix(
             eps = max(eps, size * torch.finfo(covariance.dtype).eps)
         if method == 'zca':
             matrix = _EigenInverseRoot.apply(normalized, eps)
-        elif method == 'cholesky':
-            matrix = _InverseCholeskyFactor.apply(normalized + eps * identity)
-        elif method == 'newton_schulz':
-            matrix = _NewtonSchulzInverseRoot.apply(
-                normalized + eps * identity, eps, iterations
-            )
         else:
-            matrix = _iternorm(
-                normalized + eps * identity, iterations or ITERNORM_STEPS
-            )
+            matrix = _inverse_root(normalized + eps * identity, method, eps, iterations)
         return torch.where(alive, matrix * safe_scale.rsqrt(), 0.0)
+
+
+def _inverse_root(
+    matrix: Tensor, method: str, eps: float, iterations: int | None
+) -> Tensor:
+    """Of a matrix that has its ridge, which 'zca' adds to the eigenvalues."""
+    if method == 'cholesky':
+        return _InverseCholeskyFactor.apply(matrix)
+    if method == 'newton_schulz':
+        return _NewtonSchulzInverseRoot.apply(matrix, eps, iterations)
+    return _iternorm(matrix, iterations or ITERNORM_STEPS)
 
 
 def apply_whitening(
@@ -312,13 +317,13 @@ class _Gram(torch.autograd.Function):
     """``X^T X`` whose gradient takes one product instead of two."""
 
     @staticmethod
-    def forward(ctx, rows: Tensor) -> Tensor:
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
         ctx.save_for_backward(rows)
         return rows.mT @ rows
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         (rows,) = ctx.saved_tensors
         with _full_precision(grad):
             return rows @ (grad + grad.mT)
@@ -334,7 +339,7 @@ class _EigenInverseRoot(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, matrix: Tensor, eps: float) -> Tensor:
+    def forward(ctx: Any, matrix: Tensor, eps: float) -> Tensor:
         values, vectors = torch.linalg.eigh(matrix)
         # Rounding may leave the null space slightly negative.
         roots = (values.clamp_min(0) + eps).sqrt()
@@ -343,7 +348,7 @@ class _EigenInverseRoot(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         roots, vectors = ctx.saved_tensors
         with _full_precision(grad):
             rows, columns = roots.unsqueeze(-1), roots.unsqueeze(-2)
@@ -356,7 +361,7 @@ class _InverseCholeskyFactor(torch.autograd.Function):
     """``L^(-1)`` of ``A = L L^T``; its gradient is three matrix products."""
 
     @staticmethod
-    def forward(ctx, matrix: Tensor) -> Tensor:
+    def forward(ctx: Any, matrix: Tensor) -> Tensor:
         factor, info = torch.linalg.cholesky_ex(matrix)
         if info.any():
             raise ValueError(
@@ -374,7 +379,7 @@ class _InverseCholeskyFactor(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         (inverse,) = ctx.saved_tensors
         with _full_precision(grad):
             # d(L^-1) = -phi(L^-1 dA L^-T) L^-1 with phi: lower triangle,
@@ -394,7 +399,7 @@ class _NewtonSchulzInverseRoot(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, matrix: Tensor, eps: float, iterations: int | None) -> Tensor:
+    def forward(ctx: Any, matrix: Tensor, eps: float, iterations: int | None) -> Tensor:
         size = matrix.shape[-1]
         steps = _step_lengths(size, eps, matrix.dtype)
         if iterations is not None and iterations < len(steps):
@@ -416,6 +421,7 @@ class _NewtonSchulzInverseRoot(torch.autograd.Function):
                 factor = _newton_factor(inverse_root @ root, step)
                 inverse_root = step * (factor @ inverse_root)
             root = step * (root @ factor)
+        assert inverse_root is not None, 'there is one step at least'
         inverse_root = _symmetric(inverse_root) * bound.rsqrt()
         ctx.save_for_backward(matrix, inverse_root)
         ctx.steps = steps
@@ -423,7 +429,7 @@ class _NewtonSchulzInverseRoot(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         matrix, inverse_root = ctx.saved_tensors
         with _full_precision(grad):
             # From W A W = I: dW R + R dW = -W dA W with the root R = A W,
@@ -434,7 +440,7 @@ class _NewtonSchulzInverseRoot(torch.autograd.Function):
             return -inverse_root @ solution @ inverse_root, None, None
 
 
-def _solve_lyapunov(matrix: Tensor, target: Tensor, steps) -> Tensor:
+def _solve_lyapunov(matrix: Tensor, target: Tensor, steps: Sequence[float]) -> Tensor:
     """Symmetric X with ``A X + X A = B`` by Newton's sign iteration.
 
     The sign of ``[[A, B], [0, -A]]`` is ``[[I, 2X], [0, -I]]``; only the
@@ -511,8 +517,8 @@ def _moments(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     covariance = mean_with_grad(_Gram.apply(centred)) / count
     # What is left of a constant after subtracting its rounded mean is noise
     # that whitening would blow up to unit variance.
-    noise = (16 * torch.finfo(rows.dtype).eps) ** 2
-    noise = noise * mean.detach().square().mean(-1)[:, None, None]
+    rounding = (16 * torch.finfo(rows.dtype).eps) ** 2
+    noise = rounding * mean.detach().square().mean(-1)[:, None, None]
     alive = _trace(covariance.detach()) / size > noise
     return mean, torch.where(alive, covariance, 0.0), centred
 

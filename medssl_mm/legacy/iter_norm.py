@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from mmengine.model import BaseModule
@@ -114,6 +115,9 @@ class IterNorm(nn.Module):
     Shape: ``(N, C, H, W)`` -> the same.
     """
 
+    running_mean: Tensor
+    running_wm: Tensor
+
     def __init__(
         self, num_features: int, eps: float = 1e-5, momentum: float = 0.1
     ) -> None:
@@ -193,6 +197,6 @@ def replace_iter_norm(tensors: dict[str, Tensor], norm: str, decorrelation: str)
     return note
 
 
-def _last_block(backbone: nn.Module) -> nn.Module | None:
-    layer = getattr(backbone, 'layer4', None)
+def _last_block(backbone: nn.Module) -> Any:
+    layer: Any = getattr(backbone, 'layer4', None)
     return layer[-1] if layer is not None else None

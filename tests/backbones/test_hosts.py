@@ -143,6 +143,7 @@ def test_output_channels_are_those_of_the_host(host):
         'mmpretrain.ResNet',
         'mmpretrain.ResNetV1d',
         'mmpretrain.ResNet_CIFAR',
+        'medssl_mm.ResNetSmallStem',
         'mmseg.ResNet',
         'mmseg.ResNetV1c',
     ],

@@ -1,9 +1,12 @@
 """Mixed precision on GPUs and CPUs."""
 
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from mmengine.optim import OptimWrapper
+from torch import Tensor, nn
 
 from medssl_mm.registry import OPTIM_WRAPPERS
 
@@ -28,7 +31,9 @@ class AutocastOptimWrapper(OptimWrapper):
         ValueError: Unknown dtype, or float16 without a GPU.
     """
 
-    def __init__(self, dtype='bfloat16', initial_scale=2.0**16, **kwargs):
+    def __init__(
+        self, dtype: str = 'bfloat16', initial_scale: float = 2.0**16, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         if dtype not in _DTYPES:
             raise ValueError(
@@ -45,19 +50,19 @@ class AutocastOptimWrapper(OptimWrapper):
         )
 
     @contextmanager
-    def optim_context(self, model):
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Open the autocast region of one forward pass."""
         device_type = next(model.parameters()).device.type
         autocast = torch.autocast(device_type, dtype=self.dtype)
         with super().optim_context(model), autocast:
             yield
 
-    def backward(self, loss, **kwargs):
+    def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """Back-propagate the scaled loss."""
         self.loss_scaler.scale(loss).backward(**kwargs)
         self._inner_count += 1
 
-    def step(self, **kwargs):
+    def step(self, **kwargs: Any) -> None:
         """Update the parameters unless a float16 gradient overflowed."""
         if self.clip_grad_kwargs:
             self.loss_scaler.unscale_(self.optimizer)
@@ -65,13 +70,13 @@ class AutocastOptimWrapper(OptimWrapper):
         self.loss_scaler.step(self.optimizer, **kwargs)
         self.loss_scaler.update()
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """Return the optimizer's state with that of the loss scaler."""
         state = super().state_dict()
         state['loss_scaler'] = self.loss_scaler.state_dict()
         return state
 
-    def load_state_dict(self, state_dict):
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load a state, also one saved without a loss scaler."""
         state_dict = dict(state_dict)
         scaler = state_dict.pop('loss_scaler', None)

@@ -1,5 +1,7 @@
 """EfficientNet for images of any number of channels."""
 
+from typing import Any
+
 from mmcv.cnn import build_conv_layer
 from mmpretrain.models.backbones import EfficientNet
 
@@ -17,7 +19,7 @@ class EfficientNetAnyChannels(EfficientNet):
         **kwargs: Arguments of mmpretrain's ``EfficientNet``.
     """
 
-    def __init__(self, in_channels: int = 1, **kwargs) -> None:
+    def __init__(self, in_channels: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         old = self.layers[0].conv
         self.layers[0].conv = build_conv_layer(

@@ -1,6 +1,7 @@
 """Linear decoder: what frozen features can tell, pixel by pixel."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmcv.cnn import build_norm_layer
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -39,22 +40,21 @@ class LinearHead(BaseDecodeHead):
         in_index: int | Sequence[int] = -1,
         norm_cfg: dict | None = None,
         dropout_ratio: float = 0.0,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
+        channels = [in_channels] if isinstance(in_channels, int) else list(in_channels)
+        indices = [in_index] if isinstance(in_index, int) else list(in_index)
         several = not isinstance(in_index, int)
-        if several != (not isinstance(in_channels, int)) or (
-            several and len(in_index) != len(in_channels)
-        ):
+        if several == isinstance(in_channels, int) or len(indices) != len(channels):
             raise ValueError(
                 'in_channels and in_index must be two numbers or two lists of '
                 f'one length, got in_channels={in_channels} and '
                 f'in_index={in_index}'
             )
-        total = sum(in_channels) if several else in_channels
         super().__init__(
-            in_channels=list(in_channels) if several else in_channels,
-            in_index=list(in_index) if several else in_index,
-            channels=total,
+            in_channels=channels if several else in_channels,
+            in_index=indices if several else in_index,
+            channels=sum(channels),
             num_classes=num_classes,
             # mmseg warns about two classes unless this is given.
             out_channels=kwargs.pop('out_channels', num_classes),
@@ -63,7 +63,7 @@ class LinearHead(BaseDecodeHead):
             dropout_ratio=dropout_ratio,
             **kwargs,
         )
-        self.norm = build_norm_layer(self.norm_cfg, total)[1]
+        self.norm = build_norm_layer(self.norm_cfg, sum(channels))[1]
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Map backbone features to class scores.

@@ -112,28 +112,7 @@ class DecorrelationHead(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if num_groups < 1 or num_channels < 1 or num_channels % num_groups:
-            raise UserError(
-                f'DecorrelationHead: num_groups={num_groups} does not divide '
-                f'num_channels={num_channels}; choose a divisor'
-            )
-        if method not in METHODS:
-            raise UserError(
-                f'DecorrelationHead: method must be one of '
-                f'{", ".join(METHODS)}, got {method!r}'
-            )
-        if eps < 0:
-            raise UserError(f'DecorrelationHead: eps must not be negative, got {eps}')
-        if not 0 < momentum <= 1:
-            raise UserError(
-                'DecorrelationHead: momentum must be above 0 and '
-                f'at most 1, got {momentum}'
-            )
-        if iterations is not None and method in ('zca', 'cholesky'):
-            raise UserError(
-                f'DecorrelationHead: {method!r} does not iterate; '
-                f'leave iterations={iterations} out'
-            )
+        _check_settings(num_channels, num_groups, method, eps, momentum, iterations)
         self.num_channels = num_channels
         self.num_groups = num_groups
         self.method = method
@@ -143,7 +122,7 @@ class DecorrelationHead(BaseModule):
         self.momentum = momentum
         self.for_levels = bool(for_levels)
         self.iterations = iterations
-        self._cache = None
+        self._cache: tuple[Tensor, int | None, Tensor] | None = None
         size = num_channels // num_groups
         self.register_buffer('running_mean', torch.zeros(num_groups, size))
         self.register_buffer(
@@ -273,3 +252,34 @@ class DecorrelationConv(BaseModule):
         maps = list(inputs)
         maps[self.in_index] = self.conv(maps[self.in_index])
         return tuple(maps)
+
+
+def _check_settings(
+    num_channels: int,
+    num_groups: int,
+    method: str,
+    eps: float,
+    momentum: float,
+    iterations: int | None,
+) -> None:
+    if num_groups < 1 or num_channels < 1 or num_channels % num_groups:
+        raise UserError(
+            f'DecorrelationHead: num_groups={num_groups} does not divide '
+            f'num_channels={num_channels}; choose a divisor'
+        )
+    if method not in METHODS:
+        raise UserError(
+            f'DecorrelationHead: method must be one of '
+            f'{", ".join(METHODS)}, got {method!r}'
+        )
+    if eps < 0:
+        raise UserError(f'DecorrelationHead: eps must not be negative, got {eps}')
+    if not 0 < momentum <= 1:
+        raise UserError(
+            f'DecorrelationHead: momentum must be above 0 and at most 1, got {momentum}'
+        )
+    if iterations is not None and method in ('zca', 'cholesky'):
+        raise UserError(
+            f'DecorrelationHead: {method!r} does not iterate; '
+            f'leave iterations={iterations} out'
+        )

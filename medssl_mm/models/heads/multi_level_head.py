@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from mmengine.model import BaseModule, ModuleDict
@@ -239,9 +239,11 @@ class MultiLevelHead(BaseModule):
         Shape: maps ``(N, C, H, W)``. Returns scalars by log name.
         """
         if self.key_side != 'both':
-            return self._one_way(query, key, images, data_samples, (0, 1))
-        there = self._one_way(query[0], key[1], images, data_samples, (0, 1))
-        back = self._one_way(query[1], key[0], images, data_samples, (1, 0))
+            one, other = cast(Encoded, query), cast(Encoded, key)
+            return self._one_way(one, other, images, data_samples, (0, 1))
+        queries, keys = cast(Sequence[Encoded], query), cast(Sequence[Encoded], key)
+        there = self._one_way(queries[0], keys[1], images, data_samples, (0, 1))
+        back = self._one_way(queries[1], keys[0], images, data_samples, (1, 0))
         return {name: (value + back[name]) / 2 for name, value in there.items()}
 
     def _one_way(

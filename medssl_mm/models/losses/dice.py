@@ -1,5 +1,7 @@
 """Soft Dice loss for decode heads."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from medssl_mm.functional.dice import soft_dice_loss
@@ -48,7 +50,7 @@ class SoftDiceLoss(nn.Module):
         target: Tensor,
         weight: Tensor | None = None,
         ignore_index: int = 255,
-        **kwargs,
+        **kwargs: Any,
     ) -> Tensor:
         """Compute the weighted loss.
 

@@ -30,4 +30,5 @@ class InfoNCELoss(nn.Module):
         Shape: query, key ``(N, D)``, normalised; queue ``(K, D)``. Returns
             two scalars: loss, and share of samples whose own key is nearest.
         """
-        return info_nce(query, key, queue, self.temperature, return_top1=True)
+        loss, top1 = info_nce(query, key, queue, self.temperature, return_top1=True)
+        return loss, top1

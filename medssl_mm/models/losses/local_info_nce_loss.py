@@ -26,7 +26,9 @@ class LocalInfoNCELoss(nn.Module):
         negatives: str = 'image',
     ) -> None:
         super().__init__()
-        self.settings = dict(temperature=temperature, negatives=negatives)
+        self.settings: dict[str, Any] = dict(
+            temperature=temperature, negatives=negatives
+        )
 
     def forward(self, query: Any, key: Any, context: Any) -> dict[str, Tensor]:
         """Compare :class:`medssl_mm.models.necks.LocalRegions`."""

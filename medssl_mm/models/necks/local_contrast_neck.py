@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -23,6 +23,8 @@ from medssl_mm.functional.geometry import (
     sample_map,
 )
 from medssl_mm.registry import MODELS
+
+Number = TypeVar('Number', int, float)
 
 MATCHINGS = ('overlap', 'aligned', 'location', 'feature')
 
@@ -188,7 +190,7 @@ class LocalContrastNeck(BaseModule):
     ) -> tuple[tuple[Tensor, Tensor], Tensor]:
         shapes = [image.shape[2:] for image in context.images]
         matrices = [context.view_matrices(view) for view in (0, 1)]
-        margin = tuple(self.edge_margin * side for side in stride)
+        margin = self.edge_margin * stride[0], self.edge_margin * stride[1]
         points, valid, share = overlap_points(
             matrices, shapes, self._positions(matrices[0]), (margin, margin)
         )
@@ -209,6 +211,7 @@ class LocalContrastNeck(BaseModule):
         if self.sampling == 'points':
             return torch.rand(len(matrices), self.num_points, 2, device=matrices.device)
         # The places of one region are neighbours in the list.
+        assert self.grid_size is not None, 'refused by __init__'
         size, fine = self.grid_size, self.samples_per_side
         steps = (
             torch.arange(size * fine, dtype=matrices.dtype, device=matrices.device)
@@ -261,7 +264,9 @@ class LocalContrastNeck(BaseModule):
                 shape[0] / number[0] * shape[1] / number[1]
             )
             sides.append(area.sqrt())
-        distance = torch.cdist(*centres, compute_mode='donot_use_mm_for_euclid_dist')
+        distance = torch.cdist(
+            centres[0], centres[1], compute_mode='donot_use_mm_for_euclid_dist'
+        )
         index, mutual = mutual_nearest(distance)
         nearest = distance.amin(dim=2) / torch.maximum(*sides)[:, None]
         valid = mutual & (nearest <= self.max_distance) & textured[0]
@@ -337,7 +342,7 @@ def _one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
     return value
 
 
-def _at_least(name: str, value: float, low: int) -> float:
+def _at_least(name: str, value: Number, low: int) -> Number:
     if isinstance(value, bool) or not value >= low:
         raise UserError(f'{name} must be at least {low}, got {value!r}')
     return value

@@ -1,5 +1,8 @@
 """Encoder-decoder whose backbone is an untouched feature extractor."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from mmseg.models.segmentors.encoder_decoder import EncoderDecoder
 from torch import Tensor
 
@@ -28,7 +31,9 @@ class FrozenEncoderDecoder(FrozenBackbone, EncoderDecoder):
         UserError: A cache is asked for beside a neck, which is trained.
     """
 
-    def __init__(self, *args, feature_cache_gib: float = 0.0, **kwargs) -> None:
+    def __init__(
+        self, *args: Any, feature_cache_gib: float = 0.0, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._cache = None
         if feature_cache_gib:
@@ -38,11 +43,11 @@ class FrozenEncoderDecoder(FrozenBackbone, EncoderDecoder):
                     'here they read a neck, which is trained; remove one of '
                     'the two'
                 )
-            heads = [self.decode_head]
+            heads: list[Any] = [self.decode_head]
             if self.with_auxiliary_head:
-                extra = self.auxiliary_head
+                extra: Any = self.auxiliary_head
                 heads += extra if hasattr(extra, '__iter__') else [extra]
-            stages = []
+            stages: list[int] = []
             for head in heads:
                 index = head.in_index
                 stages += [index] if isinstance(index, int) else index
@@ -53,7 +58,7 @@ class FrozenEncoderDecoder(FrozenBackbone, EncoderDecoder):
                 int(feature_cache_gib * 2**30),
             )
 
-    def extract_feat(self, inputs: Tensor):
+    def extract_feat(self, inputs: Tensor) -> Sequence[Tensor | None]:
         """Compute features without an autograd graph in the backbone.
 
         Shape: inputs ``(N, C, H, W)``. Returns one map per output of the

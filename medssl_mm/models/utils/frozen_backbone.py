@@ -1,9 +1,11 @@
 """A backbone that is a fixed feature extractor."""
 
-from torch import Tensor
+from typing import Any
+
+from torch import Tensor, nn
 
 
-class FrozenBackbone:
+class FrozenBackbone(nn.Module):
     """What a model of a host needs to leave its backbone untouched.
 
     To be named before the host's class. The backbone stays in evaluation
@@ -17,22 +19,25 @@ class FrozenBackbone:
         **kwargs: The same.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
+    backbone: nn.Module
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.backbone.requires_grad_(False)
         self.backbone.eval()
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> 'FrozenBackbone':
         """Set the mode of everything but the backbone."""
         super().train(mode)
         self.backbone.eval()
         return self
 
-    def extract_feat(self, inputs: Tensor, *args, **kwargs):
+    def extract_feat(self, inputs: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Compute features without an autograd graph in the backbone.
 
         Shape: inputs ``(N, C, H, W)``. Returns what the host's class does.
         """
         # No tensor in the backbone asks for a gradient then, so it builds no
         # graph; a neck, which the host calls here too, still does.
-        return super().extract_feat(inputs.detach(), *args, **kwargs)
+        host: Any = super()
+        return host.extract_feat(inputs.detach(), *args, **kwargs)

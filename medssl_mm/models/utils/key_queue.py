@@ -1,6 +1,7 @@
 """The store of past keys that serve as negatives."""
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,9 @@ class KeyQueue(nn.Module):
     Raises:
         ValueError: When a size is not positive.
     """
+
+    queue: Tensor
+    queue_ptr: Tensor
 
     def __init__(self, queue_len: int, feat_dim: int = 128) -> None:
         super().__init__()
@@ -95,13 +99,17 @@ def hoist_state(module: nn.Module, child: str) -> None:
     module.register_load_state_dict_pre_hook(partial(_lower, child=child))
 
 
-def _hoist(module: nn.Module, state_dict: dict, prefix: str, *_, child: str) -> None:
+def _hoist(
+    module: nn.Module, state_dict: dict, prefix: str, *_: Any, child: str
+) -> None:
     old = f'{prefix}{child}.'
     for name in [name for name in state_dict if name.startswith(old)]:
         state_dict[prefix + name[len(old) :]] = state_dict.pop(name)
 
 
-def _lower(module: nn.Module, state_dict: dict, prefix: str, *_, child: str) -> None:
+def _lower(
+    module: nn.Module, state_dict: dict, prefix: str, *_: Any, child: str
+) -> None:
     for name in dict(getattr(module, child).named_buffers()):
         if prefix + name in state_dict:
             state_dict[f'{prefix}{child}.{name}'] = state_dict.pop(prefix + name)
