@@ -1,9 +1,12 @@
 """Which parameters decay."""
 
+from typing import Any
+
 from mmcv.cnn import is_norm
 from mmengine.model import is_model_wrapper
-from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS, OPTIMIZERS
+from torch import Tensor, nn
 
 from medssl_mm.errors import UserError
 from medssl_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
@@ -35,7 +38,9 @@ class WeightDecayConstructor(DefaultOptimWrapperConstructor):
         UserError: An unknown setting, or no ``weight_decay``.
     """
 
-    def __init__(self, optim_wrapper_cfg, paramwise_cfg=None):
+    def __init__(
+        self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None
+    ) -> None:
         settings = dict(paramwise_cfg or {})
         self.by_name = settings.pop('by_name', False)
         if settings:
@@ -50,22 +55,23 @@ class WeightDecayConstructor(DefaultOptimWrapperConstructor):
                 'set it, or leave constructor out'
             )
 
-    def __call__(self, model):
+    def __call__(self, model: Any) -> OptimWrapper:
         """Build the optimizer and its wrapper.
 
         Args:
             model (nn.Module): The model, or its wrapper.
         """
         model = model.module if is_model_wrapper(model) else model
-        decaying, others = [], []
-        seen = set()
+        decaying: list[Tensor] = []
+        others: list[Tensor] = []
+        seen: set[Tensor] = set()
         for prefix, module in model.named_modules():
             for name, value in module.named_parameters(prefix, recurse=False):
                 if value.requires_grad and value not in seen:
                     seen.add(value)
                     decays = self._decays(name, module)
                     (decaying if decays else others).append(value)
-        groups = [dict(params=decaying)]
+        groups: list[dict] = [dict(params=decaying)]
         if others:
             groups.append({'params': others, 'weight_decay': 0.0, LARS_EXCLUDE: True})
         optimizer = OPTIMIZERS.build(dict(self.optimizer_cfg, params=groups))
@@ -74,7 +80,7 @@ class WeightDecayConstructor(DefaultOptimWrapperConstructor):
             default_args=dict(optimizer=optimizer),
         )
 
-    def _decays(self, name, module):
+    def _decays(self, name: str, module: nn.Module) -> bool:
         if self.by_name:
             return 'bias' not in name and 'bn' not in name
         return not (is_norm(module) or name.endswith('bias'))

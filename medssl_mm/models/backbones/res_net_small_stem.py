@@ -1,5 +1,7 @@
 """ResNet for small images."""
 
+from typing import Any
+
 from mmcv.cnn import build_conv_layer
 from mmpretrain.models.backbones import ResNet
 from torch import nn
@@ -22,7 +24,7 @@ class ResNetSmallStem(ResNet):
         **kwargs: Arguments of mmpretrain's ``ResNet``.
     """
 
-    def __init__(self, depth: int, max_pool: bool = True, **kwargs) -> None:
+    def __init__(self, depth: int, max_pool: bool = True, **kwargs: Any) -> None:
         super().__init__(depth, **kwargs)
         if not max_pool:
             self.maxpool = nn.Identity()

@@ -28,4 +28,5 @@ class NTXentLoss(nn.Module):
         Shape: ``(N, D)`` twice, not normalised. Returns two scalars: loss, and
             share of embeddings nearest to their partner.
         """
-        return nt_xent(view_a, view_b, self.temperature, return_top1=True)
+        loss, top1 = nt_xent(view_a, view_b, self.temperature, return_top1=True)
+        return loss, top1
