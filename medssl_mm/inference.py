@@ -257,7 +257,7 @@ def _import_one(
     """Import one volume into a new store."""
     source = next((path for path in files if not path.is_file()), files[0])
     if source.is_dir() and len(files) == 1:
-        importer = make_importer(
+        importer: Any = make_importer(
             'dicom', modality=None if modality == 'other' else modality
         )
         found = importer.discover(source)

@@ -6,7 +6,7 @@ difference of two networks is paired by episode.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,9 +119,9 @@ def difference(results: Sequence[FewShot], baseline: Sequence[FewShot]) -> Inter
 def _mean(values: np.ndarray) -> Interval:
     mean, count = float(values.mean()), len(values)
     if count < 2:
-        return Interval(mean, units=count, method=METHOD)
+        return Interval(mean, units=count)
     reach = 1.96 * float(values.std(ddof=1)) / count**0.5
-    return Interval(mean, mean - reach, mean + reach, count, method=METHOD)
+    return Interval(mean, mean - reach, mean + reach, count)
 
 
 def draw_episodes(
@@ -159,8 +159,8 @@ def draw_episodes(
     for name, value in dict(ways=ways, shots=shots, queries=queries).items():
         if value < (2 if name == 'ways' else 1):
             raise UserError(f'{name}: {value} is too few')
-    labels = np.asarray(labels)
-    members = {number: np.flatnonzero(labels == number) for number in np.unique(labels)}
+    known = np.asarray(labels)
+    members = {number: np.flatnonzero(known == number) for number in np.unique(known)}
     names = {n: str(n) if classes is None else classes[n] for n in members}
     if len(members) < ways:
         raise UserError(
@@ -192,7 +192,7 @@ def draw_episodes(
             found = (
                 [(rows[:shots], rows[shots : shots + queries]) for rows in order]
                 if groups is None
-                else _apart(order, groups, shots, queries, rng)
+                else _apart(order, groups, shots, queries)
             )
             if found is not None:
                 break
@@ -209,7 +209,9 @@ def _advice(possible: int, condition: str) -> str:
     return f'at most {possible} are possible {condition}'
 
 
-def _apart(order, groups, shots, queries, rng):
+def _apart(
+    order: list[np.ndarray], groups: np.ndarray, shots: int, queries: int
+) -> list[tuple[np.ndarray, np.ndarray]] | None:
     """Labelled images and others without a patient in common, or None."""
     labelled = [rows[:shots] for rows in order]
     taken = np.unique(groups[np.concatenate(labelled)])
@@ -219,7 +221,14 @@ def _apart(order, groups, shots, queries, rng):
     return list(zip(labelled, rest))
 
 
-def _too_few_patients(own, numbers, groups, names, shots):
+def _too_few_patients(
+    own: list[np.ndarray],
+    numbers: np.ndarray,
+    groups: np.ndarray | None,
+    names: Mapping[int, str],
+    shots: int,
+) -> str:
+    assert groups is not None, 'without patients every draw will do'
     counts = ', '.join(
         f'{names[number]} {len(rows)} images of {len(np.unique(groups[rows]))} patients'
         for number, rows in zip(numbers, own)

@@ -234,13 +234,14 @@ def _plain(
         content: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key, line = str(key_node.value), key_node.start_mark.line + 1
+            where = (*place, key)
             if key in content:
                 raise UserError(
-                    f'{path}, line {line}: the key {".".join((*place, key))} is there '
-                    f'twice, already in line {lines[(*place, key)]}'
+                    f'{path}, line {line}: the key {".".join(where)} is there '
+                    f'twice, already in line {lines[where]}'
                 )
-            content[key] = _plain(path, value_node, (*place, key), lines)
-            lines[(*place, key)] = line
+            content[key] = _plain(path, value_node, where, lines)
+            lines[where] = line
         return content
     if isinstance(node, yaml.SequenceNode):
         return tuple(
@@ -477,7 +478,7 @@ def _backbone(encoder: str, cifar: bool) -> dict[str, Any]:
 def _probe(settings: FullFile, cifar: bool) -> dict[str, Any]:
     """The linear head: strong augmentation for training, none for validation."""
     if cifar:
-        learning = [
+        learning: list[dict] = [
             dict(type='RandomResizedCrop', size=32),
             dict(type='RandomHorizontalFlip'),
         ]

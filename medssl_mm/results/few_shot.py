@@ -1,7 +1,8 @@
 """Accuracies of :mod:`medssl_mm.analysis.few_shot` as table, figure and files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medssl_mm.analysis.few_shot import METHOD, POLICY, FewShot, accuracy, difference
 from medssl_mm.statistics import Interval
@@ -9,6 +10,11 @@ from medssl_mm.statistics import Interval
 from .figures import plot_places, styled_subplots
 from .files import csv_text, interval_entry, write_results
 from .screen import show_table, to_markdown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+    from rich.console import Console
 
 
 def _groups(results: Sequence[FewShot]) -> dict[tuple, list[FewShot]]:
@@ -20,7 +26,9 @@ def _groups(results: Sequence[FewShot]) -> dict[tuple, list[FewShot]]:
     return groups
 
 
-def _rows(results: Sequence[FewShot], baseline: str | None):
+def _rows(
+    results: Sequence[FewShot], baseline: str | None
+) -> Iterator[tuple[tuple, list[FewShot], Interval, Interval | None]]:
     """Yield the key, networks, accuracy and difference of every group."""
     groups = _groups(results)
     for key, group in groups.items():
@@ -32,7 +40,9 @@ def _rows(results: Sequence[FewShot], baseline: str | None):
         yield key, group, accuracy(group), against
 
 
-def few_shot_table(results: Sequence[FewShot], baseline: str | None = None):
+def few_shot_table(
+    results: Sequence[FewShot], baseline: str | None = None
+) -> 'DataFrame':
     """Text of the results, in percent: a row per number of shots and network.
 
     Returns:
@@ -68,7 +78,7 @@ def print_few_shot(
     title: str,
     baseline: str | None = None,
     notes: Sequence[str] = (),
-    console=None,
+    console: 'Console | None' = None,
 ) -> None:
     """Print a row per number of shots and network.
 
@@ -92,7 +102,7 @@ def print_few_shot(
     )
 
 
-def draw_few_shot(results: Sequence[FewShot], chance: float):
+def draw_few_shot(results: Sequence[FewShot], chance: float) -> 'Figure':
     """Draw the accuracy against the place, a panel per number of shots.
 
     Args:
@@ -143,7 +153,7 @@ def draw_few_shot(results: Sequence[FewShot], chance: float):
     return figure
 
 
-def few_shot_frame(results: Sequence[FewShot]):
+def few_shot_frame(results: Sequence[FewShot]) -> 'DataFrame':
     """Accuracies as a long frame.
 
     Returns:
