@@ -9,11 +9,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import BaseModule, is_model_wrapper
+from mmengine.runner import Runner
 from mmengine.runner.loops import BaseLoop
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -308,7 +310,8 @@ def match_backbone(
         if note:
             adapted.append(note)
     parts = {name.split('.')[0] for name in wanted}
-    unexpected, ignored = [], Counter()
+    unexpected: list[str] = []
+    ignored: Counter[str] = Counter()
     for name in state_dict:
         own_name = name.removeprefix(prefix)
         inside = name.startswith(prefix) and own_name.split('.')[0] in parts
@@ -383,11 +386,12 @@ def load_pretrained_backbone(
     found, report = match_backbone(state_dict, module.state_dict(), source, encoder)
     _require_complete(report)
     module.load_state_dict(found, strict=False)
-    module.random_weights = False
+    network: Any = module  # gets attributes, which are no parts
+    network.random_weights = False
     # mmcls and mmpretrain would go on to zero the last scale of every block,
     # which they leave out for their own initialiser only.
-    if hasattr(module, 'zero_init_residual'):
-        module.zero_init_residual = False
+    if hasattr(network, 'zero_init_residual'):
+        network.zero_init_residual = False
     return report
 
 
@@ -411,7 +415,7 @@ def _require_complete(report: LoadReport) -> None:
     )
 
 
-def _init_random(module: nn.Module) -> None:
+def _init_random(module: Any) -> None:
     """Initialise a backbone as the hosts do by default."""
     module.random_weights = True
     family = find_family(module)
@@ -444,7 +448,7 @@ def _start_by_itself(module: nn.Module) -> None:
     # Of the class that states it; one that derives from it may not.
     stating = (
         inspect.signature(kind.__init__).parameters.get('init_cfg')
-        for kind in type(module).__mro__
+        for kind in cast(Any, type(module)).__mro__
     )
     default = next(p.default for p in stating if p is not None)
     module.init_cfg = copy.deepcopy(default)
@@ -523,7 +527,7 @@ class CalibrateRandomBackboneHook(CalibrateBatchNormHook):
             :class:`medssl_mm.engine.hooks.CalibrateBatchNormHook`.
     """
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Calibrate unless weights were loaded or there is nothing to do."""
         model = runner.model
         if is_model_wrapper(model):
@@ -553,7 +557,7 @@ class LoadReportHook(Hook):
 
     priority = 'VERY_HIGH'
 
-    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Fit ``checkpoint['state_dict']`` to the model, in place."""
         model = runner.model
         if is_model_wrapper(model):

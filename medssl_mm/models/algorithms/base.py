@@ -2,13 +2,14 @@
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmselfsup.models.algorithms.base import BaseModel
 from mmselfsup.registry import MODELS as HOST_MODELS
 from torch import Tensor
 
-from medssl_mm.backbones import backbone_of
+from medssl_mm.backbones import Backbone, backbone_of
 from medssl_mm.errors import UserError
 from medssl_mm.models.heads.decorrelation_head import LAST, stage_of
 from medssl_mm.models.utils import ForeachEMA, with_channels
@@ -90,7 +91,7 @@ class BaseAlgorithm(BaseModel):
             self.to(memory_format=torch.channels_last)
 
     def extract_feat(
-        self, inputs: Sequence[Tensor] | Tensor, **kwargs
+        self, inputs: Sequence[Tensor] | Tensor, **kwargs: Any
     ) -> tuple[Tensor, ...]:
         """Return the backbone's maps of the (first) view.
 
@@ -103,17 +104,14 @@ class BaseAlgorithm(BaseModel):
         maps = backbone_of(self.backbone).maps(self.lay_out(images), self.stages)
         return tuple(maps.values())
 
-    def _build_levels(self, settings, places):
+    def _build_levels(self, settings: dict | None, places: Backbone) -> Any:
         if not settings or not settings.get('levels'):
             return None
         levels = []
         for level in settings['levels']:
             stage = level.get('stage')
             if level.get('neck') and stage in places.names:
-                neck = with_channels(
-                    level['neck'], lambda stage=stage: places.channels[stage], MODELS
-                )
-                level = dict(level, neck=neck)
+                level = dict(level, neck=_told(level['neck'], places, stage))
             levels.append(level)
         return MODELS.build(
             dict(
@@ -124,15 +122,15 @@ class BaseAlgorithm(BaseModel):
             )
         )
 
-    def _build_decorrelation(self, settings, places):
+    def _build_decorrelation(self, settings: dict | None, places: Backbone) -> Any:
         if not settings:
             return None
         stage = stage_of(settings.get('place', LAST), places.last)
         if stage in places.names:
-            settings = with_channels(settings, lambda: places.channels[stage], MODELS)
+            settings = _told(settings, places, stage)
         return MODELS.build(settings)
 
-    def _check_place(self, places):
+    def _check_place(self, places: Backbone) -> None:
         if self.decorrelation is None:
             return
         stage = self.decorrelation.stage
@@ -226,3 +224,8 @@ class BaseAlgorithm(BaseModel):
             n, _, h, w = images.shape
             images = images.as_strided((n, 1, h, w), (h * w, 1, w, 1))
         return images
+
+
+def _told(settings: dict, places: Backbone, stage: int) -> dict:
+    """Settings of a part that gets the map of a stage, with its channels."""
+    return with_channels(settings, lambda: places.channels[stage], MODELS)

@@ -1,6 +1,7 @@
 """Predicting a slow copy's embeddings, with further terms on chosen stages."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.structures import BaseDataElement
@@ -72,7 +73,7 @@ class MultiLevelBYOL(BaseAlgorithm):
         head: dict,
         ema_decay: float = 0.99,
         target_statistics: str = 'own',
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         if target_statistics not in ('own', 'copied'):
             raise UserError(
@@ -114,7 +115,7 @@ class MultiLevelBYOL(BaseAlgorithm):
         return self.target_net.update_parameters(self.encoder, progress)
 
     def loss(
-        self, inputs: Sequence[Tensor], data_samples: Sequence = (), **kwargs
+        self, inputs: Sequence[Tensor], data_samples: Sequence = (), **kwargs: Any
     ) -> dict[str, Tensor]:
         """Compute all loss terms.
 
@@ -136,7 +137,7 @@ class MultiLevelBYOL(BaseAlgorithm):
 
     @torch.no_grad()
     def predict(
-        self, inputs: Sequence[Tensor], data_samples: Sequence = (), **kwargs
+        self, inputs: Sequence[Tensor], data_samples: Sequence = (), **kwargs: Any
     ) -> list[BaseDataElement]:
         """Compute the loss terms of held-out images, for a validation loop.
 

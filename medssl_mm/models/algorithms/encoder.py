@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from mmengine.model import ModuleDict
 from torch import Tensor, nn
@@ -75,12 +76,12 @@ class Encoder(nn.ModuleList):
         return self[1]
 
     @property
-    def decorrelation(self) -> nn.Module | None:
+    def decorrelation(self) -> Any:
         """The decorrelation, None when there is none."""
         return self[2] if self.has_decorrelation else None
 
     @property
-    def level_necks(self) -> nn.ModuleDict:
+    def level_necks(self) -> Any:
         """The necks of loss terms; empty when there are none."""
         return self[-1] if self.has_level_necks else ModuleDict()
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from mmengine.structures import BaseDataElement
@@ -66,7 +67,7 @@ class MultiLevelMoCo(BaseAlgorithm):
         queue_len: int = 65536,
         feat_dim: int = 128,
         ema_decay: float = 0.999,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(backbone=backbone, neck=neck, head=head, **kwargs)
         self.encoder_k = ForeachEMA(self.encoder, ema_decay)
@@ -81,7 +82,7 @@ class MultiLevelMoCo(BaseAlgorithm):
         return {**super().encoders, 'target': self.encoder_k.module}
 
     def loss(
-        self, inputs: Sequence[Tensor], data_samples: Sequence = (), **kwargs
+        self, inputs: Sequence[Tensor], data_samples: Sequence = (), **kwargs: Any
     ) -> dict[str, Tensor]:
         """Compute all loss terms and log values, and queue the keys.
 
@@ -104,7 +105,7 @@ class MultiLevelMoCo(BaseAlgorithm):
 
     @torch.no_grad()
     def predict(
-        self, inputs: Sequence[Tensor], data_samples: Sequence = (), **kwargs
+        self, inputs: Sequence[Tensor], data_samples: Sequence = (), **kwargs: Any
     ) -> list[BaseDataElement]:
         """Compute the loss terms of held-out images, for a validation loop.
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.structures import BaseDataElement
@@ -57,14 +58,14 @@ class MultiLevelSimCLR(BaseAlgorithm):
         neck: dict,
         head: dict,
         joint_views: bool = True,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(backbone=backbone, neck=neck, head=head, **kwargs)
         self.joint_views = joint_views
         self.apply_memory_format()
 
     def loss(
-        self, inputs: Sequence[Tensor], data_samples: Sequence = (), **kwargs
+        self, inputs: Sequence[Tensor], data_samples: Sequence = (), **kwargs: Any
     ) -> dict[str, Tensor]:
         """Compute all loss terms and log values.
 
@@ -83,7 +84,7 @@ class MultiLevelSimCLR(BaseAlgorithm):
 
     @torch.no_grad()
     def predict(
-        self, inputs: Sequence[Tensor], data_samples: Sequence = (), **kwargs
+        self, inputs: Sequence[Tensor], data_samples: Sequence = (), **kwargs: Any
     ) -> list[BaseDataElement]:
         """Compute the loss terms of held-out images, for a validation loop.
 

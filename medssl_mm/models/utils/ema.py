@@ -1,10 +1,12 @@
 """The slowly following copy of a module."""
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from mmengine.model import ExponentialMovingAverage
-from torch import nn
+from torch import Tensor, nn
 
 BUFFERS = ('copied', 'own')
 
@@ -65,7 +67,7 @@ class ForeachEMA(ExponentialMovingAverage):
         self.buffers_mode = buffers
         self._started = False
 
-    def _load_from_state_dict(self, *args, **kwargs) -> None:
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self.look_again()
 
@@ -104,16 +106,17 @@ class ForeachEMA(ExponentialMovingAverage):
         """
         decay = self.decay if progress is None else cosine_decay(self.decay, progress)
         self.start(model)
-        average = list(self.module.parameters())
+        average: list[Tensor] = list(self.module.parameters())
         if average:
-            torch._foreach_lerp_(average, list(model.parameters()), 1 - decay)
+            target: list[Tensor] = list(model.parameters())
+            torch._foreach_lerp_(average, target, 1 - decay)
         if self.buffers_mode == 'copied':
             _copy(self.module.buffers(), model.buffers())
         self.steps += 1
         return decay
 
 
-def _copy(targets, sources) -> None:
-    targets = list(targets)
-    if targets:
-        torch._foreach_copy_(targets, list(sources))
+def _copy(targets: Iterable[Tensor], sources: Iterable[Tensor]) -> None:
+    written = list(targets)
+    if written:
+        torch._foreach_copy_(written, list(sources))
