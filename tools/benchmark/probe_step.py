@@ -120,6 +120,7 @@ def build_steps(args):
         dropout=0.2,
         lr=1e-4,
         weight_decay=1e-4,
+        max_grad_norm=1.0,
         seed=0,
         device=torch.device(args.device),
     )

@@ -24,6 +24,8 @@ class LinearClassifier:
         dropout (float): Share of the features that a step leaves out.
         lr (float): Learning rate.
         weight_decay (float): Added to the gradient.
+        max_grad_norm (float, optional): Length that a gradient is shortened to,
+            where it is longer. None: as it is.
         seed (int): Of the start; the global generator is seeded.
         device (torch.device): Where it is.
     """
@@ -37,6 +39,7 @@ class LinearClassifier:
         dropout: float,
         lr: float,
         weight_decay: float,
+        max_grad_norm: float | None,
         seed: int,
         device: torch.device,
     ) -> None:
@@ -47,6 +50,7 @@ class LinearClassifier:
         self.optimizer = torch.optim.Adam(
             self.head.parameters(), lr, weight_decay=weight_decay
         )
+        self.max_grad_norm = max_grad_norm
         self.multi_label = multi_label
         self.weights = weights
 
@@ -86,6 +90,8 @@ class LinearClassifier:
         for parameter, gradient in zip(parameters, joint[1:]):
             parameter.grad = gradient.view_as(parameter)
         if math.isfinite(value):
+            if self.max_grad_norm is not None:
+                nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
             self.optimizer.step()
         return value
 

@@ -52,8 +52,8 @@ class OnlineProbeHook(ImageProbeHook):
 
     The online linear evaluator of `InnerEye-DeepLearning
     <https://github.com/microsoft/InnerEye-DeepLearning>`_; differs from it in
-    the evaluation mode of the encoder (``encoder_mode='train'``: as there) and
-    in the zero line.
+    the evaluation mode of the encoder (``encoder_mode='train'``: as there), the
+    limit on the gradient (``max_grad_norm=None``: as there) and the zero line.
 
     Not in any config by default: a run that is tuned by it is not free of
     labels.
@@ -66,6 +66,12 @@ class OnlineProbeHook(ImageProbeHook):
             to 0.2.
         lr (float): Learning rate of Adam. Defaults to 1e-4.
         weight_decay (float): Of Adam, added to the gradient. Defaults to 1e-4.
+        max_grad_norm (float, optional): Length that a longer gradient is
+            shortened to. While the encoder begins to learn, its running
+            statistics lag behind, and features may be thousands of times larger
+            than later: without a limit Adam would remember their gradients for
+            thousands of steps, and hardly move. None: no limit, as the original.
+            Defaults to 1.0.
         class_weights (str | Sequence[float], optional): 'balanced': by
             frequency, see
             :func:`medssl_mm.functional.linear_probe.balanced_weights`, counted
@@ -89,6 +95,7 @@ class OnlineProbeHook(ImageProbeHook):
         dropout: float = 0.2,
         lr: float = 1e-4,
         weight_decay: float = 1e-4,
+        max_grad_norm: float | None = 1.0,
         class_weights: str | Sequence[float] | None = None,
         encoder_mode: str = 'eval',
         start_steps: int | None = None,
@@ -104,6 +111,8 @@ class OnlineProbeHook(ImageProbeHook):
                 'lr must be above 0, weight_decay and start_steps at least 0; got '
                 f'{lr}, {weight_decay} and {start_steps}'
             )
+        if max_grad_norm is not None and max_grad_norm <= 0:
+            raise self.error(f'max_grad_norm must be above 0, got {max_grad_norm}')
         if isinstance(class_weights, str) and class_weights != 'balanced':
             raise self.error(
                 "class_weights is 'balanced', a number per class or None, got "
@@ -115,6 +124,7 @@ class OnlineProbeHook(ImageProbeHook):
         self.dropout = dropout
         self.lr = lr
         self.weight_decay = weight_decay
+        self.max_grad_norm = max_grad_norm
         self.class_weights = class_weights
         self.encoder_mode = encoder_mode
         self.start_steps = start_steps
@@ -234,6 +244,7 @@ class OnlineProbeHook(ImageProbeHook):
             self.dropout,
             self.lr,
             self.weight_decay,
+            self.max_grad_norm,
             self.seed,
             device,
         )

@@ -8,8 +8,10 @@ from medssl_mm.engine.hooks.linear_classifier import LinearClassifier
 CPU = torch.device('cpu')
 
 
-def make(multi_label=False, weights=None, dropout=0.0, lr=0.01):
-    return LinearClassifier(5, 3, multi_label, weights, dropout, lr, 1e-3, 0, CPU)
+def make(multi_label=False, weights=None, dropout=0.0, lr=0.01, limit=None):
+    return LinearClassifier(
+        5, 3, multi_label, weights, dropout, lr, 1e-3, limit, 0, CPU
+    )
 
 
 def batch(multi_label=False):
@@ -40,6 +42,22 @@ def test_steps_are_those_of_a_plain_training(multi_label):
         adam.step()
         assert ours.learn(features, targets) == pytest.approx(loss.item(), rel=1e-5)
     torch.testing.assert_close(ours.head[1].weight, layer.weight)
+
+
+def test_large_features_at_the_start_do_no_lasting_harm():
+    """Adam would remember their gradients for thousands of steps."""
+    features, targets = batch()
+    losses = {}
+    for limit in (None, 1.0):
+        classifier = make(lr=0.01, limit=limit)
+        start = classifier.evaluate(classifier.logits(features), targets)[1]
+        for _ in range(10):
+            classifier.learn(1e4 * features, targets)
+        for _ in range(200):
+            classifier.learn(features, targets)
+        losses[limit] = classifier.evaluate(classifier.logits(features), targets)[1]
+    assert losses[1.0] < 0.5 * start
+    assert losses[1.0] < 0.7 * losses[None]
 
 
 def test_features_get_no_gradient():

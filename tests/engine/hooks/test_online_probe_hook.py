@@ -250,6 +250,7 @@ def test_features_that_are_not_finite_are_passed_over(tmp_path):
         (dict(batch_size=0), 'batch_size must be 1 or more, got 0'),
         (dict(dropout=1.0), 'dropout is a share from 0 to below 1, got 1.0'),
         (dict(lr=0.0), 'lr must be above 0'),
+        (dict(max_grad_norm=0), 'max_grad_norm must be above 0, got 0'),
         (dict(class_weights='equal'), "class_weights is 'balanced', .* got 'equal'"),
         (dict(encoder_mode='frozen'), "encoder_mode is one of .* got 'frozen'"),
     ],
