@@ -467,7 +467,7 @@ def _backbone(encoder: str, cifar: bool) -> dict[str, Any]:
     if encoder == 'densenet121':
         return dict(
             _delete_=True,
-            type='DenseNet',
+            type='mmpretrain.DenseNet',
             arch='121',
             init_cfg=dict(type='medssl_mm.PretrainedBackbone', checkpoint=None),
         )

@@ -187,6 +187,21 @@ def test_cifar_keeps_its_own_views(tmp_path):
     assert config.train_dataloader.persistent_workers is False
 
 
+@pytest.mark.parametrize(
+    'encoder, length', [('resnet18', 512), ('resnet50', 2048), ('densenet121', 1024)]
+)
+def test_encoders_have_their_feature_lengths(tmp_path, encoder, length):
+    import medssl_mm.registry  # noqa: F401
+    from medssl_mm.engine.launch import load_config
+
+    content = changed(FULL, 'train.self_supervision.encoder_name', encoder)
+    path = write(tmp_path, content)
+    (tmp_path / 'config.py').write_text(config_text(read_innereye(path), path.name))
+    model = load_config(str(tmp_path / 'config.py')).model
+    assert model.neck.in_channels == length
+    assert model.backbone.in_channels == 1
+
+
 def test_a_file_of_augmentations_is_the_data_part(tmp_path):
     config = loaded(tmp_path, ENCODER)
     assert 'model' not in config
