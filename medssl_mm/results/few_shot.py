@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def _groups(results: Sequence[FewShot]) -> dict[tuple, list[FewShot]]:
-    """Networks of one name together, by shots, name and place."""
+    """Networks of one name together, by shots (fewest first), name and place."""
     groups: dict[tuple, list[FewShot]] = {}
-    for result in results:
+    for result in sorted(results, key=lambda result: result.shots):
         key = (result.shots, result.checkpoint, result.place)
         groups.setdefault(key, []).append(result)
     return groups
