@@ -7,7 +7,7 @@ import hashlib
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,14 +125,12 @@ def import_dataset(
         UserError: Nothing found, wrong option, or store of another set.
         ImportFailed: No case was usable, or a bad one in strict mode.
     """
+    if limit is not None and limit < 1:
+        raise UserError(f'limit must be at least 1, got {limit}')
     if src is None and not importer.source_needed:
         src = f'{out}-source'
     found = _discover(importer, src)
-    cases = found.cases
-    if limit is not None:
-        if limit < 1:
-            raise UserError(f'limit must be at least 1, got {limit}')
-        cases = cases[:limit]
+    cases = found.cases[:limit]
     writer = found.create_writer(out, _kept_options(importer), overwrite)
     with _only_one(writer):
         results = []
@@ -145,14 +143,19 @@ def import_dataset(
         published = set(writer.published)
         store = _publish(found, results, writer, published, strict)
     notes = list(found.notes)
-    gone = sorted(published - {r.case_id for r in results})
-    if gone and limit is None:
-        notes.append(
-            f'{len(gone)} {found.unit}(s) of the store are no longer '
-            f'in the source and were kept, e.g. {gone[0]!r}; --overwrite '
-            'drops them'
-        )
+    if limit is None:
+        notes += _gone(found, published - {r.case_id for r in results})
     return ImportResult(store, found, results, notes=notes)
+
+
+def _gone(found: Discovery, names: Collection[str]) -> list[str]:
+    """Say which cases of the store have left the source."""
+    if not names:
+        return []
+    return [
+        f'{len(names)} {found.unit}(s) of the store are no longer in the source and '
+        f'were kept, e.g. {min(names)!r}; --overwrite drops them'
+    ]
 
 
 def _kept_options(importer: Importer) -> dict[str, Any]:

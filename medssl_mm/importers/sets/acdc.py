@@ -163,9 +163,8 @@ class ACDCImporter(VolumeImporter):
             self.name,
             subsets,
             None,
-            f'Patients of the published lists: {count["train"]} train, '
-            f'{count["val"]} val, {count["test"]} test; pretraining on '
-            'train and val.',
+            f'Patients of the published lists: {count["train"]} train, {count["val"]} '
+            f'val, {count["test"]} test; pretraining on train and val.',
         )
         return [split], notes
 
