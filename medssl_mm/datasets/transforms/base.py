@@ -275,7 +275,7 @@ class Jitter(Transform):
     def transform(self, results: dict) -> dict:
         """Change the image, or leave it."""
         rng = get_rng(results, self.owner)
-        chance, *drawn = rng.random(1 + self.draws)
+        chance, *drawn = rng.random(1 + self.draws).tolist()
         if chance < self.prob:
             image = sample_image(results, self.owner, self.colour)
             results['img'] = self.change(image, rng, drawn)
