@@ -44,7 +44,7 @@ def test_table_puts_the_networks_of_one_number_of_shots_together():
     mean = (found['moco', 0] + found['moco', 1]).mean() / 2
     assert cell.startswith(f'{100 * mean:.1f} [')
     assert f'{100 * (mean - found["random", 0].mean()):+.1f} [' in cell
-    assert ',' not in table['stage4'][0]
+    assert '+' not in table['stage4'][0]
 
 
 def test_figure_has_a_panel_for_each_number_of_shots():
