@@ -156,25 +156,7 @@ def draw_episodes(
         UserError: When there are too few classes, images or patients; names
             the class and the number of shots that is possible.
     """
-    for name, value in dict(ways=ways, shots=shots, queries=queries).items():
-        if value < (2 if name == 'ways' else 1):
-            raise UserError(f'{name}: {value} is too few')
-    known = np.asarray(labels)
-    members = {number: np.flatnonzero(known == number) for number in np.unique(known)}
-    names = {n: str(n) if classes is None else classes[n] for n in members}
-    if len(members) < ways:
-        raise UserError(
-            f'{ways} classes are drawn in an episode, the images have '
-            f'{len(members)}: {", ".join(names.values())}'
-        )
-    smallest = min(members, key=lambda number: len(members[number]))
-    possible = len(members[smallest]) - queries
-    if possible < shots:
-        raise UserError(
-            f'class {names[smallest]} has {len(members[smallest])} images: too few '
-            f'for {shots} labelled and {queries} others; '
-            + _advice(possible, f'with {queries} others')
-        )
+    members, names = _members(labels, classes, ways, shots, queries)
     groups = None
     if patients is not None:
         groups = np.unique(np.asarray(patients), return_inverse=True)[1]
@@ -201,6 +183,36 @@ def draw_episodes(
         support[index] = [pair[0] for pair in found]
         query[index] = [pair[1] for pair in found]
     return Episodes(support, query, chosen, groups is not None)
+
+
+def _members(
+    labels: Sequence[int],
+    classes: Sequence[str] | None,
+    ways: int,
+    shots: int,
+    queries: int,
+) -> tuple[dict[int, np.ndarray], dict[int, str]]:
+    """Rows and name of every class; refuses what no episode can be made of."""
+    for name, value in dict(ways=ways, shots=shots, queries=queries).items():
+        if value < (2 if name == 'ways' else 1):
+            raise UserError(f'{name}: {value} is too few')
+    known = np.asarray(labels)
+    members = {number: np.flatnonzero(known == number) for number in np.unique(known)}
+    names = {n: str(n) if classes is None else classes[n] for n in members}
+    if len(members) < ways:
+        raise UserError(
+            f'{ways} classes are drawn in an episode, the images have '
+            f'{len(members)}: {", ".join(names.values())}'
+        )
+    smallest = min(members, key=lambda number: len(members[number]))
+    possible = len(members[smallest]) - queries
+    if possible < shots:
+        raise UserError(
+            f'class {names[smallest]} has {len(members[smallest])} images: too few '
+            f'for {shots} labelled and {queries} others; '
+            + _advice(possible, f'with {queries} others')
+        )
+    return members, names
 
 
 def _advice(possible: int, condition: str) -> str:
