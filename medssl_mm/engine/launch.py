@@ -132,6 +132,8 @@ def make_runner(
         checkpoint (str, optional): Weights to test. Defaults to None.
     """
     _check_launcher(launcher)
+    if not checkpoint:
+        _check_schedules(config)
     config.launcher = launcher
     config.setdefault('runner_type', 'medssl_mm.Runner')
     if work_dir is not None:
@@ -159,6 +161,28 @@ def make_runner(
         raise UserError(
             f'cannot set up the run in {config.work_dir}: {error}'
         ) from error
+
+
+def _check_schedules(config: Config) -> None:
+    """Refuse parts of a schedule that begin when the run has ended."""
+    loop = config.get('train_cfg') or {}
+    schedules = config.get('param_scheduler') or ()
+    if isinstance(schedules, Mapping):
+        schedules = (schedules,)
+    for number, part in enumerate(schedules):
+        if not isinstance(part, Mapping):
+            continue  # of several optimizers, or built already
+        unit = 'epochs' if part.get('by_epoch', True) else 'iters'
+        length = loop.get(f'max_{unit}')
+        begin, end = part.get('begin', 0), part.get('end', length)
+        if end is not None and begin >= end:
+            raise UserError(
+                f'param_scheduler.{number} ({part.get("type")}) begins at {begin} and '
+                f'ends at {end} {unit}, in a run of train_cfg.max_{unit}={length}: '
+                f'train for more than {begin}, or shorten what comes before, such as '
+                f'param_scheduler.{max(number - 1, 0)}.end=N '
+                f'param_scheduler.{number}.begin=N'
+            )
 
 
 def _check_launcher(launcher: str) -> None:

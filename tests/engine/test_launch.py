@@ -175,3 +175,23 @@ def test_metrics_are_written_as_json(tmp_path):
     launch.write_metrics(path, {'dice': torch.tensor(0.5).item(), 'n': 3})
     assert json.loads(path.read_text()) == {'dice': 0.5, 'n': 3}
     assert [p.name for p in path.parent.iterdir()] == ['metrics.json']
+
+
+@pytest.mark.parametrize(
+    ('unit', 'by_epoch', 'parts', 'facts'),
+    [
+        ('epochs', True, [dict(end=10), dict(begin=10)], ['.1', '10', '=5', '.0.end']),
+        ('iters', False, [dict(begin=7, end=7)], ['.0 (LinearLR)', '7', 'iters']),
+    ],
+)
+def test_a_schedule_that_begins_after_the_run_is_refused(
+    config_file, unit, by_epoch, parts, facts
+):
+    config = launch.load_config(config_file)
+    config.train_cfg = {f'max_{unit}': 5, 'by_epoch': by_epoch}
+    config.param_scheduler = [
+        dict(type='LinearLR', by_epoch=by_epoch, **part) for part in parts
+    ]
+    with pytest.raises(UserError) as error:
+        launch.make_runner(config)
+    assert all(fact in str(error.value) for fact in facts)
