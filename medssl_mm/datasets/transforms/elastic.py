@@ -5,7 +5,6 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.random import Generator
-from scipy.ndimage import map_coordinates
 
 from medssl_mm.datasets.transforms.base import (
     Drawn,
@@ -47,6 +46,9 @@ class ElasticDeformation(Jitter):
 
     def change(self, image: np.ndarray, rng: Generator, drawn: Drawn) -> np.ndarray:
         """Deform the image."""
+        # Every run loads this module; few of them deform.
+        from scipy.ndimage import map_coordinates
+
         field = self.field(rng, image.shape[:2])
         places = np.indices(image.shape[:2], np.float32) + field
         return by_channel(
