@@ -5,7 +5,7 @@ gradient, and every module returns to the mode that it had.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -22,19 +22,29 @@ FIGURES = ('effective_rank', 'rankme', 'alpha_req', 'std_of_l2_normalized')
 
 
 @contextmanager
-def evaluation_mode(module: nn.Module) -> Iterator[None]:
+def in_mode(module: nn.Module, training: bool) -> Iterator[None]:
+    """Set the mode of a module; give each part its own mode back.
+
+    Args:
+        module (nn.Module): With whatever mixture of modes in it.
+        training (bool): Training mode, else evaluation mode.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    module.train(training)
+    try:
+        yield
+    finally:
+        for part, before in modes:
+            part.training = before
+
+
+def evaluation_mode(module: nn.Module) -> AbstractContextManager[None]:
     """Set a module to evaluation; give each part its own mode back.
 
     Args:
         module (nn.Module): With whatever mixture of modes in it.
     """
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
+    return in_mode(module, training=False)
 
 
 def grid_rows(features: Tensor, per_side: int = 7) -> Tensor:

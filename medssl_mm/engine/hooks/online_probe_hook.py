@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
 from itertools import count, islice
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import BatchSampler
 
 from medssl_mm.engine.hooks.image_probe_hook import ImageProbeHook
@@ -22,7 +21,7 @@ from medssl_mm.functional.distributed import (
     rank,
     world_size,
 )
-from medssl_mm.functional.features import evaluation_mode
+from medssl_mm.functional.features import in_mode
 from medssl_mm.functional.linear_probe import balanced_weights
 from medssl_mm.registry import DATA_SAMPLERS, HOOKS
 
@@ -175,7 +174,7 @@ class OnlineProbeHook(ImageProbeHook):
             if self._stream is None:
                 self._stream = self._start_stream(runner)
             rows, images = next(self._stream)
-            with self._mode(runner):
+            with in_mode(self.backbone(runner).network, self.encoder_mode == 'train'):
                 features = self.features(runner, images)
             targets = self._targets[rows].to(features.device)
             loss = self.classifier.learn(features, targets)
@@ -292,12 +291,6 @@ class OnlineProbeHook(ImageProbeHook):
             )
         )
 
-    def _mode(self, runner: Runner) -> AbstractContextManager[None]:
-        network = self.backbone(runner).network
-        if self.encoder_mode == 'eval':
-            return evaluation_mode(network)
-        return _training_mode(network)
-
 
 def _joint_batches(sampler: Any, size: int) -> Iterator[np.ndarray]:
     """Batches of all processes together, in the order of the sampler."""
@@ -307,14 +300,3 @@ def _joint_batches(sampler: Any, size: int) -> Iterator[np.ndarray]:
         while len(waiting) >= size:
             yield waiting[:size]
             waiting = waiting[size:]
-
-
-@contextmanager
-def _training_mode(module: nn.Module) -> Iterator[None]:
-    modes = [(part, part.training) for part in module.modules()]
-    module.train()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
