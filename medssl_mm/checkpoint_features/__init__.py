@@ -6,12 +6,19 @@ whose options are defined here, must not wait for torch.
 
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_arguments, check_arguments, open_source
+from .arguments import (
+    add_arguments,
+    add_weights_arguments,
+    check_arguments,
+    compared_weights,
+    open_source,
+)
 from .subsets import (
     SUBSETS,
     Labels,
     Subset,
     check_no_shared_patients,
+    open_labelled,
     read_labels,
 )
 from .weights import Weights, parse_weights, sources_by_name
@@ -26,8 +33,11 @@ __all__ = [
     'Subset',
     'Weights',
     'add_arguments',
+    'add_weights_arguments',
     'check_arguments',
     'check_no_shared_patients',
+    'compared_weights',
+    'open_labelled',
     'open_source',
     'parse_weights',
     'read_labels',

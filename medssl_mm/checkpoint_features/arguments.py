@@ -9,11 +9,54 @@ from typing import TYPE_CHECKING
 
 from medssl_mm.errors import UserError
 
+from .weights import Weights, parse_weights
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
     from .extract import CheckpointFeatures
+
+
+def add_weights_arguments(parser: ArgumentParser) -> None:
+    """Add config, checkpoints and baseline, of a tool that compares networks.
+
+    Args:
+        parser (ArgumentParser): Gets :func:`add_arguments`, too.
+    """
+    parser.add_argument('config', help='classification config')
+    parser.add_argument(
+        '--checkpoints',
+        nargs='+',
+        required=True,
+        metavar='NAME=PATH',
+        help='pretraining, classification or segmentation checkpoints',
+    )
+    parser.add_argument(
+        '--baseline', metavar='NAME', help='compare the others with this one'
+    )
+
+
+def compared_weights(args: Namespace) -> list[Weights]:
+    """Read what :func:`add_weights_arguments` added.
+
+    A name may be given several times, for several seeds.
+
+    Args:
+        args (Namespace): Parsed.
+
+    Raises:
+        UserError: See :func:`medssl_mm.checkpoint_features.parse_weights`; or the
+            baseline is none of the names.
+    """
+    checkpoints = parse_weights(args.checkpoints, several=True)
+    names = list(dict.fromkeys(weights.name for weights in checkpoints))
+    if args.baseline and args.baseline not in names:
+        raise UserError(
+            f'--baseline {args.baseline} is not one of the '
+            f'checkpoints {", ".join(names)}'
+        )
+    return checkpoints
 
 
 def add_arguments(parser: ArgumentParser) -> None:

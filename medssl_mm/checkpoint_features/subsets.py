@@ -1,11 +1,16 @@
 """Images of the subsets of a config, and their labels."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medssl_mm.errors import UserError
 from medssl_mm.statistics.labels import Labels, labels_of
+
+if TYPE_CHECKING:
+    from .extract import CheckpointFeatures
 
 SUBSETS = ('train', 'val', 'test')
 
@@ -80,3 +85,28 @@ def check_no_shared_patients(subsets: Sequence[Subset]) -> None:
                     f'the {other.name} subset, e.g. {min(shared)}; split by '
                     'patient'
                 )
+
+
+def open_labelled(
+    source: CheckpointFeatures, names: Sequence[str]
+) -> tuple[dict[str, Subset], dict[str, Labels]]:
+    """Open subsets and read their labels; a note says how many are not known.
+
+    Args:
+        source (CheckpointFeatures): Of the images.
+        names (Sequence[str]): Of the subsets.
+
+    Raises:
+        UserError: See :func:`read_labels` and :func:`check_no_shared_patients`.
+    """
+    subsets = {name: source.subset(name) for name in names}
+    check_no_shared_patients(list(subsets.values()))
+    labels = {name: read_labels(subset) for name, subset in subsets.items()}
+    for name, subset in subsets.items():
+        unknown = len(subset.image_ids) - len(labels[name].known)
+        if unknown:
+            source.note(
+                f'{unknown} of {len(subset.image_ids)} {name} images '
+                'left out: their label is not known'
+            )
+    return subsets, labels

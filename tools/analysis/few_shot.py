@@ -29,11 +29,11 @@ import logging
 from medssl_mm.checkpoint_features import (
     SUBSETS,
     add_arguments,
+    add_weights_arguments,
     check_arguments,
-    check_no_shared_patients,
+    compared_weights,
+    open_labelled,
     open_source,
-    parse_weights,
-    read_labels,
     sources_by_name,
 )
 from medssl_mm.errors import UserError, run_tool
@@ -44,17 +44,7 @@ def parse_args():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='classification config')
-    parser.add_argument(
-        '--checkpoints',
-        nargs='+',
-        required=True,
-        metavar='NAME=PATH',
-        help='pretraining, classification or segmentation checkpoints',
-    )
-    parser.add_argument(
-        '--baseline', metavar='NAME', help='compare the others with this one'
-    )
+    add_weights_arguments(parser)
     parser.add_argument(
         '--ways',
         type=int,
@@ -109,37 +99,26 @@ def check(args):
 
 
 def open_images(source, names):
-    """Classes, class number and patient of every image, and rows of the known."""
+    """Subsets, classes, rows of the labelled; class and patient of each of these."""
     import numpy as np
 
-    subsets = [source.subset(name) for name in names]
-    check_no_shared_patients(subsets)
-    known, numbers, patients = [], [], []
-    for subset in subsets:
-        labels = read_labels(subset)
-        if labels.multi_label:
+    subsets, labels = open_labelled(source, names)
+    for name, found in labels.items():
+        if found.multi_label:
             raise UserError(
                 'few-shot episodes need images of one class each; the '
-                f'{subset.name} images have several labels: choose a config '
+                f'{name} images have several labels: choose a config '
                 'with one label per image'
             )
-        unknown = len(subset.image_ids) - len(labels.known)
-        if unknown:
-            source.note(
-                f'{unknown} of {len(subset.image_ids)} {subset.name} images '
-                'left out: their label is not known'
-            )
-        known.append(labels.known)
-        numbers.append(labels.targets.argmax(1))
-        patients.append(np.array(subset.patients)[labels.known])
-    named = all(subset.has_patients for subset in subsets)
-    return (
-        subsets,
-        labels.classes,
-        known,
-        np.concatenate(numbers),
-        np.concatenate(patients) if named else None,
-    )
+    known = [labels[name].known for name in names]
+    numbers = [labels[name].targets.argmax(1) for name in names]
+    patients = None
+    if all(subset.has_patients for subset in subsets.values()):
+        patients = np.concatenate(
+            [np.array(subsets[name].patients)[labels[name].known] for name in names]
+        )
+    classes = labels[names[0]].classes
+    return subsets, classes, known, np.concatenate(numbers), patients
 
 
 def draw(args, source, numbers, patients, classes):
@@ -171,13 +150,7 @@ def main():
     """Extract, draw the episodes and compare."""
     args = parse_args()
     check(args)
-    checkpoints = parse_weights(args.checkpoints, several=True)
-    names = {weights.name for weights in checkpoints}
-    if args.baseline and args.baseline not in names:
-        raise UserError(
-            f'--baseline {args.baseline} is not one of the '
-            f'checkpoints {", ".join(sorted(names))}'
-        )
+    checkpoints = compared_weights(args)
     logging.disable(logging.INFO)  # a line per initialised weight
     import numpy as np
     from rich.progress import Progress
@@ -223,8 +196,8 @@ def main():
         dict(
             config=args.config,
             checkpoints=sources_by_name(checkpoints),
-            protocol=subsets[0].protocol,
-            split_hash=subsets[0].split_hash,
+            protocol=subsets[args.subsets[0]].protocol,
+            split_hash=subsets[args.subsets[0]].split_hash,
             subsets=args.subsets,
             classes=list(classes),
             images=len(numbers),

@@ -28,11 +28,11 @@ import logging
 from medssl_mm.checkpoint_features import (
     SUBSETS,
     add_arguments,
+    add_weights_arguments,
     check_arguments,
-    check_no_shared_patients,
+    compared_weights,
+    open_labelled,
     open_source,
-    parse_weights,
-    read_labels,
     sources_by_name,
 )
 from medssl_mm.errors import UserError, run_tool
@@ -43,17 +43,7 @@ def parse_args():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='classification config')
-    parser.add_argument(
-        '--checkpoints',
-        nargs='+',
-        required=True,
-        metavar='NAME=PATH',
-        help='pretraining, classification or segmentation checkpoints',
-    )
-    parser.add_argument(
-        '--baseline', metavar='NAME', help='compare the others with this one'
-    )
+    add_weights_arguments(parser)
     parser.add_argument(
         '--fractions',
         nargs='+',
@@ -138,16 +128,7 @@ def probe_one(features, rows, place, **settings):
 
 def open_data(source):
     """Open the subsets and read their labels; say what is missing."""
-    subsets = {name: source.subset(name) for name in SUBSETS}
-    check_no_shared_patients(list(subsets.values()))
-    labels = {name: read_labels(s) for name, s in subsets.items()}
-    for name, subset in subsets.items():
-        unknown = len(subset.image_ids) - len(labels[name].known)
-        if unknown:
-            source.note(
-                f'{unknown} of {len(subset.image_ids)} {name} images '
-                'left out: their label is not known'
-            )
+    subsets, labels = open_labelled(source, SUBSETS)
     if not subsets['test'].has_patients:
         source.note(
             'the data set names no patients: intervals are over '
@@ -181,13 +162,7 @@ def main():
     """Extract, fit, draw and print."""
     args = parse_args()
     check(args)
-    checkpoints = parse_weights(args.checkpoints, several=True)
-    names = list(dict.fromkeys(weights.name for weights in checkpoints))
-    if args.baseline and args.baseline not in names:
-        raise UserError(
-            f'--baseline {args.baseline} is not one of the '
-            f'checkpoints {", ".join(names)}'
-        )
+    checkpoints = compared_weights(args)
     logging.disable(logging.INFO)  # a line per initialised weight
     import joblib
     from rich.progress import Progress
