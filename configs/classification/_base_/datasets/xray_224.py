@@ -1,35 +1,9 @@
 # Chest X-rays of 256 px shown at 224 px, augmented as by InnerEye's linear head.
-_base_ = 'images.py'
-test_pipeline = [
-    dict(
-        type='medssl_mm.TorchvisionSteps',
-        steps=[dict(type='Resize', size=256), dict(type='CenterCrop', size=224)],
-    ),
-    dict(type='medssl_mm.PackImage'),
-]
+_base_ = ['images.py', '../../../_base_/pipelines/xray_head_224.py']
+test_pipeline = [*_base_.whole_steps, dict(type='medssl_mm.PackImage')]
 train_dataloader = dict(
     dataset=dict(
-        pipeline=[
-            dict(
-                type='medssl_mm.TorchvisionSteps',
-                steps=[
-                    dict(type='RandomAffine', degrees=30, shear=15),
-                    dict(type='RandomResizedCrop', size=256, scale=(0.8, 1.0)),
-                    dict(type='RandomHorizontalFlip'),
-                ],
-            ),
-            dict(
-                type='medssl_mm.GammaJitter', gamma=(0.5, 1.5), prob=1.0, uniform=True
-            ),
-            dict(
-                type='medssl_mm.TorchvisionSteps',
-                steps=[
-                    dict(type='ColorJitter', brightness=0.2, contrast=0.2),
-                    dict(type='CenterCrop', size=224),
-                ],
-            ),
-            dict(type='medssl_mm.PackImage'),
-        ],
+        pipeline=[*_base_.learning_steps, dict(type='medssl_mm.PackImage')],
     ),
 )
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
