@@ -89,6 +89,11 @@ def even_batches(
     )
 
 
+def first_of_views(inputs: Any) -> Tensor:
+    """Return the first of several views, or the only one."""
+    return inputs[0] if isinstance(inputs, (list, tuple)) else inputs
+
+
 def first_view(model: Any, batch: dict) -> Tensor:
     """Return the images of the first view as the backbone takes them.
 
@@ -99,7 +104,7 @@ def first_view(model: Any, batch: dict) -> Tensor:
     data = model.data_preprocessor(batch, False)
     # mmselfsup returns (inputs, data_samples), the other hosts a dict.
     inputs = data['inputs'] if isinstance(data, dict) else data[0]
-    images = inputs[0] if isinstance(inputs, (list, tuple)) else inputs
+    images = first_of_views(inputs)
     return model.lay_out(images) if hasattr(model, 'lay_out') else images
 
 

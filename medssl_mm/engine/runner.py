@@ -91,7 +91,7 @@ class Runner(BaseRunner):
 
         To be called on every rank: the random states are gathered.
         """
-        self._unify_buffers()
+        distributed.unify_buffers(self.model)
         self._random_states = distributed.gather_objects(checkpoints.random_state())
         local = isinstance(get_file_backend(str(out_dir)), LocalBackend)
         if not local:
@@ -182,7 +182,7 @@ class Runner(BaseRunner):
         if fn_name == 'before_train':
             self._check_number_of_batches()
         if fn_name == 'before_val':
-            self._unify_buffers()
+            distributed.unify_buffers(self.model)
             self._state_before_validation = checkpoints.random_state()
         if fn_name == 'after_load_checkpoint':
             self._take_over(kwargs['checkpoint'])
@@ -265,15 +265,6 @@ class Runner(BaseRunner):
             f'process(es) on {device}; seed {self.seed}; work directory '
             f'{self.work_dir}'
         )
-
-    def _unify_buffers(self) -> None:
-        # Each process normalises its own part of the batch, so the running
-        # statistics differ; one model is validated and saved.
-        if self.world_size == 1:
-            return
-        for buffer in self.model.buffers():
-            if buffer.is_floating_point():
-                buffer.copy_(distributed.reduce_mean(buffer))
 
     def _check_number_of_batches(self) -> None:
         # Otherwise the run ends at once, and looks like a success.

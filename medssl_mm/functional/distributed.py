@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from .rank_progress import RankProgress
 
@@ -146,6 +146,19 @@ def reduce_mean(local: Tensor) -> Tensor:
     total = local.detach().clone()
     dist.all_reduce(total)
     return total / world_size()
+
+
+def unify_buffers(module: nn.Module) -> None:
+    """Give the floating buffers of a module their mean over the ranks.
+
+    Each process normalises its own part of the batch, so its running statistics
+    are its own; one model is evaluated and saved.
+    """
+    if world_size() == 1:
+        return
+    for buffer in module.buffers():
+        if buffer.is_floating_point():
+            buffer.copy_(reduce_mean(buffer))
 
 
 @torch.no_grad()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from medssl_mm.engine.hooks.probe_images import (
 from medssl_mm.engine.log_processor import PROBES
 from medssl_mm.engine.observing import (
     evaluated_backbone,
+    first_of_views,
     inner_model,
     own_randomness,
     pooled_features,
@@ -35,7 +35,7 @@ from medssl_mm.functional.distributed import (
     gather_objects,
     is_main_process,
     rank,
-    reduce_mean,
+    unify_buffers,
     world_size,
 )
 from medssl_mm.functional.features import evaluation_mode
@@ -384,11 +384,11 @@ class ImageProbeHook(ProbeHook):
         shapes = {}
         for images in (self.train_images, self.val_images):
             sample = images.dataset[0]['inputs']
-            shapes[images.setting] = tuple(_first(sample).shape)
+            shapes[images.setting] = tuple(first_of_views(sample).shape)
         sample = runner.train_dataloader.dataset[0]
         if not isinstance(sample, dict) or 'inputs' not in sample:
             return
-        channels, *size = _first(sample['inputs']).shape
+        channels, *size = first_of_views(sample['inputs']).shape
         for setting, found in shapes.items():
             if found[0] != channels:
                 raise self.error(
@@ -403,10 +403,6 @@ class ImageProbeHook(ProbeHook):
                     f'{size[0]} x {size[1]}: the features are judged at another scale '
                     'than they are learned at'
                 )
-
-
-def _first(inputs: Any) -> Tensor:
-    return inputs[0] if isinstance(inputs, (list, tuple)) else inputs
 
 
 def _values(targets: np.ndarray) -> np.ndarray:
@@ -440,8 +436,7 @@ def _joint_statistics(module: nn.Module) -> Iterator[None]:
         for buffer in module.buffers()
         if buffer.is_floating_point()
     ]
-    for buffer, _ in own:
-        buffer.copy_(reduce_mean(buffer))
+    unify_buffers(module)
     try:
         yield
     finally:

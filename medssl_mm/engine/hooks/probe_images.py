@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from medssl_mm import loaders
+from medssl_mm.engine.observing import first_of_views
 from medssl_mm.errors import UserError
 from medssl_mm.registry import DATASETS
 from medssl_mm.statistics.labels import Labels, is_known, labels_of
@@ -139,9 +140,7 @@ class _WithRows(Dataset):
         self.dataset = dataset
 
     def __getitem__(self, index: int) -> tuple[int, Tensor]:
-        inputs = self.dataset[index]['inputs']
-        image = inputs[0] if isinstance(inputs, (list, tuple)) else inputs
-        return int(index), image
+        return int(index), first_of_views(self.dataset[index]['inputs'])
 
 
 def _keep_apart(
