@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Set-up and tests with several Pythons, each in an environment of its own under
-# work_dirs/pythons, one after the other; one line of result each.
+# Set-up, types and tests with several Pythons, each in an environment of its own
+# under work_dirs/pythons, one after the other; one line of result each. Types differ
+# because each Python has its own newest numpy.
 #
 #   bash tools/test_pythons.sh [--keep] [PYTHON ...] [-- arguments of pytest]
 #
@@ -39,7 +40,7 @@ interpreter_of() {
 
 # check PYTHON ARGUMENT...: set-up and tests with one interpreter; prints the result.
 check() {
-    local python="$1" folder started=$SECONDS set_up status
+    local python="$1" folder started=$SECONDS set_up status types
     shift
     folder="$MEDSSL_ROOT/work_dirs/pythons/$("$python" -c 'import platform
 print(platform.python_version())')"
@@ -51,11 +52,13 @@ print(platform.python_version())')"
         return 1
     fi
     set_up=$((SECONDS - started))
+    types="$(cd "$MEDSSL_ROOT" && "$folder/bin/python" -m mypy 2>&1 | tee -a "$folder.log" |
+        tail -n 1)"
     bash "$MEDSSL_ROOT/tools/test.sh" --venv "$folder" "$@" >>"$folder.log" 2>&1
     status=$?
-    echo "set-up $set_up s, tests: $(tail -n 1 "$folder.log") ($folder.log)"
+    echo "set-up $set_up s, types: $types, tests: $(tail -n 1 "$folder.log") ($folder.log)"
     $keep || rm -rf "$folder"
-    return "$status"
+    [[ "$types" = Success* ]] && return "$status"
 }
 
 failed=0

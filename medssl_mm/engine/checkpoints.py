@@ -116,7 +116,7 @@ def random_state() -> dict[str, Any]:
         python=random.getstate(),
         numpy=(
             name,
-            torch.from_numpy(keys.astype(np.int64)),
+            torch.from_numpy(np.asarray(keys, np.int64)),
             int(position),
             int(has_gauss),
             float(gauss),

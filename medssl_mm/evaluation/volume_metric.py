@@ -81,8 +81,8 @@ def _pack(mask: PixelData | Mapping) -> tuple[tuple[int, int], bytes]:
     """Compress a label map of shape ``(H, W)`` or ``(1, H, W)``."""
     mask = mask['data'] if isinstance(mask, Mapping) else mask.data
     mask = np.ascontiguousarray(mask.cpu().numpy().astype(np.uint8))
-    mask = mask.reshape(mask.shape[-2:])
-    return mask.shape, zlib.compress(mask, 1)
+    height, width = mask.shape[-2:]
+    return (height, width), zlib.compress(mask.data, 1)
 
 
 Cases = dict[str, list[SliceResult]]
@@ -229,7 +229,7 @@ def evaluate_case(
     missing = _why_not_measured(spacing, [result.index for result in slices])
     measure = surface and not missing
     diagonal = None
-    if measure and info is not None:
+    if measure and info is not None and spacing is not None:
         diagonal = float(np.linalg.norm(np.multiply(info.shape, spacing)))
     try:
         scores = score_case(

@@ -343,9 +343,10 @@ def score_case(
     prediction, reference, table = _confusion(
         prediction, reference, num_classes, ignore_label
     )
-    voxel_volume = np.prod(spacing) / 1000 if spacing is not None else 1.0
-    measured = surface and spacing is not None
-    if not measured:
+    voxel_volume = float(np.prod(spacing)) / 1000 if spacing is not None else 1.0
+    if not surface:
+        spacing = None
+    if spacing is None:
         diagonal = float('nan')
     elif diagonal is None:
         diagonal = float(np.linalg.norm(np.multiply(prediction.shape, spacing)))
@@ -358,7 +359,7 @@ def score_case(
             predicted_voxels=int(table[:, label].sum()),
             reference_voxels=int(table[label].sum()),
             common_voxels=int(table[label, label]),
-            spacing=spacing if measured else None,
+            spacing=spacing,
             voxel_volume=voxel_volume,
             diagonal=diagonal,
             tolerance_mm=tolerance_mm,

@@ -1,8 +1,8 @@
 """Implicit surfaces in millimetres: ellipsoids, tubes, plates, and their sums."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -48,10 +48,10 @@ def ellipsoid(centre: ArrayLike, radii: ArrayLike, turn: float = 0.0) -> Shape:
     return Shape(tuple(centre - reach), tuple(centre + reach), distance)
 
 
-def tube(points: ArrayLike, radii: ArrayLike, smooth: bool = True) -> Shape:
-    """Tube along a curve through ``points`` whose radius varies linearly."""
-    points = np.asarray(points, float)
-    radii = np.broadcast_to(np.asarray(radii, float), len(points))
+def tube(curve: Sequence[Any] | Array, widths: ArrayLike, smooth: bool = True) -> Shape:
+    """Tube along a curve through points whose radius (``widths``) varies linearly."""
+    points: Array = np.asarray(curve, float)
+    radii: Array = np.broadcast_to(np.asarray(widths, float), len(points))
     if smooth and len(points) > 2:
         from scipy.interpolate import PchipInterpolator
 

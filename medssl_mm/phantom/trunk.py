@@ -118,7 +118,7 @@ def paint_spine(patient: Patient) -> None:
     for side in (-1, 1):
         _paint_back_muscles(patient, side)
         _paint_pelvis(patient, side, marrow)
-    for middle in np.arange(-170 + rng.uniform(0, pitch), TOP, pitch):
+    for middle in np.arange(-170 + rng.uniform(0, pitch), TOP, pitch).tolist():
         _paint_vertebra(patient, middle, pitch, marrow)
     sx, sy = patient.spine
     canal = tube([(sx, sy + 25, -170), (sx, sy + 25, TOP)], 8.0, False)

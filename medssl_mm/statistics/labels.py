@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -29,13 +30,13 @@ class Labels:
     known: np.ndarray
 
 
-def is_known(label: object) -> bool:
+def is_known(label: Any) -> bool:
     """Whether a ``gt_label`` says anything: not None, and no -1 in it."""
     return label is not None and UNKNOWN not in np.atleast_1d(label)
 
 
 def labels_of(
-    raw_labels: Sequence[object], classes: Sequence[str] | None, name: str
+    raw_labels: Sequence[Any], classes: Sequence[str] | None, name: str
 ) -> Labels:
     """Read the labels of a subset, without its images.
 

@@ -212,5 +212,5 @@ def count_classes(label: np.ndarray) -> tuple[dict, dict]:
 def content_digest(array: np.ndarray) -> str:
     """SHA-256 of type, shape and values."""
     digest = hashlib.sha256(f'{array.dtype.name}{array.shape}'.encode())
-    digest.update(np.ascontiguousarray(array))
+    digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

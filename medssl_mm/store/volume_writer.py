@@ -171,7 +171,7 @@ class StoreWriter(StagedWriter):
         """
         image = np.asarray(image)
         self._check_image(case_id, image)
-        shape = (image.shape[0], *image.shape[-2:])
+        shape = (image.shape[0], image.shape[-2], image.shape[-1])
         intensity, foreground = describe(image, self.header['units'])
         counts: tuple[dict, dict] = {}, {}
         if label is not None:

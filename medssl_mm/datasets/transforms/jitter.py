@@ -73,7 +73,8 @@ class IntensityJitter(Jitter):
             plane = plane * np.float32(factor)
             plane += np.float32(mean * (1 - factor) + shift)
             if self.limits is not None:
-                np.clip(plane, *self.limits, out=plane)
+                low, high = self.limits
+                np.clip(plane, low, high, out=plane)
             return plane
 
         return by_channel(image, adjust)
@@ -126,10 +127,10 @@ class GammaJitter(Jitter):
                 return plane
             if (low, high) == (0.0, 1.0):
                 return cv2.pow(np.clip(plane, 0.0, 1.0), exponent)
-            plane = cv2.pow(scale_to_unit(plane, low, high), exponent)
-            plane *= np.float32(high - low)
-            plane += np.float32(low)
-            return plane
+            powered: np.ndarray = cv2.pow(scale_to_unit(plane, low, high), exponent)
+            powered *= np.float32(high - low)
+            powered += np.float32(low)
+            return powered
 
         return by_channel(image, raise_to)
 

@@ -407,11 +407,12 @@ class ImageProbeHook(ProbeHook):
 
 def _values(targets: np.ndarray) -> np.ndarray:
     """Whether some images have a class and others have not. Shape: (classes,)."""
-    return targets.any(0) & ~targets.all(0)
+    return np.logical_and(targets.any(0), ~targets.all(0))
 
 
 def _present(labels: Labels) -> list[str]:
-    return [name for name, some in zip(labels.classes, labels.targets.any(0)) if some]
+    some = np.atleast_1d(labels.targets.any(0))
+    return [name for name, present in zip(labels.classes, some) if present]
 
 
 @contextmanager

@@ -294,7 +294,7 @@ class OnlineProbeHook(ImageProbeHook):
 
 def _joint_batches(sampler: Any, size: int) -> Iterator[np.ndarray]:
     """Batches of all processes together, in the order of the sampler."""
-    waiting = np.empty(0, np.int64)
+    waiting: np.ndarray = np.empty(0, np.int64)
     for epoch in count():
         waiting = np.concatenate([waiting, sampler.epoch_order(epoch)])
         while len(waiting) >= size:

@@ -89,7 +89,7 @@ def _precision(images: Tensor) -> bytes:
 
 def _content(image: Tensor) -> bytes:
     digest = hashlib.blake2b(
-        image.contiguous().view(torch.uint8).numpy(), digest_size=16
+        image.contiguous().view(torch.uint8).numpy().data, digest_size=16
     )
     digest.update(str(tuple(image.shape)).encode())
     return digest.digest()
