@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.logging import print_log
-from torch.utils.data import DataLoader
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from medssl_mm import cores
 from medssl_mm.errors import UserError
@@ -31,7 +32,10 @@ from medssl_mm.functional import distributed
 __all__ = [
     'LOADER_TIMEOUT',
     'START_METHOD',
+    'RowsAndImages',
     'WatchedLoader',
+    'first_of_views',
+    'keep_apart',
     'start_server',
     'start_server_for',
     'timeout_of',
@@ -388,3 +392,34 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def first_of_views(inputs: Any) -> Tensor:
+    """Return the first of several views, or the only one."""
+    return inputs[0] if isinstance(inputs, (list, tuple)) else inputs
+
+
+class RowsAndImages(Dataset):
+    """Gives the row and the first view of each sample.
+
+    It is here since workers import the module of what they are sent, and this one
+    is light: with one of the engine each of them would import all of it.
+
+    Args:
+        dataset (Dataset): Its samples are dicts with ``inputs``.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, index: int) -> tuple[int, Tensor]:
+        """Row and image, ``(C, H, W)``."""
+        return int(index), first_of_views(self.dataset[index]['inputs'])
+
+
+def keep_apart(
+    samples: Sequence[tuple[int, Tensor]],
+) -> tuple[list[int], list[Tensor]]:
+    """Collate to rows and images; images may differ in size."""
+    rows, images = zip(*samples, strict=True)
+    return list(rows), list(images)

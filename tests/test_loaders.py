@@ -13,6 +13,7 @@ import torch
 
 from medssl_mm import loaders
 from medssl_mm.errors import UserError
+from medssl_mm.loaders import RowsAndImages, keep_apart
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -172,3 +173,24 @@ def test_server_imports_what_the_data_use(monkeypatch, host, types, expected):
     config['train_dataloader']['num_workers'] = 0
     loaders.start_server_for(config)
     assert len(asked) == 1
+
+
+def test_rows_and_first_views():
+    samples = [
+        dict(inputs=[torch.full((1, 2, 2), float(n)), torch.zeros(1, 2, 2)])
+        for n in range(3)
+    ]
+    data = RowsAndImages(samples)
+    rows, images = keep_apart([data[2], data[0]])
+    assert rows == [2, 0] and [float(image.max()) for image in images] == [2, 0]
+
+
+def test_workers_import_no_engine():
+    code = (
+        'import sys, medssl_mm.loaders\n'
+        'print([name for name in sys.modules if name.startswith("medssl_mm.engine")])'
+    )
+    found = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == '[]'

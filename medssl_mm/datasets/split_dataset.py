@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
 
 from medssl_mm.errors import UserError
-from medssl_mm.store import ImageStore, SliceStore
+from medssl_mm.store import ImageStore, SliceStore, open_store
 from medssl_mm.store.splits import load_split, take_fraction
 
 
@@ -30,6 +32,10 @@ class SplitDataset(BaseDataset):
             a smaller share is part of a larger one. Defaults to 1.0.
         fraction_seed (int): Seed of that choice. Defaults to 0.
         labelled (bool): Only samples whose label is known. Defaults to False.
+        without (Sequence[dict]): Patients to leave out of what was chosen: those
+            of ``dict(data_root=, split=, subset=)`` each (one subset or several),
+            of any store whose patients have the same ids, e.g. those that another
+            data set tests on. Defaults to ().
         seed (int): Seed of augmentation where the sampler brings none.
             Defaults to 0.
         pipeline (Sequence): Transforms. Defaults to ().
@@ -54,6 +60,7 @@ class SplitDataset(BaseDataset):
         fraction: float = 1.0,
         fraction_seed: int = 0,
         labelled: bool = False,
+        without: Sequence[Mapping] = (),
         seed: int = 0,
         pipeline: Sequence[dict | Callable] = (),
         **kwargs: Any,
@@ -72,7 +79,13 @@ class SplitDataset(BaseDataset):
         self.subsets = [subset] if isinstance(subset, str) else list(subset)
         self.fraction = fraction
         self.fraction_seed = fraction_seed
+        if without and split is None:
+            raise ValueError(
+                f'{owner}: without={list(without)} leaves patients out of a subset; '
+                'name a split as well.'
+            )
         self.labelled = labelled
+        self.without = [dict(part) for part in without]
         self.seed = seed
         self.protocol = self._everything
         self.split_hash = ''
@@ -118,7 +131,7 @@ class SplitDataset(BaseDataset):
             return None
         split = load_split(self.data_root, self.split)
         self.protocol, self.split_hash = split.protocol, split.hash
-        return sorted(
+        chosen = sorted(
             {
                 sample_id
                 for subset in self.subsets
@@ -132,6 +145,38 @@ class SplitDataset(BaseDataset):
                 )
             }
         )
+        return self._leave_out(chosen, patient_of) if self.without else chosen
+
+    def _leave_out(self, chosen: list[str], patient_of: Callable) -> list[str]:
+        excluded = set[str]().union(*map(self._patients_in, self.without))
+        kept = [name for name in chosen if patient_of(name) not in excluded]
+        patients = {patient_of(name) for name in set(chosen) - set(kept)}
+        where = ', '.join(' '.join(map(str, part.values())) for part in self.without)
+        print_log(
+            f'{type(self).__name__} ({self.data_root}, {self._where}): left out are '
+            f'{len(chosen) - len(kept)} of {len(chosen)} of {len(patients)} patients; '
+            f'{len(excluded)} patients are in {where}'
+            + ('' if patients else ': none is here, are their ids of the same kind?'),
+            logger='current',
+            level=logging.INFO if patients else logging.WARNING,
+        )
+        return kept
+
+    def _patients_in(self, part: dict) -> set[str]:
+        wanted = ('data_root', 'split', 'subset')
+        if sorted(part) != sorted(wanted):
+            raise UserError(
+                f'{type(self).__name__}: an entry of without has {", ".join(wanted)}; '
+                f'got {part}'
+            )
+        split = load_split(part['data_root'], part['split'])
+        store = open_store(part['data_root'])
+        subsets = part['subset']
+        return {
+            store.patient_of(name)
+            for subset in ([subsets] if isinstance(subsets, str) else subsets)
+            for name in split[subset]
+        }
 
     @property
     def _where(self) -> str:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from medssl_mm.backbones import Backbone, encoder_features
 from medssl_mm.engine.checkpoints import random_state, set_random_state
 from medssl_mm.errors import UserError
+from medssl_mm.loaders import first_of_views
 from medssl_mm.registry import DATASETS
 
 
@@ -87,11 +88,6 @@ def even_batches(
         collate_fn=collate_fn,
         generator=torch.Generator().manual_seed(0),
     )
-
-
-def first_of_views(inputs: Any) -> Tensor:
-    """Return the first of several views, or the only one."""
-    return inputs[0] if isinstance(inputs, (list, tuple)) else inputs
 
 
 def first_view(model: Any, batch: dict) -> Tensor:

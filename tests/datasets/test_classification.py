@@ -53,6 +53,37 @@ def test_sample_of_one_label(single):
     assert sample['protocol'] == 'made' and len(sample['split_hash']) == 12
 
 
+def test_patients_of_another_set_are_left_out(single, tmp_path):
+    root = tmp_path / 'other'
+    write_image_set(root, patients=12, channels=1)  # the same names of patients
+    tested = dict(data_root=str(root), split='made', subset='test')
+    everything = ClassificationImages(single, 'made', ['train', 'val', 'test'])
+    of_test = ClassificationImages(str(root), 'made', 'test').patient_names()
+    data = ClassificationImages(
+        single, 'made', ['train', 'val', 'test'], without=[tested]
+    )
+    left = data.patient_names()
+    assert left == everything.patient_names() - of_test and of_test
+    of_val = ClassificationImages(str(root), 'made', 'val').patient_names()
+    both = dict(tested, subset=['val', 'test'])
+    fewer = ClassificationImages(
+        single, 'made', ['train', 'val', 'test'], without=[both]
+    )
+    assert fewer.patient_names() == left - of_val and of_val
+
+
+@pytest.mark.parametrize(
+    'settings, error, words',
+    [
+        (dict(split=None, without=[dict()]), ValueError, 'name a split as well'),
+        (dict(split='made', without=[dict(split='made')]), UserError, 'data_root'),
+    ],
+)
+def test_wrong_without(single, settings, error, words):
+    with pytest.raises(error, match=words):
+        len(ClassificationImages(single, **settings))
+
+
 def test_sample_of_several_labels(several):
     data = ClassificationImages(several, 'made', 'train')
     infos = {i['image_id']: i for i in data.load_data_list()}

@@ -25,7 +25,6 @@ from medssl_mm.engine.hooks.probe_images import (
 from medssl_mm.engine.log_processor import PROBES
 from medssl_mm.engine.observing import (
     evaluated_backbone,
-    first_of_views,
     inner_model,
     own_randomness,
     pooled_features,
@@ -39,6 +38,7 @@ from medssl_mm.functional.distributed import (
     world_size,
 )
 from medssl_mm.functional.features import evaluation_mode
+from medssl_mm.loaders import first_of_views
 from medssl_mm.statistics import Predictions
 from medssl_mm.statistics.labels import Labels
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from medssl_mm import loaders
-from medssl_mm.engine.observing import first_of_views
 from medssl_mm.errors import UserError
+from medssl_mm.loaders import RowsAndImages, keep_apart
 from medssl_mm.registry import DATASETS
 from medssl_mm.statistics.labels import Labels, is_known, labels_of
 
@@ -125,27 +125,11 @@ def load_batches(
         tuple[list[int], list[Tensor]]: Rows, and ``(C, H, W)`` images.
     """
     loader = DataLoader(
-        _WithRows(images.dataset),
+        RowsAndImages(images.dataset),
         batch_sampler=batches,  # type: ignore[arg-type]
-        collate_fn=_keep_apart,
+        collate_fn=keep_apart,
         # Its own, for otherwise the global one would be drawn from.
         generator=torch.Generator().manual_seed(seed),
         **loaders.worker_options(num_workers),
     )
     yield from loaders.watch(loader, label, timeout, owner)
-
-
-class _WithRows(Dataset):
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-
-    def __getitem__(self, index: int) -> tuple[int, Tensor]:
-        return int(index), first_of_views(self.dataset[index]['inputs'])
-
-
-def _keep_apart(
-    samples: Sequence[tuple[int, Tensor]],
-) -> tuple[list[int], list[Tensor]]:
-    # Images of different sizes are named where the batch is used.
-    rows, images = zip(*samples, strict=True)
-    return list(rows), list(images)
