@@ -81,3 +81,21 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
 def write_json(path: str | Path, content: Any, indent: int | None = 1) -> None:
     """Write JSON to a file, as :func:`whole_file` does."""
     write_whole(path, json.dumps(content, indent=indent) + '\n')
+
+
+def shipped(name: str) -> Path:
+    """Find a folder that comes with the package: 'configs', 'tools'.
+
+    Beside the package, or in it when installed.
+
+    Raises:
+        UserError: It is in neither place.
+    """
+    package = Path(__file__).resolve().parent
+    for folder in (package.parent / name, package / '.mim' / name):
+        if folder.is_dir():
+            return folder
+    raise UserError(
+        f'the {name} are neither in {package.parent} nor in {package}/.mim; '
+        'install the package again'
+    )

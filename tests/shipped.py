@@ -11,7 +11,8 @@ from medssl_mm.engine.launch import load_config
 from medssl_mm.engine.reading import moved_configs
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
-NO_LEAVES = ('_base_', 'data')
+# Encoders describe networks, no experiments.
+NO_LEAVES = ('_base_', 'data', 'encoders')
 
 
 @dataclass(frozen=True)

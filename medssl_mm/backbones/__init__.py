@@ -21,6 +21,7 @@ from .lookup import (
     find_family,
     stated_channels,
 )
+from .timm import TimmNetworkBackbone
 
 __all__ = [
     'ENCODERS',
@@ -29,6 +30,7 @@ __all__ = [
     'TARGET',
     'Backbone',
     'Tap',
+    'TimmNetworkBackbone',
     'backbone_of',
     'choose_encoder',
     'describe_weights',

@@ -75,6 +75,65 @@ class TimmPyramidBackbone(Backbone):
         return tuple(self.channels.values())
 
 
+class TimmNetworkBackbone(TimmPyramidBackbone):
+    """Whole timm networks of maps, of ``TIMMBackbone(features_only=False)``.
+
+    The last place is what the network returns before its classifier, after the
+    final convolution or normalisation that a pyramid leaves out. None of
+    ``FAMILIES``: what trains needs the pyramid.
+    """
+
+    family = 'whole timm network'
+
+    @staticmethod
+    def fits(network: nn.Module) -> bool:
+        """Whether timm lists the parts that give maps of other sizes."""
+        inner: Any = getattr(network, 'timm_model', None)
+        listed = getattr(inner, 'feature_info', None)
+        return bool(listed) and isinstance(listed, list)
+
+    @staticmethod
+    def describe(names: Iterable[str]) -> str:
+        """Left to :class:`TimmPyramidBackbone`."""
+        return ''
+
+    def taps(self) -> dict[str, Tap]:
+        """The parts that timm lists; of the last one, the network itself."""
+        inner = self.network.timm_model
+        listed = list(inner.feature_info)
+        has_stem = len(listed) > 1 and listed[0]['reduction'] < listed[-1]['reduction']
+        has_stem = has_stem and listed[0]['reduction'] <= 2
+        names = [
+            STEM if has_stem and not i else f'stage{i + (not has_stem)}'
+            for i in range(len(listed))
+        ]
+        taps = {
+            name: Tap(inner.get_submodule(part['module']))
+            for name, part in zip(names, listed)
+        }
+        return {**taps, names[-1]: Tap(self.network, index=0)}
+
+    @property
+    def outputs(self) -> int:
+        """The last map alone."""
+        return 1
+
+    @cached_property
+    def _probed(self) -> dict[int, tuple[int, int]]:
+        # timm's list does not know the final convolution.
+        return Backbone._probed.func(self)  # type: ignore[attr-defined]
+
+    @cached_property
+    def output_channels(self) -> tuple[int, ...]:
+        """Those of the last map."""
+        return (self.channels[self.last],)
+
+    def image_size(self) -> tuple[int, int]:
+        """What the weights of timm were made for: some take no other."""
+        known = getattr(self.network.timm_model, 'pretrained_cfg', None) or {}
+        return pair(known.get('input_size', (3, 64, 64))[1:])
+
+
 class TimmTransformerBackbone(VisionTransformerBackbone):
     """Vision Transformers of timm through ``TIMMBackbone``."""
 

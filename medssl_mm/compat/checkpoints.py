@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from medssl_mm.errors import UserError
+from medssl_mm.errors import InstallError, UserError
 
 __all__ = ['load_checkpoint']
 
@@ -33,6 +33,8 @@ def load_checkpoint(
     """
     import torch
 
+    if str(file).endswith('.safetensors'):
+        return _read_safetensors(str(file))
     if weights_only is False:
         return torch.load(file, map_location=map_location, weights_only=False)
     try:
@@ -56,6 +58,23 @@ def load_checkpoint(
         raise UserError(
             f'{file}: cannot be read as a checkpoint ({error}); the file is '
             'truncated or not one that torch.save wrote'
+        ) from error
+
+
+def _read_safetensors(file: str) -> Any:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise InstallError(
+            f'{file} needs safetensors; install medssl_mm[models]'
+        ) from error
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f'{file}: cannot be read as safetensors ({error}); the file is truncated '
+            'or of another kind'
         ) from error
 
 

@@ -1,6 +1,7 @@
 """What monitors and probes share: they look at a model and change nothing."""
 
 import copy
+import logging
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +38,17 @@ def own_randomness(seed: int = 0) -> Iterator[None]:
         yield
     finally:
         set_random_state(before)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep the hosts from logging every part that they build or initialise."""
+    level = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(level)
 
 
 def seed_of(*numbers: int) -> int:

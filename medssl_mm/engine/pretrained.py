@@ -2,7 +2,6 @@
 
 import copy
 import inspect
-import logging
 import math
 import re
 from collections import Counter
@@ -29,6 +28,7 @@ from medssl_mm.backbones import (
     target_prefix,
 )
 from medssl_mm.engine.hooks import CalibrateBatchNormHook
+from medssl_mm.engine.observing import quietly
 from medssl_mm.errors import UserError
 from medssl_mm.registry import HOOKS, WEIGHT_INITIALIZERS
 
@@ -137,7 +137,7 @@ def read_checkpoint(path: str | Path) -> object:
     """Read a checkpoint without running code from it.
 
     Args:
-        path (str | Path): File written by ``torch.save``.
+        path (str | Path): File written by ``torch.save``, or ``.safetensors``.
 
     Returns:
         object: What the file holds, on the CPU.
@@ -353,6 +353,7 @@ def load_pretrained_backbone(
     module: nn.Module,
     checkpoint: str | Path | Mapping[str, Tensor],
     encoder: str | None = None,
+    source: str = 'the given state dict',
 ) -> LoadReport:
     """Load pretrained weights into a backbone, all of them or none.
 
@@ -368,6 +369,7 @@ def load_pretrained_backbone(
         encoder (str, optional): 'online' or 'target', the slow copy, of a
             checkpoint that holds both. Defaults to None: the target of BYOL,
             else the online one.
+        source (str): What given tensors are called in the report.
 
     Returns:
         LoadReport: What was loaded and what was not.
@@ -377,12 +379,10 @@ def load_pretrained_backbone(
             missing or has another shape; the module is then unchanged.
     """
     if isinstance(checkpoint, Mapping):
-        source, state_dict = 'the given state dict', checkpoint
+        state_dict = checkpoint
     else:
-        source, state_dict = (
-            str(checkpoint),
-            find_state_dict(read_checkpoint(checkpoint), str(checkpoint)),
-        )
+        source = str(checkpoint)
+        state_dict = find_state_dict(read_checkpoint(checkpoint), source)
     found, report = match_backbone(state_dict, module.state_dict(), source, encoder)
     _require_complete(report)
     module.load_state_dict(found, strict=False)
@@ -454,12 +454,10 @@ def _start_by_itself(module: nn.Module) -> None:
     module.init_cfg = copy.deepcopy(default)
     module.is_init = False
     # mmengine lists every parameter when a part is initialised by itself.
-    level = logging.root.manager.disable
-    logging.disable(logging.INFO)
     try:
-        module.init_weights()
+        with quietly():
+            module.init_weights()
     finally:
-        logging.disable(level)
         module.init_cfg = stated
 
 

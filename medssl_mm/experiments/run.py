@@ -26,7 +26,7 @@ from medssl_mm.experiments.checkpoints import (
 )
 from medssl_mm.experiments.plan import DONE, Step
 from medssl_mm.experiments.table import Table
-from medssl_mm.files import locked, write_json
+from medssl_mm.files import locked, shipped, write_json
 from medssl_mm.results import Run, pool_results
 
 __all__ = ['StepRunner', 'command_of', 'finished_runs', 'run_steps', 'tools_folder']
@@ -36,14 +36,7 @@ POLL = 2  # seconds between looks at what another process is busy with
 
 def tools_folder() -> Path:
     """Find the tools: beside the package, or in it when installed."""
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package.parent / 'tools', package / '.mim' / 'tools'):
-        if (folder / 'train.py').exists():
-            return folder
-    raise UserError(
-        f'the tools are neither in {package.parent} nor in {package}/.mim; '
-        'install the package again'
-    )
+    return shipped('tools')
 
 
 def command_of(step: Step, table: Table, steps: dict[str, Step]) -> list[str]:

@@ -8,27 +8,23 @@ own is ``data: {data_root: DIR, split: NAME}``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     StrictBool,
     StrictInt,
     StrictStr,
     Tag,
-    ValidationError,
 )
 
-from medssl_mm.errors import UserError, similar
+from medssl_mm.errors import UserError
+from medssl_mm.schema import Entry, Text, read_yaml
 
 __all__ = ['EvaluationConfig', 'Row', 'Table', 'load_table', 'select']
 
@@ -138,23 +134,13 @@ class Table:
     validation: bool = True
 
 
-# What a file may hold. Names and titles may be numbers: 2024 is a fine name.
-_Text = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) is int else v)]
-
-
 def _all_different(values: tuple) -> tuple:
     if len(set(values)) < len(values):
         raise ValueError(f'all must be different, got {list(values)}')
     return values
 
 
-class _Entry(BaseModel):
-    """Part of a table file: unknown keys are errors, empty ones left out."""
-
-    model_config = ConfigDict(extra='forbid', frozen=True)
-
-
-class _OwnData(_Entry):
+class _OwnData(Entry):
     data_root: StrictStr
     split: StrictStr
 
@@ -168,36 +154,36 @@ _Options = dict[StrictStr, Any]
 _Keys = Annotated[tuple[StrictStr, ...], Field(min_length=1)]
 
 
-class _RowEntry(_Entry):
-    name: _Text
-    title: _Text | None = None
+class _RowEntry(Entry):
+    name: Text
+    title: Text | None = None
     pretrain: StrictStr | None = None
     checkpoint: StrictStr | None = None
     data: _Data | None = None
     options: _Options | None = None
     evaluation_options: _Options | None = None
-    evaluations: tuple[_Text, ...] | None = None
+    evaluations: tuple[Text, ...] | None = None
 
 
-class _EvaluationEntry(_Entry):
-    name: _Text
-    title: _Text | None = None
+class _EvaluationEntry(Entry):
+    name: Text
+    title: Text | None = None
     config: StrictStr | None = None
     data: _Data | None = None
     options: _Options | None = None
-    last_of: _Text | None = None
+    last_of: Text | None = None
 
 
-class _SplitOptions(_Entry):
+class _SplitOptions(Entry):
     pretrain: _Keys = SPLIT_OPTIONS['pretrain']
     evaluation: _Keys = SPLIT_OPTIONS['evaluation']
 
 
-class _TableFile(_Entry):
-    name: _Text | None = None
-    title: _Text | None = None
+class _TableFile(Entry):
+    name: Text | None = None
+    title: Text | None = None
     runs_dir: StrictStr | None = None
-    baseline: _Text | None = None
+    baseline: Text | None = None
     seeds: tuple[StrictInt, ...] | None = None
     fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] | None = None
     processes: Annotated[StrictInt, Field(ge=0)] = 1
@@ -213,73 +199,6 @@ class _TableFile(_Entry):
     split_options: _SplitOptions | None = None
     validation: StrictBool = True
     note: str = ''
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key may stand once; PyYAML would take the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f'the key {key!r} stands twice', key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _read(path: Path) -> _TableFile:
-    try:
-        text = path.read_text(encoding='utf-8')
-        content = yaml.load(text, _UniqueKeys)  # a SafeLoader
-    except FileNotFoundError as error:
-        raise UserError(f'table {path} does not exist') from error
-    except yaml.YAMLError as error:
-        raise UserError(f'table {path} is not YAML: {error}') from error
-    try:
-        return _TableFile.model_validate(content)
-    except ValidationError as error:
-        problems = '\n  '.join(_described(content, one) for one in error.errors())
-        raise UserError(f'{path}: {problems}') from None
-
-
-def _described(content: Any, error: Mapping) -> str:
-    """One finding of pydantic: where, what was expected, what was found."""
-    where, place = '', content
-    known: type[_Entry] = _TableFile
-    places = [key for key in error['loc'] if not str(key).startswith('<')]
-    for key in places:
-        if isinstance(key, int):
-            name = place[key].get('name') if isinstance(place[key], dict) else None
-            where += f'[{key}]' + (f' ({name})' if name is not None else '')
-            place = place[key]
-        else:
-            where += f'.{key}' if where else str(key)
-            known = _inner(known, key) or known
-            place = place.get(key) if isinstance(place, dict) else None
-    found = error['input']
-    if error['type'] == 'extra_forbidden':
-        key = places[-1]
-        return f'{where}: unknown key {key!r}{similar(str(key), known.model_fields)}'
-    if error['type'] == 'missing':
-        return f'{where}: missing'
-    if error['type'] in ('model_type', 'dict_type'):
-        return f'{where or "table"}: expected key: value lines, got {found!r}'
-    message = error['msg'].removeprefix('Value error, ').removeprefix('Input ')
-    message = message.replace('valid tuple', 'list')
-    return f'{where}: {message}, got {found!r}'
-
-
-def _inner(model: type[_Entry], key: str) -> type[_Entry] | None:
-    parts: dict[str, type[_Entry]] = dict(
-        rows=_RowEntry,
-        evaluations=_EvaluationEntry,
-        split_options=_SplitOptions,
-        data=_OwnData,
-    )
-    return parts.get(key) if key in model.model_fields else None
 
 
 def _on_data(config: str, data: _Data | None) -> tuple[str, dict]:
@@ -298,7 +217,7 @@ def load_table(path: str | Path) -> Table:
         UserError: Says what is wrong where.
     """
     path = Path(path)
-    content = _read(path)
+    content = read_yaml(_TableFile, path, 'table')
     rows = tuple(_row(entry, content, path) for entry in content.rows)
     evaluations: list[EvaluationConfig] = []
     for entry in content.evaluations:

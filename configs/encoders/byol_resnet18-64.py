@@ -1,0 +1,5 @@
+# BYOL of this package on chest X-rays of 64 px: byol_resnet18-64:CHECKPOINT.
+_base_ = '_base_/resnet18_64.py'
+encoder = dict(
+    title='BYOL',
+)

@@ -1,0 +1,5 @@
+# SimCLR of this package on chest X-rays of 64 px: simclr_resnet18-64:CHECKPOINT.
+_base_ = '_base_/resnet18_64.py'
+encoder = dict(
+    title='SimCLR',
+)
