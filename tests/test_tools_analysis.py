@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from medssl_mm.checkpoint_features import CheckpointFeatures, Weights
+from medssl_mm.checkpoint_features import EncoderFeatures, ImageSubsets, Weights
 from medssl_mm.functional.cka import linear_cka, rbf_cka
 from tests.analysis import toy
 
@@ -52,9 +52,8 @@ def features(folder, name, subset='test', kind='stages'):
     """Read what the tool has cached."""
     from mmengine.config import Config
 
-    source = CheckpointFeatures(
-        Config.fromfile(folder / 'toy.py'), 'work_dirs/features'
-    )
+    images = ImageSubsets(Config.fromfile(folder / 'toy.py'))
+    source = EncoderFeatures(images, 'work_dirs/features')
     found = source.features(Weights(name, folder / f'{name}.pth'), subset, kind)
     return {
         place: torch.from_numpy(np.array(found.read(place))) for place in found.places

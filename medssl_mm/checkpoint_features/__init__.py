@@ -1,9 +1,10 @@
-"""Features of checkpoints for the images of a classification config.
+"""Features of encoders for the images of a config or an image set.
 
-``CheckpointFeatures`` is imported when it is asked for: `--help` of the tools,
+What needs torch is imported when it is asked for: `--help` of the tools,
 whose options are defined here, must not wait for torch.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .arguments import (
@@ -14,6 +15,7 @@ from .arguments import (
     open_source,
 )
 from .subsets import (
+    ALL,
     SUBSETS,
     Labels,
     Subset,
@@ -24,11 +26,14 @@ from .subsets import (
 from .weights import Weights, parse_weights, sources_by_name
 
 if TYPE_CHECKING:
-    from .extract import CheckpointFeatures
+    from .extract import EncoderFeatures
+    from .images import ImageSubsets, config_of_images
 
 __all__ = [
+    'ALL',
     'SUBSETS',
-    'CheckpointFeatures',
+    'EncoderFeatures',
+    'ImageSubsets',
     'Labels',
     'Subset',
     'Weights',
@@ -37,6 +42,7 @@ __all__ = [
     'check_arguments',
     'check_no_shared_patients',
     'compared_weights',
+    'config_of_images',
     'open_labelled',
     'open_source',
     'parse_weights',
@@ -45,9 +51,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == 'CheckpointFeatures':
-        from .extract import CheckpointFeatures
+_LATE = dict(
+    EncoderFeatures='extract', ImageSubsets='images', config_of_images='images'
+)
 
-        return CheckpointFeatures
+
+def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        return getattr(import_module(f'{__name__}.{_LATE[name]}'), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from .extract import CheckpointFeatures
+    from .extract import EncoderFeatures
 
 
 def add_weights_arguments(parser: ArgumentParser) -> None:
@@ -30,7 +30,8 @@ def add_weights_arguments(parser: ArgumentParser) -> None:
         nargs='+',
         required=True,
         metavar='NAME=PATH',
-        help='pretraining, classification or segmentation checkpoints',
+        help='pretraining, classification or segmentation checkpoints; or '
+        'NAME=ENCODER, NAME=ENCODER:PATH: an encoder of configs/encoders',
     )
     parser.add_argument(
         '--baseline', metavar='NAME', help='compare the others with this one'
@@ -60,7 +61,7 @@ def compared_weights(args: Namespace) -> list[Weights]:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add the options that tools over :class:`CheckpointFeatures` share.
+    """Add the options that tools over :class:`EncoderFeatures` share.
 
     Args:
         parser (ArgumentParser): Of a tool that writes results.
@@ -120,7 +121,7 @@ def check_arguments(args: Namespace, tool: str, results: Sequence[str]) -> None:
             )
 
 
-def open_source(args: Namespace, bar: Progress, console: Console) -> CheckpointFeatures:
+def open_source(args: Namespace, bar: Progress, console: Console) -> EncoderFeatures:
     """Make the source of features that the arguments of a tool ask for.
 
     Args:
@@ -136,7 +137,8 @@ def open_source(args: Namespace, bar: Progress, console: Console) -> CheckpointF
 
     from medssl_mm.engine import launch
 
-    from .extract import CheckpointFeatures
+    from .extract import EncoderFeatures
+    from .images import ImageSubsets
 
     if args.device.startswith('cuda') and not torch.cuda.is_available():
         raise UserError(f'--device {args.device}: torch sees no GPU; leave it out')
@@ -147,12 +149,15 @@ def open_source(args: Namespace, bar: Progress, console: Console) -> CheckpointF
             tasks[what] = bar.add_task(what, total=total)
         bar.update(tasks[what], completed=done)
 
-    return CheckpointFeatures(
-        launch.load_config(args.config, args.cfg_options),
+    def note(text: str) -> None:
+        console.print(f'note: {text}', highlight=False)
+
+    return EncoderFeatures(
+        ImageSubsets(launch.load_config(args.config, args.cfg_options), note),
         args.cache,
         args.device,
         args.batch_size,
         args.num_workers,
         progress=progress,
-        note=lambda text: console.print(f'note: {text}', highlight=False),
+        note=note,
     )

@@ -10,9 +10,11 @@ from medssl_mm.errors import UserError
 from medssl_mm.statistics.labels import Labels, labels_of
 
 if TYPE_CHECKING:
-    from .extract import CheckpointFeatures
+    from .images import ImageSubsets
 
 SUBSETS = ('train', 'val', 'test')
+#: All labelled images of an image set, whatever their subset.
+ALL = 'all'
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +22,7 @@ class Subset:
     """Images of one subset.
 
     Args:
-        name (str): 'train', 'val' or 'test'.
+        name (str): 'train', 'val', 'test' or 'all'.
         dataset (Dataset): Of mmengine's kind, with the test pipeline.
         settings (dict): Config that it was built from.
         image_ids (tuple[str]): Images, in the order of the data set.
@@ -88,24 +90,24 @@ def check_no_shared_patients(subsets: Sequence[Subset]) -> None:
 
 
 def open_labelled(
-    source: CheckpointFeatures, names: Sequence[str]
+    images: ImageSubsets, names: Sequence[str]
 ) -> tuple[dict[str, Subset], dict[str, Labels]]:
     """Open subsets and read their labels; a note says how many are not known.
 
     Args:
-        source (CheckpointFeatures): Of the images.
+        images (ImageSubsets): The data sets.
         names (Sequence[str]): Of the subsets.
 
     Raises:
         UserError: See :func:`read_labels` and :func:`check_no_shared_patients`.
     """
-    subsets = {name: source.subset(name) for name in names}
+    subsets = {name: images.subset(name) for name in names}
     check_no_shared_patients(list(subsets.values()))
     labels = {name: read_labels(subset) for name, subset in subsets.items()}
     for name, subset in subsets.items():
         unknown = len(subset.image_ids) - len(labels[name].known)
         if unknown:
-            source.note(
+            images.note(
                 f'{unknown} of {len(subset.image_ids)} {name} images '
                 'left out: their label is not known'
             )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medssl_mm.errors import UserError
+from medssl_mm.errors import UserError, similar
 
 RANDOM = 'random'
 
@@ -19,21 +19,34 @@ class Weights:
             Defaults to None.
         seed (int): Of the random initialisation. Defaults to 0.
         number (int): Which one of those of the name, from 0. Defaults to 0.
+        encoder (str, optional): A pretrained encoder, with weights and
+            preprocessing, as :func:`medssl_mm.encoders.parse_source` reads it.
+            Defaults to None: the network of the config.
     """
 
     name: str
     path: Path | None = None
     seed: int = 0
     number: int = 0
+    encoder: str | None = None
 
     @property
     def source(self) -> str:
-        """Path of the checkpoint, or 'random:SEED'."""
-        return str(self.path or f'{RANDOM}:{self.seed}')
+        """Path of the checkpoint, 'random:SEED', or the encoder."""
+        if self.encoder is None:
+            return str(self.path or f'{RANDOM}:{self.seed}')
+        is_random = self.encoder.startswith(f'{RANDOM}:')
+        return self.encoder + (f':{self.seed}' if is_random else '')
 
 
 def parse_weights(texts: Sequence[str], several: bool = False) -> list[Weights]:
-    """Read ``NAME=CHECKPOINT``, ``random``, ``random:SEED``, ``NAME=random``.
+    """Read which networks a command line asks for.
+
+    ``NAME=CHECKPOINT``, ``random``, ``random:SEED`` and ``NAME=random`` are
+    weights of the network of the config; ``NAME=ENCODER``,
+    ``NAME=ENCODER:CHECKPOINT``, ``NAME=FOLDER`` (of an export),
+    ``NAME=random:ENCODER`` and ``NAME=random:ENCODER:SEED`` bring a network,
+    see :mod:`medssl_mm.encoders`.
 
     Args:
         texts (Sequence[str]): One per checkpoint.
@@ -41,26 +54,10 @@ def parse_weights(texts: Sequence[str], several: bool = False) -> list[Weights]:
             seeds of one method. Defaults to False.
 
     Raises:
-        UserError: Another form, a name given twice or a file that does not
-            exist.
+        UserError: Another form, a name given twice, or a file or encoder that
+            does not exist.
     """
-    result = []
-    for text in texts:
-        name, equals, value = text.partition('=')
-        value = value if equals else name
-        kind, _, seed = value.partition(':')
-        is_random = kind == RANDOM and (seed.isdigit() or value == RANDOM)
-        if not name or not value or not (equals or is_random):
-            raise UserError(
-                f'checkpoints are given as NAME=PATH, got {text!r}; random '
-                'weights as random, random:SEED or NAME=random:SEED'
-            )
-        if is_random:
-            result.append(Weights(name, None, int(seed or 0)))
-        elif not Path(value).is_file():
-            raise UserError(f'checkpoint {value} ({name}) does not exist')
-        else:
-            result.append(Weights(name, Path(value)))
+    result = [_parse(text) for text in texts]
     names = [weights.name for weights in result]
     for index, name in enumerate(names):
         number = names[:index].count(name)
@@ -73,8 +70,47 @@ def parse_weights(texts: Sequence[str], several: bool = False) -> list[Weights]:
     return result
 
 
+def _parse(text: str) -> Weights:
+    name, equals, value = text.partition('=')
+    value = value if equals else name
+    kind, _, seed = value.partition(':')
+    is_random = kind == RANDOM and (seed.isdigit() or value == RANDOM)
+    if not name or not value or not (equals or is_random):
+        raise UserError(
+            f'checkpoints are given as NAME=PATH, got {text!r}; pretrained encoders '
+            'as NAME=ENCODER or NAME=ENCODER:PATH, random weights as random, '
+            'random:SEED or NAME=random:SEED'
+        )
+    if is_random:
+        return Weights(name, None, int(seed or 0))
+    if Path(value).is_file() and not value.endswith('.py'):
+        return Weights(name, Path(value))
+    return _named(name, value)
+
+
+def _named(name: str, value: str) -> Weights:
+    """A pretrained encoder; looked up at once, so that slips end here."""
+    # Late: `--help` must not wait for it.
+    from medssl_mm.encoders import encoder_names, parse_source
+
+    source, seed = value, 0
+    if value.startswith(f'{RANDOM}:') and value.rpartition(':')[2].isdigit():
+        source, _, number = value.rpartition(':')
+        seed = int(number)
+    names = encoder_names()
+    plain = source.removeprefix(f'{RANDOM}:').partition(':')[0]
+    known = plain in names or plain.startswith('timm/') or plain.endswith('.py')
+    if not known and not Path(value).is_dir():
+        raise UserError(
+            f'checkpoint {value} ({name}) does not exist, and no encoder is called '
+            f'{plain!r}{similar(plain, names)}'
+        )
+    parse_source(source)
+    return Weights(name, None, seed, encoder=source)
+
+
 def sources_by_name(checkpoints: Sequence[Weights]) -> dict[str, list[str]]:
-    """Paths, or 'random:SEED', of every name."""
+    """Paths, encoders, or 'random:SEED', of every name."""
     result: dict[str, list[str]] = {}
     for weights in checkpoints:
         result.setdefault(weights.name, []).append(weights.source)

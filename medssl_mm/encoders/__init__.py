@@ -3,18 +3,26 @@
 An encoder is described by a file ``configs/encoders/NAME.py``; any network of
 timm needs none, it is called ``timm/MODEL``. ``load_encoder`` makes it ready
 for use.
+
+All but the preprocessing, which workers that load pictures need, is imported
+when it is asked for.
 """
 
-from .encoder import PretrainedEncoder, fill_encoder, load_encoder
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .preprocessing import Preprocessing
-from .settings import (
-    EncoderSettings,
-    EncoderSource,
-    encoder_names,
-    find_weights,
-    parse_source,
-    read_settings,
-)
+
+if TYPE_CHECKING:
+    from .encoder import PretrainedEncoder, fill_encoder, load_encoder
+    from .settings import (
+        EncoderSettings,
+        EncoderSource,
+        encoder_names,
+        find_weights,
+        parse_source,
+        read_settings,
+    )
 
 __all__ = [
     'EncoderSettings',
@@ -28,3 +36,12 @@ __all__ = [
     'parse_source',
     'read_settings',
 ]
+
+_OF_ENCODER = ('PretrainedEncoder', 'fill_encoder', 'load_encoder')
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    module = 'encoder' if name in _OF_ENCODER else 'settings'
+    return getattr(import_module(f'{__name__}.{module}'), name)

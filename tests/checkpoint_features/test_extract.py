@@ -9,7 +9,8 @@ from mmengine.registry import DATASETS
 
 from medssl_mm.checkpoint_features import (
     SUBSETS,
-    CheckpointFeatures,
+    EncoderFeatures,
+    ImageSubsets,
     Weights,
     add_arguments,
     check_arguments,
@@ -37,9 +38,8 @@ def images(tmp_path_factory):
 
 @pytest.fixture
 def source(tmp_path, images):
-    return CheckpointFeatures(
-        toy.write_config(tmp_path / 'config.py', images), tmp_path / 'cache'
-    )
+    config = toy.write_config(tmp_path / 'config.py', images)
+    return EncoderFeatures(ImageSubsets(config), tmp_path / 'cache')
 
 
 def stored(images, subset):
@@ -99,13 +99,13 @@ def test_second_run_touches_no_image(tmp_path):
     config = toy.write_config(tmp_path / 'config.py', root)
     path, _ = toy.write_checkpoint(tmp_path / 'a.pth')
     both = [Weights('a', path), Weights('random', None, 0)]
-    first = CheckpointFeatures(config, tmp_path / 'cache')
+    first = EncoderFeatures(ImageSubsets(config), tmp_path / 'cache')
     before = [
         [np.array(first.features(w, s).read('stage2')) for s in SUBSETS] for w in both
     ]
     toy.delete_images(root)
 
-    second = CheckpointFeatures(config, tmp_path / 'cache')
+    second = EncoderFeatures(ImageSubsets(config), tmp_path / 'cache')
     for weights, arrays in zip(both, before):
         for name, values in zip(SUBSETS, arrays):
             again = second.features(weights, name).read('stage2')
@@ -114,8 +114,8 @@ def test_second_run_touches_no_image(tmp_path):
     (tmp_path / 'copy.pth').write_bytes(path.read_bytes())
     second.features(Weights('copy', tmp_path / 'copy.pth'), 'test')
     # Labels play no part.
-    CheckpointFeatures(
-        toy.write_config(tmp_path / 'other.py', root), tmp_path / 'cache'
+    EncoderFeatures(
+        ImageSubsets(toy.write_config(tmp_path / 'other.py', root)), tmp_path / 'cache'
     ).features(both[0], 'train')
 
     # All that features depend on does: these need the images.
@@ -130,11 +130,15 @@ def test_second_run_touches_no_image(tmp_path):
     changed = toy.write_config(tmp_path / 'config.py', root)
     changed.test_dataloader.dataset.pipeline = ['another']
     with pytest.raises(FileNotFoundError):
-        CheckpointFeatures(changed, tmp_path / 'cache').features(both[0], 'test')
+        EncoderFeatures(ImageSubsets(changed), tmp_path / 'cache').features(
+            both[0], 'test'
+        )
     changed = toy.write_config(tmp_path / 'config.py', root)
     changed.model.data_preprocessor.std = [1.0]
     with pytest.raises(FileNotFoundError):
-        CheckpointFeatures(changed, tmp_path / 'cache').features(both[0], 'test')
+        EncoderFeatures(ImageSubsets(changed), tmp_path / 'cache').features(
+            both[0], 'test'
+        )
     # What failed has left nothing behind that would be taken.
     assert not list((tmp_path / 'cache').glob('.*'))
 
@@ -152,7 +156,7 @@ def test_random_weights_are_calibrated(tmp_path, images, source):
     torch.manual_seed(0)
     PretrainedBackbone()(model.backbone)
     loader = calibration_batches(
-        source.subset('train').dataset,
+        source.images.subset('train').dataset,
         8,
         20,
         collate_fn=lambda samples: dict(
@@ -180,45 +184,45 @@ def test_global_generators_stay(tmp_path, source):
 
 
 def test_fractions_are_those_of_the_data_set(source):
-    ids = source.subset('train').image_ids
+    ids = source.images.subset('train').image_ids
     assert len(ids) == 40
     for fraction, seed in ((0.5, 0), (0.5, 1), (0.1, 0)):
         wanted = toy.ToyFileImages(
-            source.subset('train').dataset.root, 'train', fraction, seed
+            source.images.subset('train').dataset.root, 'train', fraction, seed
         )
-        rows = source.rows_of_fraction(fraction, seed)
+        rows = source.images.rows_of_fraction(fraction, seed)
         assert [ids[row] for row in rows] == [
             wanted.get_data_info(i)['image_id'] for i in range(len(wanted))
         ]
-    assert len(source.rows_of_fraction(1)) == 40
-    assert source.fraction_of_config() == (1.0, None)
+    assert len(source.images.rows_of_fraction(1)) == 40
+    assert source.images.fraction_of_config() == (1.0, None)
     # The features are of all images, whatever the config says.
-    source.config.train_dataloader.dataset.update(fraction=0.1, fraction_seed=5)
-    fresh = CheckpointFeatures(source.config, source.cache)
-    assert fresh.fraction_of_config() == (0.1, 5)
-    assert len(fresh.subset('train').image_ids) == 40
+    source.images.config.train_dataloader.dataset.update(fraction=0.1, fraction_seed=5)
+    fresh = EncoderFeatures(ImageSubsets(source.images.config), source.cache)
+    assert fresh.images.fraction_of_config() == (0.1, 5)
+    assert len(fresh.images.subset('train').image_ids) == 40
 
 
 def test_wrapped_data_sets(source):
     """A wrapper that repeats shows each image once all the same."""
-    inner = source.config.train_dataloader.dataset
-    source.config.train_dataloader.dataset = dict(
+    inner = source.images.config.train_dataloader.dataset
+    source.images.config.train_dataloader.dataset = dict(
         type='mmengine.RepeatDataset', times=3, dataset=inner
     )
-    assert len(source.subset('train').image_ids) == 40
+    assert len(source.images.subset('train').image_ids) == 40
 
 
 def test_labels(source):
-    labels = read_labels(source.subset('train'))
+    labels = read_labels(source.images.subset('train'))
     assert labels.multi_label and labels.classes == toy.CLASSES
     assert labels.targets.shape == (40, 3) and labels.targets[:, 2].sum() == 1
-    for row, present in enumerate(source.subset('train').raw_labels):
+    for row, present in enumerate(source.images.subset('train').raw_labels):
         assert np.flatnonzero(labels.targets[row]).tolist() == present
 
 
 def test_single_labels_some_unknown(tmp_path, images):
     config = toy.write_config(tmp_path / 'config.py', images, 'single')
-    subset = CheckpointFeatures(config, tmp_path).subset('val')
+    subset = ImageSubsets(config).subset('val')
     partly = subset.__class__(
         **{**vars(subset), 'raw_labels': (-1, None, *subset.raw_labels[2:])}
     )
@@ -232,9 +236,9 @@ def test_single_labels_some_unknown(tmp_path, images):
 @pytest.mark.parametrize('kind', ['unknown', 'none'])
 def test_subset_without_labels(tmp_path, images, kind):
     config = toy.write_config(tmp_path / 'config.py', images, kind)
-    source = CheckpointFeatures(config, tmp_path / 'cache')
+    source = EncoderFeatures(ImageSubsets(config), tmp_path / 'cache')
     with pytest.raises(UserError, match=r'val subset has no labels \(16'):
-        read_labels(source.subset('val'))
+        read_labels(source.images.subset('val'))
     # Features need none.
     source.features(Weights('random', None), 'val')
 
@@ -260,13 +264,13 @@ def test_images_imported_anew_are_not_taken_from_the_cache(source):
         return SimpleNamespace(
             infos=lambda: [
                 SimpleNamespace(image_id=name, content_sha256=digest)
-                for name in source.subset('val').image_ids
+                for name in source.images.subset('val').image_ids
             ]
         )
 
     folders = []
     for digest in ('a', 'a', 'b'):
-        source.subset('val').dataset.store = content(digest)
+        source.images.subset('val').dataset.store = content(digest)
         found = source.features(Weights('random:0', None), 'val')
         folders.append(found.folder)
     assert folders[0] == folders[1] != folders[2]
@@ -274,7 +278,7 @@ def test_images_imported_anew_are_not_taken_from_the_cache(source):
 
 def test_mismatching_network(tmp_path, source):
     deep, _ = toy.write_checkpoint(tmp_path / 'deep.pth', depth=34)
-    source.config.model.backbone.depth = 50
+    source.images.config.model.backbone.depth = 50
     with pytest.raises(UserError, match='looks like ResNet-34, model is ResNet-50'):
         source.features(Weights('deep', deep), 'val')
     assert not list((tmp_path / 'cache').iterdir())
@@ -296,22 +300,22 @@ def test_backbone_without_stages(tmp_path, images):
         tmp_path / 'config.py', images, backbone=dict(type='mmpretrain.LeNet5')
     )
     with pytest.raises(UserError, match='LeNet5 .* its stages are not known.* ResNet'):
-        CheckpointFeatures(config, tmp_path / 'cache').features(
+        EncoderFeatures(ImageSubsets(config), tmp_path / 'cache').features(
             Weights('random', None), 'val'
         )
 
 
 def test_config_of_another_kind(source):
-    source.config.val_dataloader = None
+    source.images.config.val_dataloader = None
     with pytest.raises(UserError, match='no val_dataloader.*classification'):
-        source.subset('val')
-    source.config.model = None
+        source.images.subset('val')
+    source.images.config.model = None
     with pytest.raises(UserError, match='no model.backbone'):
         source.features(Weights('random', None), 'test')
 
 
 def test_unknown_type(source):
-    source.config.model.backbone.type = 'Resnext3000'
+    source.images.config.model.backbone.type = 'Resnext3000'
     with pytest.raises(UserError, match='Resnext3000.*check the spelling'):
         source.features(Weights('random', None), 'test')
 
@@ -323,14 +327,14 @@ class ToyWithoutFraction(toy.ToyFileImages):
 
 
 def test_data_set_without_fraction(source):
-    source.config.train_dataloader.dataset.type = 'ToyWithoutFraction'
-    assert len(source.rows_of_fraction(1)) == 40
+    source.images.config.train_dataloader.dataset.type = 'ToyWithoutFraction'
+    assert len(source.images.rows_of_fraction(1)) == 40
     with pytest.raises(UserError, match='takes no fraction.*--fractions out'):
-        source.rows_of_fraction(0.5, 0)
+        source.images.rows_of_fraction(0.5, 0)
 
 
 def test_shared_patients(source):
-    subsets = [source.subset(name) for name in SUBSETS]
+    subsets = [source.images.subset(name) for name in SUBSETS]
     check_no_shared_patients(subsets)
     other = subsets[2].__class__(**{**vars(subsets[2]), 'patients': ('train-p3', 'x')})
     with pytest.raises(

@@ -49,7 +49,7 @@ def parse_args():
         nargs='+',
         default=[],
         metavar='NAME=PATH',
-        help='pretrained checkpoints',
+        help='pretrained checkpoints, or encoders: NAME=ENCODER[:PATH]',
     )
     parser.add_argument(
         '--after',
@@ -139,7 +139,7 @@ def reuse(args, source, kernel, pairs, bar, console):
     from medssl_mm.backbones import STEM
     from medssl_mm.results import similarity, write_results
 
-    images = len(source.subset(args.subset).image_ids)
+    images = len(source.images.subset(args.subset).image_ids)
     subsets = feature_reuse.random_subsets(
         images, args.subset_size, args.num_subsets, args.seed
     )
@@ -214,7 +214,7 @@ def layers(args, source, kernel, pair, bar):
 
 def common(args, source, kernel):
     """Describe what both comparisons were made with."""
-    subset = source.subset(args.subset)
+    subset = source.images.subset(args.subset)
     return dict(
         config=args.config,
         subset=args.subset,

@@ -8,10 +8,11 @@ nearest mean feature. Nothing is trained. All networks see the same episodes.
 Writes few_shot.json, few_shot.csv, few_shot.md and few_shot.png.
 
 Of the config only the backbone, the data preprocessor and the data sets are
-used, all with the pipeline of the test images. Features are computed once
-and kept in --cache; a second run reads no image. "random" stands for random
-weights of seed 0, "random:1" for those of seed 1. A NAME that is given
-several times has several seeds: shown is their mean.
+used, all with the pipeline of the test images; an encoder of configs/encoders
+(NAME=ENCODER, NAME=ENCODER:PATH) brings its own network and preprocessing.
+Features are computed once and kept in --cache; a second run reads no image.
+"random" stands for random weights of seed 0, "random:1" for those of seed 1. A
+NAME that is given several times has several seeds: shown is their mean.
 
 No patient is on both sides of an episode, where the data set names patients.
 Images of --subsets are pooled; of a set that a network was pretrained on,
@@ -102,7 +103,7 @@ def open_images(source, names):
     """Subsets, classes, rows of the labelled; class and patient of each of these."""
     import numpy as np
 
-    subsets, labels = open_labelled(source, names)
+    subsets, labels = open_labelled(source.images, names)
     for name, found in labels.items():
         if found.multi_label:
             raise UserError(

@@ -8,12 +8,13 @@ images; macro AUROC (single-label: also macro F1) on the test images with a
 Writes probe.json, probe.csv, probe.md and probe.png.
 
 Of the config only the backbone, the data preprocessor and the data sets are
-used, all with the pipeline of the test images. Features are computed once
-and kept in --cache; a second run reads no image. "random" stands for random
-weights of seed 0, "random:1" for those of seed 1; their batch normalisation
-is calibrated on training images. A NAME that is given several times has
-several seeds: table and figure show their mean, with the interval of the
-mean, and every single one.
+used, all with the pipeline of the test images; an encoder of configs/encoders
+(NAME=ENCODER, NAME=ENCODER:PATH) brings its own network and preprocessing.
+Features are computed once and kept in --cache; a second run reads no image.
+"random" stands for random weights of seed 0, "random:1" for those of seed 1;
+their batch normalisation is calibrated on training images. A NAME that is
+given several times has several seeds: table and figure show their mean, with
+the interval of the mean, and every single one.
 
 Examples:
   python tools/analysis/probe.py CONFIG --checkpoints random \
@@ -108,7 +109,7 @@ def check(args):
 def draws(args, source):
     """List (fraction, seed) as asked for, or as the config has them."""
     if args.fractions is None:
-        return [source.fraction_of_config()]
+        return [source.images.fraction_of_config()]
     return [
         (fraction, seed)
         for fraction in dict.fromkeys(args.fractions)
@@ -128,7 +129,7 @@ def probe_one(features, rows, place, **settings):
 
 def open_data(source):
     """Open the subsets and read their labels; say what is missing."""
-    subsets, labels = open_labelled(source, SUBSETS)
+    subsets, labels = open_labelled(source.images, SUBSETS)
     if not subsets['test'].has_patients:
         source.note(
             'the data set names no patients: intervals are over '
@@ -145,7 +146,7 @@ def label_fraction(source, subsets, labels, fraction, seed, least):
 
     rows = {name: labels[name].known for name in SUBSETS}
     targets = {name: labels[name].targets for name in SUBSETS}
-    used = np.isin(rows['train'], source.rows_of_fraction(fraction, seed))
+    used = np.isin(rows['train'], source.images.rows_of_fraction(fraction, seed))
     if not used.any():
         raise UserError(
             f'{100 * fraction:g} % of the training patients have no labelled image'
