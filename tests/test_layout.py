@@ -89,8 +89,10 @@ def _imports(path):
 
 
 def area(name):
-    """medssl_mm.models.heads.x -> models."""
-    return name.split('.')[1] if name.count('.') else ''
+    """medssl_mm.models.heads.x -> models; a module may have a floor of its own."""
+    parts = name.split('.')[1:]
+    module = '.'.join(parts[:2])
+    return module if module in ARROWS else ''.join(parts[:1])
 
 
 HOSTS = {'mmengine', 'mmcv', 'mmselfsup', 'mmseg', 'mmpretrain', 'mmcls'}
@@ -112,10 +114,15 @@ ARROWS = {
     # Numbers with intervals: needs numpy and scipy alone.
     'statistics': ({'errors'}, set()),
     'benchmarking': ({'errors', 'files'}, set()),
+    # What public sets of images are called, hold and look like.
+    'datasets.image_sets': ({'errors'}, set()),
     # Read and written without a deep-learning installation.
-    'store': ({'errors', 'files'}, set()),
+    'store': ({'datasets.image_sets', 'errors', 'files'}, set()),
     'phantom': ({'errors', 'files'}, set()),
-    'importers': ({'store', 'phantom', 'unpickle', 'errors', 'files'}, set()),
+    'importers': (
+        {'datasets.image_sets', 'store', 'phantom', 'unpickle', 'errors', 'files'},
+        set(),
+    ),
     # Computes; knows neither hosts nor configs, and draws nothing.
     'analysis': ({'statistics', 'functional', 'errors', 'files'}, set()),
     # Shows and writes what others computed.
@@ -130,7 +137,15 @@ ARROWS = {
         HOSTS,
     ),
     'datasets': (
-        {'store', 'functional', 'registry', 'compat', 'errors', 'files'},
+        {
+            'datasets.image_sets',
+            'store',
+            'functional',
+            'registry',
+            'compat',
+            'errors',
+            'files',
+        },
         HOSTS,
     ),
     'evaluation': (

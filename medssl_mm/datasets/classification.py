@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from mmengine.logging import print_log
 
+from medssl_mm.datasets.image_sets import CHESTX7, Views, pairs, view_of, views_of
+from medssl_mm.datasets.label_rules import ZEROS, LabelRules
 from medssl_mm.datasets.sampler import EpochIndex, sample_rng
 from medssl_mm.datasets.split_dataset import SplitDataset
 from medssl_mm.errors import UserError
@@ -42,7 +44,8 @@ class ClassificationImages(SplitDataset):
     messages: ``<file>#<place>``), store_root, protocol, split_hash, rng,
     gt_label (class index; for several labels the list of the classes present;
     None where nobody labelled the image) and, for several labels, gt_score
-    (one 0/1 a class, float32).
+    (one 0/1 a class, float32; targets between them where an uncertain finding is
+    smoothed).
 
     Args:
         *args: As :class:`.SplitDataset`; the first is the folder of the image
@@ -50,6 +53,15 @@ class ClassificationImages(SplitDataset):
         stratified (bool): Draw the share of the patients in proportion by the
             rarest class of each (of the classes of the image set). Defaults
             to False.
+        view (str | None): Only images of this view, of a set that is known to
+            have two ('frontal', 'left'). Defaults to None: all.
+        uncertain (str): What an uncertain finding counts as: 'zeros', 'ones' or
+            'smooth' (see :class:`.LabelRules`). Defaults to 'zeros'.
+        findings (Sequence[str] | None): Only these findings, several at once;
+            they may be called as in another set. Defaults to None: all classes.
+        finding (str | None): Only this one, absent or present. Defaults to None.
+        single_label (Sequence[str] | None): Only images with one of these and no
+            other finding, which is their class. Defaults to None.
         **kwargs: As :class:`.SplitDataset`.
     """
 
@@ -57,19 +69,52 @@ class ClassificationImages(SplitDataset):
     _sample_arrays = ('_places', '_labels')
 
     def __init__(
-        self, data_root: str, *args: Any, stratified: bool = False, **kwargs: Any
+        self,
+        data_root: str,
+        *args: Any,
+        stratified: bool = False,
+        view: str | None = None,
+        uncertain: str = ZEROS,
+        findings: Sequence[str] | None = None,
+        finding: str | None = None,
+        single_label: Sequence[str] | None = None,
+        **kwargs: Any,
     ) -> None:
         self.stratified = stratified
+        self.rules = LabelRules(uncertain, findings, finding, single_label)
         self.store = open_store(data_root, IMAGES)
-        self.task = self.store.task
+        self.view = view
+        if view is not None and view not in views_of(self.store.name).names:
+            raise UserError(
+                f'{type(self).__name__}: view must be one of '
+                f'{", ".join(views_of(self.store.name).names)}, got {view!r}'
+            )
+        self.task = self.rules.task(self.store.task)
         self._require_classes(self.store, 'ClassificationImages')
         super().__init__(data_root, *args, **kwargs)
+        if self.rules.chosen is not None:
+            self._metainfo['classes'] = self._class_names()
         self._metainfo.setdefault('classes', self._class_names())
         self._metainfo.update(dataset_name=self.store.name, task=self.task)
 
+    @classmethod
+    def classes_by_settings(
+        cls, classes: Sequence[str], settings: dict
+    ) -> tuple[str, ...]:
+        """Name the classes of the samples without opening the data."""
+        rules = LabelRules.of(settings)
+        if rules.chosen is not None:
+            return rules.classes(classes)
+        return super().classes_by_settings(classes, settings)
+
+    @classmethod
+    def task_by_settings(cls, task: str | None, settings: dict) -> str | None:
+        """Tell the task of the samples without opening the data."""
+        return LabelRules.of(settings).task(task) if task else task
+
     def _class_names(self) -> tuple[str, ...]:
         """Names of the classes that the samples have."""
-        return self.store.classes
+        return self.rules.classes(self.store.classes)
 
     def _map_labels(self, labels: np.ndarray) -> np.ndarray:
         """Turn the labels of the image set into those of the samples."""
@@ -90,8 +135,13 @@ class ClassificationImages(SplitDataset):
                 else 'the subset is empty'
             )
             self._refuse_empty('image', str(total), remedy)
-        self._places = places
-        self._labels = self._map_labels(self.store.labels[places])
+        labels, kept = self.rules.apply(self.store.labels[places], self.store.classes)
+        if not kept.any():
+            self._refuse_empty(
+                'image', str(len(places)), 'none has one of these findings alone'
+            )
+        self._places = places[kept]
+        self._labels = self._map_labels(labels[kept])
         if self.labelled:
             self._check_every_class()
         self._finish_index()
@@ -101,8 +151,14 @@ class ClassificationImages(SplitDataset):
             store.patient_of, store.classes_of if self.stratified else None
         )
         if chosen is None:
-            return np.arange(len(store))
-        return np.array(sorted(map(store.index_of, chosen)), np.int64)
+            places = np.arange(len(store))
+        else:
+            places = np.array(sorted(map(store.index_of, chosen)), np.int64)
+        if self.view is None:
+            return places
+        views, ids = views_of(store.name), store.image_ids
+        seen = ((n, view_of(str(ids[n]), views)) for n in places)
+        return np.array([n for n, v in seen if v and v[1] == self.view], np.int64)
 
     def _check_every_class(self) -> None:
         """Say which classes have no image (or, multi-label, only such)."""
@@ -185,6 +241,14 @@ class ClassificationImages(SplitDataset):
             info['gt_score'] = label.astype(np.float32)
         else:
             info['gt_label'] = int(label)
+        if info['gt_label'] is not None and self.store.uncertain:
+            target = self.rules.target(
+                self.store.labels[place],
+                self.store.classes,
+                np.random.default_rng((self.seed, place)),
+            )
+            if target is not None:
+                info['gt_score'] = target
         return info
 
     def prepare_data(self, idx: int) -> dict:
@@ -216,6 +280,28 @@ class ClassificationImages(SplitDataset):
         self.full_init()
         return set(self.store.patient_ids[self._places].tolist())
 
+    def pairs(
+        self, views: str | Views | None = None, same_label: bool = False
+    ) -> list[tuple[int, int]]:
+        """Pair the samples that show one thing in two views.
+
+        Args:
+            views: Name of a set or its views. Defaults to None: of this set.
+            same_label: Whether both must have one label. Defaults to False.
+
+        Returns:
+            list[tuple[int, int]]: Indices, e.g. of left and right eye.
+
+        Raises:
+            UserError: The set is not known to have two views.
+        """
+        self.full_init()
+        return pairs(
+            self.store.image_ids[self._places].tolist(),
+            self.store.name if views is None else views,
+            self.get_gt_labels().tolist() if same_label else None,
+        )
+
     def sample_locations(self) -> tuple[np.ndarray, np.ndarray]:
         """Patient (as a number) of every sample, and zeros.
 
@@ -231,9 +317,59 @@ class ClassificationImages(SplitDataset):
 
 @DATASETS.register_module()
 class NIHChestXray14(ClassificationImages):
-    """Chest X-rays of NIH ChestX-ray14, fourteen findings at once."""
+    """Chest X-rays of NIH ChestX-ray14, fourteen findings at once.
+
+    Args:
+        *args: As :class:`ClassificationImages`.
+        single_label (bool | Sequence[str] | None): True: one of the seven findings
+            of ChestX-7, and nothing else. Or names of findings. Defaults to None:
+            all fourteen at once.
+        **kwargs: As :class:`ClassificationImages`.
+    """
 
     known = 'nih-cxr14'
+    METAINFO = dict(classes=KNOWN[known].classes)
+
+    def __init__(
+        self,
+        *args: Any,
+        single_label: bool | Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, single_label=_seven(single_label), **kwargs)
+
+    @classmethod
+    def classes_by_settings(
+        cls, classes: Sequence[str], settings: dict
+    ) -> tuple[str, ...]:
+        """Name the classes of the samples without opening the data."""
+        return super().classes_by_settings(classes, _with_seven(settings))
+
+    @classmethod
+    def task_by_settings(cls, task: str | None, settings: dict) -> str | None:
+        """Tell the task of the samples without opening the data."""
+        return super().task_by_settings(task, _with_seven(settings))
+
+
+def _seven(single_label: bool | Sequence[str] | None) -> Sequence[str] | None:
+    if isinstance(single_label, bool):
+        return CHESTX7 if single_label else None
+    return single_label
+
+
+def _with_seven(settings: dict) -> dict:
+    return {**settings, 'single_label': _seven(settings.get('single_label'))}
+
+
+@DATASETS.register_module()
+class CheXpert(ClassificationImages):
+    """Chest X-rays of CheXpert, fourteen observations at once.
+
+    ``view='frontal'`` leaves the lateral ones out, ``finding='Pleural Effusion'``
+    makes two classes of it, ``uncertain`` says what 'possibly' counts as.
+    """
+
+    known = 'chexpert'
     METAINFO = dict(classes=KNOWN[known].classes)
 
 
@@ -267,6 +403,11 @@ class DiabeticRetinopathy(ClassificationImages):
             )
         self.binary = binary
         super().__init__(*args, **kwargs)
+        if binary and self.rules.chosen is not None:
+            raise ValueError(
+                'DiabeticRetinopathy: binary makes classes of its own; leave '
+                'findings, finding and single_label out.'
+            )
         if binary:
             self._metainfo['classes'] = self._class_names()
 
@@ -280,6 +421,8 @@ class DiabeticRetinopathy(ClassificationImages):
         return super().classes_by_settings(classes, settings)
 
     def _class_names(self) -> tuple[str, ...]:
+        if not self.binary:
+            return super()._class_names()
         return self.classes_by_settings(self.store.classes, dict(binary=self.binary))
 
     def _map_labels(self, labels: np.ndarray) -> np.ndarray:

@@ -111,6 +111,16 @@ class SplitDataset(BaseDataset):
         selected = (settings.get('metainfo') or {}).get('classes')
         return tuple(classes if selected is None else selected)
 
+    @classmethod
+    def task_by_settings(cls, task: str | None, settings: dict) -> str | None:
+        """Tell the task of the samples without opening the data.
+
+        Args:
+            task: That of the store; None: it has none.
+            settings: The arguments of the data set.
+        """
+        return task
+
     def _require_classes(self, store: SliceStore | ImageStore, advice: str) -> None:
         """Compare the class names of METAINFO, if any, with the store's."""
         expected = self.METAINFO.get('classes')

@@ -420,11 +420,12 @@ class _Completion:
                 return
         facts = self.facts(main)
         classes = self._class_of(main).classes_by_settings(facts.classes, main)
+        task = self._class_of(main).task_by_settings(facts.task, main)
         for head in heads:
             if 'type' not in head and facts.kind == IMAGES:
                 head['type'] = (
                     'MultiLabelLinearClsHead'
-                    if facts.task == MULTI_LABEL
+                    if task == MULTI_LABEL
                     else 'LinearClsHead'
                 )
             if head.setdefault('num_classes', len(classes)) != len(classes):

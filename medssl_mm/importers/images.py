@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -38,12 +38,14 @@ from medssl_mm.store import (
     Split,
     make_holdout,
 )
+from medssl_mm.store.compat_splits import DESCRIPTION
 from medssl_mm.store.images import (
     SINGLE_LABEL,
     UNKNOWN,
     classes_of_label,
     is_known,
 )
+from medssl_mm.store.splits import IMAGE, PATIENT
 
 MIN_PATIENTS = 5  # fewer cannot be divided by 60 / 20 / 20
 
@@ -59,6 +61,9 @@ class ImageDiscovery(Discovery):
         blank_allowed (bool): Whether an image of one colour is kept.
         conflicts_allowed (bool): Whether two images of the same pixels may
             have two labels.
+        compat (Mapping): Lists like ``lists`` that part images regardless of
+            patients, as a published comparison did.
+        uncertain (bool): Whether labels may be :data:`~.store.images.UNCERTAIN`.
     """
 
     task: str = SINGLE_LABEL
@@ -66,10 +71,16 @@ class ImageDiscovery(Discovery):
     size: int = 224
     blank_allowed: bool = False
     conflicts_allowed: bool = False
+    compat: Mapping[str, Mapping[str, Collection[str]]] = field(default_factory=dict)
+    uncertain: bool = False
 
     unit: ClassVar[str] = 'image'
     batch_size: ClassVar[int | str] = 'auto'  # images are many and light
     reports_every_case: ClassVar[bool] = False  # images.csv lists them
+
+    def without_cases(self) -> Discovery:
+        """What a worker needs."""
+        return replace(super().without_cases(), compat={})  # type: ignore[call-arg]
 
     def create_writer(
         self,
@@ -87,6 +98,7 @@ class ImageDiscovery(Discovery):
             (self.size, self.size),
             import_options,
             overwrite,
+            self.uncertain,
         )
 
     def stage(
@@ -289,8 +301,12 @@ class ImageImporter(Importer):
         The published lists follow, where there are any.
         """
         notes = empty_classes(found.classes, cases)
-        drawn = self.drawn_splits(found, cases, notes)
-        return [*drawn, *list_splits(found, cases, notes)], notes
+        splits = [
+            *self.drawn_splits(found, cases, notes),
+            *list_splits(found, cases, notes),
+        ]
+        notes += one_class_tests(found.classes, cases, splits)
+        return splits, notes
 
     def drawn_splits(
         self, found: Discovery, cases: Sequence[ImageInfo], notes: list[str]
@@ -376,7 +392,8 @@ def list_splits(
     """
     known = {case.image_id for case in cases}
     splits = []
-    for protocol, subsets in found.lists.items():
+    compat = getattr(found, 'compat', {})
+    for protocol, subsets in (*found.lists.items(), *compat.items()):
         there = {name: tuple(known.intersection(ids)) for name, ids in subsets.items()}
         absent = sum(
             len(ids) - len(there[name])
@@ -395,12 +412,17 @@ def list_splits(
                 )
             )
         if not empty:
-            text = (
-                'Published lists; pretraining on '
-                f'{len(there["pretrain"])} images of them.'
+            text, by = (
+                (DESCRIPTION, IMAGE)
+                if protocol in compat
+                else (_published(there), PATIENT)
             )
-            splits.append(Split(protocol, found.name, there, None, text))
+            splits.append(Split(protocol, found.name, there, None, text, by))
     return splits
+
+
+def _published(subsets: Mapping[str, Collection[str]]) -> str:
+    return f'Published lists; pretraining on {len(subsets["pretrain"])} images of them.'
 
 
 def empty_classes(classes: Sequence[str], cases: Sequence[ImageInfo]) -> list[str]:
@@ -413,6 +435,25 @@ def empty_classes(classes: Sequence[str], cases: Sequence[ImageInfo]) -> list[st
         f'no image of the class(es) {", ".join(missing)}: nothing can be learnt or '
         'measured there. Is part of the source missing?'
     ]
+
+
+def one_class_tests(
+    classes: Sequence[str], cases: Sequence[ImageInfo], splits: Sequence[Split]
+) -> list[str]:
+    """Say of which splits the test images are all of one class."""
+    label_of = {c.image_id: c.label for c in cases if isinstance(c.label, int)}
+    notes = []
+    for split in splits:
+        labels = {label_of.get(name) for name in split.subsets.get('test', ())}
+        labels -= {None, UNKNOWN}
+        if len(labels) == 1:
+            name = classes[labels.pop() or 0]
+            notes.append(
+                f'split {split.protocol}: all test images are of the class {name}; '
+                'nothing can be measured on it. Import more of the source, or draw '
+                'another by --holdout SHARE --stratified.'
+            )
+    return notes
 
 
 def folder_of_lists(src: Path, lists: str | None) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,9 @@ from medssl_mm.importers.images import ImageDiscovery
 from medssl_mm.importers.naming import find_files, match_patient
 from medssl_mm.importers.pictures import SUBSET_NAMES, Picture, PictureImporter
 from medssl_mm.importers.readers.table import read_rows, whole_number, zeros_and_ones
-from medssl_mm.store.images import UNKNOWN
+from medssl_mm.store.images import UNCERTAIN, UNKNOWN
 
+DOUBTFUL = 'uncertain'  # one of several labels
 TRUTH = {'true': 1, 'yes': 1, 'false': 0, 'no': 0}
 
 
@@ -50,7 +52,8 @@ class Listed:
     Args:
         where (str): File and line, for messages.
         path (str): As the table names it.
-        label (str | tuple | None): Class, or 0/1 per class; None: empty.
+        label (str | tuple | None): Class, or 0/1 (2: uncertain) per class; None:
+            empty.
         patient (str, optional): Patient.
         subset (str, optional): 'train', 'val' or 'test'.
     """
@@ -102,7 +105,9 @@ def _label(
         return None
     if not columns.labels:
         return texts[0]
-    return truths(where, texts)
+    doubtful = [text.lower() == DOUBTFUL for text in texts]
+    sure = truths(where, ['0' if d else text for d, text in zip(doubtful, texts)])
+    return tuple(UNCERTAIN if d else value for d, value in zip(doubtful, sure))
 
 
 def _meaning(
@@ -159,16 +164,21 @@ def class_order(listed: Iterable[Listed]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def finder(src: Path, files: Sequence[Path]) -> Callable[[str, str], Path | None]:
+def finder(
+    src: Path, files: Sequence[Path], texts: Iterable[str]
+) -> Callable[[str, str], Path | None]:
     """Function from (where, text of a table) to the picture that it names.
 
     A text is a path below ``src``, perhaps behind folders that are not there,
-    or a file name, perhaps without its suffix, anywhere below.
+    or a file name, perhaps without its suffix, anywhere below. A name that several
+    texts end in (``patient1/view1.jpg``) does not tell a picture by itself.
 
     Args:
         src (Path): Folder.
         files (Sequence[Path]): Its pictures.
+        texts (Iterable[str]): All of the table.
     """
+    count = Counter(Path(text).name for text in texts)
     by_path = {path.relative_to(src).as_posix(): path for path in files}
     by_name: dict[str, list[Path]] = {}
     for path in files:
@@ -181,6 +191,8 @@ def finder(src: Path, files: Sequence[Path]) -> Callable[[str, str], Path | None
             path = by_path.get('/'.join(parts[start:]))
             if path is not None:
                 return path
+        if len(parts) > 1 and count[parts[-1]] > 1:
+            return None
         found = by_name.get(parts[-1], [])
         if len(found) > 1:
             raise UserError(
@@ -245,7 +257,7 @@ def discover_listed(
         UserError: None of the listed pictures is there.
     """
     files = importer.picture_files(src)
-    find = finder(src, files)
+    find = finder(src, files, [item.path for item in listed])
     paths = [find(item.where, item.path) for item in listed]
     used = {path for path in paths if path is not None}
     if not used:

@@ -24,6 +24,7 @@ from medssl_mm.importers.readers.picture import (
     find_pictures,
     read_picture,
     scale_to_bytes,
+    stretch,
 )
 from medssl_mm.store.images import classes_of_label, is_known
 from medssl_mm.store.splits import make_holdout
@@ -106,9 +107,9 @@ class PictureImporter(ImageFiles):
         'grey or rgb; default: grey where the pictures are', choices=('grey', 'rgb')
     )
     fit: str | None = option(
-        'pictures that are not square: cut their centre out (crop, the default) or '
-        'add black (pad)',
-        choices=('crop', 'pad'),
+        'pictures that are not square: cut their centre out (crop), add black (pad) or '
+        'change their shape (stretch); default: as is usual for the set, else crop',
+        choices=('crop', 'pad', 'stretch'),
     )
     window: str | None = option(
         'grey values to black and white: range (smallest and largest of each picture; '
@@ -165,6 +166,8 @@ class PictureImporter(ImageFiles):
     def load(self, case: SourceCase) -> LoadedImage:
         """Read one picture and bring it to the form of the set."""
         pixels, problems = self.read(case.image)
+        if self.fit == 'stretch':
+            pixels = stretch(pixels, case.extra['side'])
         pad = self.pad if self.fit is None else self.fit == 'pad'
         loaded = self.form(
             case.image, pixels, case.extra['channels'], case.extra['side'], pad

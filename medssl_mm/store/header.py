@@ -9,13 +9,17 @@ from typing import Literal
 from medssl_mm.errors import UserError
 
 # Slices of one channel, and images, are written as of old; slices of several
-# channels are what a reader of version 1 could not read.
-FORMAT_VERSION, CHANNELS_VERSION = 1, 2
-VERSIONS = (FORMAT_VERSION, CHANNELS_VERSION)
+# channels are what a reader of version 1 could not read, and uncertain labels what
+# one of version 2 would take for findings.
+FORMAT_VERSION, CHANNELS_VERSION, UNCERTAIN_VERSION = 1, 2, 3
 DATASET_FILE = 'dataset.json'
 STAGING = '.import'
 SLICES: Literal['slices'] = 'slices'
 IMAGES: Literal['classification'] = 'classification'
+VERSIONS = {
+    SLICES: (FORMAT_VERSION, CHANNELS_VERSION),
+    IMAGES: (FORMAT_VERSION, CHANNELS_VERSION, UNCERTAIN_VERSION),
+}
 # What to use for a folder of the other kind.
 _READERS = {
     SLICES: 'a store of slices; use medssl_mm.SliceDataset',
@@ -66,10 +70,10 @@ def load_header(root: Path, kind: str) -> dict:
     found = kind_of(header)
     if found != kind:
         raise UserError(f'{root} is {_READERS.get(found, repr(found))}')
-    if header.get('version') not in VERSIONS:
+    if header.get('version') not in VERSIONS[kind]:
         raise UserError(
             f'{path} has format version {header.get("version")}, this '
-            f'package reads {" and ".join(map(str, VERSIONS))}; import the '
+            f'package reads {" and ".join(map(str, VERSIONS[kind]))}; import the '
             'data set again'
         )
     return header

@@ -16,12 +16,19 @@ import numpy as np
 from medssl_mm.errors import UserError
 from medssl_mm.store.case_info import content_digest
 from medssl_mm.store.chunks import ChunkReader, compress_image, write_chunks
-from medssl_mm.store.header import DATASET_FILE, FORMAT_VERSION, IMAGES, load_json
+from medssl_mm.store.header import (
+    DATASET_FILE,
+    FORMAT_VERSION,
+    IMAGES,
+    UNCERTAIN_VERSION,
+    load_json,
+)
 from medssl_mm.store.images import (
     IMAGE_FILE,
     MULTI_LABEL,
     SINGLE_LABEL,
     TABLE_FILE,
+    UNCERTAIN,
     UNKNOWN,
     ImageInfo,
     ImageStore,
@@ -130,6 +137,7 @@ class ImageStoreWriter(StagedWriter):
         size: tuple[int, int],
         import_options: dict | None = None,
         overwrite: bool = False,
+        uncertain: bool = False,
     ) -> ImageStoreWriter:
         """Start or continue writing an image set.
 
@@ -143,6 +151,7 @@ class ImageStoreWriter(StagedWriter):
             import_options: Options of the import, kept for later runs.
             overwrite: Start anew whatever the folder's set was made with;
                 :meth:`finish` drops its images.
+            uncertain: Whether several labels may be 2 besides 0 and 1.
 
         Raises:
             ValueError: Unknown task or number of channels.
@@ -161,7 +170,7 @@ class ImageStoreWriter(StagedWriter):
             classes=list(classes),
             channels=channels,
             size=list(size),
-            version=FORMAT_VERSION,
+            version=UNCERTAIN_VERSION if uncertain else FORMAT_VERSION,
             import_options=import_options or {},
         )
         return cls.stage(root, header, overwrite)
@@ -315,12 +324,16 @@ class ImageStoreWriter(StagedWriter):
         number = len(self.header['classes'])
         if self.header['task'] == MULTI_LABEL:
             values = tuple(map(int, label))
+            allowed = {0, 1}
+            if self.header['version'] == UNCERTAIN_VERSION:
+                allowed.add(UNCERTAIN)
             if len(values) != number or not (
-                set(values) <= {0, 1} or set(values) == {UNKNOWN}
+                set(values) <= allowed or set(values) == {UNKNOWN}
             ):
                 raise ValueError(
-                    f'image {case_id!r}: label must be {number} values of 0 '
-                    f'or 1 (or all -1), got {values}'
+                    f'image {case_id!r}: label must be {number} values of '
+                    f'{" or ".join(map(str, sorted(allowed)))} (or all -1), got '
+                    f'{values}'
                 )
             return values
         value = int(label)

@@ -19,12 +19,13 @@ import numpy as np
 
 from medssl_mm.errors import UserError
 from medssl_mm.store.chunks import ChunkReader
-from medssl_mm.store.header import IMAGES, load_header
+from medssl_mm.store.header import IMAGES, UNCERTAIN_VERSION, load_header
 
 IMAGE_FILE = 'images.b2nd'
 TABLE_FILE = 'images.csv'
 MULTI_LABEL, SINGLE_LABEL = 'multi-label', 'single-label'
 UNKNOWN = -1  # label of an image that nobody labelled
+UNCERTAIN = 2  # of several labels one that the source itself calls uncertain
 COLUMNS = (
     'image_id',
     'patient_id',
@@ -37,7 +38,7 @@ COLUMNS = (
 )
 
 
-# A class index, or one 0/1 per class.
+# A class index, or one 0/1 (2: uncertain) per class.
 Label = int | tuple[int, ...]
 
 
@@ -49,7 +50,7 @@ class ImageInfo:
         image_id (str): Unique name.
         patient_id (str): Patient, the unit of every split.
         label (int | tuple[int]): Class index, or one 0/1 per class; -1
-            where it is not known.
+            where it is not known, 2 where a class is uncertain.
         source_file (str): File the image was made from.
         source_sha256 (str): Digest of that file.
         source_stat (tuple): (path, bytes, mtime in ns) of that file, as a
@@ -103,11 +104,11 @@ def is_known(label: Label) -> bool:
 
 
 def classes_of_label(label: Label) -> tuple[int, ...]:
-    """Indices of the classes that a label names; none for unknown."""
+    """Indices of the classes that a label names for certain; none for unknown."""
     if not is_known(label):
         return ()
     if isinstance(label, tuple):
-        return tuple(i for i, value in enumerate(label) if value)
+        return tuple(i for i, value in enumerate(label) if value == 1)
     return (label,)
 
 
@@ -194,6 +195,7 @@ class ImageStore:
         classes (tuple[str]): Class names.
         channels (int): 1 (grey) or 3 (RGB).
         size (tuple[int, int]): Height and width, pixels.
+        uncertain (bool): Whether labels may be uncertain.
 
     Raises:
         UserError: When the folder is no (finished) image set.
@@ -210,6 +212,7 @@ class ImageStore:
         self.channels: int = header['channels']
         self.size: tuple[int, int] = (header['size'][0], header['size'][1])
         self.import_options: dict = header.get('import_options', {})
+        self.uncertain: bool = header['version'] == UNCERTAIN_VERSION
         self._number: int = header['images']
         self._digest: str = header['images_digest']
         self._table: dict[str, np.ndarray] | None = None
@@ -265,7 +268,10 @@ class ImageStore:
 
     @property
     def labels(self) -> np.ndarray:
-        """Labels: class indices ``(N, )`` or 0/1 ``(N, C)``; -1 unknown."""
+        """Labels: class indices ``(N, )`` or 0/1 ``(N, C)``; -1 unknown.
+
+        2 among the latter: uncertain, where :attr:`uncertain` says so.
+        """
         return self._read_table()['labels']
 
     @property

@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from medssl_mm.datasets.image_sets import IMAGE_SETS
 from medssl_mm.store.header import IMAGES, SLICES
-from medssl_mm.store.images import MULTI_LABEL, SINGLE_LABEL
+from medssl_mm.store.images import SINGLE_LABEL
 from medssl_mm.store.opening import open_store
 
 __all__ = ['KNOWN', 'StoreFacts', 'read_facts']
@@ -73,36 +74,6 @@ _BTCV = StoreFacts(
         'left adrenal gland',
     )
 )
-_CXR14 = _images(
-    'Atelectasis',
-    'Cardiomegaly',
-    'Effusion',
-    'Infiltration',
-    'Mass',
-    'Nodule',
-    'Pneumonia',
-    'Pneumothorax',
-    'Consolidation',
-    'Edema',
-    'Emphysema',
-    'Fibrosis',
-    'Pleural_Thickening',
-    'Hernia',
-    task=MULTI_LABEL,
-    channels=1,
-)
-_CIFAR100 = (
-    'apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy '
-    'bridge bus butterfly camel can castle caterpillar cattle chair chimpanzee '
-    'clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant '
-    'flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower '
-    'leopard lion lizard lobster man maple_tree motorcycle mountain mouse '
-    'mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree '
-    'plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea '
-    'seal shark shrew skunk skyscraper snail snake spider squirrel streetcar '
-    'sunflower sweet_pepper table tank telephone television tiger tractor train '
-    'trout tulip turtle wardrobe whale willow_tree wolf woman worm '
-)
 # By the NAME of tools/prepare_data.py, or that of a set of MedMNIST.
 KNOWN = {
     'abdomen1k': StoreFacts(('background', 'liver', 'kidney', 'spleen', 'pancreas')),
@@ -116,28 +87,10 @@ KNOWN = {
         ('background', 'pancreas', 'kidney', 'liver'), units='arbitrary', eight_bit=True
     ),
     'phantom': _BTCV,
-    'breakhis': _images('benign', 'malignant'),
-    'cifar10': _images(
-        'airplane',
-        'automobile',
-        'bird',
-        'cat',
-        'deer',
-        'dog',
-        'frog',
-        'horse',
-        'ship',
-        'truck',
-    ),
-    'cifar100': _images(*_CIFAR100.split()),
-    'diabetic-retinopathy': _images(
-        'no retinopathy', 'mild', 'moderate', 'severe', 'proliferative'
-    ),
-    'idc': _images('negative', 'positive'),
-    'nih-cxr14': _CXR14,
-    'nih1000': _CXR14,
-    'pneumoniamnist': _images('normal', 'pneumonia', channels=1),
-    'rsna': _images('no opacity', 'opacity', channels=1),
+    **{
+        name: _images(*row.classes, task=row.task, channels=row.channels)
+        for name, row in IMAGE_SETS.items()
+    },
 }
 
 

@@ -24,6 +24,7 @@ from medssl_mm.store.opening import open_store
 PatientOf = Mapping[str, str] | Callable[[str], str]  # of a case
 ClassesOf = Callable[[str], Iterable[int]]  # indices, of a case
 SUBSETS = ('pretrain', 'train', 'val', 'test')
+PATIENT, IMAGE = 'patient', 'image'  # what a split keeps on one side
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,9 @@ class Split:
             case ids; sorted and kept as tuples.
         seed (int, optional): Seed of a drawn split. Defaults to None.
         description (str): One sentence, not part of the hash.
+        by (str): 'patient', or 'image': published comparisons that part the
+            images of a patient are repeated so; only an image must not be on
+            both sides. Defaults to 'patient'.
 
     Raises:
         UserError: Unknown subset, or a case twice in a subset.
@@ -47,8 +51,14 @@ class Split:
     subsets: Mapping[str, Sequence[str]]
     seed: int | None = None
     description: str = ''
+    by: str = PATIENT
 
     def __post_init__(self) -> None:
+        if self.by not in (PATIENT, IMAGE):
+            raise UserError(
+                f'split {self.protocol!r}: by must be {PATIENT!r} or {IMAGE!r}, got '
+                f'{self.by!r}'
+            )
         subsets = {}
         for name, cases in self.subsets.items():
             if name not in SUBSETS:
@@ -73,6 +83,7 @@ class Split:
             dict(self.subsets),
             self.seed,
             self.description,
+            self.by,
         )
 
     def __getitem__(self, subset: str) -> Sequence[str]:
@@ -91,6 +102,7 @@ class Split:
             dataset=self.dataset,
             seed=self.seed,
             subsets={k: list(v) for k, v in sorted(self.subsets.items())},
+            **self._unit,
         )
         text = json.dumps(content, sort_keys=True, separators=(',', ':'))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -102,9 +114,15 @@ class Split:
             dataset=self.dataset,
             seed=self.seed,
             description=self.description,
+            **self._unit,
             subsets={k: list(v) for k, v in self.subsets.items()},
             hash=self.hash,
         )
+
+    @property
+    def _unit(self) -> dict[str, str]:
+        """What is parted, where not patients: older files do not say it."""
+        return {} if self.by == PATIENT else dict(by=self.by)
 
 
 def _lookup(patient_of: PatientOf) -> Callable[[str], str]:
@@ -115,7 +133,7 @@ def check_no_leak(split: Split, patient_of: PatientOf) -> None:
     """Refuse a split with one patient on both sides.
 
     train, val and test must be disjoint by patient; pretrain must hold no
-    test patient.
+    test patient. Of a split by image the same is asked of images.
 
     Args:
         split: The split.
@@ -124,7 +142,7 @@ def check_no_leak(split: Split, patient_of: PatientOf) -> None:
     Raises:
         UserError: Names the patient and one case of it on either side.
     """
-    lookup = _lookup(patient_of)
+    lookup = _lookup(patient_of) if split.by == PATIENT else str
     owner: dict[str, dict[str, str]] = {}
     for name, cases in split.subsets.items():
         owner[name] = {}
@@ -136,10 +154,10 @@ def check_no_leak(split: Split, patient_of: PatientOf) -> None:
         if shared:
             patient = shared[0]
             raise UserError(
-                f'split {split.protocol!r} leaks: patient {patient!r} is in '
+                f'split {split.protocol!r} leaks: {split.by} {patient!r} is in '
                 f'{one!r} (case {owner[one][patient]!r}) and in {other!r} '
-                f'(case {owner[other][patient]!r}); {len(shared)} patient(s) '
-                'are shared. Split by patient, not by case or slice.'
+                f'(case {owner[other][patient]!r}); {len(shared)} {split.by}(s) '
+                f'are shared. Split by {split.by}, not by case or slice.'
             )
 
 
@@ -179,6 +197,7 @@ def _read(path: Path) -> tuple[Split, str]:
             content['subsets'],
             content.get('seed'),
             content.get('description', ''),
+            content.get('by', PATIENT),
         )
         return split, content['hash']
     except UserError as error:

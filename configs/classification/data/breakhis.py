@@ -1,10 +1,5 @@
 # Breast histopathology of BreakHis, benign or malignant, 224 px.
-_base_ = '../_base_/datasets/images.py'
-images = dict(
-    type='medssl_mm.ClassificationImages',
-    data_root='data/breakhis',
-    split='breakhis-patients',
-)
+_base_ = ['../_base_/datasets/images.py', '../../data/breakhis.py']
 test_pipeline = [_base_.normalize, dict(type='medssl_mm.PackImage')]
 train_dataloader = dict(
     num_workers=1,

@@ -308,6 +308,14 @@ def fit_square(
     return np.ascontiguousarray(pixels), problems
 
 
+def stretch(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Bring an image to ``size`` x ``size`` pixels, whatever its shape."""
+    import cv2
+
+    way = cv2.INTER_AREA if min(pixels.shape[:2]) > size else cv2.INTER_LINEAR
+    return cv2.resize(pixels, (size, size), interpolation=way)
+
+
 def _misfits(
     path: str, height: int, width: int, size: int, pad: bool, enlarged: bool
 ) -> list[Problem]:

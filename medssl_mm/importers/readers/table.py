@@ -19,7 +19,7 @@ _DAMAGED = (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error)
 
 
 def read_rows(
-    path: Path, columns: Sequence[str] = ()
+    path: Path, columns: Sequence[str] = (), header: bool = True
 ) -> list[tuple[int, dict[str, str]]]:
     """Read a CSV file with a header: (line number, row by column).
 
@@ -27,19 +27,28 @@ def read_rows(
         path (Path): The file, UTF-8; a byte order mark is allowed, and
             compression (.gz, or a .zip with one file).
         columns (Sequence[str]): Columns that must be there.
+        header (bool): Whether the first line names the columns; else they are
+            'column 1', 'column 2' ... Defaults to True.
 
     Raises:
         UserError: When it is no such file, or a column is missing.
     """
     try:
         with _open_text(path) as file:
-            reader = csv.DictReader(file)
-            rows = []
+            reader = csv.DictReader(file, None if header else ['column 1'])
+            rows: list[tuple[int, dict[str, str]]] = []
             for row in reader:
-                if None in row or None in row.values():
+                if not header:
+                    row = _numbered(row)
+                if (
+                    None in row
+                    or None in row.values()
+                    or (rows and len(row) != len(rows[0][1]))
+                ):
                     raise UserError(
                         f'{path}, line {reader.line_num}: expected '
-                        f'{len(reader.fieldnames or ())} columns as in the header; '
+                        f'{len(rows[0][1] if rows else reader.fieldnames or ())} '
+                        f'columns as in the {"header" if header else "first line"}; '
                         'found another number.'
                     )
                 rows.append((reader.line_num, row))
@@ -57,6 +66,12 @@ def read_rows(
             f'columns are {", ".join(map(repr, present[:16]))}'
         )
     return rows
+
+
+def _numbered(row: dict) -> dict[str, str]:
+    """A row without header, its cells by their places."""
+    cells = [row['column 1'], *row.get(None, ())]
+    return {f'column {place}': cell for place, cell in enumerate(cells, 1)}
 
 
 @contextmanager

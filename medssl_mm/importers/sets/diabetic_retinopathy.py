@@ -29,6 +29,7 @@ from medssl_mm.importers.readers.table import (
     read_rows,
     whole_number,
 )
+from medssl_mm.store.compat_splits import compat_lists
 from medssl_mm.store.known import KNOWN
 from medssl_mm.store.splits import make_holdout
 
@@ -176,7 +177,8 @@ class DiabeticRetinopathyImporter(ImageFiles):
     together. Splits: 'diabetic-retinopathy-patients' (drawn over all graded
     pictures) and, with both label files, 'diabetic-retinopathy-kaggle': the
     test pictures of the competition, a fifth of its training patients for
-    validation.
+    validation, and 'diabetic-retinopathy-compat' (the same, the fifth by image, as
+    published).
     """
 
     name = 'diabetic-retinopathy'
@@ -202,8 +204,14 @@ class DiabeticRetinopathyImporter(ImageFiles):
             raise self.nothing_found(src, f'There is no {train.name}.')
         cases = self._cases(src, join_lists(grades))
         test = [i for path, found in grades.items() if path != train for i in found]
-        lists = self._lists(list(grades[train]), test) if test else {}
-        return self.found(cases, lists=lists)
+        if not test:
+            return self.found(cases)
+        names = list(grades[train])
+        return self.found(
+            cases,
+            lists=self._lists(names, test),
+            compat=compat_lists(self.name, names, 1.0, test),
+        )
 
     def _cases(self, src: Path, labels: dict[str, int]) -> list[SourceCase]:
         files, cases = self.named_pictures(

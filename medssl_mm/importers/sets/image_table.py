@@ -18,7 +18,7 @@ from medssl_mm.importers.picture_tables import (
     unknown_of,
 )
 from medssl_mm.importers.pictures import PictureImporter
-from medssl_mm.store.images import MULTI_LABEL, SINGLE_LABEL
+from medssl_mm.store.images import MULTI_LABEL, SINGLE_LABEL, UNCERTAIN
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class ImageTableImporter(PictureImporter):
     """Pictures that a CSV table names, with one label or several.
 
     The classes are what the label column holds (or what --label-map makes of
-    it), or the columns of --labels, which hold 0 and 1. An empty cell is an
-    unknown label: the picture serves pretraining. Rows of one picture must
-    agree. Splits: 'image-table-patients' (drawn), and 'image-table-subsets' by
-    --split-column; without validation rows a tenth of the training patients,
-    stratified by class, becomes it.
+    it), or the columns of --labels, which hold 0 and 1 (or uncertain: training says
+    what that counts as). An empty cell is an unknown label: the picture serves
+    pretraining. Rows of one picture must agree. Splits: 'image-table-patients'
+    (drawn), and 'image-table-subsets' by --split-column; without validation rows a
+    tenth of the training patients, stratified by class, becomes it.
     """
 
     table: str | None = option(
@@ -52,7 +52,7 @@ class ImageTableImporter(PictureImporter):
     )
     label_map: str | None = option(
         'what a cell means: a JSON object {"text": "class"}, or text=class,...; with '
-        '--labels the classes are 0 and 1, e.g. "=0,-1=0"',
+        '--labels the classes are 0, 1 and uncertain, e.g. "=0,-1=uncertain"',
         metavar='MAP',
     )
     patient_column: str | None = option('column of the patient', metavar='NAME')
@@ -98,6 +98,10 @@ class ImageTableImporter(PictureImporter):
             pattern=self.patient_pattern,
             unknown=unknown_of(columns),
             task=MULTI_LABEL if columns.labels else SINGLE_LABEL,
+            uncertain=any(
+                isinstance(item.label, tuple) and UNCERTAIN in item.label
+                for item in listed
+            ),
         )
 
     def _columns(self) -> Columns:

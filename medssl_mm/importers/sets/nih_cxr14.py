@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from medssl_mm.datasets.image_sets import CHESTX7, IMAGE_SETS
 from medssl_mm.errors import UserError
 from medssl_mm.importers.images import (
     ImageDiscovery,
@@ -20,6 +22,7 @@ from medssl_mm.importers.readers.table import (
     read_rows,
     zeros_and_ones,
 )
+from medssl_mm.store.compat_splits import compat_lists
 from medssl_mm.store.images import MULTI_LABEL
 from medssl_mm.store.known import KNOWN
 from medssl_mm.store.splits import make_holdout
@@ -61,6 +64,12 @@ def parse_findings(text: str, where: str) -> tuple[int, ...]:
             "by '|'"
         )
     return tuple(int(name in names) for name in FINDINGS)
+
+
+def is_single(label: Sequence[int]) -> bool:
+    """Whether one of the seven findings of ChestX-7 is there, and no other."""
+    names = [name for name, value in zip(FINDINGS, label) if value == 1]
+    return len(names) == 1 and names[0] in CHESTX7
 
 
 def read_data_entry(path: Path) -> dict[str, tuple[int, ...]]:
@@ -128,8 +137,9 @@ class NIHChestXray14Importer(ImageFiles):
     Labels come from ``Data_Entry_2017*.csv`` where it is there, else from
     the 14-column lists. Splits: 'nih-cxr14-patients' (drawn),
     'nih-cxr14-official' from ``train_val_list.txt`` and ``test_list.txt``
-    (an eighth of the training patients for validation, seed 0), and
-    'nih-cxr14-lists' from ``*{train,val,test}_list.txt`` with 14 columns.
+    (an eighth of the training patients for validation, seed 0),
+    'nih-cxr14-lists' from ``*{train,val,test}_list.txt`` with 14 columns, and
+    'nih-cxr14-compat' (by image, as published: the images of ChestX-7 alone).
     """
 
     lists: str | None = lists_option()
@@ -152,7 +162,8 @@ or, instead of the CSV file, 14-column lists in <src> or --lists DIR:
         folder = folder_of_lists(src, self.lists)
         notes: list[str] = []
         fourteen = _read_fourteen(folder)
-        labels = self._read_labels(src, folder, fourteen, notes)
+        entries = _data_entries(src, folder)
+        labels = self._read_labels(src, entries, fourteen, notes)
         lists = {}
         if fourteen:
             subsets = {name: [*map(_stem, fourteen[name])] for name in fourteen}
@@ -179,14 +190,19 @@ or, instead of the CSV file, 14-column lists in <src> or --lists DIR:
             raise self.nothing_found(
                 src, f'None of the {len(labels)} listed images is there.'
             )
-        return self.found([*cases, *strange], notes=notes, lists=lists)
+        single = {_stem(name) for name, found in labels.items() if is_single(found)}
+        share = IMAGE_SETS[self.name].compat
+        compat = compat_lists(self.name, [*map(_stem, labels)], share, kept=single)
+        return self.found(
+            [*cases, *strange],
+            notes=notes,
+            lists=lists,
+            compat=compat if entries else {},
+        )
 
     def _read_labels(
-        self, src: Path, folder: Path, fourteen: dict, notes: list[str]
+        self, src: Path, entries: Sequence[Path], fourteen: dict, notes: list[str]
     ) -> dict:
-        entries = sorted(
-            {*src.glob('Data_Entry_2017*.csv'), *folder.glob('Data_Entry_2017*.csv')}
-        )
         listed = {k: v for content in fourteen.values() for k, v in content.items()}
         if not entries:
             if not listed:
@@ -234,6 +250,14 @@ or, instead of the CSV file, 14-column lists in <src> or --lists DIR:
             val=[*drawn['test']],
             test=test,
         )
+
+
+def _data_entries(src: Path, folder: Path) -> list[Path]:
+    """The label files of the NIH, as such or compressed."""
+    patterns = ('Data_Entry_2017*.csv', 'Data_Entry_2017*.csv.gz')
+    return sorted(
+        {path for place in (src, folder) for p in patterns for path in place.glob(p)}
+    )
 
 
 def _read_fourteen(folder: Path) -> dict[str, dict]:

@@ -1,5 +1,6 @@
 import cv2
 import numpy as np
+import pandas
 import pytest
 
 from medssl_mm.errors import UserError
@@ -215,6 +216,14 @@ def test_split_of_the_competition(eyepacs, tmp_path, name, extra):
     assert set(split['test']) == set(eyes(3, 50))
     assert len(split['val']) == 4 and len(split['train']) == 16
     assert set(split['pretrain']) == set(eyes(10))
+    # As published: the same test pictures; validation by picture, not by patient.
+    compat = splits['diabetic-retinopathy-compat']
+    order = pandas.Series(eyes(10)).sample(frac=1, random_state=42).tolist()
+    np.random.seed(0)
+    indices = list(range(20))
+    np.random.shuffle(indices)
+    assert compat['val'] == tuple(sorted(order[n] for n in indices[:4]))
+    assert compat['test'] == split['test'] and compat['pretrain'] == split['pretrain']
 
 
 def test_bad_pictures_are_left_out(eyepacs, tmp_path):

@@ -1,4 +1,5 @@
 import csv
+import gzip
 
 import numpy as np
 import pytest
@@ -95,6 +96,31 @@ def test_as_distributed(nih, tmp_path):
     assert len(official['pretrain']) == 16
     assert set(official['train']) | set(official['val']) == set(official['pretrain'])
     assert len({c[:8] for c in official['val']}) == 1
+
+
+def test_compressed_labels_and_the_split_by_image(nih, tmp_path):
+    """As published: all rows are shuffled and cut, then ChestX-7 is chosen."""
+    import pandas
+
+    chosen = {
+        name: ['Mass', 'Edema', 'Mass|Nodule', 'No Finding'][n % 4]
+        for n, name in enumerate(names())
+    }
+    chosen.update({name: 'Effusion' for name in names()[9:19]})
+    path = write_entry(nih, **chosen)
+    path.with_name('Data_Entry_2017_v2020.csv.gz').write_bytes(
+        gzip.compress(path.read_bytes())
+    )
+    path.unlink()
+    _, splits = prepare(nih, tmp_path)
+    compat = splits['nih-cxr14-compat']
+    order = pandas.Series(names()).sample(frac=1, random_state=42).tolist()
+    single = [n for n in order if chosen[n] in ('Mass', 'Effusion')]
+    train = [n[:-4] for n in single if n in order[:16]]
+    assert compat.by == 'image' and compat['pretrain'] == tuple(sorted(train))
+    assert compat['test'] == tuple(sorted({n[:-4] for n in single} - {*train}))
+    pool = splits['nih-cxr14-compat-pool']['test']
+    assert pool == tuple(sorted(n[:-4] for n in single))
 
 
 def test_fourteen_columns(nih, tmp_path):
