@@ -94,6 +94,7 @@ def _child(root: Registry, location: str) -> _Registry:
 MODEL_MODULES = {
     'BarlowTwinsLoss': 'medssl_mm.models.losses',
     'BarlowTwinsNeck': 'medssl_mm.models.necks',
+    'CifarResNet': 'medssl_mm.models.backbones',
     'DecorrelationConv': 'medssl_mm.models.heads',
     'DecorrelationHead': 'medssl_mm.models.heads',
     'EfficientNetAnyChannels': 'medssl_mm.models.backbones',
@@ -112,6 +113,7 @@ MODEL_MODULES = {
     'NTXentLoss': 'medssl_mm.models.losses',
     'ReleaseDecorrelation': 'medssl_mm.legacy.iter_norm',
     'ReleaseLocalLoss': 'medssl_mm.legacy.local_term',
+    'ResNetSamePadding': 'medssl_mm.models.backbones',
     'ResNetSmallStem': 'medssl_mm.models.backbones',
     'SoftDiceLoss': 'medssl_mm.models.losses',
 }

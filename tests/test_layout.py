@@ -131,7 +131,6 @@ ARROWS = {
     'registry': ({'aliases', 'compat', 'errors'}, {'mmengine'}),
     # What repeats released code with its quirks.
     'legacy': ({'functional', 'registry', 'errors'}, {'mmengine'}),
-    'converters': ({'backbones', 'legacy', 'unpickle', 'errors', 'files'}, HOSTS),
     'models': (
         {'backbones', 'functional', 'registry', 'compat', 'errors'},
         HOSTS,
@@ -177,6 +176,19 @@ ARROWS = {
             'models',
             'store',
             'version',
+        },
+        HOSTS,
+    ),
+    'converters': (
+        {
+            'engine',
+            'models',
+            'legacy',
+            'backbones',
+            'registry',
+            'unpickle',
+            'errors',
+            'files',
         },
         HOSTS,
     ),

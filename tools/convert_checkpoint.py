@@ -1,13 +1,20 @@
 #!/usr/bin/env python
 r"""Cut a pretraining checkpoint down to what a downstream network needs.
 
-The result holds the backbone, and the decorrelation in the form chosen by
---decorrelation: dropped, or folded into a 1x1 convolution after the backbone
-(into the convolution before it where it stands inside the backbone).
+With --from it reads weights of other projects as well, and with --to gives them
+the names of another library. All of a file is used, or listed as dropped; what
+is missing or left over is an error.
+
+Without --from the result holds the backbone, and the decorrelation in the form
+chosen by --decorrelation: dropped, or folded into a 1x1 convolution after the
+backbone (into the convolution before it where it stands inside the backbone).
 
 Example:
   python tools/convert_checkpoint.py work_dirs/pretrain/epoch_200.pth \
       --out backbone.pth --decorrelation fold
+  python tools/convert_checkpoint.py --list
+  python tools/convert_checkpoint.py moco_v2_800ep_pretrain.pth.tar \
+      --from moco-v2 --to mmpretrain --out moco-v2.pth
 """
 
 import argparse
@@ -22,9 +29,19 @@ def parse_args():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('checkpoint', type=Path)
+    parser.add_argument('checkpoint', type=Path, nargs='?')
+    parser.add_argument('--out', type=Path, help='file to write; must not exist')
     parser.add_argument(
-        '--out', type=Path, required=True, help='file to write; must not exist'
+        '--from', dest='source', metavar='SOURCE', help='what the file is, see --list'
+    )
+    parser.add_argument(
+        '--to',
+        dest='target',
+        metavar='TARGET',
+        help='with --from: torchvision, timm, mmpretrain (default) or mmseg',
+    )
+    parser.add_argument(
+        '--list', action='store_true', help='list the sources and their networks'
     )
     parser.add_argument(
         '--decorrelation',
@@ -43,83 +60,116 @@ def parse_args():
         help='the one that learns, or its slow copy (default: target for BYOL, '
         'else online)',
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    if not args.list and not (args.checkpoint and args.out):
+        parser.error('give a checkpoint and --out, or --list')
+    if args.target and not args.source:
+        parser.error('--to needs --from SOURCE: what the file is, see --list')
+    return args
 
 
-def trained_transform(settings, state_dict, prefix):
-    """Weight and bias of the decorrelation of a checkpoint, if it has one."""
-    from medssl_mm.registry import MODELS
+def list_sources():
+    """Print what can be read, of which networks, and for whom."""
+    from medssl_mm.converters import ARCHITECTURES, SOURCES, TARGETS
 
-    own = {
-        name.removeprefix(prefix): value
-        for name, value in state_dict.items()
-        if name.startswith(prefix)
-    }
-    if not own:
-        return None
-    if not settings:
-        raise UserError(
-            'the config has no model.decorrelation, but the '
-            'checkpoint holds one; give its own --config'
-        )
-    settings = dict(settings)
-    # It may have been left to the algorithm.
-    settings.setdefault('num_channels', own['running_mean'].numel())
-    head = MODELS.build(settings).eval()
-    try:
-        head.load_state_dict(own)
-    except RuntimeError as error:
-        raise UserError(
-            f'model.decorrelation of the config is not that of the checkpoint: {error}'
-        ) from error
-    return head.dense_transform()
+    print('sources (--from):')
+    for name, source in SOURCES.items():
+        print(f'  {name:<20}{source.title}\n{"":<22}{", ".join(source.architectures)}')
+    print('targets (--to):')
+    for target in TARGETS:
+        able = [
+            name
+            for name, architecture in ARCHITECTURES.items()
+            if target in architecture.twins or target.startswith('mm')
+        ]
+        print(f'  {target:<20}{", ".join(able)}')
 
 
-def read_settings(args, checkpoint):
-    """Return the decorrelation settings of the run."""
-    from medssl_mm.converters import parse_config_text
-    from medssl_mm.engine import launch
+def read_state_dict(args):
+    """Return what the checkpoint holds, and its tensors."""
+    from medssl_mm.engine.pretrained import find_state_dict, read_checkpoint
 
-    if args.config:
-        return launch.load_config(str(args.config)).model.get('decorrelation')
-    text = checkpoint.get('meta', {}).get('cfg')
-    if not text:
-        raise UserError(f'{args.checkpoint} holds no config; give --config')
-    try:
-        config = parse_config_text(text)
-    except ValueError as error:
-        raise UserError(f'{args.checkpoint}: {error}') from error
-    return config.get('model', {}).get('decorrelation')
+    checkpoint = read_checkpoint(args.checkpoint)
+    return checkpoint, find_state_dict(checkpoint, str(args.checkpoint))
+
+
+def read_decorrelation(args):
+    """Return the tensors of a checkpoint, and its decorrelation as a map."""
+    from medssl_mm.converters import config_of, trained_transform
+
+    checkpoint, state_dict = read_state_dict(args)
+    settings = config_of(checkpoint, args.checkpoint, args.config).get('model', {})
+    return state_dict, trained_transform(
+        settings.get('decorrelation'), state_dict, args.encoder
+    )
+
+
+def convert_source(args, transform):
+    """Return the tensors of a file of a named source, and what was done."""
+    from medssl_mm.converters import (
+        ARCHITECTURES,
+        SOURCES,
+        backbone_settings,
+        convert,
+        named_for,
+    )
+
+    converted = convert(
+        args.checkpoint, args.source, args.encoder, args.decorrelation, transform
+    )
+    target = args.target or 'mmpretrain'
+    tensors = named_for(converted, target)
+    notes = [
+        f'{args.source}: {converted.architecture}, {len(tensors)} tensors',
+        *converted.notes,
+        f'dropped: {", ".join(converted.dropped) or "nothing"}',
+    ]
+    if target in ('torchvision', 'timm'):
+        twin = ARCHITECTURES[converted.architecture].twins[target]
+        notes.append(f'network: {twin} of {target}')
+        if SOURCES[args.source].padding and 'resnet' in twin:
+            notes.append(
+                'note: it was trained with the padding of TensorFlow, which this '
+                'network lacks; the one of --to mmpretrain has it'
+            )
+        return tensors, notes
+    strict, compat = (backbone_settings(converted, m) for m in ('strict', 'compat'))
+    notes.append(f'backbone: {strict}')
+    if compat != strict:
+        notes.append(f"backbone with torch's padding: {compat}")
+    return dict(state_dict=tensors), notes
 
 
 def main():
     """Convert one checkpoint."""
     args = parse_args()
+    if args.list:
+        list_sources()
+        return
     if args.out.exists():
         raise UserError(f'{args.out} exists; choose another --out')
     import torch
 
-    from medssl_mm.converters import export_backbone, prefixes_of
-    from medssl_mm.engine.pretrained import find_state_dict, read_checkpoint
+    from medssl_mm.converters import export_backbone
 
-    checkpoint = read_checkpoint(args.checkpoint)
-    state_dict = find_state_dict(checkpoint, str(args.checkpoint))
-    transform = None
-    if args.decorrelation == 'fold':
-        transform = trained_transform(
-            read_settings(args, checkpoint),
-            state_dict,
-            prefixes_of(state_dict, args.encoder)[1],
-        )
-    try:
-        tensors, notes = export_backbone(
-            state_dict, args.decorrelation, transform, args.encoder
-        )
-    except ValueError as error:
-        raise UserError(f'{args.checkpoint}: {error}') from error
+    if args.source in (None, 'medssl_mm') and args.decorrelation == 'fold':
+        state_dict, transform = read_decorrelation(args)
+    else:
+        state_dict, transform = None, None
+    if args.source:
+        content, notes = convert_source(args, transform)
+    else:
+        state_dict = state_dict or read_state_dict(args)[1]
+        try:
+            tensors, notes = export_backbone(
+                state_dict, args.decorrelation, transform, args.encoder
+            )
+        except ValueError as error:
+            raise UserError(f'{args.checkpoint}: {error}') from error
+        content = dict(state_dict=tensors)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(args.out) as temporary:
-        torch.save(dict(state_dict=tensors), temporary)
+        torch.save(content, temporary)
     print('\n'.join(notes))
     print(f'written: {args.out}')
 

@@ -1,6 +1,15 @@
 """From checkpoints of one kind to checkpoints of another."""
 
+from .architectures import ARCHITECTURES, Architecture
 from .config_text import parse_config_text
+from .convert import (
+    TARGETS,
+    Converted,
+    backbone_settings,
+    convert,
+    named_for,
+    read_weights,
+)
 from .decorrelation import (
     batch_norm_transform,
     export_backbone,
@@ -8,12 +17,28 @@ from .decorrelation import (
     fold_into_preceding,
     prefixes_of,
 )
+from .pretraining import config_of, trained_transform
+from .rules import Rule
+from .sources import SOURCES, Source
 
 __all__ = [
+    'ARCHITECTURES',
+    'SOURCES',
+    'TARGETS',
+    'Architecture',
+    'Converted',
+    'Rule',
+    'Source',
+    'backbone_settings',
     'batch_norm_transform',
+    'config_of',
+    'convert',
     'export_backbone',
     'fold_into_following',
     'fold_into_preceding',
+    'named_for',
     'parse_config_text',
     'prefixes_of',
+    'read_weights',
+    'trained_transform',
 ]

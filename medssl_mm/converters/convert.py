@@ -1,0 +1,326 @@
+"""From a file of a known source to the names of a known target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medssl_mm.errors import UserError, similar
+
+from .architectures import ARCHITECTURES, Architecture
+from .decorrelation import export_backbone, prefixes_of
+from .reading import KINDS, check_hash_in_name, kind_of, read_named
+from .rules import Renamed, apply
+from .sources import DENSENET_TO_HOSTS, SOURCES, Source
+
+#: Whose names the tensors can get.
+TARGETS = ('torchvision', 'timm', 'mmpretrain', 'mmseg')
+DECORRELATION = 'decorrelation.'
+_COUNT = '.num_batches_tracked'
+
+
+@dataclass(frozen=True)
+class Converted:
+    """Weights of an encoder, all of them.
+
+    Args:
+        tensors (dict[str, Tensor]): float32, by the names of
+            :mod:`medssl_mm.converters.architectures`; besides, where a
+            decorrelation was folded, ``decorrelation.weight`` ``(C', C, 1, 1)``
+            and ``.bias``.
+        architecture (str): Of ``ARCHITECTURES``.
+        source (str): Of ``SOURCES``.
+        dropped (tuple[str, ...]): Names of the file that were left out.
+        notes (tuple[str, ...]): What else was done, in words.
+    """
+
+    tensors: dict[str, Tensor]
+    architecture: str
+    source: str
+    dropped: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """How renamed tensors and an architecture agree."""
+
+    architecture: str
+    missing: list[str]
+    left: list[str]
+    misfits: list[str]
+
+    @property
+    def faults(self) -> int:
+        return len(self.missing) + len(self.left) + len(self.misfits)
+
+
+def convert(
+    path: str | Path,
+    source: str,
+    encoder: str | None = None,
+    decorrelation: str = 'drop',
+    transform: tuple[Tensor, Tensor] | None = None,
+) -> Converted:
+    """Read a file of weights by the rules of its source; all fits or nothing.
+
+    Args:
+        path (str | Path): The file; of TensorFlow also the name without
+            ending, or the folder.
+        source (str): A key of ``SOURCES``.
+        encoder (str, optional): 'online' or 'target', of a file that holds
+            two. Defaults to None: see
+            :func:`medssl_mm.backbones.choose_encoder`.
+        decorrelation (str): 'drop' or 'fold', of a pretraining of this
+            package. Defaults to 'drop'.
+        transform (tuple[Tensor, Tensor], optional): As for
+            :func:`medssl_mm.converters.export_backbone`. Defaults to None.
+
+    Raises:
+        UserError: The file is damaged, or not of this source: names all that
+            is missing, left over or of another shape, and the source that it
+            fits.
+    """
+    if source not in SOURCES:
+        raise UserError(f'unknown source {source!r}{similar(source, SOURCES)}')
+    rules = SOURCES[source]
+    check_hash_in_name(path)
+    parts = read_named(path)
+    kind = kind_of(path)
+    if kind != rules.kind:
+        raise UserError(
+            f'{path} is {KINDS[kind]}, but {source} is {KINDS[rules.kind]} '
+            f'({rules.title}){_advice(path, kind, parts, source)}'
+        )
+    notes: list[str] = []
+    dropped: list[str] = []
+    named = _part(parts, rules, encoder)
+    if named is None:
+        found = ', '.join(name or 'the top' for name in parts)
+        wanted = ' or '.join(f'"{name}"' if name else 'the top' for name in rules.parts)
+        raise UserError(
+            f'{path}: {source} has its tensors under {wanted}, found some under '
+            f'{found}{_advice(path, kind, parts, source)}'
+        )
+    if rules.pretraining:
+        try:
+            own, folded = prefixes_of(named, encoder)
+            used = (own, folded) if transform is not None else (own,)
+            dropped = [name for name in named if not name.startswith(used)]
+            named, notes = export_backbone(named, decorrelation, transform, encoder)
+        except UserError:
+            raise
+        except ValueError as error:
+            raise UserError(
+                f'{path}: {str(error).rstrip(".")}{_advice(path, kind, parts, source)}'
+            ) from error
+    renamed = apply(rules.rules, named)
+    fit = _best(renamed, rules)
+    if fit.faults:
+        raise UserError(
+            f'{path} is no {source} ({rules.title}): {_listed(fit)}'
+            f'{_advice(path, kind, parts, source)}'
+        )
+    tensors = _completed(renamed.tensors, ARCHITECTURES[fit.architecture], path)
+    return Converted(
+        tensors,
+        fit.architecture,
+        source,
+        tuple(dropped + renamed.dropped),
+        tuple(notes),
+    )
+
+
+def named_for(converted: Converted, target: str) -> dict[str, Tensor]:
+    """Give the tensors the names that a target has for them.
+
+    For a host with the prefix ``backbone.``; a folded decorrelation is there
+    the 1x1 convolution ``decorrelation_conv``, elsewhere, after the pooling,
+    the linear layer in the place of the classifier.
+
+    Args:
+        converted (Converted): Weights.
+        target (str): One of ``TARGETS``.
+
+    Raises:
+        UserError: The target has no such network.
+    """
+    if target not in TARGETS:
+        raise UserError(f'unknown target {target!r}{similar(target, TARGETS)}')
+    architecture = ARCHITECTURES[converted.architecture]
+    if target in ('mmpretrain', 'mmseg'):
+        return _for_hosts(converted, architecture)
+    if target not in architecture.twins:
+        able = [name for name in TARGETS if name in architecture.twins] + [
+            'mmpretrain',
+            'mmseg',
+        ]
+        raise UserError(
+            f'{target} has no {converted.architecture}; convert it to '
+            + ' or '.join(able)
+        )
+    result = {}
+    for name, value in converted.tensors.items():
+        if name.startswith(DECORRELATION):
+            value = value.flatten(1) if value.ndim == 4 else value
+            name = architecture.head + name.removeprefix(DECORRELATION)
+        result[name] = value
+    return result
+
+
+def read_weights(
+    source: str, path: str | Path, backbone: Mapping[str, Any] | None = None
+) -> dict[str, Tensor]:
+    """Read a file for a backbone of the hosts: its names, without prefix.
+
+    Args:
+        source (str): A key of ``SOURCES``.
+        path (str | Path): As for :func:`convert`.
+        backbone (Mapping, optional): Its config, which need not be known: who
+            loads the tensors sees whether they fit. Defaults to None.
+
+    Raises:
+        UserError: See :func:`convert`.
+    """
+    return {
+        name.removeprefix('backbone.'): value
+        for name, value in named_for(convert(path, source), 'mmpretrain').items()
+    }
+
+
+def backbone_settings(converted: Converted, mode: str = 'strict') -> dict[str, Any]:
+    """Config of the backbone that weights are for.
+
+    Args:
+        converted (Converted): Weights.
+        mode (str): 'strict': padded as they were trained; 'compat': as torch
+            pads, which published comparisons used. Defaults to 'strict'.
+    """
+    settings = dict(ARCHITECTURES[converted.architecture].backbone)
+    if mode == 'strict':
+        settings.update(SOURCES[converted.source].padding)
+    return settings
+
+
+def _for_hosts(converted: Converted, architecture: Architecture) -> dict[str, Tensor]:
+    own, folded = {}, {}
+    for name, value in converted.tensors.items():
+        if name.startswith(DECORRELATION):
+            name = f'decorrelation_conv.conv.{name.removeprefix(DECORRELATION)}'
+            folded[name] = value
+        else:
+            own[name] = value
+    prefix = 'backbone.'
+    if architecture.family == 'densenet':
+        own = apply(DENSENET_TO_HOSTS, own).tensors
+    elif architecture.family == 'efficientnet-lite':
+        prefix += 'timm_model.'
+    return {**{prefix + name: value for name, value in own.items()}, **folded}
+
+
+def _part(
+    parts: Mapping[str, Mapping[str, Any]], source: Source, encoder: str | None
+) -> Mapping[str, Any] | None:
+    """The tensors of a file, by where its source has them."""
+    places = source.parts
+    if source.kind == 'haiku' and encoder:
+        places = (encoder,)
+    return next((parts[place] for place in places if place in parts), None)
+
+
+def _best(renamed: Renamed, source: Source) -> _Fit:
+    """Fit tensors to the architecture of a source that they agree with most."""
+    fits = []
+    for name in source.architectures:
+        fits.append(_fit(renamed, name, source.own_stem))
+        if not fits[-1].faults:
+            break
+    return min(fits, key=lambda fit: fit.faults)
+
+
+def _fit(renamed: Renamed, name: str, own_stem: bool) -> _Fit:
+    architecture = ARCHITECTURES[name]
+    shapes = architecture.shapes
+    missing = [
+        key for key in shapes if key not in renamed.tensors and not key.endswith(_COUNT)
+    ]
+    left = list(renamed.left)
+    misfits = []
+    for key, value in renamed.tensors.items():
+        shape, old = tuple(value.shape), renamed.sources[key]
+        if key.startswith(DECORRELATION):
+            continue
+        if key not in shapes:
+            left.append(old)
+        elif own_stem and key == architecture.stem:
+            if len(shape) != 4 or shape[0] != shapes[key][0]:
+                misfits.append(f'{old}: {shape}, expected {shapes[key]}')
+        elif shape != shapes[key]:
+            misfits.append(f'{old}: {shape}, expected {shapes[key]}')
+    return _Fit(name, missing, left, misfits)
+
+
+def _listed(fit: _Fit, count: int = 6) -> str:
+    texts = []
+    for title, names in (
+        (f'missing for {fit.architecture}', fit.missing),
+        ('left over', fit.left),
+        ('of another shape', fit.misfits),
+    ):
+        if names:
+            rest = len(names) - count
+            more = f', and {rest} more' if rest > 0 else ''
+            texts.append(f'{len(names)} {title}: {", ".join(names[:count])}{more}')
+    return '; '.join(texts)
+
+
+def _advice(
+    path: str | Path, kind: str, parts: Mapping[str, Mapping], asked: str
+) -> str:
+    """Say which other source a file fits, and else what to do."""
+    for name, source in SOURCES.items():
+        if name == asked or source.kind != kind:
+            continue
+        named = _part(parts, source, None)
+        if named is None:
+            continue
+        if source.pretraining:
+            try:
+                named = export_backbone(named)[0]
+            except ValueError:
+                continue
+        renamed = apply(source.rules, named)
+        if not _best(renamed, source).faults:
+            return f'. It fits {name} ({source.title}): use that source'
+    return (
+        '. It fits no other source either: fetch the file again from where it is '
+        'published'
+    )
+
+
+def _completed(
+    tensors: Mapping[str, Tensor], architecture: Architecture, path: str | Path
+) -> dict[str, Tensor]:
+    """In the order of the network, float32, with all counters."""
+    result = {}
+    folded = [name for name in tensors if name.startswith(DECORRELATION)]
+    for name in [*architecture.shapes, *folded]:
+        if name not in tensors:  # a counter, which only training uses
+            result[name] = torch.zeros((), dtype=torch.long)
+            continue
+        value = tensors[name]
+        if value.is_floating_point():
+            value = value.float()
+            damaged = not value.isfinite().all()
+            if damaged or (name.endswith('running_var') and (value < 0).any()):
+                raise UserError(
+                    f'{path}: {name} holds values that no training leaves (not '
+                    'finite, or a variance below 0); fetch the file again'
+                )
+        result[name] = value.contiguous()
+    return result
