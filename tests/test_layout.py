@@ -222,6 +222,23 @@ ARROWS = {
         },
         HOSTS,
     ),
+    # Pictures before any preprocessing, of configs, image sets and files.
+    'pictures': (
+        {
+            'checkpoint_features',
+            'engine',
+            'importers',
+            'statistics',
+            'store',
+            'errors',
+        },
+        {'mmengine'},
+    ),
+    # What the tools share that look into encoders.
+    'encoder_analysis': (
+        {'pictures', 'checkpoint_features', 'encoders', 'engine', 'errors'},
+        {'mmengine'},
+    ),
     'inference': (
         {
             'engine',

@@ -8,7 +8,7 @@ many images have given the mean and the covariance that whiten both. Of
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -39,6 +39,8 @@ POLICIES = {
 }
 # Added to the diagonal of the covariance by the original.
 _RIDGE = 1e-6
+# Images that give the statistics in strict, at most.
+_STATISTICS = 5000
 # Size that pixel distances of the original refer to.
 _SIZE = 256
 
@@ -199,6 +201,7 @@ class Transform:
         steps (int, optional): The only number of steps. Defaults to None.
         needs_colour (bool): Whether it changes nothing in grey pictures.
         power (int): Steps are a number to this power. Defaults to 1.
+        unit (str): Of the parameter.
     """
 
     grid: Callable[[int], list]
@@ -207,6 +210,7 @@ class Transform:
     steps: int | None = None
     needs_colour: bool = False
     power: int = 1
+    unit: str = 'factor'
 
     def parameters(self, steps: int, mode: str) -> tuple:
         """Parameters of the copies; in ``strict`` none that changes nothing."""
@@ -330,9 +334,9 @@ def _deform(picture: Any, parameter: tuple[int, int], mode: str) -> Any:
     field = rng.uniform(-1, 1, (height, width, 2))
     field = gaussian_filter(field, (smooth * side / 224,) * 2 + (0,), mode='wrap')
     field -= field.mean((0, 1))
-    # Root mean square of 1/28 of the side, 8 pixels of 224, half of it in
-    # either direction.
-    field *= side / 28 / np.sqrt(2 * (field**2).mean((0, 1)))
+    # A quarter of the smoothness, root mean square of both directions together:
+    # as far as may be without folds.
+    field *= smooth * side / 224 / 4 / np.sqrt(2 * (field**2).mean((0, 1)))
     # torchvision counts in halves of the picture.
     step = torch.from_numpy(field * 2 / (width, height)).float()
     return _functions().elastic(picture, step[None])
@@ -379,7 +383,7 @@ def _switch(name: str, **options: Any) -> Transform:
 
 #: Of the original, whose grids they have.
 TRANSFORMS = {
-    'rotation': Transform(_line(0, 360, last=False), _rotate, same=0.0),
+    'rotation': Transform(_line(0, 360, last=False), _rotate, same=0.0, unit='degrees'),
     'translation': Transform(
         _square(-1 / 16, 1 / 16), _translate, same=(0.0, 0.0), power=2
     ),
@@ -395,8 +399,10 @@ TRANSFORMS = {
     'saturation': Transform(
         _line(0.25, 5), _factor('saturation'), same=1.0, needs_colour=True
     ),
-    'hue': Transform(_line(-0.5, 0.5), _factor('hue'), same=0.0, needs_colour=True),
-    'blur': Transform(_line(1e-5, 20), _blur, same=1e-5),
+    'hue': Transform(
+        _line(-0.5, 0.5), _factor('hue'), same=0.0, needs_colour=True, unit='turns'
+    ),
+    'blur': Transform(_line(1e-5, 20), _blur, same=1e-5, unit='sigma, pixels of 224'),
     'sharpness': Transform(_line(1, 30), _factor('sharpness'), same=1.0),
     'invert': _switch('invert'),
     'equalize': _switch('equalize'),
@@ -404,6 +410,7 @@ TRANSFORMS = {
         lambda steps: list(range(1, 8)),
         lambda picture, bits, mode: _functions().posterize(picture, bits),
         steps=7,
+        unit='bits',
     ),
 }
 
@@ -521,9 +528,9 @@ def draw_images(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw the images that give the statistics and those that are changed.
 
-    In ``strict`` all give the statistics, and the changed ones are of different
-    patients as far as there are; in ``compat`` all of fewer than 1000 images
-    or else a tenth, at least 1000, and both with replacement.
+    In ``strict`` up to 5000 give the statistics, and the changed ones are of
+    different patients as far as there are; in ``compat`` all of fewer than 1000
+    images or else a tenth, at least 1000, and both with replacement.
 
     Args:
         count (int): Images there are.
@@ -549,20 +556,20 @@ def draw_images(
             turn.append(seen.get(patients[row], 0))
             seen[patients[row]] = turn[-1] + 1
         order = order[np.argsort(turn, kind='stable')]
-    return np.arange(count), order[:wanted]
+    return np.sort(order[:_STATISTICS]), order[:wanted]
 
 
 def measure_pairs(
-    features: np.ndarray, pairs: Sequence[tuple[int, int]], whitening: Whitening
+    left: np.ndarray, right: np.ndarray, whitening: Whitening
 ) -> dict[str, np.ndarray]:
     """Compare two images of one person, such as both eyes or two views.
 
     Args:
-        features (np.ndarray): Of all images.
-        pairs (Sequence[tuple[int, int]]): Rows.
-        whitening (Whitening): Of the features.
+        left (np.ndarray): Features of one image of every person.
+        right (np.ndarray): Those of the other.
+        whitening (Whitening): Of the features of many images.
 
-    Shape: features ``(N, D)``.
+    Shape: features ``(pairs, D)``.
 
     Returns:
         dict: See :func:`similarities`; one copy each.
@@ -570,24 +577,21 @@ def measure_pairs(
     Raises:
         UserError: There are fewer than two pairs.
     """
-    if len(pairs) < 2:
+    if len(left) < 2:
         raise UserError(
-            f'{len(pairs)} pairs of images of one person are too few: 2 or more are '
+            f'{len(left)} pairs of images of one person are too few: 2 or more are '
             'needed'
         )
-    left, right = np.array(pairs).T
-    return similarities(features[left], features[right][:, None], whitening)
+    return similarities(left, right[:, None], whitening)
 
 
-def mean_by_encoder(results: Sequence[Invariance]) -> Mapping[tuple[str, str], float]:
-    """Mean of all encoders of one name, by name and transform.
+def only_mode(results: Sequence[Invariance]) -> str:
+    """Return the mode that all results have.
 
     Raises:
-        UserError: The results are of both modes.
+        UserError: They are of both modes.
     """
-    if len({result.mode for result in results}) > 1:
+    modes = {result.mode for result in results}
+    if len(modes) != 1:
         raise UserError('results of strict and of compat cannot stand in one table')
-    groups: dict[tuple[str, str], list[float]] = {}
-    for one in results:
-        groups.setdefault((one.encoder, one.transform), []).append(one.mean.estimate)
-    return {key: float(np.mean(values)) for key, values in groups.items()}
+    return modes.pop()

@@ -1,0 +1,319 @@
+"""Tools that look into encoders, from pictures to files, on a small encoder."""
+
+import json
+import logging
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from medssl_mm.analysis.deep_image_prior import FeatureInversion
+from medssl_mm.analysis.perceptual_distance import weight_files
+from medssl_mm.encoders import load_encoder
+from medssl_mm.functional.perceptual import feature_distance
+from tests.analysis.plain import pictures
+
+ROOT = Path(__file__).resolve().parents[1]
+DESCRIPTION = """encoder = dict(
+    title='Small',
+    backbone=dict(type='mmpretrain.ResNet', depth=18, base_channels=8),
+    embedding_length=64,
+    preprocessing=dict(size=32),
+)
+"""
+
+
+@pytest.fixture
+def call(monkeypatch, tmp_path):
+    """Function that runs a tool in this process; returns its exit code."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(tool, *arguments):
+        path = str(ROOT / f'tools/analysis/{tool}.py')
+        monkeypatch.setattr(sys, 'argv', [path, *(str(part) for part in arguments)])
+        try:
+            runpy.run_path(path, run_name='__main__')
+        except SystemExit as end:
+            return end.code
+        finally:
+            logging.disable(logging.NOTSET)
+        return 0
+
+    return run
+
+
+@pytest.fixture
+def setting(tmp_path):
+    """Pictures of two classes, both eyes of a person, and a described encoder."""
+    (tmp_path / 'small.py').write_text(DESCRIPTION)
+    network = load_encoder(f'random:{tmp_path / "small.py"}', seed=3).backbone
+    torch.save(network.state_dict(), tmp_path / 'small.pth')
+    for number, picture in enumerate(pictures(16, 32)):
+        name = f'{"ill" if number % 4 < 2 else "well"}/{number // 2}_'
+        name += ('left', 'right')[number % 2]
+        path = tmp_path / f'eyes/{name}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+    return tmp_path
+
+
+EYES = ('eyes', '--patient-pattern', r'(\d+)_(left|right)')
+ENCODERS = ('--encoders', 'small=small.py:small.pth', 'chance=random:small.py')
+
+
+def read(folder, name):
+    return json.loads((folder / name).read_text())
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir() if path.is_file())
+
+
+def test_invariances(call, setting, capsys):
+    arguments = ['invariances', *EYES, *ENCODERS, '--images', '4', '--out', 'found']
+    chosen = ['--transforms', 'h_flip', 'rotation', '--steps', '4', '--pairs']
+    assert call(*arguments, *chosen, 'left', 'right') == 0
+    out = setting / 'found'
+    assert files(out) == [
+        'invariances.csv',
+        'invariances.json',
+        'invariances.md',
+        'invariances.png',
+        'invariances_copies.png',
+        'invariances_curves.png',
+    ]
+    content = read(out, 'invariances.json')
+    assert content['mode'] == 'strict' and content['pairs'] == 8
+    results = {(r['encoder'], r['transform']): r for r in content['results']}
+    assert len(results) == 6
+    assert results['small', 'rotation']['parameters'] == [90, 180, 270]
+    assert results['small', 'rotation']['cosine']['count'] == 4
+    assert results['small', 'pairs']['cosine']['count'] == 8
+    assert 0 <= content['shrinkage']['small'] <= 1
+    assert 'Whitened cosine (strict)' in capsys.readouterr().out
+    # Refused while the result is there; nothing is computed twice.
+    assert call(*arguments, *chosen) == 2
+    assert 'add --overwrite' in capsys.readouterr().err
+    times = {p: p.stat().st_mtime_ns for p in (out / 'parts').iterdir()}
+    more = ['--transforms', 'h_flip', 'invert', '--steps', '4', '--overwrite']
+    assert call(*arguments, *more) == 0
+    assert {p: p.stat().st_mtime_ns for p in times} == times
+    assert len(list((out / 'parts').iterdir())) == len(times) + 2
+    again = {
+        (r['encoder'], r['transform']): r
+        for r in read(out, 'invariances.json')['results']
+    }
+    key = 'small', 'h_flip'
+    assert again[key] == results[key]
+
+
+def test_invariances_of_compat_hold_the_unchanged_copy(call, setting):
+    arguments = ['invariances', *EYES, *ENCODERS[:2], '--images', '3']
+    arguments += ['--transforms', 'h_flip', '--mode']
+    for mode in ('strict', 'compat'):
+        assert call(*arguments, mode, '--out', mode) == 0
+    found = read(setting / 'compat', 'invariances.json')
+    assert found['mode'] == 'compat'
+    assert found['results'][0]['cosine_by_parameter'][0] == pytest.approx(1)
+    assert len(found['results'][0]['cosine_by_parameter']) == 2
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['--transforms', 'rotate'], 'did you mean rotation?'),
+        (['--transforms', 'translation', '--steps', '5'], '4, 9, 16'),
+        (['--pairs', 'left'], 'two expressions or none'),
+        (['--pairs', 'left', 'middle'], '0 of 8 patients have two such images'),
+        (['--images', '1'], '--images must be 2 or more'),
+    ],
+)
+def test_invariances_refuse(call, setting, capsys, arguments, message):
+    command = ['invariances', *EYES, *ENCODERS[:2], '--out', 'x', *arguments]
+    assert call(*command) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    'encoder, message',
+    [
+        ('a=small.pth', 'NAME=ENCODER:PATH'),
+        ('random', 'NAME=random:ENCODER'),
+        ('nowhere', "no encoder is called 'nowhere'"),
+        ('a=small.py:absent.pth', 'absent.pth'),
+    ],
+)
+def test_encoders_that_cannot_be_are_refused(call, setting, capsys, encoder, message):
+    command = ['neighbours', *EYES, '--encoders', encoder, '--out', 'x']
+    assert call(*command) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_neighbours(call, setting, capsys):
+    command = ['neighbours', *EYES, *ENCODERS, '--neighbours', '3', '--out', 'found']
+    assert call(*command) == 0
+    out = setting / 'found'
+    assert files(out) == [
+        'neighbours.csv',
+        'neighbours.json',
+        'neighbours.md',
+        'neighbours_chance.png',
+        'neighbours_small.png',
+    ]
+    content = read(out, 'neighbours.json')
+    first = content['shown'][0]
+    person = first['query'].split('/')[1].split('_')[0]
+    assert len(first['neighbours']) == 3
+    assert all(f'/{person}_' not in name for name in first['neighbours'])
+    kind = first['query'].split('/')[0]
+    assert first['right'] == [n.startswith(kind) for n in first['neighbours']]
+    assert content['results'][0]['queries'] == 16
+    # 6 others of the own class, 8 of the other one.
+    assert content['results'][0]['chance'] == pytest.approx(6 / 14)
+    assert call('neighbours', 'eyes/ill', *ENCODERS, '--out', 'x') == 2
+    assert 'has no classes' in capsys.readouterr().err
+
+
+def test_saliency(call, setting, capsys):
+    pytest.importorskip('captum')
+    command = ['saliency', *EYES, *ENCODERS, '--count', '2', '--stride', '6']
+    assert call(*command, '--out', 'found') == 0
+    out = setting / 'found'
+    assert files(out) == [
+        'saliency.csv',
+        'saliency.json',
+        'saliency.md',
+        'saliency.png',
+    ]
+    content = read(out, 'saliency.json')
+    assert {r['image_id'].split('/')[0] for r in content['results']} == {'ill', 'well'}
+    own = [r['attentive_diffusion'] for r in content['results'][:2]]
+    assert content['means']['small']['mean'] == pytest.approx(np.mean(own))
+    assert call(*command, '--stride', '11', '--out', 'x') == 2
+    assert 'choose a stride from 1' in capsys.readouterr().err
+
+
+@pytest.fixture
+def inverted(call, setting):
+    """Function that inverts some pictures; returns exit code and folder."""
+
+    def run(out, *more):
+        command = ['deep_image_prior', *EYES, *ENCODERS[:2], '--images', '0_left']
+        command += ['4_right', '--iterations', '4', '--preview-every', '2']
+        return call(*command, '--out', out, *more), setting / out
+
+    return run
+
+
+def test_deep_image_prior_goes_on_bit_by_bit(inverted, monkeypatch, capsys):
+    code, whole = inverted('whole')
+    assert code == 0
+    assert files(whole) == [
+        'deep_image_prior.json',
+        'deep_image_prior.png',
+        'deep_image_prior_losses.png',
+    ]
+    assert files(whole / 'small') == [
+        'ill_0_left.png',
+        'ill_0_left_original.png',
+        'ill_4_right.png',
+        'ill_4_right_original.png',
+        'previews.png',
+    ]
+    content = read(whole, 'deep_image_prior.json')
+    losses = np.array(content['losses']['small'])
+    assert losses.shape == (4, 2) and content['pairs'][0]['error'] == losses[-1, 0]
+    step, calls = FeatureInversion.step, []
+
+    def interrupted(self):
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return step(self)
+
+    monkeypatch.setattr(FeatureInversion, 'step', interrupted)
+    assert inverted('part')[0] == 130
+    monkeypatch.setattr(FeatureInversion, 'step', step)
+    capsys.readouterr()
+    assert inverted('part')[0] == 2
+    assert 'add --resume to go on' in capsys.readouterr().err
+    code, part = inverted('part', '--resume')
+    assert code == 0
+    assert not list((part / 'states').iterdir())
+    assert read(part, 'deep_image_prior.json')['losses'] == content['losses']
+    for path in (whole / 'small').glob('*[0-9t].png'):
+        assert path.read_bytes() == (part / 'small' / path.name).read_bytes()
+
+
+def test_compat_makes_one_iteration_more(inverted):
+    code, folder = inverted('compat', '--mode', 'compat')
+    assert code == 0
+    content = read(folder, 'deep_image_prior.json')
+    assert content['mode'] == 'compat' and len(content['losses']['small']) == 5
+
+
+def test_perceptual_distance_in_an_encoder(call, inverted, setting, capsys):
+    assert inverted('made')[0] == 0
+    command = ['perceptual_distance', 'made', '--nets', 'none']
+    command += ['--measures', 'measure=small.py:small.pth']
+    assert call(*command, '--out', 'found') == 0
+    assert 'only 2 pictures' in capsys.readouterr().out
+    out = setting / 'found'
+    assert files(out) == [
+        'perceptual_distance.csv',
+        'perceptual_distance.json',
+        'perceptual_distance.md',
+        'perceptual_distance.png',
+        'perceptual_distance_pairs.png',
+    ]
+    [result] = read(out, 'perceptual_distance.json')['results']
+    encoder = load_encoder('small.py:small.pth')
+    numbers = range(1, 5)
+    for value, stem in zip(result['values'], ('ill_0_left', 'ill_4_right')):
+        one, other = (
+            encoder.preprocessing(np.array(Image.open(f'made/small/{stem}{end}.png')))
+            for end in ('_original', '')
+        )
+        maps = [
+            list(encoder.places.maps(picture[None], numbers).values())
+            for picture in (one, other)
+        ]
+        assert value == pytest.approx(float(feature_distance(*maps)), rel=1e-4)
+    # No table of both modes.
+    assert inverted('other', '--mode', 'compat')[0] == 0
+    assert call(command[0], 'other', *command[1:], '--out', 'x') == 2
+    assert 'no table mixes them' in capsys.readouterr().err
+
+
+def test_lpips_offline_names_its_files(call, setting, monkeypatch, capsys):
+    pytest.importorskip('torchmetrics')
+    monkeypatch.setattr(torch.hub, '_hub_dir', str(setting / 'hub'))
+
+    def refuse(*args, **kwargs):
+        raise OSError('no route to host')
+
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', refuse)
+    pair = 'eyes/ill/0_left.png=eyes/ill/0_right.png'
+    assert call('perceptual_distance', '--pairs', pair, '--out', 'x') == 2
+    text = capsys.readouterr().err
+    assert all(str(path) in text for path, _ in weight_files().values())
+    assert '--nets none' in text
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        ([], 'nothing to measure'),
+        (['nowhere'], 'deep_image_prior.json does not exist'),
+        (['--pairs', 'a.png'], 'ORIGINAL=OTHER'),
+        (['--pairs', 'eyes/ill/0_left.png=absent.png'], 'absent.png does not exist'),
+        (['--nets', 'none'], 'needs --measures'),
+    ],
+)
+def test_perceptual_distance_refuses(call, setting, capsys, arguments, message):
+    assert call('perceptual_distance', *arguments, '--out', 'x') == 2
+    assert message in capsys.readouterr().err
