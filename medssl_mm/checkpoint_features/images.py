@@ -18,7 +18,18 @@ from .subsets import ALL, SUBSETS, Subset
 
 # Settings of a data set that choose labels, or images, which are listed
 # apart: features do not depend on them.
-CHOICES = ('binary', 'fraction', 'fraction_seed', 'labelled', 'stratified')
+CHOICES = (
+    'binary',
+    'finding',
+    'findings',
+    'fraction',
+    'fraction_seed',
+    'labelled',
+    'single_label',
+    'stratified',
+    'uncertain',
+    'view',
+)
 
 
 def config_of_images(images: Mapping, source: str) -> Config:

@@ -52,6 +52,11 @@ class Subset:
         return str(self.dataset.metainfo.get('protocol') or '')
 
     @property
+    def by_image(self) -> bool:
+        """Whether the split parts the images of a patient, as some published do."""
+        return self.dataset.metainfo.get('split_by') == 'image'
+
+    @property
     def split_hash(self) -> str:
         """Hash of the split; empty where the data set has none."""
         return str(self.dataset.metainfo.get('split_hash') or '')
@@ -73,7 +78,7 @@ def read_labels(subset: Subset) -> Labels:
 
 
 def check_no_shared_patients(subsets: Sequence[Subset]) -> None:
-    """Refuse subsets with a patient in common.
+    """Refuse subsets with a patient in common, unless their split is by image.
 
     Raises:
         UserError: Names the subsets and a patient.
@@ -81,7 +86,7 @@ def check_no_shared_patients(subsets: Sequence[Subset]) -> None:
     for index, one in enumerate(subsets):
         for other in subsets[index + 1 :]:
             shared = set(one.patients) & set(other.patients)
-            if shared:
+            if shared and not (one.by_image and other.by_image):
                 raise UserError(
                     f'{len(shared)} patient(s) are in the {one.name} and in '
                     f'the {other.name} subset, e.g. {min(shared)}; split by '

@@ -87,6 +87,7 @@ class ImageSet:
         shown_as (str): What the classes are, for the README; default: names.
         compat (float | int): Share, or number, of the rows that the published
             comparison trained on; 0: another way. Defaults to 0.8.
+        pictures_of (str): Set that the pictures were taken from. Defaults to ''.
     """
 
     title: str
@@ -110,6 +111,7 @@ class ImageSet:
     window: tuple[float, float] | None = None
     shown_as: str = ''
     compat: float | int = 0.8
+    pictures_of: str = ''
 
 
 _EYES = Views(r'(?P<pair>\d+)_(?P<view>left|right)', ('left', 'right'))
@@ -369,6 +371,7 @@ IMAGE_SETS: dict[str, ImageSet] = {
         metric=AUROC,
         shown_as='14 findings, several at once',
         compat=0,
+        pictures_of='nih-cxr14',
     ),
     'idc': ImageSet(
         title='Patches of breast tissue, with or without ductal carcinoma',
@@ -421,6 +424,7 @@ IMAGE_SETS: dict[str, ImageSet] = {
         pad=True,
         metric=AUROC,
         compat=0,
+        pictures_of='nih-cxr14',
     ),
     'cifar10': ImageSet(
         title='CIFAR-10: photographs of ten kinds of things',

@@ -141,6 +141,7 @@ class SplitDataset(BaseDataset):
             return None
         split = load_split(self.data_root, self.split)
         self.protocol, self.split_hash = split.protocol, split.hash
+        self._metainfo['split_by'] = split.by
         chosen = sorted(
             {
                 sample_id

@@ -189,8 +189,9 @@ def print_problems(
     results: Sequence[CaseResult], console: Console, unit: str = 'case'
 ) -> None:
     """Print the integrity table: errors first, then warnings."""
+    root = _common_folder(results)
     findings = [
-        (p.severity, r.case_id, _file_of(r, p, results), p)
+        (p.severity, r.case_id, _file_of(r, p, root), p)
         for r in results
         for p in r.problems
     ]
@@ -221,20 +222,23 @@ def print_problems(
     )
 
 
-def _file_of(
-    result: CaseResult, problem: Problem, results: Sequence[CaseResult]
-) -> str:
+def _common_folder(results: Sequence[CaseResult]) -> str | None:
+    """The folder that all files share; None where there is none."""
+    sources = {
+        os.path.dirname(p) for r in results for p in (r.source, r.label_source) if p
+    }
+    try:
+        return os.path.commonpath(sources)
+    except ValueError:  # relative and absolute paths mixed, or no files
+        return None
+
+
+def _file_of(result: CaseResult, problem: Problem, root: str | None) -> str:
     """The file a finding is about, relative to what all cases share."""
     path = result.source
     if problem.code.startswith('label') and result.label_source:
         path = result.label_source
-    sources = [
-        os.path.dirname(p) for r in results for p in (r.source, r.label_source) if p
-    ]
-    try:
-        return os.path.relpath(path, os.path.commonpath(sources))
-    except ValueError:  # relative and absolute paths mixed
-        return path
+    return path if root is None else os.path.relpath(path, root)
 
 
 def print_result(result: ImportResult, console: Console) -> None:

@@ -1,0 +1,84 @@
+"""Train on one image set, test on another: data sets of what both tell."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.logging import print_log
+
+from medssl_mm.datasets.image_sets import IMAGE_SETS, shared_findings
+from medssl_mm.errors import UserError
+from medssl_mm.registry import DATASETS
+from medssl_mm.store.header import DATASET_FILE, IMAGES
+from medssl_mm.store.known import KNOWN, read_facts
+
+# Settings that make other classes of those of the image set.
+_OTHER_CLASSES = ('binary', 'finding', 'single_label')
+
+
+def train_on_test_on(
+    first: Mapping[str, Any], second: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Make the data sets of a test on another image set.
+
+    Their samples have the findings that both sets know, several at once, in one
+    order and under one name. Settings such as ``finding`` or ``single_label``
+    choose which count; images are not chosen by them.
+
+    Args:
+        first (Mapping): Data set to train on and validate with: ``type``,
+            ``data_root``, ``split`` ..., as in ``configs/data``.
+        second (Mapping): Data set to test on.
+
+    Returns:
+        dict: 'train', 'val' and 'test' to the settings of a data set.
+
+    Raises:
+        UserError: The sets share no finding, are one set, or one is not there and
+            unknown.
+    """
+    if first.get('data_root') == second.get('data_root'):
+        raise UserError(
+            f'{first.get("data_root")} is the set to train on and to test on; name '
+            'another, or use its split alone'
+        )
+    names = shared_findings(_classes_of(first), _classes_of(second)).names
+    _warn_of_common_pictures(first, second)
+    return {
+        subset: {
+            **{k: v for k, v in settings.items() if k not in _OTHER_CLASSES},
+            'findings': names,
+            'subset': subset,
+        }
+        for subset, settings in (('train', first), ('val', first), ('test', second))
+    }
+
+
+def _classes_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Classes of the samples, also where the image set is not there yet."""
+    kind: Any = DATASETS.get(settings['type'])
+    root = Path(settings['data_root'])
+    facts = KNOWN.get(kind.known or root.name)
+    if facts is None or (root / DATASET_FILE).is_file():
+        facts = read_facts(root, IMAGES)
+    return kind.classes_by_settings(facts.classes, dict(settings))
+
+
+def _warn_of_common_pictures(
+    first: Mapping[str, Any], second: Mapping[str, Any]
+) -> None:
+    sources = []
+    for settings in (first, second):
+        row = IMAGE_SETS.get(Path(settings['data_root']).name)
+        sources.append(row and (row.pictures_of or Path(settings['data_root']).name))
+    if sources[0] and sources[0] == sources[1]:
+        print_log(
+            f'{first["data_root"]} and {second["data_root"]} hold pictures of '
+            f'{sources[0]}, perhaps the same ones: scores may be too high. without= '
+            'leaves patients out whose ids are of one kind.',
+            logger='current',
+            level=logging.WARNING,
+        )
