@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -199,6 +200,57 @@ def chosen_pictures(args: Namespace, pictures: Pictures) -> Pictures:
     if args.images:
         return pictures.take(pictures.rows_of(args.images))
     return pictures.take(pictures.spread(args.count, args.seed))
+
+
+def find_pairs(
+    pictures: Pictures, expressions: Sequence[str] = ()
+) -> list[tuple[int, int]]:
+    """Rows of two images of each person: both eyes, or two views.
+
+    Args:
+        pictures (Pictures): Their names, or their patients, tell which.
+        expressions (Sequence[str]): Two, searched for in the names. Defaults to
+            (): as is known of the set.
+
+    Raises:
+        UserError: There are fewer than two pairs, or nothing says which.
+    """
+    from medssl_mm.datasets.image_sets import Views, pairs, views_of
+
+    if not expressions:
+        try:
+            found = pairs(pictures.image_ids, views_of(pictures.name))
+        except UserError as error:
+            raise UserError(
+                f'{error}; here: --pairs FIRST SECOND, such as --pairs left right'
+            ) from None
+    elif len(expressions) != 2:
+        raise UserError(f'--pairs takes two expressions or none, got {expressions}')
+    elif not pictures.has_patients:
+        raise UserError('--pairs needs patients: name them by --patient-pattern')
+    else:
+        # Patient and side in the place of a name.
+        sides = [_side(name, expressions) for name in pictures.image_ids]
+        names = [f'{p}\n{side}' for p, side in zip(pictures.patients, sides)]
+        views = Views(r'(?s)(?P<pair>.*)\n(?P<view>[01])$', ('0', '1'))
+        found = pairs(names, views)
+    if len(found) < 2:
+        raise UserError(
+            f'{len(found)} of {len(set(pictures.patients))} patients have two such '
+            'images; pairs need several'
+        )
+    return found
+
+
+def _side(name: str, expressions: Sequence[str]) -> str:
+    """Place of the first expression that matches a name, '' of none."""
+    try:
+        matches = [bool(re.search(text, name)) for text in expressions]
+    except re.error as error:
+        raise UserError(
+            f'--pairs {expressions}: no regular expression ({error})'
+        ) from None
+    return str(matches.index(True)) if any(matches) else ''
 
 
 def progress_of(bar: Progress, what: str, total: int) -> Callable[[int], None]:

@@ -7,16 +7,21 @@ the pictures themselves.
 from __future__ import annotations
 
 import hashlib
+import json
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medssl_mm.errors import UserError
+from medssl_mm.files import shipped
+
+if TYPE_CHECKING:
+    from medssl_mm.checkpoint_features import ImageSubsets
 
 HEADER = 'dataset.json'
 
@@ -132,15 +137,15 @@ def add_picture_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         'pictures',
         nargs='+',
-        help='classification config, or folder of an image set, or picture files and '
-        'folders of such (folders in them are classes)',
+        help='classification config; name of a data set of configs/data; folder of an '
+        'image set; or picture files and folders of such, whose folders are classes',
     )
     parser.add_argument(
         '--subsets',
         nargs='+',
         choices=('train', 'val', 'test'),
-        help='of a config, or of an image set with --split (default: test of a config, '
-        'all pictures of an image set)',
+        help='default: test of a classification config, all labelled pictures of a '
+        'data set, all of an image set',
     )
     parser.add_argument('--split', help='of an image set, such as NAME-patients')
     parser.add_argument(
@@ -157,9 +162,11 @@ def open_pictures(args: Namespace) -> Pictures:
         UserError: There is no such file or folder, or no picture in it.
     """
     first = args.pictures[0]
-    if first.partition('+')[0].endswith('.py'):
-        found = [_of_config(first, name) for name in args.subsets or ['test']]
-        return _joined(found)
+    named = shipped('configs') / 'data' / f'{first}.py'
+    if not Path(first).exists() and named.is_file():
+        first = str(named)
+    if first.partition('+')[0].endswith('.py') and len(args.pictures) == 1:
+        return _of_config(first, args.subsets)
     if Path(first, HEADER).is_file() and len(args.pictures) == 1:
         return _of_image_set(Path(first), args.split, args.subsets)
     if args.subsets or args.split:
@@ -198,11 +205,22 @@ class _AsIs:
         return np.array(image if image.ndim == 3 else image[..., None])
 
 
-def _of_config(path: str, subset: str) -> Pictures:
-    from medssl_mm.checkpoint_features import ImageSubsets
+def _of_config(path: str, subsets: Sequence[str] | None) -> Pictures:
+    from medssl_mm.checkpoint_features import ALL, ImageSubsets, config_of_images
     from medssl_mm.engine import launch
 
-    source = ImageSubsets(launch.load_config(path))
+    config = launch.load_config(path)
+    default = 'test'
+    if 'images' in config and 'test_dataloader' not in config:
+        # Of configs/data: an image set alone.
+        config, default = config_of_images(config.images, path), ALL
+    source = ImageSubsets(config)
+    return _joined([_of_subset(source, path, s) for s in subsets or [default]])
+
+
+def _of_subset(source: ImageSubsets, path: str, subset: str) -> Pictures:
+    from medssl_mm.checkpoint_features.images import describe_pictures
+
     images = source.subset(subset)
     as_is: Any = _AsIs()
     samples = source.pictures(images, as_is)
@@ -211,9 +229,10 @@ def _of_config(path: str, subset: str) -> Pictures:
         image = samples[row]['inputs'].permute(1, 2, 0).numpy()
         return image[..., 0] if image.shape[2] == 1 else image
 
+    store: Any = getattr(images.dataset, 'store', None)
     known, targets = _targets(images.raw_labels, images.classes, subset)
     return Pictures(
-        name=Path(path.partition('+')[0]).stem,
+        name=store.name if store else Path(path.partition('+')[0]).stem,
         image_ids=images.image_ids,
         patients=images.patients,
         has_patients=images.has_patients,
@@ -221,7 +240,7 @@ def _of_config(path: str, subset: str) -> Pictures:
         targets=targets,
         known=known,
         reader=read,
-        content=_digest([path, subset, images.split_hash, *images.image_ids]),
+        content=_digest([path, json.dumps(describe_pictures(images), default=str)]),
     )
 
 

@@ -231,12 +231,20 @@ ARROWS = {
             'statistics',
             'store',
             'errors',
+            'files',
         },
         {'mmengine'},
     ),
     # What the tools share that look into encoders.
     'encoder_analysis': (
-        {'pictures', 'checkpoint_features', 'encoders', 'engine', 'errors'},
+        {
+            'pictures',
+            'checkpoint_features',
+            'encoders',
+            'engine',
+            'datasets.image_sets',
+            'errors',
+        },
         {'mmengine'},
     ),
     'inference': (

@@ -136,6 +136,13 @@ def test_config_and_image_set_give_plain_pictures(tmp_path, channels):
         [place] = whole.rows_of([some.image_ids[row]])
         np.testing.assert_array_equal(whole.read(place), expected)
     assert opened(path).image_ids == ('p0-0', 'p0-1')
+    # As of configs/data: an image set alone.
+    path.write_text(
+        "images = dict(type='medssl_mm.ClassificationImages', split='made', "
+        f'data_root={str(tmp_path / "set")!r})'
+    )
+    assert sorted(opened(path).image_ids) == sorted(whole.image_ids)
+    assert opened(path, '--subsets', 'test').image_ids == ('p0-0', 'p0-1')
     split = opened(tmp_path / 'set', '--split', 'made', '--subsets', 'val')
     assert split.image_ids == ('p1-0', 'p1-1')
     with pytest.raises(UserError, match='needs --split'):

@@ -128,6 +128,8 @@ def test_invariances_of_compat_hold_the_unchanged_copy(call, setting):
         (['--transforms', 'rotate'], 'did you mean rotation?'),
         (['--transforms', 'translation', '--steps', '5'], '4, 9, 16'),
         (['--pairs', 'left'], 'two expressions or none'),
+        (['--pairs'], 'such as --pairs left right'),
+        (['--pairs', '(', 'right'], 'no regular expression'),
         (['--pairs', 'left', 'middle'], '0 of 8 patients have two such images'),
         (['--images', '1'], '--images must be 2 or more'),
     ],

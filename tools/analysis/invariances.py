@@ -4,7 +4,7 @@ r"""Measure how little the features of encoders change when the images do.
 Whitened cosine of the features of an image and of its changed copies: rotated,
 moved, scaled, sheared, cropped, flipped, deformed, in other colours and
 brightness, blurred, ... 1 is invariant, 0 unrelated. --pairs compares two
-images of each patient instead, such as both eyes or two views. Writes
+images of each person instead, such as both eyes or two views. Writes
 invariances.json, .csv, .md, .png (bars), _curves.png (against the parameter)
 and _copies.png (what was made of one image).
 
@@ -12,7 +12,7 @@ Finished transforms are kept in --out/parts: started again after an
 interruption, the tool goes on.
 
 Examples:
-  python tools/analysis/invariances.py data/fundus --encoders \
+  python tools/analysis/invariances.py odir --encoders \
       lite0=efficientnet_lite0 random:resnet18 --out work_dirs/invariances
   python tools/analysis/invariances.py pictures/ --encoders resnet18:r18.pth \
       --transforms rotation h_flip --steps 36 --out work_dirs/rotation
@@ -24,6 +24,7 @@ import logging
 from medssl_mm.encoder_analysis import (
     add_arguments,
     check_arguments,
+    find_pairs,
     named_encoders,
     picture_note,
     progress_of,
@@ -51,9 +52,9 @@ def parse_args():
         '--pairs',
         nargs='*',
         metavar='REGEX',
-        help='compare two images of each patient; with two expressions the one whose '
-        'name matches the first with the one that matches the second, such as '
-        '--pairs left right',
+        help='compare two images of each person: both eyes or views of a set that is '
+        'known for them; or, of each patient, the one whose name matches the first '
+        'expression with the one that matches the second, as in --pairs left right',
     )
     parser.add_argument(
         '--steps',
@@ -87,36 +88,6 @@ def chosen_transforms(args, grey):
     check_steps(names, args.steps)
     note = [f'{", ".join(colours)} left out: the images are grey'] if colours else []
     return names, note
-
-
-def find_pairs(pictures, expressions):
-    """Rows of two images of each patient."""
-    import re
-
-    if not pictures.has_patients:
-        raise UserError('--pairs needs patients: name them by --patient-pattern')
-    if len(expressions) not in (0, 2):
-        raise UserError(f'--pairs takes two expressions or none, got {expressions}')
-    members = {}
-    for row, patient in enumerate(pictures.patients):
-        members.setdefault(patient, []).append(row)
-    pairs = []
-    for rows in members.values():
-        if expressions:
-            sides = [
-                [r for r in rows if re.search(e, pictures.image_ids[r])]
-                for e in expressions
-            ]
-        else:
-            sides = [rows[:1], rows[1:2]]
-        if all(sides) and sides[0][0] != sides[1][0]:
-            pairs.append((sides[0][0], sides[1][0]))
-    if len(pairs) < 2:
-        raise UserError(
-            f'{len(pairs)} of {len(members)} patients have two such images; pairs need '
-            'several'
-        )
-    return pairs
 
 
 def measure(args, one, pictures, rows, names, pairs, bar):
@@ -241,7 +212,7 @@ def main():
     pairs = None
     if args.pairs is not None:
         pairs = find_pairs(pictures, args.pairs)
-        notes.append(f'{len(pairs)} pairs of images of one patient')
+        notes.append(f'{len(pairs)} pairs of images of one person')
     results, shrinkage = [], {}
     with Progress(console=console) as bar:
         for one in encoders:
