@@ -8,7 +8,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -115,8 +115,10 @@ class Probe:
         number (int): Which of the networks of that name. Defaults to 0.
         drawn (np.ndarray | None): Macro AUROC, and macro F1 where there is
             one, of every resample of the test patients. Defaults to None.
+        probabilities (np.ndarray | None): Of the classes, of the test images.
+            Defaults to None.
 
-    Shape: drawn ``(resamples, 1 or 2)``.
+    Shape: drawn ``(resamples, 1 or 2)``; probabilities ``(images, classes)``.
     """
 
     checkpoint: str
@@ -135,6 +137,7 @@ class Probe:
     notes: list[str] = field(default_factory=list)
     number: int = 0
     drawn: np.ndarray | None = field(default=None, repr=False, compare=False)
+    probabilities: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     def resampled(self, kind: str) -> Resampled:
         """Score 'auroc' or 'f1' of all test images, and of every resample."""
@@ -393,9 +396,7 @@ def run_probe(
     scaler = StandardScaler().fit(rows['train'])
     rows = {name: scaler.transform(values) for name, values in rows.items()}
     chosen = _choose(rows, data, usable, strengths, max_iter)
-    auroc, f1, per_class, about, drawn = _score(
-        chosen.probabilities, data, kept, samples, seed
-    )
+    scored = score_probe(chosen.probabilities, data, samples, seed)
     return Probe(
         checkpoint=checkpoint,
         place=place,
@@ -406,15 +407,33 @@ def run_probe(
         at_end=len(strengths) > 1
         and chosen.strength in (min(strengths), max(strengths)),
         val_auroc=chosen.quality,
-        auroc=auroc,
-        f1=f1,
-        per_class=per_class,
         left_out=left_out,
-        data_notes=data_notes + about,
         notes=chosen.notes,
         number=number,
-        drawn=drawn,
+        probabilities=chosen.probabilities,
+        **{**scored, 'data_notes': data_notes + scored['data_notes']},
     )
+
+
+def score_probe(
+    probabilities: np.ndarray, data: ProbeData, samples: int, seed: int
+) -> dict[str, Any]:
+    """Score the test images; returns what of a :class:`Probe` comes of it.
+
+    Args:
+        probabilities: Of the classes, of the test images.
+        data: Their labels.
+        samples: Resamples for the intervals; 0 for none.
+        seed: Of the resampling.
+
+    Shape: probabilities ``(images, classes)``.
+    """
+    left_out = data.left_out()
+    kept = np.array([name not in left_out for name in data.classes])
+    auroc, f1, per_class, notes, drawn = _score(
+        probabilities, data, kept, samples, seed
+    )
+    return dict(auroc=auroc, f1=f1, per_class=per_class, data_notes=notes, drawn=drawn)
 
 
 def _choosable(

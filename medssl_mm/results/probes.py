@@ -261,6 +261,7 @@ def write_probes(
     folder: str | Path,
     settings: Mapping,
     baseline: str | None = None,
+    further: Sequence[Probe] = (),
 ) -> list[Path]:
     """Write ``probe.json``, ``probe.csv``, ``probe.png`` and ``probe.md``.
 
@@ -269,7 +270,9 @@ def write_probes(
         folder: Made if need be.
         settings: What they were made with; plain data.
         baseline: Name that the others are compared with.
+        further: Results that are in the tables, not in the figure.
     """
+    shown, probes = probes, [*probes, *further]
     found = _Comparison(probes, baseline)
     content = dict(
         **settings,
@@ -283,7 +286,7 @@ def write_probes(
         {
             'probe.json': content,
             'probe.csv': csv_text(probe_frame(probes), '%.6f'),
-            'probe.png': draw_probes(probes),
+            'probe.png': draw_probes(shown),
             'probe.md': markdown_table(probes, baseline),
         },
     )
@@ -295,7 +298,7 @@ def _entry(interval: Interval | None) -> dict | None:
 
 def _content(probe: Probe) -> dict:
     content = asdict(probe)
-    del content['drawn']
+    del content['drawn'], content['probabilities']
     content.update(
         auroc=_entry(probe.auroc),
         f1=_entry(probe.f1),

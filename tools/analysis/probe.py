@@ -87,6 +87,13 @@ def parse_args():
     parser.add_argument(
         '--jobs', type=int, default=1, help='probes fitted at a time (default: 1)'
     )
+    parser.add_argument(
+        '--attribute',
+        metavar='FILE:IMAGE:COLUMN',
+        help='CSV file, its column of file names, and one of a circumstance such as '
+        'the view position: also score it alone, and the probes among the test '
+        'images of each of its values',
+    )
     add_arguments(parser)
     return parser.parse_args()
 
@@ -103,6 +110,11 @@ def check(args):
         )
     if args.fraction_seeds and not args.fractions:
         raise UserError('--fraction-seeds draw --fractions; give these, too')
+    if args.attribute and args.attribute.count(':') < 2:
+        raise UserError(
+            f'--attribute {args.attribute}: give FILE:IMAGE:COLUMN, such as '
+            'labels.csv:file:ViewPosition'
+        )
     check_arguments(args, 'probe', ['probe.json'])
 
 
@@ -159,6 +171,29 @@ def label_fraction(source, subsets, labels, fraction, seed, least):
     )
 
 
+def attribute_probes(args, subsets, parts, probes, settings):
+    """Probe the attribute alone, and score the probes within its values."""
+    from medssl_mm.analysis import attributes
+
+    path, image_column, column = args.attribute.rsplit(':', 2)
+    table = attributes.read_attribute(path, image_column, column)
+    found = []
+    for (fraction, seed), (rows, data) in parts.items():
+        values = {
+            name: attributes.attributes_of(subsets[name].image_ids, table)[rows[name]]
+            for name in rows
+        }
+        draw = dict(fraction=fraction, fraction_seed=seed)
+        alone = attributes.probe_attribute(values, column, data, **draw, **settings)
+        found.append(alone)
+        for probe in probes:
+            if (probe.fraction, probe.fraction_seed) == (fraction, seed):
+                found += attributes.probes_within(
+                    probe, data, values['test'], column, args.bootstrap
+                )
+    return found
+
+
 def main():
     """Extract, fit, draw and print."""
     args = parse_args()
@@ -210,7 +245,11 @@ def main():
         for probe in joblib.Parallel(args.jobs, return_as='generator')(jobs):
             probes.append(probe)
             bar.advance(fitting)
-    print_probes(probes, console, args.baseline)
+    further = []
+    if args.attribute:
+        fit = dict(strengths=strengths, max_iter=args.max_iter, samples=args.bootstrap)
+        further = attribute_probes(args, subsets, parts, probes, fit)
+    print_probes([*probes, *further], console, args.baseline)
     paths = write_probes(
         probes,
         args.out,
@@ -228,8 +267,10 @@ def main():
             min_positive_patients=args.min_positive_patients,
             baseline=args.baseline,
             bootstrap=dict(samples=args.bootstrap, seed=0),
+            attribute=args.attribute,
         ),
         args.baseline,
+        further,
     )
     print(f'written: {", ".join(map(str, paths))}')
 
