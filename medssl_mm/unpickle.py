@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,21 @@ def _named_tuple(name: str, fields: tuple[str, ...], *_: Any) -> type[Record]:
     return type(str(name), (Record,), dict(fields=tuple(fields)))
 
 
+def _array(make: Callable, arguments: tuple, state: tuple, *_: Any) -> Any:
+    # What makes it was found by find_class as well.
+    array = make(*arguments)
+    array.__setstate__(state)
+    return array
+
+
+#: How dill writes what pickle writes otherwise.
+_DILL = {
+    '_create_namedtuple': _named_tuple,
+    '_create_array': _array,
+    '_load_type': lambda *_: Record,
+}
+
+
 class ArrayUnpickler(pickle.Unpickler):
     """Knows arrays, numbers, texts and containers of them, and no class else."""
 
@@ -71,9 +87,8 @@ class ArrayUnpickler(pickle.Unpickler):
             return super().find_class(module, name)
         full = f'{module}.{name}'
         if any(full == known or full.startswith(f'{known}.') for known in self.records):
-            # dill states the fields of a named tuple, pickle only its class.
-            if name == '_create_namedtuple':
-                return _named_tuple
+            if module.partition('.')[0] == 'dill' and name in _DILL:
+                return _DILL[name]
             return type(name, (Record,), {})
         raise ForeignClass(full)
 

@@ -111,6 +111,7 @@ def convert_source(args, transform):
         SOURCES,
         backbone_settings,
         convert,
+        grouped,
         named_for,
     )
 
@@ -122,7 +123,7 @@ def convert_source(args, transform):
     notes = [
         f'{args.source}: {converted.architecture}, {len(tensors)} tensors',
         *converted.notes,
-        f'dropped: {", ".join(converted.dropped) or "nothing"}',
+        f'dropped: {grouped(converted.dropped) or "nothing"}',
     ]
     if target in ('torchvision', 'timm'):
         twin = ARCHITECTURES[converted.architecture].twins[target]

@@ -18,7 +18,7 @@ from .decorrelation import (
     prefixes_of,
 )
 from .pretraining import config_of, trained_transform
-from .rules import Rule
+from .rules import Rule, grouped
 from .sources import SOURCES, Source
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     'export_backbone',
     'fold_into_following',
     'fold_into_preceding',
+    'grouped',
     'named_for',
     'parse_config_text',
     'prefixes_of',

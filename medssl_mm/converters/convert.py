@@ -92,6 +92,8 @@ def convert(
     check_hash_in_name(path)
     parts = read_named(path)
     kind = kind_of(path)
+    if rules.conversion and kind == SOURCES[rules.conversion].kind:
+        source, rules = rules.conversion, SOURCES[rules.conversion]
     if kind != rules.kind:
         raise UserError(
             f'{path} is {KINDS[kind]}, but {source} is {KINDS[rules.kind]} '

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,3 +79,13 @@ def as_tensor(value: Any) -> Tensor:
     if isinstance(value, Tensor):
         return value.detach()
     return torch.from_numpy(value.copy())
+
+
+def grouped(names: Collection[str]) -> str:
+    """List names, those that differ in numbers only as one with their count."""
+    counts = Counter(re.sub(r'\d+', '*', name) for name in names)
+    single = {re.sub(r'\d+', '*', name): name for name in names}
+    return ', '.join(
+        f'{pattern} ({count})' if count > 1 else single[pattern]
+        for pattern, count in counts.items()
+    )

@@ -39,6 +39,8 @@ class Source:
         pretraining (bool): Whether it is a checkpoint of a pretraining of this
             package or its hosts, which may hold two encoders. Defaults to
             False.
+        conversion (str): The source of the same weights in another kind of
+            file, which is read as well. Defaults to ''.
         padding (dict): What of a backbone's config differs where it pads as it
             did in training, which was not as torch does. Defaults to {}.
     """
@@ -50,6 +52,7 @@ class Source:
     kind: str = 'torch'
     own_stem: bool = False
     pretraining: bool = False
+    conversion: str = ''
     padding: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -275,6 +278,7 @@ SOURCES: dict[str, Source] = {
         ('resnet50',),
         ('',),
         'tensorflow',
+        conversion='simclr-v1-pytorch',
         padding=_SAME_POOLING,
     ),
     'simclr-v1-pytorch': Source(
@@ -289,6 +293,7 @@ SOURCES: dict[str, Source] = {
         ('resnet50',),
         ('online',),
         'haiku',
+        conversion='byol-pytorch',
         padding=_SAME,
     ),
     'byol-pytorch': Source(

@@ -220,6 +220,10 @@ def _create_namedtuple(name, fields, module):
     raise AssertionError('must not run')
 
 
+def _create_array(make, arguments, state, more):
+    raise AssertionError('must not run')
+
+
 def write_haiku(path, params, state, by_dill=True):
     """As DeepMind's checkpointer does, by dill, or as plain pickle would."""
     fields = 'online_params target_params online_state target_state opt_state'
@@ -227,7 +231,7 @@ def write_haiku(path, params, state, by_dill=True):
     Lars = collections.namedtuple('LarsState', 'trace')
 
     class Pickler(pickle._Pickler):
-        """dill makes named tuples anew from their names."""
+        """dill makes named tuples anew from their names, and arrays itself."""
 
         def save_type(self, obj):
             if by_dill and obj in (State, Lars):
@@ -235,7 +239,17 @@ def write_haiku(path, params, state, by_dill=True):
                 return self.save_reduce(_create_namedtuple, arguments, obj=obj)
             return pickle._Pickler.save_type(self, obj)
 
-        dispatch = {**pickle._Pickler.dispatch, type: save_type}
+        def save_array(self, obj):
+            if by_dill:
+                arguments = (*obj.__reduce__(), None)
+                return self.save_reduce(_create_array, arguments, obj=obj)
+            return self.save_reduce(*obj.__reduce__(), obj=obj)
+
+        dispatch = {
+            **pickle._Pickler.dispatch,
+            type: save_type,
+            np.ndarray: save_array,
+        }
 
     content = dict(
         experiment_state=State(
@@ -251,7 +265,7 @@ def write_haiku(path, params, state, by_dill=True):
     with (
         foreign_packages(
             {
-                'dill._dill': [_create_namedtuple],
+                'dill._dill': [_create_namedtuple, _create_array],
                 'haiku._src.data_structures': [FlatMapping],
                 'byol.byol_experiment': [State, Lars],
             }

@@ -372,11 +372,7 @@ def test_a_changed_byte(swav):
         ('moco-v2', r'tensors under "state_dict", found some under the top.*fits swav'),
         ('torchvision', r'is no torchvision .*missing.*It fits swav'),
         ('mimic-chexpert', 'It fits swav .*use that source'),
-        (
-            'byol',
-            'is a checkpoint of PyTorch, but byol is a pickle of Haiku.*fits swav',
-        ),
-        ('simclr-v1', 'but simclr-v1 is a checkpoint of TensorFlow.*fits swav'),
+        ('byol', r'under "state_dict", found some under the top.*fits swav'),
         ('hosts', 'no name starts with "backbone.*It fits swav'),
         ('medssl_mm', 'It fits swav'),
         ('sawv', "unknown source 'sawv'; did you mean swav"),
@@ -393,6 +389,22 @@ def test_no_weights(tmp_path):
     path = originals.save_torch(tmp_path / 'list.pth', [1, 2])
     with pytest.raises(UserError, match='holds no named tensors, but list'):
         convert(path, 'swav')
+
+
+def test_another_kind_of_file(tmp_path, resnet50):
+    path = write_tensorflow(tmp_path, resnet50)
+    message = 'is a checkpoint of TensorFlow, but swav is a checkpoint of PyTorch.*'
+    with pytest.raises(UserError, match=f'{message}It fits simclr-v1'):
+        convert(path, 'swav')
+
+
+def test_a_conversion_goes_by_the_name_of_its_original(tmp_path, resnet50):
+    path = write_converted(tmp_path, resnet50)
+    for name in ('byol', 'simclr-v1'):
+        converted = convert(path, name)
+        assert converted.source == f'{name}-pytorch'
+        assert backbone_settings(converted)['type'] == 'medssl_mm.ResNetSamePadding'
+        assert backbone_settings(converted, 'compat')['type'] == 'mmpretrain.ResNet'
 
 
 class Evil:
