@@ -137,6 +137,50 @@ def test_probe_and_its_second_run(call, setting, capsys):
 
 
 @pytest.mark.slow
+def test_train_on_one_set_and_test_on_another(call, tmp_path, capsys):
+    """A bright square is 'Effusion' in one set, 'Pleural Effusion' in the other."""
+    from medssl_mm.store.image_writer import ImageStoreWriter
+    from medssl_mm.store.splits import Split, save_split
+
+    for name, classes in (
+        ('one', ('Hernia', 'Effusion')),
+        ('other', ('Pleural Effusion', 'Fracture')),
+    ):
+        root = tmp_path / f'data/{name}'
+        writer = ImageStoreWriter.create(
+            root, name, 'multi-label', classes, 1, (32, 32)
+        )
+        column = [n for n, text in enumerate(classes) if 'Effusion' in text][0]
+        for number in range(60):
+            image = np.random.default_rng(number).integers(0, 60, (32, 32), np.uint8)
+            label = [(number // 2) % 2, (number // 2) % 2]
+            label[column] = number % 2
+            image[8:24, 8:24] += np.uint8(150 * label[column])
+            writer.add_case(f'i{number:02d}', image, label)
+        ids = writer.finish().case_ids
+        parts = dict(train=ids[:30], val=ids[30:40], test=ids[40:])
+        save_split(root, Split('made', name, parts))
+        images = dict(
+            type='medssl_mm.ClassificationImages', data_root=str(root), split='made'
+        )
+        (tmp_path / f'{name}.py').write_text(f'images = {images!r}\n')
+    arguments = ['probe', '--train-on', 'one.py', '--test-on', 'other.py']
+    encoder = ['--checkpoints', 'r=random:resnet18', '--bootstrap', '20']
+    assert call(*arguments, *encoder) == 0
+    result = json.loads(Path('work_dirs/one-on-other/probe/probe.json').read_text())
+    assert result['classes'] == ['Effusion'] and result['config'] == 'one-on-other'
+    assert result['images'] == dict(train=30, val=10, test=20)
+    assert all(p['auroc']['value'] > 0.95 for p in result['probes'])
+    for wrong, message in (
+        (arguments[:3], 'two image sets: --train-on A --test-on B'),
+        ([*arguments, 'toy.py'], 'two image sets: --train-on A --test-on B'),
+        (['probe', '--train-on', 'one.py', '--test-on', 'nih100'], 'mean nih1000'),
+    ):
+        assert call(*wrong, *encoder, '--overwrite') == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_probe_of_single_labels_by_several_jobs(call, setting, capsys):
     toy.write_config(setting / 'toy.py', setting / 'images', 'single')
     arguments = [

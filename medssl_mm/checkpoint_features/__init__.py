@@ -27,7 +27,7 @@ from .weights import Weights, parse_weights, sources_by_name
 
 if TYPE_CHECKING:
     from .extract import EncoderFeatures
-    from .images import ImageSubsets, config_of_images
+    from .images import ImageSubsets, config_of_datasets, config_of_images
 
 __all__ = [
     'ALL',
@@ -42,6 +42,7 @@ __all__ = [
     'check_arguments',
     'check_no_shared_patients',
     'compared_weights',
+    'config_of_datasets',
     'config_of_images',
     'open_labelled',
     'open_source',
@@ -52,7 +53,10 @@ __all__ = [
 
 
 _LATE = dict(
-    EncoderFeatures='extract', ImageSubsets='images', config_of_images='images'
+    EncoderFeatures='extract',
+    ImageSubsets='images',
+    config_of_images='images',
+    config_of_datasets='images',
 )
 
 

@@ -12,19 +12,24 @@ from medssl_mm.errors import UserError
 from .weights import Weights, parse_weights
 
 if TYPE_CHECKING:
+    from mmengine.config import Config
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
     from .extract import EncoderFeatures
 
 
-def add_weights_arguments(parser: ArgumentParser) -> None:
+def add_weights_arguments(parser: ArgumentParser, needs_config: bool = True) -> None:
     """Add config, checkpoints and baseline, of a tool that compares networks.
 
     Args:
         parser (ArgumentParser): Gets :func:`add_arguments`, too.
+        needs_config (bool): Whether nothing else names the images. Defaults to
+            True.
     """
-    parser.add_argument('config', help='classification config')
+    parser.add_argument(
+        'config', nargs=None if needs_config else '?', help='classification config'
+    )
     parser.add_argument(
         '--checkpoints',
         nargs='+',
@@ -121,13 +126,17 @@ def check_arguments(args: Namespace, tool: str, results: Sequence[str]) -> None:
             )
 
 
-def open_source(args: Namespace, bar: Progress, console: Console) -> EncoderFeatures:
+def open_source(
+    args: Namespace, bar: Progress, console: Console, config: Config | None = None
+) -> EncoderFeatures:
     """Make the source of features that the arguments of a tool ask for.
 
     Args:
         args (Namespace): Checked by :func:`check_arguments`.
         bar (Progress): Gets a task per checkpoint and subset.
         console (Console): Gets the notes.
+        config (Config, optional): Names the images. Defaults to None: that of the
+            arguments.
 
     Raises:
         UserError: When the config is faulty or there is no such device.
@@ -152,8 +161,10 @@ def open_source(args: Namespace, bar: Progress, console: Console) -> EncoderFeat
     def note(text: str) -> None:
         console.print(f'note: {text}', highlight=False)
 
+    if config is None:
+        config = launch.load_config(args.config, args.cfg_options)
     return EncoderFeatures(
-        ImageSubsets(launch.load_config(args.config, args.cfg_options), note),
+        ImageSubsets(config, note),
         args.cache,
         args.device,
         args.batch_size,

@@ -40,13 +40,23 @@ def config_of_images(images: Mapping, source: str) -> Config:
             settings, as in ``configs/data``.
         source (str): Where they are from, for messages.
     """
+    return config_of_datasets(
+        {subset: dict(images, subset=subset) for subset in SUBSETS}, source
+    )
+
+
+def config_of_datasets(datasets: Mapping[str, Mapping], source: str) -> Config:
+    """Write the config of data sets, one for each loader, without a network.
+
+    Args:
+        datasets (Mapping): 'train', 'val' and 'test' to the settings of a data set.
+        source (str): Where they are from, for messages.
+    """
     loaders = {
         f'{subset}_dataloader': dict(
-            dataset=dict(
-                **images, subset=subset, labelled=True, test_mode=True, pipeline=[]
-            )
+            dataset=dict(settings, labelled=True, test_mode=True, pipeline=[])
         )
-        for subset in SUBSETS
+        for subset, settings in datasets.items()
     }
     content = dict(default_scope='mmpretrain', **loaders)
     # With a text, since mmengine would read one from the file.

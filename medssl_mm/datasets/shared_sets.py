@@ -7,16 +7,43 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.logging import print_log
 
 from medssl_mm.datasets.image_sets import IMAGE_SETS, shared_findings
-from medssl_mm.errors import UserError
+from medssl_mm.errors import UserError, similar
+from medssl_mm.files import shipped
 from medssl_mm.registry import DATASETS
 from medssl_mm.store.header import DATASET_FILE, IMAGES
 from medssl_mm.store.known import KNOWN, read_facts
 
 # Settings that make other classes of those of the image set.
 _OTHER_CLASSES = ('binary', 'finding', 'single_label')
+
+
+def read_images(name: str) -> dict[str, Any]:
+    """Read the data set that a file of ``configs/data`` describes.
+
+    Args:
+        name (str): Name of the file, or its path.
+
+    Raises:
+        UserError: There is no such file, or it describes no images.
+    """
+    folder = shipped('configs') / 'data'
+    path = folder / f'{name.replace("-", "_")}.py'
+    if name.endswith('.py'):
+        path = Path(name)
+    if not path.is_file():
+        names = [path.stem for path in folder.glob('*.py')]
+        raise UserError(
+            f'no data config {path}{similar(path.stem, names)}; give a name of '
+            f'{folder}, or the path of a file of your own'
+        )
+    images = Config.fromfile(str(path)).get('images')
+    if not images:
+        raise UserError(f'{path} describes no images (images = dict(...))')
+    return images.to_dict()
 
 
 def train_on_test_on(

@@ -190,6 +190,7 @@ class ImageRowImporter(PictureImporter):
         if self.row.layout == FOLDER:
             for folder in path.relative_to(src).parts[:-1]:
                 label = self.meaning.get(folder.lower())
+                # One or two letters are codes of file names and tables.
                 if label is not None and len(folder) > 2:
                     said[f'its folder {folder!r}'] = self.row.classes.index(label)
         found = re.fullmatch(self.row.files or '', path.stem, re.I)

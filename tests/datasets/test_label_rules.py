@@ -151,6 +151,38 @@ def test_one_finding_of_chexpert(chexpert):
     assert score.shape == (2,) and score.sum() == pytest.approx(1) and score[1] > 0.5
 
 
+def test_targets_reach_the_loss(chexpert):
+    """mmpretrain's heads take them, of one finding and of all."""
+    import torch
+    from mmengine.registry import DefaultScope
+    from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+    from medssl_mm.registry import MODELS
+
+    features = torch.linspace(-1, 1, 20).reshape(5, 4)
+    for name, finding, number, reference in (
+        ('LinearClsHead', 'Effusion', 2, cross_entropy),
+        (
+            'MultiLabelLinearClsHead',
+            None,
+            14,
+            lambda *ab: 14 * binary_cross_entropy_with_logits(*ab),
+        ),
+    ):
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            pipeline = [dict(type='medssl_mm.PackImage')]
+            data = CheXpert(
+                chexpert, uncertain='smooth', finding=finding, pipeline=pipeline
+            )
+            head = dict(type=name, num_classes=number, in_channels=4)
+            head = MODELS.build(head)
+        samples = [data[n]['data_samples'] for n in range(len(data))]
+        targets = torch.stack([sample.gt_score for sample in samples])
+        assert ((targets > 0.5) & (targets < 0.9)).any()
+        loss = head.loss((features,), samples)['loss']
+        torch.testing.assert_close(loss, reference(head.fc(features), targets))
+
+
 def test_pairs_of_samples(chexpert):
     data = CheXpert(chexpert, 'made', finding='Effusion')
     assert data.pairs() == data.pairs(same_label=True) == [(0, 1), (3, 4)]

@@ -6,10 +6,19 @@ import pickle
 import numpy as np
 import pytest
 
-from medssl_mm.datasets.image_sets import IMAGE_SETS, pairs
+from medssl_mm.datasets.image_sets import (
+    IMAGE_SETS,
+    TABLE,
+    ImageSet,
+    LabelTable,
+    Views,
+    markdown_row,
+    pairs,
+)
 from medssl_mm.datasets.label_rules import LabelRules
 from medssl_mm.errors import InstallError, UserError
 from medssl_mm.importers import importer_class, make_importer
+from medssl_mm.importers.image_rows import row_importer
 from medssl_mm.store.compat_splits import compat_lists
 from medssl_mm.store.splits import load_split
 from tests.datasets.images import make_picture, write_picture
@@ -360,6 +369,29 @@ def test_both_eyes_stay_together(tmp_path):
     fill(source, ['myopia/99_left.jpg'])
     with pytest.raises(UserError, match=r'myopia/99_left.jpg.*normal, cataract, glau'):
         make_importer('odir').discover(source)
+
+
+def test_a_further_set_is_one_row(tmp_path, monkeypatch):
+    row = ImageSet(
+        title='Skin lesions',
+        classes=('naevus', 'melanoma'),
+        source='`images/*.jpg` and `labels.csv` (columns `image,kind`)',
+        layout=TABLE,
+        label_maps={'': {'nv': 'naevus', 'mel': 'melanoma'}},
+        table=LabelTable(('labels.csv',), 'image', 'kind', needed=True),
+        patient=r'/(p\d+)_',
+        views=Views(r'(?P<pair>p\d+)_(?P<view>near|far)', ('near', 'far')),
+    )
+    monkeypatch.setitem(IMAGE_SETS, 'skin', row)
+    stems = [f'p{n}_{view}' for n in range(10) for view in ('near', 'far')]
+    source = fill(tmp_path / 'source', [f'images/{stem}.jpg' for stem in stems])
+    rows = [f'{stem},{"MEL" if int(stem[1]) % 2 else "nv"}' for stem in stems]
+    write_table(source / 'labels.csv', 'image,kind', *rows)
+    result, splits = prepare(row_importer('skin'), source, tmp_path, size=16)
+    assert labels_of(result)['p3_far'] == 'melanoma'
+    assert len(pairs(result.store.image_ids.tolist(), 'skin')) == 10
+    assert len(splits['skin-patients']['test']) == 4
+    assert markdown_row('skin').startswith('| `skin` | `images/*.jpg`')
 
 
 def test_one_class_in_the_test_set(tmp_path):

@@ -10,6 +10,8 @@ Writes probe.json, probe.csv, probe.md and probe.png.
 Of the config only the backbone, the data preprocessor and the data sets are
 used, all with the pipeline of the test images; an encoder of configs/encoders
 (NAME=ENCODER, NAME=ENCODER:PATH) brings its own network and preprocessing.
+--train-on and --test-on name two image sets instead of a config; their findings are
+those that both have.
 Features are computed once and kept in --cache; a second run reads no image.
 "random" stands for random weights of seed 0, "random:1" for those of seed 1;
 their batch normalisation is calibrated on training images. A NAME that is
@@ -19,12 +21,15 @@ the interval of the mean, and every single one.
 Examples:
   python tools/analysis/probe.py CONFIG --checkpoints random \
       moco=work_dirs/moco/epoch_200.pth mse=work_dirs/moco-mse/epoch_200.pth
+  python tools/analysis/probe.py --train-on nih_cxr14 --test-on chexpert \
+      --checkpoints lite=timm/tf_efficientnet_lite0:lite0.pth random=random:resnet50
   python tools/analysis/probe.py CONFIG --checkpoints moco=moco.pth \
       --fractions 0.01 0.1 1 --fraction-seeds 0 1 2 --jobs 4 --out DIR
 """
 
 import argparse
 import logging
+from pathlib import Path
 
 from medssl_mm.checkpoint_features import (
     SUBSETS,
@@ -44,7 +49,17 @@ def parse_args():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_weights_arguments(parser)
+    add_weights_arguments(parser, needs_config=False)
+    parser.add_argument(
+        '--train-on',
+        metavar='DATA',
+        help='instead of a config: name, or path, of a file of configs/data',
+    )
+    parser.add_argument(
+        '--test-on',
+        metavar='DATA',
+        help='with --train-on: another, of which the findings count that both have',
+    )
     parser.add_argument(
         '--fractions',
         nargs='+',
@@ -100,6 +115,16 @@ def parse_args():
 
 def check(args):
     """Refuse what cannot work before the libraries are loaded."""
+    both = bool(args.train_on) + bool(args.test_on)
+    if both == 1 or bool(args.config) == bool(both):
+        raise UserError(
+            'name a classification config, or two image sets: --train-on A --test-on B'
+        )
+    if both and args.cfg_options:
+        raise UserError('--cfg-options change a config; there is none with --train-on')
+    if both:
+        train, test = (Path(data).stem for data in (args.train_on, args.test_on))
+        args.config = f'{train}-on-{test}'
     for name in ('fractions', 'strengths'):
         for value in getattr(args, name) or ():
             if not 0 < value <= (1 if name == 'fractions' else float('inf')):
@@ -116,6 +141,17 @@ def check(args):
             'labels.csv:file:ViewPosition'
         )
     check_arguments(args, 'probe', ['probe.json'])
+
+
+def config_of_two(args):
+    """Config of two image sets; None where the arguments name a config."""
+    if not args.train_on:
+        return None
+    from medssl_mm.checkpoint_features import config_of_datasets
+    from medssl_mm.datasets.shared_sets import read_images, train_on_test_on
+
+    images = map(read_images, (args.train_on, args.test_on))
+    return config_of_datasets(train_on_test_on(*images), args.config)
 
 
 def draws(args, source):
@@ -211,7 +247,7 @@ def main():
     console = wide_console()
     strengths = args.strengths or probing.STRENGTHS
     with Progress(console=console) as bar:
-        source = open_source(args, bar, console)
+        source = open_source(args, bar, console, config_of_two(args))
         subsets, labels = open_data(source)
         parts = {
             draw: label_fraction(
