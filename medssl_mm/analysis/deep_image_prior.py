@@ -23,12 +23,14 @@ POLICIES = {
         'For every picture a network of 2.6 million parameters is trained that '
         'makes a picture from fixed noise, so that its feature map at the last '
         'place of the encoder (mean squared error) becomes that of the original. '
-        'Both are normalised as the encoder wants its images.'
+        'Both are normalised as the encoder wants its images; a sigmoid keeps the '
+        'values of the picture between black and white, so that what is shown is '
+        'what the encoder saw.'
     ),
     COMPAT: (
-        'As in the original: as strict, but nothing is normalised, the map of a '
-        'DenseNet is taken before its last normalisation, and one iteration more '
-        'is made than asked for.'
+        'As in the original: as strict, but nothing is normalised, values are cut off '
+        'only in the end, the map of a DenseNet is taken before its last '
+        'normalisation, and one iteration more is made than asked for.'
     ),
 }
 LEARNING_RATE = 1e-3
@@ -74,6 +76,7 @@ class FeatureInversion:
         device = device_of(encoder)
         pixels = torch.stack([pixels_of(one) for one in pictures]).float() / 255
         self.maps = maps
+        self.bounded = mode == STRICT
         self.size = pixels.shape[-2:]
         sides = noise_size(self.size[0]), noise_size(self.size[1])
         self.networks, self.noise = nn.ModuleList(), []
@@ -125,7 +128,8 @@ class FeatureInversion:
     def _make(self) -> Tensor:
         height, width = self.size
         made = [net(noise) for net, noise in zip(self.networks, self.noise)]
-        return torch.cat(made)[..., :height, :width]
+        pictures = torch.cat(made)[..., :height, :width]
+        return pictures.sigmoid() if self.bounded else pictures
 
     @torch.no_grad()
     def pictures(self) -> np.ndarray:
