@@ -195,6 +195,12 @@ def test_saliency(call, setting, capsys):
     assert {r['image_id'].split('/')[0] for r in content['results']} == {'ill', 'well'}
     own = [r['attentive_diffusion'] for r in content['results'][:2]]
     assert content['means']['small']['mean'] == pytest.approx(np.mean(own))
+    # Of 242 pixels the inner 224; a stride of 1 would take 54,289 images.
+    some = ['--mode', 'compat', '--window', '80', '--stride', '80', '--count', '1']
+    assert call(*command, *some, '--out', 'compat') == 0
+    assert read(setting / 'compat', 'saliency.json')['mode'] == 'compat'
+    [part, _] = (setting / 'compat/parts').iterdir()
+    assert np.load(part)['values'].shape == (242, 242)
     assert call(*command, '--stride', '11', '--out', 'x') == 2
     assert 'choose a stride from 1' in capsys.readouterr().err
 
@@ -256,6 +262,24 @@ def test_compat_makes_one_iteration_more(inverted):
     assert code == 0
     content = read(folder, 'deep_image_prior.json')
     assert content['mode'] == 'compat' and len(content['losses']['small']) == 5
+
+
+def test_map_of_a_densenet_is_normalised_in_strict_alone(tmp_path):
+    path = tmp_path / 'dense.py'
+    path.write_text(
+        "encoder = dict(title='Dense', backbone=dict(type='mmpretrain.DenseNet', "
+        'arch=dict(growth_rate=4, depths=[2, 2], init_channels=8)), '
+        'embedding_length=16, preprocessing=dict(size=32))'
+    )
+    encoder = load_encoder(f'random:{path}')
+    tool = runpy.run_path(str(ROOT / 'tools/analysis/deep_image_prior.py'))
+    images = torch.rand(2, 3, 32, 32)
+    strict, compat = (
+        tool['target_maps'](encoder, mode)(images) for mode in ('strict', 'compat')
+    )
+    assert strict.shape == compat.shape and not torch.equal(strict, compat)
+    torch.testing.assert_close(encoder.backbone.transitions[-1](compat), strict)
+    assert (strict >= 0).all()
 
 
 def test_perceptual_distance_in_an_encoder(call, inverted, setting, capsys):

@@ -13,7 +13,7 @@ Ctrl-C; --resume goes on from there, bit by bit as without a stop. On a GPU
 
 Example:
   python tools/analysis/deep_image_prior.py data/fundus --count 5 --encoders \
-      lite0=efficientnet_lite0 random:resnet18 --out work_dirs/prior --device cuda
+      lite0=efficientnet-lite0 random:resnet18 --out work_dirs/prior --device cuda
 """
 
 import argparse

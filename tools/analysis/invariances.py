@@ -13,7 +13,7 @@ interruption, the tool goes on.
 
 Examples:
   python tools/analysis/invariances.py odir --encoders \
-      lite0=efficientnet_lite0 random:resnet18 --out work_dirs/invariances
+      lite0=efficientnet-lite0 random:resnet18 --out work_dirs/invariances
   python tools/analysis/invariances.py pictures/ --encoders resnet18:r18.pth \
       --transforms rotation h_flip --steps 36 --out work_dirs/rotation
 """

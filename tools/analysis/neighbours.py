@@ -9,7 +9,7 @@ per encoder, neighbours.json, .csv and .md.
 
 Example:
   python tools/analysis/neighbours.py data/fundus --encoders \
-      lite0=efficientnet_lite0 random:resnet18 --out work_dirs/neighbours
+      lite0=efficientnet-lite0 random:resnet18 --out work_dirs/neighbours
 """
 
 import argparse

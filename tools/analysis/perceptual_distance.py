@@ -11,7 +11,7 @@ a computer without internet the tool says which files to copy where.
 Examples:
   python tools/analysis/perceptual_distance.py work_dirs/prior --out work_dirs/lpips
   python tools/analysis/perceptual_distance.py work_dirs/prior --nets none \
-      --measures lite0=efficientnet_lite0 --out work_dirs/distance
+      --measures lite0=efficientnet-lite0 --out work_dirs/distance
   python tools/analysis/perceptual_distance.py --pairs a.png=a_made.png \
       b.png=b_made.png --out work_dirs/distance
 """

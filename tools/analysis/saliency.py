@@ -9,7 +9,7 @@ interruption, the tool goes on.
 
 Example:
   python tools/analysis/saliency.py data/fundus --count 6 --encoders \
-      lite0=efficientnet_lite0 random:resnet18 --out work_dirs/saliency
+      lite0=efficientnet-lite0 random:resnet18 --out work_dirs/saliency
 """
 
 import argparse
