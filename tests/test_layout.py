@@ -195,6 +195,7 @@ ARROWS = {
     # Networks with their own preprocessing and weights.
     'encoders': (
         {
+            'datasets.image_sets',
             'engine',
             'converters',
             'importers',

@@ -7,7 +7,9 @@ from .convert import (
     Converted,
     backbone_settings,
     convert,
+    convert_named,
     named_for,
+    names_for_hosts,
     read_weights,
 )
 from .decorrelation import (
@@ -33,11 +35,13 @@ __all__ = [
     'batch_norm_transform',
     'config_of',
     'convert',
+    'convert_named',
     'export_backbone',
     'fold_into_following',
     'fold_into_preceding',
     'grouped',
     'named_for',
+    'names_for_hosts',
     'parse_config_text',
     'prefixes_of',
     'read_weights',

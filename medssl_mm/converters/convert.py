@@ -138,6 +138,36 @@ def convert(
     )
 
 
+def convert_named(named: Mapping[str, Tensor], label: str) -> Converted:
+    """Take the tensors of a host's backbone, as in its checkpoints.
+
+    Args:
+        named (Mapping[str, Tensor]): ``backbone.*``, and ``decorrelation_conv.*``
+            of a folded decorrelation.
+        label (str): For the message.
+
+    Raises:
+        UserError: They are of no network that other libraries have.
+    """
+    rules = SOURCES['hosts']
+    renamed = apply(rules.rules, named)
+    fit = _best(renamed, rules)
+    if fit.faults:
+        raise UserError(
+            f'{label} is of no network that torchvision or timm has '
+            f'({_listed(fit, 2)}); choose mmpretrain or mmseg'
+        )
+    tensors = _completed(renamed.tensors, ARCHITECTURES[fit.architecture], label)
+    return Converted(tensors, fit.architecture, 'hosts', tuple(renamed.dropped))
+
+
+def names_for_hosts(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give tensors of torchvision or timm the names of a host's backbone."""
+    if any(name.startswith('features.denseblock') for name in tensors):
+        return apply(DENSENET_TO_HOSTS, tensors).tensors
+    return dict(tensors)
+
+
 def named_for(converted: Converted, target: str) -> dict[str, Tensor]:
     """Give the tensors the names that a target has for them.
 

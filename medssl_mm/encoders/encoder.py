@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Mapping
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -127,7 +128,8 @@ def fill_encoder(source: EncoderSource, seed: int = 0) -> PretrainedEncoder:
     settings, path = source.settings, source.path
     if source.published and path is not None:
         require_intact(settings, path)
-    encoder = PretrainedEncoder(settings, _build(settings, seed, path is None))
+    backbone = build_backbone(settings.backbone, settings.name, seed, path is None)
+    encoder = PretrainedEncoder(settings, backbone)
     if path is not None:
         _fill(encoder.backbone, settings, path)
     found = encoder.places.channels[encoder.places.last]
@@ -139,14 +141,25 @@ def fill_encoder(source: EncoderSource, seed: int = 0) -> PretrainedEncoder:
     return encoder.requires_grad_(False).eval()
 
 
-def _build(settings: EncoderSettings, seed: int, random: bool) -> nn.Module:
-    config = copy.deepcopy(settings.backbone)
+def build_backbone(
+    config: Mapping[str, Any], label: str, seed: int = 0, random: bool = False
+) -> nn.Module:
+    """Build the network of an encoder.
+
+    Args:
+        config (Mapping): Of a registered network.
+        label (str): Name of the encoder, for the message.
+        seed (int): Of random weights. Defaults to 0.
+        random (bool): Whether random weights are to be used as they are.
+            Defaults to False.
+    """
+    config = copy.deepcopy(dict(config))
     with (
         DefaultScope.overwrite_default_scope('mmpretrain'),
         own_randomness(seed),
         quietly(),
     ):
-        backbone = build_of(MODELS, config, f'encoder {settings.name}')
+        backbone = build_of(MODELS, config, f'encoder {label}')
         if random:
             _start_randomly(backbone, seed)
     return backbone
@@ -165,10 +178,18 @@ def _start_randomly(backbone: Any, seed: int) -> None:
 
 def _fill(backbone: nn.Module, settings: EncoderSettings, path: Path) -> None:
     checkpoint: Any = path
+    folded: dict[str, Tensor] = {}
     if path.is_dir():
         checkpoint = exported().read_weights(path)
+        folded = {
+            name.rpartition('.')[2]: checkpoint.pop(name)
+            for name in list(checkpoint)
+            if name.startswith(f'{exported().CONV}.')
+        }
     elif settings.converter is not None:
         # Gives the tensors in names that a host, timm or torchvision has.
         read = import_module('medssl_mm.converters').read_weights
         checkpoint = read(settings.converter, path, settings.backbone)
     load_pretrained_backbone(backbone, checkpoint, source=str(path))
+    if folded:
+        exported().add_decorrelation(backbone, **folded)

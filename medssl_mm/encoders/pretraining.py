@@ -1,0 +1,176 @@
+"""Encoders from checkpoints of a pretraining: what their own config says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from medssl_mm.backbones import backbone_of
+from medssl_mm.converters import config_of, export_backbone, trained_transform
+from medssl_mm.engine.pretrained import (
+    find_state_dict,
+    load_pretrained_backbone,
+    read_checkpoint,
+)
+from medssl_mm.errors import UserError
+
+from .encoder import PretrainedEncoder, build_backbone
+from .exported import add_decorrelation
+from .preprocessing import Preprocessing
+from .settings import EncoderSettings
+
+
+def pretrained_encoder(
+    path: str | Path,
+    config: str | Path | None = None,
+    encoder: str | None = None,
+    decorrelation: str = 'drop',
+) -> tuple[PretrainedEncoder, dict[str, str]]:
+    """Make an encoder from a checkpoint of a pretraining of this package.
+
+    Args:
+        path (str | Path): The checkpoint.
+        config (str | Path, optional): Config of the pretraining. Defaults to
+            None: the one that is saved in the checkpoint.
+        encoder (str, optional): 'online' or 'target', see
+            :func:`medssl_mm.backbones.choose_encoder`. Defaults to None.
+        decorrelation (str): 'drop', or 'fold': a 1x1 convolution after the
+            backbone. Defaults to 'drop'.
+
+    Returns:
+        tuple[PretrainedEncoder, dict[str, str]]: In evaluation mode, frozen;
+        and what else is known of its pictures, in words.
+
+    Raises:
+        UserError: No such checkpoint, or none of a pretraining.
+    """
+    path = Path(path)
+    checkpoint = read_checkpoint(path)
+    state_dict = find_state_dict(checkpoint, str(path))
+    described = config_of(checkpoint, path, config)
+    model = described.get('model')
+    if not isinstance(model, Mapping) or 'backbone' not in model:
+        raise UserError(f'{path}: its config has no model.backbone; give --config')
+    transform = None
+    if decorrelation == 'fold':
+        transform = trained_transform(model.get('decorrelation'), state_dict, encoder)
+    try:
+        tensors = export_backbone(state_dict, decorrelation, transform, encoder)[0]
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f'{path}: {error}') from error
+    backbone = _backbone_settings(model['backbone'], described)
+    network = build_backbone(backbone, str(path))
+    folded = {
+        name.rpartition('.')[2]: value
+        for name, value in tensors.items()
+        if name.startswith('decorrelation_conv.')
+    }
+    load_pretrained_backbone(
+        network,
+        {name: v for name, v in tensors.items() if name.startswith('backbone.')},
+        source=str(path),
+    )
+    places = backbone_of(network)
+    if folded:
+        add_decorrelation(network, folded['weight'], folded['bias'])
+    preprocessing, seen = _preprocessing(described, places.in_channels)
+    settings = EncoderSettings(
+        name=path.stem,
+        title=path.stem,
+        backbone=backbone,
+        embedding_length=places.channels[places.last],
+        preprocessing=preprocessing,
+        source=str(path.name),
+        trained_on=tuple(dict.fromkeys(_sets(described))),
+        group='medical ssl',
+    )
+    made = PretrainedEncoder(settings, network)
+    return made.requires_grad_(False).eval(), seen
+
+
+def _backbone_settings(settings: Mapping, described: Mapping) -> dict[str, Any]:
+    """Config of a backbone that is found from everywhere."""
+    result = {k: v for k, v in settings.items() if k != 'init_cfg'}
+    if '.' not in result['type']:
+        scope = described.get('default_scope', 'mmpretrain')
+        # That of mmselfsup is mmpretrain's, by another name.
+        known = 'mmpretrain' if result['type'] in _SHARED else scope
+        result['type'] = f'{known}.{result["type"]}'
+    return result
+
+
+_SHARED = ('ResNet', 'DenseNet', 'TIMMBackbone', 'ConvNeXt', 'EfficientNet')
+
+
+def _preprocessing(
+    described: Mapping, channels: int
+) -> tuple[Preprocessing, dict[str, str]]:
+    """Size and normalisation of the views, and what no picture tells of them."""
+    loader = described.get('train_dataloader') or {}
+    dataset = loader.get('dataset') or {}
+    size, notes = 224, {}
+    values: dict[str, Any] = dict(normalisation='unit')
+    for step in _steps(dataset):
+        kind = str(step.get('type')).rpartition('.')[2]
+        crop = step.get('crop')
+        if isinstance(crop, Mapping) and 'size' in crop:
+            found = crop['size']
+            size = found if isinstance(found, int) else max(found)
+        if kind == 'CTWindow':
+            level, width = step['level'], step['width']
+            notes['window'] = (
+                f'level {level}, width {width} HU: {level - width / 2:g} to '
+                f'{level + width / 2:g} HU become 0 to 255'
+            )
+        elif kind == 'ShiftScale' and (step.get('mean'), step.get('std')) != (0, 255):
+            values = dict(
+                mean=(step['mean'] / 255,),
+                std=(step['std'] / 255,),
+                normalisation=_MEAN,
+            )
+        elif kind in ('PercentileNormalize', 'ZScoreNormalize'):
+            given = {key: value for key, value in step.items() if key != 'type'}
+            notes['window'] = f'{kind} of each image {given or ""}'.strip()
+    step = (described.get('model') or {}).get('data_preprocessor') or {}
+    if step.get('mean') is not None and step.get('std') is not None:
+        mean, std = (tuple(v / 255 for v in step[key]) for key in ('mean', 'std'))
+        values = dict(mean=mean, std=std, normalisation=_MEAN)
+    return (
+        Preprocessing(
+            size=size,
+            interpolation='bilinear',
+            channels=3 if channels == 3 else 1,
+            **values,
+        ),
+        notes,
+    )
+
+
+_MEAN = 'mean_std'
+
+
+def _steps(dataset: Mapping) -> Iterator[Mapping]:
+    """Steps of a pipeline; of several sets those of the first."""
+    inner = dataset.get('datasets') or dataset.get('dataset')
+    if inner:
+        first = inner[0] if isinstance(inner, (list, tuple)) else inner
+        yield from _steps(first)
+    yield from (step for step in dataset.get('pipeline') or () if 'type' in step)
+
+
+def _sets(described: Mapping) -> Iterator[str]:
+    """Names of the stores that the training read."""
+
+    def find(dataset: Any) -> Iterator[str]:
+        if not isinstance(dataset, Mapping):
+            return
+        if dataset.get('data_root'):
+            yield Path(str(dataset['data_root'])).name
+        inner = dataset.get('datasets') or dataset.get('dataset') or ()
+        for part in [inner] if isinstance(inner, Mapping) else inner:
+            yield from find(part)
+
+    yield from find((described.get('train_dataloader') or {}).get('dataset'))

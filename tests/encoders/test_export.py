@@ -1,0 +1,336 @@
+"""Exports: used without this package they give the same features."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from medssl_mm.encoders import load_encoder
+from medssl_mm.encoders.export import export_encoder
+from medssl_mm.errors import UserError
+from medssl_mm.registry import MODELS
+from tests.converters import originals
+
+ROOT = Path(__file__).resolve().parents[2]
+HOSTS = ('mmengine', 'mmcv', 'mmpretrain', 'mmseg', 'mmselfsup', 'mmcls', 'medssl_mm')
+
+GREY = dict(type='ResNet', depth=18, in_channels=1, norm_cfg=dict(type='BN'))
+SMALL = dict(type='medssl_mm.ResNetSmallStem', depth=18, in_channels=1, max_pool=False)
+CT = dict(type='medssl_mm.CTWindow', level=50, width=500)
+UNIT = dict(type='medssl_mm.ShiftScale', mean=0.0, std=255.0)
+HEAD = dict(type='medssl_mm.DecorrelationHead', num_groups=64, eps=1e-2)
+
+
+def literal(value):
+    """A value as mmengine writes it into a checkpoint."""
+    if isinstance(value, dict):
+        return f'dict({", ".join(f"{k}={literal(v)}" for k, v in value.items())})'
+    if isinstance(value, list):
+        return f'[{", ".join(map(literal, value))}]'
+    return repr(value)
+
+
+def write_pretraining(path, backbone, normalize, decorrelation=None, root='nih1000'):
+    """A checkpoint of a pretraining, with its config."""
+    torch.manual_seed(0)
+    scope = '' if '.' in backbone['type'] else 'mmpretrain.'
+    network = MODELS.build({**backbone, 'type': scope + backbone['type']})
+    for part in network.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.running_mean.normal_(0, 0.1)
+            part.running_var.uniform_(0.5, 1.5)
+    network.eval()
+    state = originals.prefixed(network.state_dict(), 'backbone.')
+    state['neck.fc.weight'] = torch.zeros(2)
+    model = dict(type='medssl_mm.MultiLevelMoCo', backbone=backbone)
+    head = None
+    if decorrelation:
+        model['decorrelation'] = decorrelation
+        head = MODELS.build(dict(num_channels=512, **decorrelation))
+        for _ in range(3):
+            head(torch.randn(64, 512, 2, 2))
+        state.update(originals.prefixed(head.eval().state_dict(), 'decorrelation.'))
+    pipeline = [
+        normalize,
+        dict(
+            type='medssl_mm.CropViews',
+            crop=dict(type='medssl_mm.RandomCropView', size=64),
+        ),
+    ]
+    dataset = dict(
+        type='medssl_mm.ClassificationImages',
+        data_root=f'data/{root}',
+        pipeline=pipeline,
+    )
+    text = (
+        f"default_scope = 'mmselfsup'\nmodel = {literal(model)}\n"
+        f'train_dataloader = {literal(dict(dataset=dataset))}\n'
+    )
+    torch.save(dict(meta=dict(cfg=text), state_dict=state), path)
+    return network, head
+
+
+def write_description(path, **content):
+    path.write_text(f'encoder = dict(**{content!r})', encoding='utf-8')
+    return f'random:{path}'
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory):
+    """One grey, one colour picture, larger than any encoder takes."""
+    folder = tmp_path_factory.mktemp('pictures')
+    noise = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    picture = Image.fromarray(noise).resize((400, 300), Image.Resampling.BICUBIC)
+    picture.save(folder / 'colour.png')
+    picture.convert('L').save(folder / 'grey.png')
+    return folder
+
+
+PRETRAININGS = {
+    'xray': (GREY, UNIT, None),
+    'ct': (GREY, CT, None),
+    'small_stem': (SMALL, UNIT, None),
+    'decorrelated': (GREY, UNIT, HEAD),
+}
+CASES = [
+    ('random:supervised_resnet18', 'torchvision'),
+    ('random:supervised_resnet18', 'timm'),
+    ('random:mimic-chexpert_lr-0.1', 'torchvision'),
+    ('random:supervised_densenet121', 'timm'),
+    ('random:efficientnet-lite0', 'timm'),
+    ('random:efficientnet-lite0_torch-padding', 'timm'),
+    ('xray', 'torchvision'),
+    ('ct', 'timm'),
+    ('small_stem', 'torchvision'),
+    ('decorrelated', 'torchvision'),
+    ('decorrelated', 'timm'),
+]
+RUN = """
+import json, re, sys
+from pathlib import Path
+sys.modules.update(dict.fromkeys({hosts}))
+import os, timm, torch
+result = {{}}
+for folder in sorted(Path({folder!r}).iterdir()):
+    os.chdir(folder)
+    text = Path('README.md').read_text()
+    code = re.search('```python\\n(.*?)```', text, re.DOTALL)[1]
+    names = {{}}
+    exec(code.replace('picture.png', {picture!r}["convert('L')" in text]), names)
+    result[folder.name] = names['features'][0].tolist()
+    if 'architecture' in json.loads(Path('config.json').read_text()):
+        model = timm.create_model(f'local-dir:{{folder}}', pretrained=True).eval()
+        with torch.inference_mode():
+            found = model(names['x'][None])[0]
+        assert torch.equal(found, names['features'][0]), folder
+Path({out!r}).write_text(json.dumps(result))
+"""
+
+
+@pytest.fixture(scope='module')
+def exports(tmp_path_factory, pictures):
+    """All cases, and their features by the lines of their cards."""
+    root = tmp_path_factory.mktemp('exports')
+    (root / 'made').mkdir()
+    made = {}
+    for name, settings in PRETRAININGS.items():
+        path = root / f'{name}.pth'
+        made[name] = write_pretraining(path, *settings)
+    for number, (source, target) in enumerate(CASES):
+        checkpoint = root / f'{source}.pth'
+        fold = 'fold' if source == 'decorrelated' else 'drop'
+        export_encoder(
+            checkpoint if checkpoint.is_file() else source,
+            target,
+            root / 'made' / str(number),
+            decorrelation=fold,
+        )
+    code = RUN.format(
+        hosts=HOSTS,
+        folder=str(root / 'made'),
+        picture=[str(pictures / 'colour.png'), str(pictures / 'grey.png')],
+        out=str(root / 'features.json'),
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        capture_output=True,
+        text=True,
+        cwd=root,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return root, made, json.loads((root / 'features.json').read_text())
+
+
+@pytest.mark.parametrize('number', range(len(CASES)))
+def test_features_without_this_package(exports, pictures, number):
+    source, target = CASES[number]
+    root, made, features = exports
+    folder = root / 'made' / str(number)
+    found = torch.tensor(features[str(number)])
+    encoder = load_encoder(folder)
+    grey = encoder.preprocessing.channels == 1
+    picture = np.asarray(Image.open(pictures / ('grey.png' if grey else 'colour.png')))
+    x = encoder.preprocessing(picture)[None]
+    with torch.inference_mode():
+        torch.testing.assert_close(found, encoder(x)[0], rtol=1e-4, atol=1e-4)
+        if source in made:
+            network, head = made[source]
+            maps = network(x)[-1]
+            maps = maps if head is None else head(maps)
+            expected = maps.mean((2, 3))[0]
+        else:
+            expected = load_encoder(source)(x)[0]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert found.std() > 0
+    assert encoder.settings.embedding_length == len(found)
+
+
+def test_the_card_says_what_a_picture_must_be(exports):
+    root = exports[0]
+    card = (root / 'made' / '7' / 'README.md').read_text()
+    assert '| window | level 50, width 500 HU: -200 to 300 HU become 0 to 255 |' in card
+    assert '| channels | 1 (grey) |' in card
+    assert 'to 64 px (bilinear)' in card
+    assert '| have seen | nih1000 |' in card and '| licence of nih1000 | ' in card
+    assert 'does not fit' in card and 'nnU-Net' in card
+    card = (root / 'made' / '2' / 'README.md').read_text()
+    assert 'spread evenly over 0 to 255' in card
+    assert 'MIMIC-CXR: PhysioNet credentialed access' in card
+    assert '| licence of chexpert | Stanford' in card
+
+
+@pytest.mark.parametrize(
+    'source', ['random:supervised_densenet121', 'random:byol', 'random:cifar-resnet20']
+)
+@pytest.mark.parametrize('target', ['mmpretrain', 'mmseg'])
+def test_hosts(tmp_path, source, target):
+    """The lines for a config give a backbone with the weights."""
+    export_encoder(source, target, tmp_path / 'out')
+    card = (tmp_path / 'out' / 'README.md').read_text()
+    code = re.search('```python\n(.*?)```', card, re.DOTALL)[1]
+    names = {}
+    exec(code.replace('model.pth', str(tmp_path / 'out' / 'model.pth')), names)
+    network = MODELS.build(names['backbone'])
+    network.init_weights()
+    network.eval()
+    expected, again = load_encoder(source), load_encoder(tmp_path / 'out')
+    assert expected.digest == again.digest
+    images = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(images)[-1].mean((2, 3)), expected(images))
+
+
+@pytest.mark.parametrize(
+    'source, target, message',
+    [
+        (
+            'random:byol',
+            'torchvision',
+            'resnet50 of torchvision computes something els',
+        ),
+        ('random:byol', 'timm', 'ResNetSamePadding.*export it --to mmpretrain'),
+        (
+            'random:cifar-resnet20',
+            'timm',
+            'timm has no cifar-resnet20; convert it to mm',
+        ),
+        ('random:efficientnet-lite0', 'torchvision', 'export it --to timm'),
+        (
+            'random:timm/convnext_atto',
+            'torchvision',
+            'convnext_atto of timm: torchvisi',
+        ),
+    ],
+)
+def test_networks_that_a_target_lacks(tmp_path, source, target, message):
+    with pytest.raises(UserError, match=message):
+        export_encoder(source, target, tmp_path / 'out')
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_network_of_no_other_library(tmp_path):
+    source = write_description(
+        tmp_path / 'mine.py',
+        title='Mine',
+        backbone=dict(type='mmpretrain.ResNet', depth=18, base_channels=8),
+        embedding_length=64,
+    )
+    with pytest.raises(UserError, match='of no network that torchvision or timm has'):
+        export_encoder(source, 'timm', tmp_path / 'out')
+    export_encoder(source, 'mmpretrain', tmp_path / 'out')
+    assert load_encoder(tmp_path / 'out').digest == load_encoder(source).digest
+
+
+def changed_weights(folder):
+    path = folder / 'model.safetensors'
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+
+
+def truncated(folder):
+    path = folder / 'model.safetensors'
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (changed_weights, r'model\.safetensors is not the file that was exported'),
+        (truncated, 'truncated or changed; export it again'),
+        (lambda f: (f / 'model.safetensors').unlink(), r'has no model\.safetensors'),
+        (lambda f: (f / 'config.json').unlink(), r'it has no config\.json; write one'),
+        (lambda f: (f / 'config.json').write_text('{'), r'config\.json is damaged'),
+        (
+            lambda f: (f / 'config.json').write_text('{}'),
+            'expected an export of format',
+        ),
+    ],
+)
+def test_damaged_exports(tmp_path, change, message):
+    folder = tmp_path / 'out'
+    export_encoder('random:cifar-resnet20', 'mmpretrain', folder)
+    change(folder)
+    with pytest.raises(UserError, match=message) as caught:
+        load_encoder(folder)
+    assert str(folder) in str(caught.value)
+
+
+def tool(*arguments):
+    return subprocess.run(
+        [sys.executable, ROOT / 'tools' / 'export.py', *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_tool(tmp_path):
+    write_pretraining(tmp_path / 'epoch_1.pth', GREY, UNIT)
+    done = tool(tmp_path / 'epoch_1.pth', '--to', 'timm', '--out', tmp_path / 'out')
+    assert done.returncode == 0, done.stderr
+    assert 'network: resnet18 of timm' in done.stdout
+    done = tool(tmp_path / 'epoch_1.pth', '--to', 'timm', '--out', tmp_path / 'out')
+    assert done.returncode == 2 and 'is not empty; choose another' in done.stderr
+    done = tool(tmp_path / 'epoch_1.pth', '--to', 'nnunet', '--out', tmp_path / 'b')
+    assert done.returncode == 2 and 'does not fit' in done.stderr
+
+
+def test_settings_that_mean_nothing(tmp_path):
+    with pytest.raises(UserError, match='no checkpoint of a pretraining: --config'):
+        export_encoder('random:resnet18', 'timm', tmp_path / 'out', encoder='target')
+    write_pretraining(tmp_path / 'e.pth', GREY, UNIT)
+    with pytest.raises(UserError, match='e.pth: .*no decorrelation to fold'):
+        export_encoder(
+            tmp_path / 'e.pth', 'timm', tmp_path / 'out', decorrelation='fold'
+        )
+    torch.save(dict(state_dict={'backbone.a': torch.zeros(1)}), tmp_path / 'f.pth')
+    with pytest.raises(UserError, match='f.pth holds no config; give --config'):
+        export_encoder(tmp_path / 'f.pth', 'timm', tmp_path / 'out')
