@@ -31,6 +31,8 @@ class LabelTable:
         label (str | int | None): Column of the class; None: a column per class.
         header (bool): Whether the first line names the columns.
         needed (bool): Whether the labels are nowhere else.
+        test (tuple[str]): File names beside it of a table of published test
+            pictures, of the same form. Defaults to (): none.
     """
 
     names: tuple[str, ...]
@@ -38,6 +40,7 @@ class LabelTable:
     label: str | int | None = None
     header: bool = True
     needed: bool = False
+    test: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -292,7 +295,10 @@ IMAGE_SETS: dict[str, ImageSet] = {
         pad=True,
         label_maps={'': {'': '0', '0': '0', '1': '1', '-1': UNSURE}},
         table=LabelTable(
-            ('train.csv', 'train.csv.gz', 'chexpert_train.csv.gz'), 'Path', needed=True
+            ('train.csv', 'train.csv.gz', 'chexpert_train.csv.gz'),
+            'Path',
+            needed=True,
+            test=('valid.csv', 'valid.csv.gz'),
         ),
         patient=r'(patient\d+)',
         views=Views(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -116,11 +116,13 @@ class ImageRowImporter(PictureImporter):
         pictures = (
             self._from_files(src, files)
             if table is None
-            else self._from_table(src, files, table, notes)
+            else self._from_tables(src, files, table, notes)
         )
         compat: Mapping = {}
         if self.row.compat:
-            names = [p.name for p in pictures if p.label != UNKNOWN]
+            names = [
+                p.name for p in pictures if p.label != UNKNOWN and p.subset != 'test'
+            ]
             compat = compat_lists(self.name, names, self.row.compat)
         return self.describe(
             pictures,
@@ -241,12 +243,43 @@ class ImageRowImporter(PictureImporter):
             )
         return None
 
-    def _from_table(
+    def _from_tables(
         self, src: Path, files: Sequence[Path], table: Path, notes: list[str]
     ) -> list[Picture]:
-        rows = self.read_table(table)
-        find = finder(src, files, [row.name for row in rows])
-        pictures, used = [], set[Path]()
+        names = self.row.table.test if self.row.table else ()
+        tests = [path for name in names if (path := table.with_name(name)).is_file()]
+        rows = {path: self.read_table(path) for path in (table, *tests[:1])}
+        subsets = ('train', 'test') if tests else (None,)
+        texts = [row.name for part in rows.values() for row in part]
+        find = finder(src, files, texts)
+        used: set[Path] = set()
+        pictures = [
+            picture
+            for subset, part in zip(subsets, rows.values())
+            for picture in self._listed(src, part, subset, find, used)
+        ]
+        where = ' or '.join(map(str, rows))
+        if not used:
+            raise self.nothing_found(
+                src,
+                f'None of the {len(texts)} pictures of {where} is there, e.g. '
+                f'{texts[0]!r}.',
+            )
+        extra = sorted(set(files) - used)
+        notes += [
+            f'{len(extra)} picture(s) are not in {where} and were left out, e.g. {path}'
+            for path in extra[:1]
+        ]
+        return pictures
+
+    def _listed(
+        self,
+        src: Path,
+        rows: Sequence[Row],
+        subset: str | None,
+        find: Callable[[str, str], Path | None],
+        used: set[Path],
+    ) -> Iterator[Picture]:
         for row in rows:
             path = find(row.where, row.name)
             if path is None:
@@ -255,30 +288,16 @@ class ImageRowImporter(PictureImporter):
                     'or remove the row.'
                 )
                 name = Path(row.name).stem if self.row.files else row.name
-                pictures.append(
-                    Picture(name, src / name, row.label, problem=('missing', message))
-                )
+                problem = ('missing', message)
+                yield Picture(name, src / name, row.label, subset, problem=problem)
                 continue
             used.add(path)
             said: dict[str, Label] = dict(self._said(path, src))
             if row.label != UNKNOWN:
                 said[row.where] = row.label
             name = path.stem if self.row.files else row.name
-            pictures.append(
-                self._picture(name, path, src, said or {row.where: UNKNOWN})
-            )
-        if not used:
-            raise self.nothing_found(
-                src,
-                f'None of the {len(rows)} pictures of {table} is there, e.g. '
-                f'{rows[0].name!r}.',
-            )
-        extra = sorted(set(files) - used)
-        notes += [
-            f'{len(extra)} picture(s) are not in {table} and were left out, e.g. {path}'
-            for path in extra[:1]
-        ]
-        return pictures
+            picture = self._picture(name, path, src, said or {row.where: UNKNOWN})
+            yield replace(picture, subset=subset)
 
     def read_table(self, path: Path) -> list[Row]:
         """Read names and labels, in the order of the table; equal rows are one.

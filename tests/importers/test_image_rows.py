@@ -2,6 +2,7 @@
 
 import gzip
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -93,6 +94,20 @@ def test_folder_name_and_table_must_agree(bach, tmp_path):
     messages = [r.problems[0].message for r in result.results if r.problems]
     assert "its folder 'Normal' says Normal, its name says Benign" in messages[0]
     assert 'says Invasive' in messages[1] and 'line 22 says InSitu' in messages[1]
+
+
+def test_tables_without_a_header_are_checked(bach):
+    table = next(bach.rglob('microscopy_ground_truth.csv'))
+    content = table.read_text()
+    table.write_text(content.replace('b001.tif,Benign', 'b001.tif,Benign,1'))
+    with pytest.raises(UserError, match='line 7: expected 2 columns as in the first'):
+        make_importer('bach').discover(bach)
+    table.write_text(content.replace('b001.tif,Benign', 'b001.tif'))
+    with pytest.raises(UserError, match='line 7: expected 2 columns as in the first'):
+        make_importer('bach').discover(bach)
+    table.write_text(content.replace('b001.tif,Benign', 'b001.tif,Bening'))
+    with pytest.raises(UserError, match="line 7: unknown label 'Bening' .*column 2"):
+        make_importer('bach').discover(bach)
 
 
 def test_bach_without_a_table(bach, tmp_path):
@@ -238,6 +253,27 @@ def test_chexpert(tmp_path):
     sides = {name: {store.patient_of(i) for i in split[name]} for name in split.subsets}
     assert sides['train'].isdisjoint(sides['test'])
     assert len(pairs(store.image_ids.tolist(), 'chexpert')) == 8
+
+
+def test_the_published_test_pictures_of_chexpert(tmp_path, monkeypatch):
+    row = replace(IMAGE_SETS['chexpert'], compat=0.8)
+    monkeypatch.setitem(IMAGE_SETS, 'chexpert', row)
+    source, paths = make_chexpert(tmp_path / 'source', 12)
+    rows = [chexpert_row(n, 1, 'view1_frontal', f'{n % 2}.0') for n in range(90, 95)]
+    tests = [path.replace('/train/', '/valid/') for _, path in rows]
+    fill(source, tests, 1)
+    for seed, path in enumerate(tests, 500):
+        write_picture(source / path, make_picture(seed, 24, 1))
+    rows = [row.replace('/train/', '/valid/') for row, _ in rows]
+    write_table(source / 'valid.csv', HEADER, *rows)
+    kind = row_importer.__wrapped__('chexpert')
+    result, splits = prepare(kind, source, tmp_path, size=16)
+    assert not problems(result) and len(result.store) == 41
+    assert splits['chexpert-subsets']['test'] == tuple(tests)
+    assert splits['chexpert-subsets']['val']
+    # The published comparison left them out.
+    compat = splits['chexpert-compat-pool']['test']
+    assert set(compat) == set(paths)
 
 
 def test_missing_pictures_are_counted_and_named(tmp_path):
