@@ -76,6 +76,7 @@ def _calibrate(encoder: PretrainedEncoder, pictures: Pictures) -> None:
     import torch
     from torch import Tensor
 
+    from medssl_mm.analysis.frozen import normalised, pixels_of
     from medssl_mm.engine.hooks.calibrate_batch_norm_hook import calibrate_batch_norm
 
     class Prepared(torch.nn.Module):
@@ -88,7 +89,10 @@ def _calibrate(encoder: PretrainedEncoder, pictures: Pictures) -> None:
 
     order = np.random.default_rng(0).permutation(len(pictures))[:CALIBRATION]
     batches = (
-        torch.stack([encoder.preprocessing(pictures.read(row)) for row in rows])
+        normalised(
+            encoder.preprocessing,
+            [pixels_of(pictures.resized(row, encoder.preprocessing)) for row in rows],
+        )
         for rows in np.array_split(order, -(-len(order) // 32))
     )
     calibrate_batch_norm(Prepared(), encoder.backbone, batches)

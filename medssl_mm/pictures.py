@@ -22,6 +22,7 @@ from medssl_mm.files import shipped
 
 if TYPE_CHECKING:
     from medssl_mm.checkpoint_features import ImageSubsets
+    from medssl_mm.encoders import Preprocessing
 
 HEADER = 'dataset.json'
 
@@ -74,6 +75,21 @@ class Pictures:
                 'were expected; import the set by tools/prepare_data.py image-folder'
             )
         return image
+
+    def resized(self, row: int, preprocessing: Preprocessing) -> np.ndarray:
+        """Read one picture and bring it to the form that an encoder takes.
+
+        Shape: ``(h, w, C)``, uint8.
+
+        Raises:
+            UserError: It cannot be read, or has colours and the encoder takes
+                none; names the picture.
+        """
+        image = self.read(row)
+        try:
+            return preprocessing.resize(image)
+        except UserError as error:
+            raise UserError(f'{self.image_ids[row]}: {error}') from error
 
     def label(self, row: int) -> str:
         """Names of the classes of a picture, '' where they are not known."""

@@ -227,6 +227,7 @@ ARROWS = {
     'pictures': (
         {
             'checkpoint_features',
+            'encoders',
             'engine',
             'importers',
             'statistics',
@@ -243,6 +244,7 @@ ARROWS = {
             'checkpoint_features',
             'encoders',
             'engine',
+            'analysis',
             'datasets.image_sets',
             'errors',
         },

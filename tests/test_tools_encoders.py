@@ -74,7 +74,7 @@ def files(folder):
 
 
 def test_invariances(call, setting, capsys):
-    arguments = ['invariances', *EYES, *ENCODERS, '--images', '4', '--out', 'found']
+    arguments = ['invariances', *EYES, *ENCODERS, '--count', '4', '--out', 'found']
     chosen = ['--transforms', 'h_flip', 'rotation', '--steps', '4', '--pairs']
     assert call(*arguments, *chosen, 'left', 'right') == 0
     out = setting / 'found'
@@ -85,6 +85,7 @@ def test_invariances(call, setting, capsys):
         'invariances.png',
         'invariances_copies.png',
         'invariances_curves.png',
+        'invariances_measures.csv',
     ]
     content = read(out, 'invariances.json')
     assert content['mode'] == 'strict' and content['pairs'] == 8
@@ -112,7 +113,7 @@ def test_invariances(call, setting, capsys):
 
 
 def test_invariances_of_compat_hold_the_unchanged_copy(call, setting):
-    arguments = ['invariances', *EYES, *ENCODERS[:2], '--images', '3']
+    arguments = ['invariances', *EYES, *ENCODERS[:2], '--count', '3']
     arguments += ['--transforms', 'h_flip', '--mode']
     for mode in ('strict', 'compat'):
         assert call(*arguments, mode, '--out', mode) == 0
@@ -131,7 +132,7 @@ def test_invariances_of_compat_hold_the_unchanged_copy(call, setting):
         (['--pairs'], 'such as --pairs left right'),
         (['--pairs', '(', 'right'], 'no regular expression'),
         (['--pairs', 'left', 'middle'], '0 of 8 patients have two such images'),
-        (['--images', '1'], '--images must be 2 or more'),
+        (['--count', '1'], '--count must be 2 or more'),
     ],
 )
 def test_invariances_refuse(call, setting, capsys, arguments, message):
@@ -153,6 +154,19 @@ def test_encoders_that_cannot_be_are_refused(call, setting, capsys, encoder, mes
     command = ['neighbours', *EYES, '--encoders', encoder, '--out', 'x']
     assert call(*command) == 2
     assert message in capsys.readouterr().err
+
+
+def test_colours_for_an_encoder_of_grey_pictures(call, setting, capsys):
+    grey = (setting / 'small.py').read_text().replace('size=32', 'size=32, channels=1')
+    grey = grey.replace('depth=18', 'depth=18, in_channels=1')
+    grey = grey.replace('channels=1)', 'channels=1, mean=[0.5], std=[0.2])')
+    (setting / 'grey.py').write_text(grey)
+    command = ['--encoders', 'grey=random:grey.py', '--out', 'x']
+    for tool in ('neighbours', 'saliency', 'invariances', 'deep_image_prior'):
+        assert call(tool, *EYES, *command) == 2, tool
+        message = capsys.readouterr().err
+        assert 'takes grey pictures' in message
+        assert '_left: ' in message or '_right: ' in message
 
 
 def test_neighbours(call, setting, capsys):
@@ -190,6 +204,7 @@ def test_saliency(call, setting, capsys):
         'saliency.json',
         'saliency.md',
         'saliency.png',
+        'saliency_measures.csv',
     ]
     content = read(out, 'saliency.json')
     assert {r['image_id'].split('/')[0] for r in content['results']} == {'ill', 'well'}
@@ -294,6 +309,7 @@ def test_perceptual_distance_in_an_encoder(call, inverted, setting, capsys):
         'perceptual_distance.json',
         'perceptual_distance.md',
         'perceptual_distance.png',
+        'perceptual_distance_measures.csv',
         'perceptual_distance_pairs.png',
     ]
     [result] = read(out, 'perceptual_distance.json')['results']

@@ -16,6 +16,7 @@ from medssl_mm.analysis.invariances import (
 )
 from medssl_mm.statistics import Interval
 
+from .encoder_measures import measure_frame
 from .figures import colours_of, legend_below, panel_grid, styled_subplots
 from .files import csv_text, interval_entry, write_results
 from .screen import show_table, to_markdown
@@ -216,12 +217,12 @@ def write_invariances(
     notes: Sequence[str] = (),
     copies: Figure | None = None,
 ) -> list[Path]:
-    """Write ``invariances.json``, ``.csv``, ``.md``, ``.png`` and the sheets.
+    """Write ``invariances.json``, ``.csv``, ``.md``, ``.png``, sheets and measures.
 
     Args:
         results: Of one mode.
         folder: Made if need be.
-        settings: What they were made with; plain data.
+        settings: What they were made with, with ``dataset``; plain data.
         notes: What a reader has to know.
         copies: See :func:`draw_copies`.
 
@@ -259,6 +260,14 @@ def write_invariances(
             ),
             'invariances.csv': csv_text(invariance_frame(results), '%.6g'),
             'invariances.md': '\n\n'.join(text) + '\n',
+            'invariances_measures.csv': measure_frame(
+                [
+                    (one.encoder, f'invariance, {one.transform}', one.mean.estimate)
+                    for one in results
+                ],
+                settings['dataset'],
+                mode,
+            ),
             **{name: figure for name, figure in figures.items() if figure is not None},
         },
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from medssl_mm.analysis.perceptual_distance import NETS, POLICY, Distance
 
+from .encoder_measures import measure_frame
 from .figures import colours_of, legend_below, panel_grid
 from .files import csv_text, interval_entry, write_results
 from .screen import show_table, to_markdown
@@ -156,13 +157,13 @@ def write_distances(
     pairs: Figure,
     notes: Sequence[str] = (),
 ) -> list[Path]:
-    """Write ``perceptual_distance.json``, ``.csv``, ``.md``, ``.png`` and the sheet.
+    """Write ``perceptual_distance.json``, ``.csv``, ``.md``, pictures and measures.
 
     Args:
         results: Of one mode.
         folder: Made if need be.
         mode: 'strict' or 'compat'.
-        settings: What they were made with; plain data.
+        settings: What they were made with, with ``dataset``; plain data.
         pairs: See :func:`draw_pairs`.
         notes: What a reader has to know.
     """
@@ -189,6 +190,18 @@ def write_distances(
             ),
             'perceptual_distance.csv': csv_text(frame, '%.6g'),
             'perceptual_distance.md': '\n\n'.join(text) + '\n',
+            'perceptual_distance_measures.csv': measure_frame(
+                [
+                    (
+                        one.encoder,
+                        f'perceptual distance, {one.measure}',
+                        one.mean.estimate,
+                    )
+                    for one in results
+                ],
+                settings['dataset'],
+                mode,
+            ),
             'perceptual_distance.png': draw_distances(results),
             'perceptual_distance_pairs.png': pairs,
         },

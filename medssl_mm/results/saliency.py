@@ -11,6 +11,7 @@ import numpy as np
 from medssl_mm.analysis.saliency import POLICIES, Saliency, mean_diffusion
 from medssl_mm.statistics import Interval
 
+from .encoder_measures import measure_frame
 from .files import csv_text, interval_entry, write_results
 from .screen import show_table, to_markdown
 from .sheets import Tile, draw_sheet, shortened
@@ -112,13 +113,13 @@ def write_saliency(
     sheet: Figure,
     notes: Sequence[str] = (),
 ) -> list[Path]:
-    """Write ``saliency.json``, ``.csv``, ``.md`` and the sheet ``saliency.png``.
+    """Write ``saliency.json``, ``.csv``, ``.md``, measures and ``saliency.png``.
 
     Args:
         results: Of one mode.
         folder: Made if need be.
         mode: 'strict' or 'compat'.
-        settings: What they were made with; plain data.
+        settings: What they were made with, with ``dataset``; plain data.
         sheet: See :func:`draw_saliency`.
         notes: What a reader has to know.
     """
@@ -154,6 +155,14 @@ def write_saliency(
             ),
             'saliency.csv': csv_text(frame, '%.6g'),
             'saliency.md': '\n\n'.join(text) + '\n',
+            'saliency_measures.csv': measure_frame(
+                [
+                    (name, 'attentive diffusion', found.estimate)
+                    for name, found in _diffusions(results).items()
+                ],
+                settings['dataset'],
+                mode,
+            ),
             'saliency.png': sheet,
         },
     )

@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from medssl_mm.analysis.invariances import Invariance
@@ -60,11 +61,14 @@ def test_bars_and_curves():
 
 
 def test_files(tmp_path):
-    paths = write_invariances(results(), tmp_path, dict(seed=3), ['a note'])
+    paths = write_invariances(
+        results(), tmp_path, dict(seed=3, dataset='eyes'), ['a note']
+    )
     assert [path.name for path in paths] == [
         'invariances.json',
         'invariances.csv',
         'invariances.md',
+        'invariances_measures.csv',
         'invariances.png',
         'invariances_curves.png',
     ]
@@ -74,6 +78,13 @@ def test_files(tmp_path):
         results()[0].cosine.mean(0).tolist()
     )
     assert 'a note' in paths[2].read_text()
+    measures = pd.read_csv(paths[3])
+    assert list(measures) == ['encoder', 'measure', 'value', 'dataset', 'mode']
+    assert set(measures['dataset']) == {'eyes'} and len(measures) == 4
+    flips = [r.mean.estimate for r in results() if r.transform == 'h_flip']
+    found = measures[measures['measure'] == 'invariance, h_flip']['value']
+    # Of two seeds the mean.
+    assert found.tolist() == pytest.approx([flips[0], (flips[1] + flips[2]) / 2])
     assert paths[1].read_text().splitlines()[1].startswith('strict,a,0,rotation,10,3,')
 
 

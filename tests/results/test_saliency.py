@@ -46,7 +46,9 @@ def test_sheet_has_a_row_per_image_and_a_column_per_encoder():
 
 
 def test_files(tmp_path):
-    paths = write_saliency(results(), tmp_path, 'strict', dict(window=4), sheet())
+    paths = write_saliency(
+        results(), tmp_path, 'strict', dict(window=4, dataset='eyes'), sheet()
+    )
     content = json.loads(paths[0].read_text())
     assert content['mode'] == 'strict' and content['window'] == 4
     assert content['means']['a']['mean'] == pytest.approx(0.3)

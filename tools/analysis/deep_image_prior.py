@@ -157,7 +157,6 @@ def main():
     console = wide_console()
     whole = open_pictures(args)
     pictures = chosen_pictures(args, whole)
-    images = [pictures.read(row) for row in range(len(pictures))]
     results = []
     loaded = {one.key: one.load(args.device, whole) for one in encoders}
     parts = {
@@ -184,7 +183,10 @@ def main():
     with Progress(console=console) as bar:
         for one in encoders:
             encoder, own = loaded[one.key], parts[one.key]
-            originals = [encoder.preprocessing.resize(image) for image in images]
+            originals = [
+                pictures.resized(row, encoder.preprocessing)
+                for row in range(len(pictures))
+            ]
 
             def compute(one=one, encoder=encoder, originals=originals):
                 return invert(args, encoder, originals, states[one.key], one.key, bar)
@@ -210,6 +212,7 @@ def main():
         args.mode,
         dict(
             pictures=args.pictures,
+            dataset=pictures.name,
             encoders={one.key: one.weights.source for one in encoders},
             iterations=args.iterations,
             lr=args.lr,

@@ -5,8 +5,9 @@ Whitened cosine of the features of an image and of its changed copies: rotated,
 moved, scaled, sheared, cropped, flipped, deformed, in other colours and
 brightness, blurred, ... 1 is invariant, 0 unrelated. --pairs compares two
 images of each person instead, such as both eyes or two views. Writes
-invariances.json, .csv, .md, .png (bars), _curves.png (against the parameter)
-and _copies.png (what was made of one image).
+invariances.json, .csv, .md, .png (bars), _curves.png (against the parameter),
+_copies.png (what was made of one image) and _measures.csv (for tools/transfer.py
+--measures).
 
 Finished transforms are kept in --out/parts: started again after an
 interruption, the tool goes on.
@@ -63,7 +64,7 @@ def parse_args():
         'compat: 256)',
     )
     parser.add_argument(
-        '--images', type=int, default=100, help='images that are changed (default: 100)'
+        '--count', type=int, default=100, help='images that are changed (default: 100)'
     )
     return parser.parse_args()
 
@@ -118,7 +119,7 @@ def measure(args, one, pictures, rows, names, pairs, bar):
     def clean(what, chosen):
         def compute():
             seen = progress_of(bar, f'{one.key}: {what}', len(chosen))
-            images = (pixels_of(preprocessing.resize(pictures.read(r))) for r in chosen)
+            images = (pixels_of(pictures.resized(row, preprocessing)) for row in chosen)
             found = features_of(encoder, preprocessing, images, args.batch_size, seen)
             return dict(features=found.numpy())
 
@@ -193,7 +194,7 @@ def main():
     """Measure, draw and print."""
     args = parse_args()
     args.steps = args.steps or (256 if args.mode == 'compat' else 16)
-    check_arguments(args, 'invariances.json', images=2, steps=2)
+    check_arguments(args, 'invariances.json', count=2, steps=2)
     logging.disable(logging.INFO)  # a line per initialised weight
     encoders = named_encoders(args.encoders)
     from rich.progress import Progress
@@ -205,7 +206,7 @@ def main():
     console = wide_console()
     pictures = open_pictures(args)
     patients = pictures.patients if pictures.has_patients else None
-    rows = draw_images(len(pictures), patients, args.images, args.seed, args.mode)
+    rows = draw_images(len(pictures), patients, args.count, args.seed, args.mode)
     grey = is_grey([pictures.read(row) for row in rows[1][:8]])
     names, notes = chosen_transforms(args, grey)
     notes += picture_note(pictures)
@@ -230,6 +231,7 @@ def main():
         args.out,
         dict(
             pictures=args.pictures,
+            dataset=pictures.name,
             encoders={one.key: one.weights.source for one in encoders},
             images=len(rows[1]),
             statistics_images=len(rows[0]),

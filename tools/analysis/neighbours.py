@@ -92,7 +92,7 @@ def main():
 
             def compute(encoder=encoder, name=one.key):
                 images = (
-                    pixels_of(encoder.preprocessing.resize(pictures.read(row)))
+                    pixels_of(pictures.resized(row, encoder.preprocessing))
                     for row in rows
                 )
                 seen = progress_of(bar, name, len(rows))
@@ -116,7 +116,7 @@ def main():
                 result,
                 rows,
                 shown,
-                lambda row, own=preprocessing: own.resize(pictures.read(row)),
+                lambda row, own=preprocessing: pictures.resized(row, own),
                 pictures.label,
             )
     print_neighbours(results, notes, console)
@@ -126,6 +126,7 @@ def main():
         dict(
             mode=args.mode,
             pictures=args.pictures,
+            dataset=pictures.name,
             encoders={one.key: one.weights.source for one in encoders},
             seed=args.seed,
         ),

@@ -3,7 +3,8 @@ r"""Measure how far reconstructions are from their originals, as people see it.
 
 Takes what tools/analysis/deep_image_prior.py wrote, or pairs of picture files.
 LPIPS with three networks and their mean, and the distance in encoders
-(--measures). Writes perceptual_distance.json, .csv, .md, .png and _pairs.png.
+(--measures). Writes perceptual_distance.json, .csv, .md, .png, _pairs.png and
+_measures.csv (for tools/transfer.py --measures).
 
 The three networks are those of torchvision, whose weights are fetched once; on
 a computer without internet the tool says which files to copy where.
@@ -62,7 +63,7 @@ def parse_args():
 
 
 def pairs_of_folder(folder):
-    """Mode, and pairs of files by encoder, of one folder."""
+    """Mode, data set, and pairs of files by encoder, of one folder."""
     path = folder / 'deep_image_prior.json'
     if not path.is_file():
         raise UserError(
@@ -79,7 +80,7 @@ def pairs_of_folder(folder):
             )
             for pair in content['pairs']
         ]
-        return content['mode'], found
+        return content['mode'], content['dataset'], found
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f'{path} is damaged ({error!r}); run deep_image_prior.py again'
@@ -87,11 +88,12 @@ def pairs_of_folder(folder):
 
 
 def find_pairs(args):
-    """Mode of the reconstructions, and their pairs (encoder, name, two files)."""
-    found, modes = [], {}
+    """Mode and data set of the reconstructions, and pairs (encoder, name, files)."""
+    found, modes, datasets = [], {}, set()
     for folder in args.folders:
-        mode, pairs = pairs_of_folder(folder)
+        mode, dataset, pairs = pairs_of_folder(folder)
         modes[mode] = folder
+        datasets.add(dataset)
         found += pairs
     if len(modes) > 1:
         one, other = modes.items()
@@ -105,7 +107,8 @@ def find_pairs(args):
         found.append((PAIRS, Path(original).stem, Path(original), Path(other)))
     if not found:
         raise UserError('nothing to measure; name folders, or give --pairs')
-    return next(iter(modes), args.mode), found
+    dataset = datasets.pop() if len(datasets) == 1 else ''
+    return next(iter(modes), args.mode), dataset, found
 
 
 def read_pair(original, other):
@@ -175,7 +178,7 @@ def main():
     check_arguments(args, 'perceptual_distance.json')
     if 'none' in args.nets and not args.measures:
         raise UserError('--nets none needs --measures: encoders to measure in')
-    mode, files = find_pairs(args)
+    mode, dataset, files = find_pairs(args)
     logging.disable(logging.INFO)  # a line per initialised weight
     from rich.progress import Progress
 
@@ -219,6 +222,7 @@ def main():
         mode,
         dict(
             folders=[str(folder) for folder in args.folders],
+            dataset=dataset,
             nets=args.nets,
             measures=args.measures,
             pictures=names,

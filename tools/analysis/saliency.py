@@ -4,8 +4,8 @@ r"""Show where encoders look: how features change when a part is covered.
 A window is moved over the image; bright is where covering it changes the
 features. Attentive diffusion is the share of pixels above the mean. Nothing
 of the labels is used. Writes saliency.png (overlays of all encoders), .json,
-.csv and .md. Finished images are kept in --out/parts: started again after an
-interruption, the tool goes on.
+.csv, .md and _measures.csv (for tools/transfer.py --measures). Finished images
+are kept in --out/parts: started again after an interruption, the tool goes on.
 
 Example:
   python tools/analysis/saliency.py data/fundus --count 6 --encoders \
@@ -73,7 +73,7 @@ def main():
     encoders = named_encoders(args.encoders)
     from rich.progress import Progress
 
-    from medssl_mm.analysis.frozen import Parts
+    from medssl_mm.analysis.frozen import Parts, normalised, pixels_of
     from medssl_mm.analysis.saliency import (
         Saliency,
         kept_part,
@@ -112,9 +112,8 @@ def main():
             seen = progress_of(bar, one.key, each * len(pictures))
             shown[one.name, one.number] = []
             for row, name in enumerate(pictures.image_ids):
-                image = pictures.read(row)
-
-                pixels = preprocessing(image)
+                picture = pictures.resized(row, preprocessing)
+                pixels = normalised(preprocessing, [pixels_of(picture)])[0]
 
                 def compute(encoder=encoder, pixels=pixels, seen=seen):
                     values = occlusion_saliency(
@@ -127,9 +126,7 @@ def main():
                     seen(each)
                 values = kept_part(parts.get(key, compute)['values'], args.mode)
                 results.append(Saliency(one.name, name, values, one.number))
-                shown[one.name, one.number].append(
-                    kept_part(preprocessing.resize(image), args.mode)
-                )
+                shown[one.name, one.number].append(kept_part(picture, args.mode))
     labels = [pictures.label(row) for row in range(len(pictures))]
     print_saliency(results, args.mode, (), console)
     paths = write_saliency(
@@ -138,6 +135,7 @@ def main():
         args.mode,
         dict(
             pictures=args.pictures,
+            dataset=pictures.name,
             encoders={one.key: one.weights.source for one in encoders},
             window=args.window,
             stride=args.stride,
