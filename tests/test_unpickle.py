@@ -2,12 +2,14 @@
 
 import os
 import pickle
+import sys
+import types
 
 import numpy as np
 import pytest
 
 from medssl_mm.errors import UserError
-from medssl_mm.unpickle import load_arrays
+from medssl_mm.unpickle import Record, load_arrays
 
 
 class Evil:
@@ -71,3 +73,34 @@ def test_damaged_files(tmp_path, content):
 def test_missing_file(tmp_path):
     with pytest.raises(UserError, match='cannot read .*absent'):
         load_arrays(tmp_path / 'absent')
+
+
+class Settings(dict):
+    """Of a package that is not installed."""
+
+
+def test_objects_of_named_packages_become_records(tmp_path, monkeypatch):
+    monkeypatch.setattr(Settings, '__module__', 'trainer.settings')
+    module = types.ModuleType('trainer.settings')
+    module.Settings = Settings
+    monkeypatch.setitem(sys.modules, 'trainer', types.ModuleType('trainer'))
+    monkeypatch.setitem(sys.modules, 'trainer.settings', module)
+    content = dict(mean=np.arange(3), settings=Settings(rate=1), more=[Settings()])
+    (tmp_path / 'batch').write_bytes(pickle.dumps(content))
+    with pytest.raises(UserError, match=r'holds the class trainer\.settings\.Settings'):
+        load_arrays(tmp_path / 'batch')
+    monkeypatch.delitem(sys.modules, 'trainer.settings')
+    found = load_arrays(tmp_path / 'batch', ('trainer',))
+    np.testing.assert_array_equal(found['mean'], [0, 1, 2])
+    assert isinstance(found['settings'], Record)
+    assert found['settings'].items == {'rate': 1}
+    assert 'trainer.settings' not in sys.modules
+
+
+def test_records_do_not_let_others_in(tmp_path):
+    """A package whose name only begins alike, or a function that runs things."""
+    for name in ('trainers.run', 'os.system', 'builtins.eval'):
+        module, _, function = name.rpartition('.')
+        (tmp_path / 'batch').write_bytes(f'c{module}\n{function}\n.'.encode())
+        with pytest.raises(UserError, match='holds the class'):
+            load_arrays(tmp_path / 'batch', ('trainer', 'dill'))

@@ -114,7 +114,7 @@ def write_card(
     }
     table = '\n'.join(f'| {key} | {value} |' for key, value in rows.items())
     use = (
-        _host_text(plain)
+        _host_text(plain, step)
         if plain.library in HOSTS
         else f'```python\n{plain.code()}\n{preprocessing_code(step)}\n'
         'with torch.inference_mode():\n    features = model(x[None])\n```'
@@ -141,7 +141,18 @@ features = encoder(encoder.preprocessing(picture)[None])  # picture: uint8 (H, W
 """
 
 
-def _host_text(plain: Plain) -> str:
+def _host_text(plain: Plain, step: Preprocessing) -> str:
+    mean, std = step.mean, step.std
+    if step.normalisation == 'unit':
+        mean, std = (0.0,), (1.0,)
+    values = ', '.join(
+        f'{key}={[round(255 * v, 4) for v in found] * (step.channels // len(found))}'
+        for key, found in (('mean', mean), ('std', std))
+    )
+    colour = f', {"to" if plain.library == "mmpretrain" else "bgr_to"}_rgb=True'
+    preprocessor = f'data_preprocessor = dict({values}{colour * (step.channels == 3)})'
+    if step.normalisation == 'histogram':
+        preprocessor = '# spread the grey values of each picture over 0 to 255'
     arguments = ', '.join(f'{key}={value!r}' for key, value in plain.arguments.items())
     own = (
         '\nThe network is of this package: '
@@ -154,5 +165,5 @@ def _host_text(plain: Plain) -> str:
 backbone = dict(
     type={plain.name!r}, {arguments},
     init_cfg=dict(type='Pretrained', checkpoint='model.pth', prefix='backbone.'))
-```
-{own}"""
+{preprocessor}
+```{own}"""

@@ -28,6 +28,7 @@ from medssl_mm.converters import (
 from medssl_mm.errors import UserError
 from medssl_mm.registry import MODELS
 from tests.converters import originals
+from tests.models.backbones.test_res_net_same_padding import slow as slow_same_padding
 
 ROOT = Path(__file__).resolve().parents[2]
 REALDATA = os.environ.get('MEDSSL_REALDATA')
@@ -145,6 +146,19 @@ def test_resnet_50_of_every_project(tmp_path, resnet50, source, write, dropped):
     for name, value in converted.tensors.items():
         if not name.endswith('num_batches_tracked'):
             assert torch.equal(value, expected[name]), name
+
+
+def test_byol_is_padded_as_it_was_trained(tmp_path, resnet50):
+    """Features by sums written out as SAME padding is defined."""
+    path = write_byol(tmp_path, resnet50)
+    converted = convert(path, 'byol')
+    network = MODELS.build(backbone_settings(converted))
+    network.load_state_dict(read_weights('byol', path))
+    network.eval()
+    images = IMAGES[:1, :, :48, :32]
+    with torch.inference_mode():
+        found, expected = network(images)[-1], slow_same_padding(network, images)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 # ------------------------------------------------------------------ the targets

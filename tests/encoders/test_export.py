@@ -217,6 +217,10 @@ def test_hosts(tmp_path, source, target):
     code = re.search('```python\n(.*?)```', card, re.DOTALL)[1]
     names = {}
     exec(code.replace('model.pth', str(tmp_path / 'out' / 'model.pth')), names)
+    step = load_encoder(source).preprocessing
+    mean, std = (np.array(names['data_preprocessor'][key]) for key in ('mean', 'std'))
+    np.testing.assert_allclose(mean, 255 * np.array(step.mean), rtol=1e-4)
+    np.testing.assert_allclose(std, 255 * np.array(step.std), rtol=1e-4)
     network = MODELS.build(names['backbone'])
     network.init_weights()
     network.eval()
