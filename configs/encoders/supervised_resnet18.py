@@ -2,6 +2,7 @@
 _base_ = '_base_/resnet18.py'
 encoder = dict(
     title='Supervised ResNet-18',
+    converter='torchvision',
     file_names=['resnet18-f37072fd.pth'],
     source='torchvision, weights IMAGENET1K_V1',
     imagenet_top1=69.758,

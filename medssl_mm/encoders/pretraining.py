@@ -110,15 +110,14 @@ def _preprocessing(
 ) -> tuple[Preprocessing, dict[str, str]]:
     """Size and normalisation of the views, and what no picture tells of them."""
     loader = described.get('train_dataloader') or {}
-    dataset = loader.get('dataset') or {}
-    size, notes = 224, {}
+    sizes: list[int] = []
+    notes: dict[str, str] = {}
     values: dict[str, Any] = dict(normalisation='unit')
-    for step in _steps(dataset):
-        kind = str(step.get('type')).rpartition('.')[2]
-        crop = step.get('crop')
-        if isinstance(crop, Mapping) and 'size' in crop:
-            found = crop['size']
-            size = found if isinstance(found, int) else max(found)
+    for step in _steps(loader.get('dataset') or {}):
+        kind = str(step['type']).rpartition('.')[2]
+        found = step.get('size')
+        if found and ('Crop' in kind or 'Resize' in kind or 'Affine' in kind):
+            sizes.append(found if isinstance(found, int) else max(found))
         if kind == 'CTWindow':
             level, width = step['level'], step['width']
             notes['window'] = (
@@ -138,9 +137,14 @@ def _preprocessing(
     if step.get('mean') is not None and step.get('std') is not None:
         mean, std = (tuple(v / 255 for v in step[key]) for key in ('mean', 'std'))
         values = dict(mean=mean, std=std, normalisation=_MEAN)
+    if not sizes:
+        notes['size of training'] = 'not stated by its config; 224 px is a guess'
+    # The last one cuts out of what the ones before have made.
+    size = sizes[-1] if sizes else 224
     return (
         Preprocessing(
             size=size,
+            resize_to=max(sizes) if sizes and max(sizes) > size else None,
             interpolation='bilinear',
             channels=3 if channels == 3 else 1,
             **values,
@@ -152,13 +156,16 @@ def _preprocessing(
 _MEAN = 'mean_std'
 
 
-def _steps(dataset: Mapping) -> Iterator[Mapping]:
-    """Steps of a pipeline; of several sets those of the first."""
-    inner = dataset.get('datasets') or dataset.get('dataset')
-    if inner:
-        first = inner[0] if isinstance(inner, (list, tuple)) else inner
-        yield from _steps(first)
-    yield from (step for step in dataset.get('pipeline') or () if 'type' in step)
+def _steps(part: Any) -> Iterator[Mapping]:
+    """All steps of a pipeline, also those inside others; of several sets all."""
+    if isinstance(part, (list, tuple)):
+        for inner in part:
+            yield from _steps(inner)
+    elif isinstance(part, Mapping):
+        if 'type' in part:
+            yield part
+        for inner in part.values():
+            yield from _steps(inner)
 
 
 def _sets(described: Mapping) -> Iterator[str]:

@@ -338,3 +338,39 @@ def test_settings_that_mean_nothing(tmp_path):
     torch.save(dict(state_dict={'backbone.a': torch.zeros(1)}), tmp_path / 'f.pth')
     with pytest.raises(UserError, match='f.pth holds no config; give --config'):
         export_encoder(tmp_path / 'f.pth', 'timm', tmp_path / 'out')
+
+
+@pytest.mark.parametrize(
+    'steps, size, resize_to',
+    [
+        ([dict(type='RandomResizedCrop', size=32)], 32, None),
+        (
+            [
+                dict(type='RandomAffine', degrees=180),
+                dict(type='RandomResizedCrop', size=256, scale=[0.4, 1.0]),
+                dict(type='CenterCrop', size=224),
+                dict(type='GaussianBlur', kernel_size=3),
+            ],
+            224,
+            256,
+        ),
+    ],
+)
+def test_sizes_of_steps_of_torchvision(tmp_path, steps, size, resize_to):
+    views = dict(type='medssl_mm.TorchvisionSteps', steps=steps)
+    config = tmp_path / 'config.py'
+    dataset = dict(
+        type='medssl_mm.ClassificationImages',
+        data_root='data/cifar10',
+        pipeline=[dict(type='medssl_mm.ImageViews', transforms=[views])],
+    )
+    config.write_text(
+        f'model = dict(backbone={literal(GREY)})\n'
+        f'train_dataloader = {literal(dict(dataset=dataset))}\n'
+    )
+    write_pretraining(tmp_path / 'e.pth', GREY, UNIT)
+    export_encoder(tmp_path / 'e.pth', 'timm', tmp_path / 'out', config)
+    found = load_encoder(tmp_path / 'out')
+    step = found.preprocessing
+    assert (step.size, step.resize_to, step.channels) == (size, resize_to, 1)
+    assert found.settings.trained_on == ('cifar10',)
