@@ -96,6 +96,8 @@ def _collect(receivers, timeout):
 
 def _run(sender, store, rank, world_size, function, args):
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size))
+    # On a machine with fewer GPUs than ranks mmengine's logger looks for a missing one.
+    os.environ['CUDA_VISIBLE_DEVICES'] = ''
     torch.set_num_threads(1)
     try:
         torch.distributed.init_process_group(

@@ -3,6 +3,6 @@ _base_ = [
     '../_base_/models/byol_resnet18.py',
     '../_base_/datasets/small_two_views.py',
     '../../data/acdc.py',
-    '../_base_/schedules/adam_warmup-coslr-150e_small.py',
+    '../_base_/schedules/sgd_warmup-coslr-150e_small.py',
     '../default_runtime.py',
 ]

@@ -6,7 +6,7 @@ settings_for = dict(
         model=dict(queue_len=64), optim_wrapper=dict(optimizer=dict(lr=0.015))
     ),
     MultiLevelSimCLR=dict(optim_wrapper=dict(optimizer=dict(lr=5e-4))),
-    MultiLevelBYOL=dict(optim_wrapper=dict(optimizer=dict(lr=5e-4))),
+    MultiLevelBYOL=dict(optim_wrapper=dict(optimizer=dict(lr=7.5e-3))),
 )
 train_cfg = dict(max_epochs=300)
 train_dataloader = dict(batch_size=16)
