@@ -286,7 +286,9 @@ IMAGE_SETS: dict[str, ImageSet] = {
         title='CheXpert: chest X-rays, fourteen observations at once',
         classes=_CHEXPERT,
         source='`train.csv` (or `.csv.gz`) and the pictures that its column `Path` '
-        'names (`CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg`)',
+        'names (`CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg`), '
+        'with or without `valid.csv`',
+        splits='`chexpert-subsets` with `valid.csv`, whose pictures are its test',
         licence='Stanford: registration, research use',
         layout=TABLE,
         domain='chest X-ray',
