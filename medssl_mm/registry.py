@@ -97,6 +97,7 @@ MODEL_MODULES = {
     'CifarResNet': 'medssl_mm.models.backbones',
     'DecorrelationConv': 'medssl_mm.models.heads',
     'DecorrelationHead': 'medssl_mm.models.heads',
+    'EncoderBackbone': 'medssl_mm.encoders.network',
     'EfficientNetAnyChannels': 'medssl_mm.models.backbones',
     'FeatureMSELoss': 'medssl_mm.models.losses',
     'FrozenEncoderDecoder': 'medssl_mm.models.segmentors',

@@ -8,7 +8,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -37,6 +37,9 @@ from medssl_mm.statistics.resampling import intervals, mean_of_classes
 
 # Numbers in the features of a small problem.
 SMALL = 2_000_000
+#: Inverse strengths of the linear protocol, in the terms of scikit-learn: 1e6 to
+#: 1e-5 in steps of a quarter of a decade.
+COSTS = tuple(10.0 ** (6 - step / 4) for step in range(45))
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1000.0)
 KINDS = ('auroc', 'f1')  # columns of Probe.drawn
 POLICY = (
@@ -520,3 +523,100 @@ def _score(
 def listed(reasons: Mapping[str, str]) -> str:
     """Write names with their reasons: 'a (why), b (why)'."""
     return ', '.join(f'{name} ({why})' for name, why in reasons.items())
+
+
+@dataclass(frozen=True, eq=False)
+class LinearFit:
+    """A linear model that was chosen by validation and fitted anew.
+
+    Args:
+        probabilities (np.ndarray): Of the test images.
+        cost (float): The chosen one.
+        quality (dict[float, float]): Score on the validation images by cost.
+        failed (tuple[float]): Costs whose fit has not converged.
+        converged (bool): Whether the final fit has.
+
+    Shape: probabilities ``(images, classes)``.
+    """
+
+    probabilities: np.ndarray
+    cost: float
+    quality: dict[float, float]
+    failed: tuple[float, ...]
+    converged: bool
+
+
+def fit_linear(
+    features: Mapping[str, np.ndarray],
+    data: ProbeData,
+    costs: Sequence[float] = COSTS,
+    by: Literal['auroc', 'accuracy'] = 'auroc',
+    standardise: bool = False,
+    softmax: bool = False,
+    max_iter: int = 1000,
+    tolerance: float = 1e-4,
+) -> LinearFit:
+    """Choose the cost on the validation images, then fit train and val anew.
+
+    The protocol of `How Well Do Self-Supervised Models Transfer?
+    <https://arxiv.org/abs/2011.13377>`_. Minimised is the sum of the log loss
+    times the cost, plus half the squared length of the weights. Of equal costs
+    the largest is taken.
+
+    Args:
+        features: Of 'train', 'val' and 'test'.
+        data: Labels of the same images.
+        costs: To choose from. Defaults to :data:`COSTS`.
+        by: Score on the validation images: macro AUROC, or accuracy (of a
+            single-label set). Defaults to 'auroc'.
+        standardise: Whether features are standardised with the training
+            images. Defaults to False.
+        softmax: Whether two classes get a row of weights each, as older
+            scikit-learn did; the same as one row at twice the cost. Defaults to
+            False.
+        max_iter: Iterations of a fit. Defaults to 1000.
+        tolerance: Largest component of the gradient at the end. Defaults to
+            1e-4.
+
+    Shape: features ``(images, channels)``.
+
+    Raises:
+        UserError: No class can be learnt, or none tells costs apart.
+    """
+    left_out = data.left_out()
+    kept = np.array([name not in left_out for name in data.classes])
+    if not kept.any():
+        raise UserError(
+            'linear: no class has images with and without it both in training and '
+            f'test ({listed(left_out)}); use another split'
+        )
+    _, usable = _choosable(data, kept, len(costs) > 1 and by == 'auroc', 'linear')
+    rows = {name: np.asarray(values, np.float64) for name, values in features.items()}
+    if standardise:
+        scaler = StandardScaler().fit(rows['train'])
+        rows = {name: scaler.transform(values) for name, values in rows.items()}
+    factor = 2 if softmax and len(data.classes) == 2 and not data.multi_label else 1
+
+    def path(
+        inputs: np.ndarray, targets: np.ndarray, costs: Sequence[float]
+    ) -> Iterator[tuple[float, Callable, list[int]]]:
+        by_strength = {1 / (factor * cost * len(inputs)): cost for cost in costs}
+        for strength, predict, failed in fit_path(
+            inputs, targets, data.multi_label, list(by_strength), max_iter, tolerance
+        ):
+            yield by_strength[strength], predict, failed
+
+    quality, failures = dict[float, float](), []
+    for cost, predict, failed in path(rows['train'], data.targets['train'], costs):
+        found = score(_predictions(predict(rows['val']), data, 'val'))
+        value = found.accuracy if by == 'accuracy' else found.auroc[usable].mean()
+        quality[cost] = float(value)
+        if failed:
+            failures.append(cost)
+    chosen = max(quality, key=lambda cost: (quality[cost], cost))
+    inputs = np.concatenate([rows['train'], rows['val']])
+    targets = np.concatenate([data.targets['train'], data.targets['val']])
+    _, predict, failed = next(path(inputs, targets, [chosen]))
+    return LinearFit(
+        predict(rows['test']), chosen, quality, tuple(failures), not failed
+    )

@@ -4,6 +4,7 @@ import copy
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,17 @@ from torch import Tensor, nn
 
 from medssl_mm.backbones import Backbone, backbone_of
 from medssl_mm.encoders import (
+    Preprocessing,
     PretrainedEncoder,
     fill_encoder,
     parse_source,
+    weights_digest,
 )
 from medssl_mm.engine.observing import own_randomness
 from medssl_mm.engine.pretrained import PretrainedBackbone, load_pretrained_backbone
 from medssl_mm.errors import UserError
-from medssl_mm.importers.run import file_digest
 from medssl_mm.registry import FUNCTIONS, MODELS, build_of
+from medssl_mm.schema import checked
 
 from .images import ImageSubsets, describe_data, describe_pictures
 from .pictures import collate_inputs, stack_pictures
@@ -53,11 +56,7 @@ class Encoder(ABC):
     @property
     def digest(self) -> str:
         """Of the file with the weights; 'random:SEED' of random ones."""
-        path = self.path
-        if path is None:
-            return f'random:{self.weights.seed}'
-        inside = sorted(p for p in path.rglob('*') if p.is_file())
-        return file_digest([str(p) for p in inside or [path]])
+        return weights_digest(self.path) or f'random:{self.weights.seed}'
 
     @abstractmethod
     def describe(self) -> dict:
@@ -165,7 +164,14 @@ class NamedEncoder(Encoder):
 
     @functools.cached_property
     def _source(self) -> Any:
-        return parse_source(self.weights.encoder or '')
+        source = parse_source(self.weights.encoder or '')
+        changes = dict(self.weights.preprocessing)
+        if not changes:
+            return source
+        known = source.settings.preprocessing.model_dump()
+        changed = checked(Preprocessing, {**known, **changes}, self.weights.name)
+        settings = source.settings.model_copy(update=dict(preprocessing=changed))
+        return replace(source, settings=settings)
 
     @property
     def path(self) -> Path | None:

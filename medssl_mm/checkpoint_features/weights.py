@@ -22,6 +22,8 @@ class Weights:
         encoder (str, optional): A pretrained encoder, with weights and
             preprocessing, as :func:`medssl_mm.encoders.parse_source` reads it.
             Defaults to None: the network of the config.
+        preprocessing (tuple): Pairs of settings that differ from those of the
+            encoder. Defaults to ().
     """
 
     name: str
@@ -29,6 +31,7 @@ class Weights:
     seed: int = 0
     number: int = 0
     encoder: str | None = None
+    preprocessing: tuple[tuple[str, object], ...] = ()
 
     @property
     def source(self) -> str:

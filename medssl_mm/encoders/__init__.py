@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         find_weights,
         parse_source,
         read_settings,
+        weights_digest,
     )
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     'load_encoder',
     'parse_source',
     'read_settings',
+    'weights_digest',
 ]
 
 _OF_ENCODER = ('PretrainedEncoder', 'fill_encoder', 'load_encoder')

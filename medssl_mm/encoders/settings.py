@@ -198,6 +198,14 @@ def require_intact(settings: EncoderSettings, path: Path) -> None:
         )
 
 
+def weights_digest(path: Path | None) -> str:
+    """SHA-256 of the file, or folder, of weights; '' of random ones."""
+    if path is None:
+        return ''
+    inside = sorted(p for p in path.rglob('*') if p.is_file())
+    return file_digest([str(p) for p in inside or [path]])
+
+
 def exported() -> Any:
     """The module that reads folders of exports: their settings and weights."""
     return import_module('medssl_mm.encoders.exported')

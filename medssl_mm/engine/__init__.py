@@ -10,6 +10,7 @@ from medssl_mm.engine.hooks import (
     NonFiniteLossError,
     OnlineProbeHook,
     QueueCheckHook,
+    ResumableEarlyStoppingHook,
     SegmentationProbeHook,
     TargetUpdateHook,
 )
@@ -40,6 +41,7 @@ __all__ = [
     'PretrainedBackbone',
     'QueueCheckHook',
     'Runner',
+    'ResumableEarlyStoppingHook',
     'SegmentationProbeHook',
     'ShortLogProcessor',
     'TargetUpdateHook',

@@ -14,7 +14,14 @@ Methods are put on a data set by ``data: NAME``, see :mod:`.table`.
 Cross-validation (``splits: [NAME, ...]``): each seed does all steps on every
 split, the pretraining too, and the test cases of the splits are pooled, so
 that each patient is scored once per seed by a model that never saw it.
+
+Transfer tables (encoders, data sets, protocols) share steps and their running
+with these, see :mod:`.transfer_table` and :mod:`.transfer`; they are imported
+when they are asked for.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from medssl_mm.experiments.checkpoints import (
     best_checkpoint,
@@ -26,6 +33,11 @@ from medssl_mm.experiments.plan import DONE, Step, plan, resolved_config
 from medssl_mm.experiments.run import command_of, finished_runs, run_steps, tools_folder
 from medssl_mm.experiments.table import EvaluationConfig, Row, Table, load_table, select
 
+if TYPE_CHECKING:
+    from medssl_mm.experiments.frozen import export_features
+    from medssl_mm.experiments.transfer import finished_cells, plan_transfer
+    from medssl_mm.experiments.transfer_table import load_transfer
+
 __all__ = [
     'DONE',
     'EvaluationConfig',
@@ -36,12 +48,29 @@ __all__ = [
     'chosen_checkpoint',
     'command_of',
     'drop_superseded',
+    'export_features',
+    'finished_cells',
     'finished_runs',
     'last_checkpoint',
     'load_table',
+    'load_transfer',
     'plan',
+    'plan_transfer',
     'resolved_config',
     'run_steps',
     'select',
     'tools_folder',
 ]
+
+_LATE = dict(
+    export_features='frozen',
+    finished_cells='transfer',
+    load_transfer='transfer_table',
+    plan_transfer='transfer',
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        return getattr(import_module(f'{__name__}.{_LATE[name]}'), name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

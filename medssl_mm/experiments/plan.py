@@ -34,7 +34,7 @@ class Step:
 
     Args:
         key (str): Unique folder name, with the hash.
-        kind (str): 'pretrain', 'train' or 'test'.
+        kind (str): 'pretrain', 'train' or 'test'; 'frozen' has its own command.
         folder (Path): Where it writes.
         config (str): Config file.
         options (dict): Settings changed in it, without those that name files
@@ -45,6 +45,9 @@ class Step:
         title (str): Name on screen.
         last (bool): Of a test: of the last weights, whatever validation says.
             Defaults to False.
+        command (tuple[str]): Of kind 'frozen'.
+        outputs (tuple[str]): Of kind 'frozen': files that it writes; it is done
+            when all are there.
     """
 
     key: str
@@ -57,11 +60,13 @@ class Step:
     weights: str | None
     title: str
     last: bool = False
+    command: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
 
     @property
     def done(self) -> bool:
         """Whether the step was finished."""
-        return (self.folder / DONE).exists()
+        return all((self.folder / name).exists() for name in self.outputs or (DONE,))
 
 
 def resolved_config(config: str, options: dict) -> dict:

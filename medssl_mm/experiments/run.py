@@ -44,6 +44,8 @@ def command_of(step: Step, table: Table, steps: dict[str, Step]) -> list[str]:
 
     Checkpoints of earlier steps appear as ``<key>`` until these are finished.
     """
+    if step.command:
+        return list(step.command)
     tools = tools_folder()
 
     def checkpoint_of(key: str) -> str:
@@ -170,7 +172,9 @@ class StepRunner:
             output.write(f'$ {shlex.join(command)}\n')
             output.flush()
             code = self._execute(command, environment, lock, output)
-        if step.kind == 'test':
+        if step.outputs:
+            finished = step.done
+        elif step.kind == 'test':
             finished = (step.folder / 'metrics.json').exists()
         else:
             finished = last_checkpoint(step.folder) is not None

@@ -9,7 +9,7 @@ import numpy as np
 from medssl_mm.errors import similar
 
 from .auroc import weighted_auroc
-from .measures import ACCURACY, AUROC, F1, Measure
+from .measures import ACCURACY, AUROC, F1, RECALL, Measure
 from .resampling import draw_patients, mean_of_classes
 
 POLICY = (
@@ -187,6 +187,17 @@ def f1(predictions: Predictions, weights: np.ndarray, threshold: float) -> np.nd
     return np.divide(
         2 * both, either, out=np.full(both.shape, np.nan), where=either > 0
     )
+
+
+@image_score(RECALL, lambda predictions, index: 'no image of it')
+def recall(
+    predictions: Predictions, weights: np.ndarray, threshold: float
+) -> np.ndarray:
+    """Share of the images of each class that are found."""
+    targets = predictions.targets
+    found = weights @ (targets & predictions.decisions(threshold))
+    there = weights @ targets
+    return np.divide(found, there, out=np.full(found.shape, np.nan), where=there > 0)
 
 
 @image_score(ACCURACY)

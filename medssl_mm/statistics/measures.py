@@ -70,6 +70,12 @@ AUROC = Measure(
     classes='against the rest',
 )
 F1 = Measure('f1', 'F1', logged=True)
+RECALL = Measure(
+    'recall',
+    'recall',
+    definition='Share of the images of a class that are found; the mean over '
+    'classes is the mean per-class accuracy',
+)
 ACCURACY = Measure('accuracy', 'accuracy', logged=True)
 
 SHIPPED = {
@@ -82,6 +88,7 @@ SHIPPED = {
         RELATIVE_VOLUME_ERROR,
         AUROC,
         F1,
+        RECALL,
         ACCURACY,
     )
 }

@@ -9,8 +9,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from medssl_mm.analysis.probing import (
+    COSTS,
     ProbeData,
     difference,
+    fit_linear,
     fit_path,
     run_probe,
     summarize,
@@ -396,3 +398,92 @@ def test_difference_is_paired_by_patient():
     assert found.high - found.low < rows[1].auroc.high - rows[1].auroc.low
     assert difference(rows[0], rows[0], 'auroc') == Interval(0.0, 0.0, 0.0, 30)
     assert difference(rows[1], rows[0], 'f1') is None
+
+
+def linear_problem(classes=2, seed=0):
+    rng = np.random.default_rng(seed)
+    sizes = dict(train=80, val=40, test=60)
+    centres = rng.normal(size=(classes, 5))
+    labels = {name: rng.integers(0, classes, size) for name, size in sizes.items()}
+    features = {
+        name: centres[own] + rng.normal(size=(len(own), 5))
+        for name, own in labels.items()
+    }
+    targets = {name: own[:, None] == np.arange(classes) for name, own in labels.items()}
+    data = ProbeData(
+        tuple(f'c{n}' for n in range(classes)),
+        False,
+        targets,
+        [str(n) for n in range(60)],
+    )
+    return features, labels, data
+
+
+def test_the_grid_of_costs():
+    """1e6 to 1e-5 in steps of a quarter of a decade; one is 5623.413."""
+    assert len(COSTS) == 45
+    np.testing.assert_allclose(COSTS, 1 / np.logspace(-6, 5, 45))
+    assert any(abs(cost - 5623.413) < 1e-3 for cost in COSTS)
+
+
+@pytest.mark.parametrize(
+    'classes, by', [(2, 'accuracy'), (3, 'auroc'), (3, 'accuracy')]
+)
+def test_linear_protocol_by_hand(classes, by):
+    """Each cost fitted on its own; the best, of equal ones the largest, again."""
+    features, labels, data = linear_problem(classes)
+    costs = (100.0, 1.0, 0.1, 0.01, 1e-4)
+    found = fit_linear(features, data, costs, by, tolerance=1e-8)
+
+    def fit(names, cost):
+        x, y = (np.concatenate([of[n] for n in names]) for of in (features, labels))
+        return LogisticRegression(C=cost, tol=1e-8, max_iter=5000).fit(x, y)
+
+    quality = {}
+    for cost in costs:
+        model = fit(['train'], cost)
+        chances = model.predict_proba(features['val'])
+        quality[cost] = (
+            (chances.argmax(1) == labels['val']).mean()
+            if by == 'accuracy'
+            else roc_auc_score(labels['val'], chances, multi_class='ovr')
+        )
+    assert found.quality == pytest.approx(quality, abs=1e-9)
+    best = max(c for c in costs if quality[c] == max(quality.values()))
+    assert found.cost == best
+    final = fit(['train', 'val'], best).predict_proba(features['test'])
+    np.testing.assert_allclose(found.probabilities, final, atol=1e-5)
+    assert found.converged and not found.failed
+
+
+def test_two_rows_of_weights_are_one_at_twice_the_cost():
+    """What older scikit-learn fitted for two classes with 'multinomial'."""
+    from scipy.optimize import minimize
+    from scipy.special import log_softmax, softmax
+
+    features, labels, data = linear_problem(2)
+    found = fit_linear(features, data, [0.05], 'accuracy', softmax=True, tolerance=1e-9)
+    x = np.concatenate([features['train'], features['val']])
+    y = np.concatenate([labels['train'], labels['val']])
+
+    def objective(flat):
+        weights, bias = flat[:10].reshape(2, 5), flat[10:]
+        likelihood = log_softmax(x @ weights.T + bias, 1)[np.arange(len(y)), y].sum()
+        return -0.05 * likelihood + (weights**2).sum() / 2
+
+    best = minimize(objective, np.zeros(12), options=dict(gtol=1e-8)).x
+    expected = softmax(features['test'] @ best[:10].reshape(2, 5).T + best[10:], 1)
+    np.testing.assert_allclose(found.probabilities, expected, atol=1e-4)
+    other = fit_linear(features, data, [0.05], 'accuracy', tolerance=1e-9)
+    assert not np.allclose(found.probabilities, other.probabilities, atol=1e-3)
+
+
+def test_linear_protocol_says_what_has_not_converged():
+    features, _, data = linear_problem(3)
+    found = fit_linear(features, data, [1e6, 1e-6], max_iter=1)
+    assert 1e6 in found.failed
+    assert found.converged == (found.cost not in found.failed)
+    standardised = fit_linear(features, data, [1e-3], standardise=True)
+    assert not np.allclose(
+        standardised.probabilities, fit_linear(features, data, [1e-3]).probabilities
+    )

@@ -5,6 +5,7 @@ from medssl_mm.engine.hooks.calibrate_batch_norm_hook import (
 )
 from medssl_mm.engine.hooks.collapse_monitor_hook import CollapseMonitorHook
 from medssl_mm.engine.hooks.data_wait_hook import DataWaitHook
+from medssl_mm.engine.hooks.early_stopping_hook import ResumableEarlyStoppingHook
 from medssl_mm.engine.hooks.finite_loss_hook import (
     FiniteLossHook,
     NonFiniteLossError,
@@ -28,6 +29,7 @@ __all__ = [
     'NonFiniteLossError',
     'OnlineProbeHook',
     'QueueCheckHook',
+    'ResumableEarlyStoppingHook',
     'SegmentationProbeHook',
     'TargetUpdateHook',
 ]

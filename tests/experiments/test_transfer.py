@@ -1,0 +1,358 @@
+"""Transfer tables: planned, run as processes, killed, resumed and written."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from medssl_mm import experiments
+from medssl_mm.encoders import load_encoder
+from medssl_mm.errors import UserError
+from medssl_mm.experiments import frozen
+from medssl_mm.store import open_store
+from medssl_mm.store.splits import Split, load_split, save_split
+from tests.checkpoint_features.test_encoder import describe
+from tests.datasets.images import write_image_set
+
+ROOT = Path(__file__).resolve().parents[2]
+PROTOCOLS = [
+    dict(kind='few_shot', shots=3, queries=2, episodes=20),
+    dict(kind='knn', k=3),
+    dict(kind='linear', costs=[1.0, 0.01]),
+]
+
+
+def write_set(root, **settings):
+    """Sixteen patients of three images: four are tested, two validate."""
+    write_image_set(root, patients=16, each=3, channels=3, **settings)
+    (root / 'splits' / 'made.json').unlink()
+    parts = dict.fromkeys(['p0', 'p1', 'p2', 'p3'], 'test') | {'p4': 'val', 'p5': 'val'}
+    subsets = {'train': [], 'val': [], 'test': []}
+    for image in open_store(root, 'classification').image_ids:
+        subsets[parts.get(image.partition('-')[0], 'train')].append(str(image))
+    save_split(root, Split('made', root.name, subsets))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Two sets of sixteen patients, an encoder with weights, a working directory."""
+    monkeypatch.chdir(tmp_path)
+    for name in ('one', 'two'):
+        write_set(tmp_path / name)
+    path = describe(tmp_path / 'small.py', 'size=16, normalisation="unit"')
+    network = load_encoder(f'random:{path}', seed=4).backbone
+    torch.save(network.state_dict(), tmp_path / 'small.pth')
+    return tmp_path
+
+
+def write_table(folder, **more):
+    content = dict(
+        encoders=[
+            dict(
+                name='a', encoder='small.py', checkpoint='small.pth', trained_on=['one']
+            ),
+            dict(name='r', encoder='random:small.py', title='nothing learnt'),
+        ],
+        datasets=[
+            dict(name='one', data_root='one', split='made', domain='in'),
+            dict(name='two', data_root='two', split='made', domain='out'),
+        ],
+        protocols=PROTOCOLS,
+        baseline='r',
+        bootstrap=50,
+        runs_dir='runs',
+        cache='cache',
+    )
+    path = folder / 'table.yaml'
+    path.write_text(yaml.safe_dump({**content, **more}), encoding='utf-8')
+    return path
+
+
+def plan(path, **more):
+    return experiments.plan_transfer(experiments.load_transfer(path, **more))
+
+
+def run_here(planned):
+    """What the processes do, in this one."""
+    planned.write_tasks()
+    for step in planned.steps.values():
+        frozen.run_task(step.folder, lambda line: None)
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (dict(mode='lax'), "mode: should be 'strict' or 'compat', got 'lax'"),
+        (dict(protocols=['nearest']), r'protocols\[0\].kind: should be'),
+        (
+            dict(protocols=[dict(kind='knn', shots=3)]),
+            'shots is no setting of knn; it has k, temperature, folds',
+        ),
+        (dict(datasets=[dict(name='x', data_root='one')]), 'needs its split'),
+        (dict(baseline='none'), 'baseline: none is none of the encoders a, r'),
+        (dict(protocols=['knn', 'knn']), 'needs its own name; twice: knn'),
+        (dict(encodrs=[]), "unknown key 'encodrs'; did you mean encoders"),
+        (
+            dict(protocols=[dict(kind='knn', datasets=['three'])]),
+            'protocol knn: three is none of the datasets one, two',
+        ),
+    ],
+)
+def test_faulty_tables(folder, change, message):
+    with pytest.raises(UserError, match=message):
+        experiments.load_transfer(write_table(folder, **change))
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (dict(encoders=['resnet19']), 'encoder resnet19: no encoder .*did you mean'),
+        (
+            dict(encoders=[dict(name='x', encoder='resnet18', checkpoint='no.pth')]),
+            'encoder x: the weights no.pth of resnet18 do not exist',
+        ),
+        (dict(datasets=['pneumoniamnits']), 'no pneumoniamnits.py .*did you mean'),
+        (
+            dict(datasets=[dict(name='x', data_root='gone', split='made')]),
+            'data set x: .*gone',
+        ),
+        (
+            dict(datasets=[dict(name='x', data_root='one', split='other')]),
+            'data set x: .*other',
+        ),
+    ],
+)
+def test_what_is_not_there(folder, change, message):
+    with pytest.raises(UserError, match=message):
+        plan(write_table(folder, baseline=None, **change))
+
+
+def test_a_part_of_a_table(folder):
+    path = write_table(folder)
+    planned = plan(path, encoders=['a'], datasets=['two'], protocols=['knn'])
+    assert len(planned.steps) == len(planned.cells) == 1
+    with pytest.raises(UserError, match='no datasets three; there are one, two'):
+        experiments.load_transfer(path, datasets=['three'])
+
+
+def test_folders_follow_what_results_depend_on(folder):
+    def keys(**change):
+        planned = plan(write_table(folder, **change))
+        return {
+            (c.encoder.entry.name, c.dataset.entry.name, c.protocol.name): c.path
+            for c in planned.cells
+        }
+
+    first = keys()
+    assert len(first) == 12
+    # A setting of one protocol changes its files, titles change none.
+    other = keys(
+        protocols=[*PROTOCOLS[:2], dict(kind='linear', costs=[1.0])], title='x'
+    )
+    changed = {key for key in first if first[key] != other[key]}
+    assert {key[2] for key in changed} == {'linear'} and len(changed) == 4
+    assert all(first[key].parent == other[key].parent for key in changed)
+    # Other weights change the folders of their encoder alone.
+    network = load_encoder('random:small.py', seed=5).backbone
+    torch.save(network.state_dict(), folder / 'small.pth')
+    other = keys()
+    assert {key[0] for key in first if first[key] != other[key]} == {'a'}
+    # Random weights have a result per seed, others one.
+    planned = plan(write_table(folder, seeds=[0, 1, 2]))
+    counts = [c.encoder.entry.name for c in planned.cells]
+    assert (counts.count('a'), counts.count('r')) == (6, 18)
+
+
+def test_results_by_hand(folder):
+    planned = plan(write_table(folder), encoders=None)
+    run_here(planned)
+    found = {
+        (c['encoder']['name'], c['dataset']['name'], c['protocol']): c
+        for c in experiments.finished_cells(planned)
+    }
+    assert len(found) == 12
+    encoder = load_encoder('small.py:small.pth')
+    store = open_store('one', 'classification')
+    rows = {name: row for row, name in enumerate(store.image_ids)}
+    features = np.stack(
+        [
+            encoder(encoder.preprocessing(store.read(row))[None])[0].numpy()
+            for row in range(len(store))
+        ]
+    )
+    labels = store.labels
+    split = load_split('one', 'made')
+    parts = {n: np.array([rows[i] for i in split[n]]) for n in ('train', 'val', 'test')}
+    quality = {}
+    for cost in (1.0, 0.01):
+        model = LogisticRegression(C=cost, max_iter=1000)
+        model.fit(features[parts['train']].astype(float), labels[parts['train']])
+        chances = model.predict_proba(features[parts['val']])[:, 1]
+        quality[cost] = roc_auc_score(labels[parts['val']], chances)
+    best = max(quality, key=lambda cost: (quality[cost], cost))
+    both = np.concatenate([parts['train'], parts['val']])
+    model = LogisticRegression(C=best, max_iter=1000)
+    model.fit(features[both].astype(float), labels[both])
+    chances = model.predict_proba(features[parts['test']])
+
+    cell = found['a', 'one', 'linear']
+    assert cell['facts']['fits'][0]['cost'] == best
+    ids = cell['predictions']['image_ids']
+    assert sorted(ids) == sorted(split['test'])
+    order = [ids.index(store.image_ids[row]) for row in parts['test']]
+    np.testing.assert_allclose(
+        np.array(cell['predictions']['probabilities'])[order], chances, atol=2e-3
+    )
+    drawn = cell['drawn']
+    assert len(drawn['accuracy']) == 51
+    truth = labels[parts['test']]
+    assert drawn['accuracy'][0] == pytest.approx(
+        (
+            np.array(cell['predictions']['probabilities'])[order].argmax(1) == truth
+        ).mean(),
+        abs=1e-5,
+    )
+    assert cell['split'] == 'made' and cell['split_hash'] == split.hash
+    # The episodes are the same for all encoders.
+    digests = {found[e, 'one', 'few_shot']['digest'] for e in 'ar'}
+    assert len(digests) == 1
+    assert found['a', 'one', 'few_shot']['facts']['by_patient']
+
+
+def test_cross_validation_tests_every_image_once(folder):
+    protocols = [
+        dict(kind='linear', costs=[1.0], folds=4),
+        dict(kind='knn', k=2, folds=4),
+    ]
+    planned = plan(write_table(folder, protocols=protocols), encoders=['a'])
+    run_here(planned)
+    for cell in experiments.finished_cells(planned):
+        assert cell['predictions']['image_ids'] == sorted(
+            open_store('one', 'classification').image_ids
+        )
+    task = json.loads(
+        (next(iter(planned.steps.values())).folder / 'task.json').read_text()
+    )
+    made = frozen.FrozenSet(task, lambda line: None)
+    patients = np.array(made.everything.patients)
+    for rows in made.rounds(4):
+        sides = [set(patients[part]) for part in rows.values()]
+        assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
+        assert sum(map(len, rows.values())) == 48
+    with pytest.raises(UserError, match='one has 16 patients; folds=17'):
+        made.rounds(17)
+
+
+def test_compat_parts_images_by_a_shuffle(folder):
+    """First four fifths of pandas' shuffle with seed 42; hard decisions scored."""
+    planned = plan(write_table(folder, mode='compat'), encoders=['a'], datasets=['one'])
+    run_here(planned)
+    found = {c['protocol']: c for c in experiments.finished_cells(planned)}
+    names = list(open_store('one', 'classification').image_ids)
+    order = pd.Series(names).sample(frac=1, random_state=42).tolist()
+    count = int(0.8 * len(names))
+    linear = found['linear']
+    assert sorted(linear['predictions']['image_ids']) == sorted(order[count:])
+    assert linear['images']['val'] == count // 5
+    truth = np.array(linear['predictions']['targets'])[:, 1]
+    decided = np.array(linear['predictions']['probabilities']).argmax(1)
+    assert linear['drawn']['auc'][0] == pytest.approx(
+        roc_auc_score(truth, decided), abs=1e-5
+    )
+    assert linear['facts']['chosen_by'] == 'accuracy'
+    assert linear['settings']['max_iter'] == 100
+    assert not found['few_shot']['facts']['by_patient']
+    assert {c['mode'] for c in found.values()} == {'compat'}
+
+
+def test_several_labels_have_no_episodes(folder):
+    write_set(folder / 'many', task='multi-label')
+    data = [dict(name='many', data_root='many', split='made')]
+    planned = plan(write_table(folder, datasets=data))
+    assert planned.notes == ['many has several labels an image: no few_shot']
+    assert {c.protocol.name for c in planned.cells} == {'knn', 'linear'}
+    run_here(planned)
+    for cell in experiments.finished_cells(planned):
+        assert list(cell['drawn']) == ['macro AUROC']
+
+
+@pytest.mark.parametrize(
+    'protocol, message',
+    [
+        (dict(kind='few_shot', shots=30), r'with at most 9 shots|at most \d+'),
+        (dict(kind='knn', k=50), 'one has 36 images to look neighbours up in'),
+    ],
+)
+def test_too_few_images(folder, protocol, message):
+    planned = plan(write_table(folder, protocols=[protocol]), datasets=['one'])
+    with pytest.raises(UserError, match=message):
+        run_here(planned)
+
+
+def start(folder, *options):
+    return subprocess.Popen(
+        [sys.executable, ROOT / 'tools' / 'transfer.py', 'table.yaml', *options],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    )
+
+
+@pytest.mark.slow
+def test_a_table_is_killed_and_resumed(folder):
+    """Whole files stay, nothing is computed twice, one result for 1 and 2 jobs."""
+    write_table(folder)
+    process = start(folder)
+    deadline = time.monotonic() + 300
+    while not list(folder.glob('runs/*/few_shot-*.json')):
+        assert process.poll() is None and time.monotonic() < deadline, (
+            process.stdout.read()
+        )
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    process.wait(60)
+    kept = {p: p.stat().st_mtime_ns for p in folder.glob('runs/*/*-*.json')}
+    assert kept and len(kept) < 12
+    for path in kept:
+        json.loads(path.read_text())
+    process = start(folder, '--jobs', '2', '--export-features', 'npy')
+    text = process.communicate(timeout=500)[0]
+    assert process.returncode == 0, text
+    assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
+    out = folder / 'work_dirs' / 'transfer' / 'table'
+    lines = [
+        json.loads(line)
+        for line in (out / 'transfer.jsonl').read_text().split('\n')[:-1]
+    ]
+    assert len(lines) == 12
+    frame = pd.read_csv(out / 'transfer.csv')
+    assert set(frame['score']) == {'accuracy', 'mean per-class accuracy', 'macro AUROC'}
+    assert frame.loc[frame.encoder == 'a', 'difference'].notna().all()
+    assert frame.loc[frame.encoder == 'r', 'difference'].isna().all()
+    seen = frame.groupby(['encoder', 'dataset'])['seen'].first()
+    assert seen['a', 'one'] and seen.sum() == 1
+    assert '†' in (out / 'transfer.md').read_text()
+    assert (out / 'transfer.png').stat().st_size > 1000
+    page = (out / 'report.html').read_text()
+    assert 'nothing learnt' in page and 'src="data:image/png' in page
+    features = np.load(folder / 'npy' / 'a-one.npy')
+    ids = pd.read_csv(folder / 'npy' / 'a-one.csv')
+    assert features.shape == (48, 64) and list(ids['subset'].unique()) != ['']
+    # A second run computes nothing.
+    again = start(folder)
+    assert '4 steps, 4 finished before' in again.communicate(timeout=200)[0]
+    dry = start(folder, '--dry-run').communicate(timeout=200)[0]
+    assert dry.count('[done]') == 4 and '4 steps, 4 finished; 12 results' in dry
