@@ -13,6 +13,8 @@ LEAVES = shipped.leaves()
 EXPERIMENTS = shipped.experiments()
 NAMES = [experiment.name for experiment in EXPERIMENTS]
 TABLES = sorted((ROOT / 'configs' / 'tables').glob('*.yaml'))
+TRANSFER = [path for path in TABLES if path.stem.startswith('transfer_')]
+TABLES = [path for path in TABLES if path not in TRANSFER]
 
 
 def ids(paths):
@@ -224,3 +226,21 @@ def test_dependants_can_inherit(path, tmp_path):
     assert content.model.to_dict() == parent.model.to_dict()
     with DefaultScope.overwrite_default_scope(content.default_scope):
         MODELS.build(content.model)
+
+
+@pytest.mark.parametrize('path', TRANSFER, ids=ids(TRANSFER))
+def test_transfer_tables_name_what_exists(path):
+    from medssl_mm.encoders import read_settings
+    from medssl_mm.experiments import load_transfer
+    from medssl_mm.experiments.transfer import images_of
+
+    table = load_transfer(path)
+    for entry in table.encoders:
+        read_settings(entry.encoder.removeprefix('random:'))
+        if entry.checkpoint:  # work_dirs/CONFIG[+DATA]/epoch_N.pth
+            config, *data = Path(entry.checkpoint).parent.name.split('+')
+            assert list((ROOT / 'configs' / 'selfsup').glob(f'*/{config}.py'))
+            for part in data:
+                assert (ROOT / 'configs' / 'selfsup' / 'data' / f'{part}.py').is_file()
+    for entry in table.datasets:
+        assert images_of(entry)['data_root'].startswith('data/')

@@ -73,10 +73,13 @@ def parse_args():
     )
     parser.add_argument(
         '--measures',
+        nargs='+',
+        default=[],
         type=Path,
         metavar='CSV',
-        help='further numbers of encoders to correlate with: columns encoder, '
-        'measure, value and perhaps dataset',
+        help='further numbers of encoders to correlate with, as the tools in '
+        'tools/analysis write them: columns encoder, measure, value and perhaps '
+        'dataset and mode',
     )
     parser.add_argument(
         '--export-features',
@@ -176,7 +179,7 @@ def main():
     table = experiments.load_transfer(
         args.table, args.encoders, args.datasets, args.protocols, args.seeds
     )
-    measures = read_measures(args.measures) if args.measures else ()
+    measures = [one for path in args.measures for one in read_measures(path)]
     baseline = args.baseline or table.baseline
     names = [entry.name for entry in table.encoders]
     if args.baseline and args.baseline not in names:

@@ -61,7 +61,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class ImageMeasure:
+class EncoderMeasure:
     """A number of an encoder, such as its invariance, that scores may go along with.
 
     Args:
@@ -69,12 +69,14 @@ class ImageMeasure:
         measure (str): What it is.
         value (float): The number.
         dataset (str): Name, where it was measured on one; '': of the encoder.
+        mode (str): 'strict' or 'compat'; '': either.
     """
 
     encoder: str
     measure: str
     value: float
     dataset: str = ''
+    mode: str = ''
 
 
 class TransferResults:
@@ -84,7 +86,7 @@ class TransferResults:
         contents (Iterable[Mapping]): As files hold them, see
             :func:`medssl_mm.experiments.finished_cells`.
         baseline (str, optional): Encoder that the others are compared with.
-        measures (Sequence[ImageMeasure]): Further numbers. Defaults to ().
+        measures (Sequence[EncoderMeasure]): Further numbers. Defaults to ().
 
     Raises:
         UserError: There are none, or they are of two modes.
@@ -94,7 +96,7 @@ class TransferResults:
         self,
         contents: Iterable[Mapping],
         baseline: str | None = None,
-        measures: Sequence[ImageMeasure] = (),
+        measures: Sequence[EncoderMeasure] = (),
     ) -> None:
         self.contents = list(contents)
         if not self.contents:
@@ -107,6 +109,12 @@ class TransferResults:
             )
         self.mode = modes[0]
         self.baseline = baseline
+        for one in measures:
+            if one.mode not in ('', self.mode):
+                raise UserError(
+                    f'{one.measure} of {one.encoder} was measured in mode {one.mode}, '
+                    f'the table is of mode {self.mode}; a table mixes none'
+                )
         self.measures = measures
         self.groups: dict[Place, list[Mapping]] = {}
         for content in self.contents:
@@ -321,7 +329,7 @@ class TransferResults:
             than three encoders are left out.
         """
         known = [
-            ImageMeasure(name, TOP1, facts['imagenet_top1'])
+            EncoderMeasure(name, TOP1, facts['imagenet_top1'])
             for name, facts in self.encoders.items()
             if facts['imagenet_top1'] is not None
         ]
@@ -587,8 +595,8 @@ def _short(content: Mapping) -> dict:
     return kept
 
 
-def read_measures(path: str | Path) -> list[ImageMeasure]:
-    """Read ``encoder,measure,value`` and, if need be, ``dataset`` from a CSV file.
+def read_measures(path: str | Path) -> list[EncoderMeasure]:
+    """Read a CSV file: ``encoder,measure,value`` and perhaps ``dataset,mode``.
 
     Raises:
         UserError: It is not there, or lacks a column.
@@ -603,14 +611,15 @@ def read_measures(path: str | Path) -> list[ImageMeasure]:
     if missing:
         raise UserError(
             f'{path} lacks the column {", ".join(sorted(missing))}; it needs '
-            'encoder,measure,value and may have dataset'
+            'encoder,measure,value and may have dataset and mode'
         )
     return [
-        ImageMeasure(
+        EncoderMeasure(
             str(row['encoder']),
             str(row['measure']),
             float(row['value']),
             str(row.get('dataset', '')),
+            str(row.get('mode', '')),
         )
         for row in table.to_dict('records')
     ]
