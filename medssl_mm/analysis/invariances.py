@@ -26,9 +26,11 @@ POLICIES = {
         'Whitened cosine of the features of an image and of its changed copy: 1 for '
         'an invariant encoder, 0 for features that have nothing to do with each '
         'other. Mean and covariance (shrunk as Ledoit and Wolf do) of the features '
-        'of the clean images whiten both. The images are resized first and changed '
-        'then; the parameter that changes nothing is left out. The interval is that '
-        'of the mean over images (1.96 standard errors).'
+        'of clean images of other patients whiten both: with those of the image itself '
+        'even a small change would look large, as its own noise would count as known. '
+        'The images are resized first and changed then; the parameter that changes '
+        'nothing is left out. The interval is that of the mean over images (1.96 '
+        'standard errors).'
     ),
     COMPAT: (
         'As in the original: the image is changed at its own size and resized then, '
@@ -528,46 +530,76 @@ def draw_images(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw the images that give the statistics and those that are changed.
 
-    In ``strict`` up to 5000 give the statistics, and the changed ones are of
-    different patients as far as there are; in ``compat`` all of fewer than 1000
-    images or else a tenth, at least 1000, and both with replacement.
+    In ``strict`` the changed ones are of different patients as far as there
+    are, of half of them at most; up to 5000 images of the others give the
+    statistics. In ``compat`` all images give them, if there are fewer than 1000,
+    or else a tenth, at least 1000, and both are drawn with replacement.
 
     Args:
         count (int): Images there are.
-        patients (Sequence[str], optional): Of the images.
+        patients (Sequence[str], optional): Of the images. Defaults to None: each
+            is one.
         wanted (int): Images to be changed.
         seed (int): Defaults to 0.
         mode (str): Defaults to 'strict'.
 
     Returns:
         tuple: Rows of the statistics, and of the changed images.
+
+    Raises:
+        UserError: There are fewer than four images, or two patients.
     """
     if mode == COMPAT:
         draws = np.random.RandomState(seed)
         number = max(1000, count // 10)
         rows = np.arange(count) if count < 1000 else draws.choice(count, number)
         return rows, draws.choice(count, wanted)
-    order = np.random.default_rng(seed).permutation(count)
+    owners = np.arange(count)
     if patients is not None:
-        # The first image of every patient, then the second ones.
-        seen: dict[str, int] = {}
-        turn = []
-        for row in order:
-            turn.append(seen.get(patients[row], 0))
-            seen[patients[row]] = turn[-1] + 1
-        order = order[np.argsort(turn, kind='stable')]
-    return np.sort(order[:_STATISTICS]), order[:wanted]
+        owners = np.unique(np.asarray(patients), return_inverse=True)[1]
+    persons = np.unique(owners)
+    if count < 4 or len(persons) < 2:
+        raise UserError(
+            f'{count} images of {len(persons)} patients are too few: statistics and '
+            'changed images are of different patients'
+        )
+    rng = np.random.default_rng(seed)
+    changed = rng.permutation(persons)[: min(wanted, len(persons) // 2)]
+    order = rng.permutation(count)
+    inside = np.isin(owners[order], changed)
+    # The first image of every patient, then the second ones.
+    turns: dict[int, int] = {}
+    chosen: list[tuple[int, int, int]] = []
+    for row in order[inside]:
+        turn = turns[owners[row]] = turns.get(owners[row], -1) + 1
+        chosen.append((turn, len(chosen), row))
+    rows = np.array([row for *_, row in sorted(chosen)])
+    return np.sort(order[~inside][:_STATISTICS]), rows[:wanted]
+
+
+def draw_pairs(count: int, seed: int = 0, mode: str = STRICT) -> np.ndarray:
+    """Draw pairs: up to 2500, or 100 with replacement in ``compat``."""
+    if mode == COMPAT:
+        return np.random.RandomState(seed).choice(count, 100)
+    return np.random.default_rng(seed).permutation(count)[: _STATISTICS // 2]
 
 
 def measure_pairs(
-    left: np.ndarray, right: np.ndarray, whitening: Whitening
+    left: np.ndarray,
+    right: np.ndarray,
+    patients: Sequence[str],
+    mode: str = STRICT,
 ) -> dict[str, np.ndarray]:
     """Compare two images of one person, such as both eyes or two views.
 
+    In ``strict`` the pairs of each half of the persons are whitened by those of
+    the other half, in ``compat`` by all.
+
     Args:
-        left (np.ndarray): Features of one image of every person.
+        left (np.ndarray): Features of one image of every pair.
         right (np.ndarray): Those of the other.
-        whitening (Whitening): Of the features of many images.
+        patients (Sequence[str]): Of the pairs.
+        mode (str): Defaults to 'strict'.
 
     Shape: features ``(pairs, D)``.
 
@@ -575,14 +607,24 @@ def measure_pairs(
         dict: See :func:`similarities`; one copy each.
 
     Raises:
-        UserError: There are fewer than two pairs.
+        UserError: There are fewer than four persons.
     """
-    if len(left) < 2:
+    persons, owners = np.unique(np.asarray(patients), return_inverse=True)
+    if len(persons) < 4:
         raise UserError(
-            f'{len(left)} pairs of images of one person are too few: 2 or more are '
-            'needed'
+            f'pairs of {len(persons)} persons are too few: 4 or more are needed'
         )
-    return similarities(left, right[:, None], whitening)
+    if mode == COMPAT:
+        whitening = fit_whitening(np.concatenate([left, right]), mode)
+        return similarities(left, right[:, None], whitening)
+    found: dict[str, np.ndarray] = {}
+    for half in (0, 1):
+        own = owners % 2 == half
+        others = np.concatenate([left[~own], right[~own]])
+        part = similarities(left[own], right[own][:, None], fit_whitening(others))
+        for name, values in part.items():
+            found.setdefault(name, np.empty((len(left), 1)))[own] = values
+    return found
 
 
 def only_mode(results: Sequence[Invariance]) -> str:

@@ -11,6 +11,7 @@ from medssl_mm.analysis.invariances import (
     changed_images,
     check_steps,
     draw_images,
+    draw_pairs,
     fit_whitening,
     is_grey,
     measure_invariance,
@@ -279,15 +280,38 @@ def test_grey_pictures_are_known():
 # ------------------------------------------------------------ images, results
 
 
-def test_changed_images_are_of_different_patients_as_far_as_there_are():
-    patients = ['a'] * 10 + ['b'] * 2 + ['c']
-    every, chosen = draw_images(13, patients, 3)
-    assert sorted(patients[row] for row in chosen) == ['a', 'b', 'c']
-    assert every.tolist() == list(range(13))
-    _, more = draw_images(13, patients, 5, seed=1)
-    assert sorted(patients[row] for row in more) == ['a', 'a', 'b', 'b', 'c']
-    assert len(set(draw_images(13, None, 100)[1])) == 13
-    assert len(set(draw_images(6000, None, 100)[0])) == 5000
+def test_changed_images_and_statistics_are_of_different_patients():
+    patients = [f'p{row // 5}' for row in range(40)]
+    for seed in range(5):
+        rows, chosen = draw_images(40, patients, 4, seed)
+        assert len({patients[row] for row in chosen}) == 4
+        others = {patients[row] for row in rows}
+        assert not others & {patients[row] for row in chosen}
+        assert len(rows) == 20
+    # More than there are patients: in turns, and of half of them at most.
+    rows, chosen = draw_images(40, patients, 10)
+    counts = [[patients[r] for r in chosen].count(p) for p in set(patients)]
+    assert sorted(counts) == [0] * 4 + [2, 2, 3, 3]
+    assert len(rows) == 20
+    rows, chosen = draw_images(13, None, 100)
+    assert sorted([*rows, *chosen]) == list(range(13)) and len(chosen) == 6
+    assert len(draw_images(6000, None, 100)[0]) == 5000
+    for count, names in ((3, None), (10, ['a'] * 10)):
+        with pytest.raises(UserError, match='too few'):
+            draw_images(count, names, 2)
+
+
+def test_images_in_the_statistics_would_exaggerate_their_change():
+    # Fewer images than features: a change of a tenth of the spread.
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(60, 40))
+    changed = rows[:20] + 0.1 * rng.normal(size=(20, 40))
+    own, others = fit_whitening(rows[:30]), fit_whitening(rows[30:])
+    inside, outside = (
+        similarities(rows[:20], changed[:, None], whitening)['cosine'].mean()
+        for whitening in (own, others)
+    )
+    assert outside > inside and outside > 0.98
 
 
 def test_compat_draws_with_replacement_as_the_original():
@@ -303,13 +327,29 @@ def test_pairs_of_one_person_against_pairs_of_several():
     rng = np.random.default_rng(0)
     persons = rng.normal(size=(100, 4))
     others = persons + 0.1 * rng.normal(size=(100, 4))
-    whitening = fit_whitening(np.concatenate([persons, others]))
-    found = measure_pairs(persons, others, whitening)
-    assert found['cosine'].shape == (100, 1)
-    assert found['cosine'].mean() > 0.95
-    assert abs(found['between'].mean()) < 0.1
-    with pytest.raises(UserError, match='1 pairs'):
-        measure_pairs(persons[:1], others[:1], whitening)
+    names = [f'p{number}' for number in range(100)]
+    for mode in ('strict', 'compat'):
+        found = measure_pairs(persons, others, names, mode)
+        assert found['cosine'].shape == (100, 1)
+        assert found['cosine'].mean() > 0.95
+        assert abs(found['between'].mean()) < 0.1
+    # In strict whitened by the others' half.
+    found = measure_pairs(persons, others, names)
+    half = np.unique(names, return_inverse=True)[1] % 2 == 0
+    whitening = fit_whitening(np.concatenate([persons[~half], others[~half]]))
+    np.testing.assert_allclose(
+        found['mahalanobis'][half, 0],
+        np.linalg.norm(whitening(persons[half]) - whitening(others[half]), axis=1),
+    )
+    with pytest.raises(UserError, match='3 persons'):
+        measure_pairs(persons[:3], others[:3], names[:3])
+
+
+def test_pairs_of_compat_are_a_hundred():
+    chosen = draw_pairs(300, mode='compat')
+    np.testing.assert_array_equal(chosen, np.random.RandomState(0).choice(300, 100))
+    assert sorted(draw_pairs(300)) == list(range(300))
+    assert len(draw_pairs(9000)) == 2500
 
 
 def result(mode='strict', encoder='a', shift=0.0):

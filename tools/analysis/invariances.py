@@ -126,8 +126,10 @@ def measure(args, one, pictures, rows, names, pairs, bar):
         name = f'{one.key} {what} {[int(row) for row in chosen]}'
         return parts.get(name, compute)['features']
 
-    whitening = fit_whitening(clean('statistics', rows[0]), args.mode)
-    found = []
+    found, shrinkage = [], None
+    if names:
+        whitening = fit_whitening(clean('statistics', rows[0]), args.mode)
+        shrinkage = whitening.shrinkage
     for name in names:
         parameters = TRANSFORMS[name].parameters(args.steps, args.mode)
 
@@ -155,11 +157,12 @@ def measure(args, one, pictures, rows, names, pairs, bar):
         )
     if pairs:
         left, right = (clean(PAIRS, side) for side in zip(*pairs))
-        arrays = measure_pairs(left, right, whitening)
+        owners = [pictures.patients[row] for row, _ in pairs]
+        arrays = measure_pairs(left, right, owners, args.mode)
         found.append(
             Invariance(one.name, PAIRS, args.mode, (1,), **arrays, number=one.number)
         )
-    return found, whitening.shrinkage
+    return found, shrinkage
 
 
 def draw_sheet(args, one, picture, names, title):
@@ -199,7 +202,7 @@ def main():
     encoders = named_encoders(args.encoders)
     from rich.progress import Progress
 
-    from medssl_mm.analysis.invariances import draw_images, is_grey
+    from medssl_mm.analysis.invariances import draw_images, draw_pairs, is_grey
     from medssl_mm.results.invariances import print_invariances, write_invariances
     from medssl_mm.results.screen import wide_console
 
@@ -210,9 +213,15 @@ def main():
     grey = is_grey([pictures.read(row) for row in rows[1][:8]])
     names, notes = chosen_transforms(args, grey)
     notes += picture_note(pictures)
+    if names and len(rows[1]) < args.count:
+        notes.append(
+            f'{len(rows[1])} images are changed instead of {args.count}: half of the '
+            'patients are left for the statistics'
+        )
     pairs = None
     if args.pairs is not None:
         pairs = find_pairs(pictures, args.pairs)
+        pairs = [pairs[n] for n in draw_pairs(len(pairs), args.seed, args.mode)]
         notes.append(f'{len(pairs)} pairs of images of one person')
     results, shrinkage = [], {}
     with Progress(console=console) as bar:
