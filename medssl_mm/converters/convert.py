@@ -272,7 +272,8 @@ def _best(renamed: Renamed, source: Source) -> _Fit:
         fits.append(_fit(renamed, name, source.own_stem))
         if not fits[-1].faults:
             break
-    return min(fits, key=lambda fit: fit.faults)
+    # That whose names agree; of another width it is the shapes that do not.
+    return min(fits, key=lambda f: (len(f.missing) + len(f.left), len(f.misfits)))
 
 
 def _fit(renamed: Renamed, name: str, own_stem: bool) -> _Fit:

@@ -48,7 +48,12 @@ def pretrained_encoder(
     path = Path(path)
     checkpoint = read_checkpoint(path)
     state_dict = find_state_dict(checkpoint, str(path))
-    described = config_of(checkpoint, path, config)
+    try:
+        described = config_of(checkpoint, path, config)
+    except UserError as error:
+        raise UserError(
+            f'{error}, or, of weights of other origin, name the encoder: NAME:{path}'
+        ) from error
     model = described.get('model')
     if not isinstance(model, Mapping) or 'backbone' not in model:
         raise UserError(f'{path}: its config has no model.backbone; give --config')
