@@ -35,7 +35,7 @@ from medssl_mm.encoders import parse_source
 from medssl_mm.errors import UserError, run_tool
 from medssl_mm.files import whole_file, write_json
 from medssl_mm.results import plain, write_results
-from medssl_mm.statistics import Predictions
+from medssl_mm.statistics import Predictions, few_patients
 
 from .transfer_table import COMPAT, FEW_SHOT, KNN, LINEAR
 
@@ -323,6 +323,7 @@ class FrozenSet:
         predictions = found.pop('predictions', None)
         drawn = {ACCURACY: found.pop('episodes')} if predictions is None else None
         if drawn is None:
+            self.notes += few_patients(len(set(predictions.patients)), 'test patient')
             drawn = transfer_scores(
                 predictions, self.task['bootstrap'], hard=self.compat
             )

@@ -32,6 +32,7 @@ from medssl_mm.engine.reading import read_config
 from medssl_mm.errors import UserError, similar
 from medssl_mm.files import shipped, write_json
 from medssl_mm.results import read_metrics, read_predictions
+from medssl_mm.statistics import few_patients
 from medssl_mm.store import open_store
 from medssl_mm.store.compat_splits import DESCRIPTION, compat_lists
 from medssl_mm.store.splits import IMAGE, Split, load_split
@@ -603,7 +604,7 @@ def _fine_tuned(
         split=metrics.get('protocol'),
         split_hash=metrics.get('split_hash'),
         facts=dict(folder=str(cell.path)),
-        notes=[],
+        notes=few_patients(len(set(predictions.patients)), 'test patient'),
         **scores_of(drawn, predictions),
     )
     write_json(path, content, indent=None)
