@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from medssl_mm.errors import UserError
+from medssl_mm.errors import InstallError
 
 
 def _torchvision(name: str) -> nn.Module:
@@ -28,7 +28,7 @@ def _timm(name: str) -> nn.Module:
     try:
         import timm
     except ImportError:
-        raise UserError(f'{name} needs timm: pip install "medssl_mm[models]"') from None
+        raise InstallError(f'{name} needs timm; install medssl_mm[models]') from None
     return timm.create_model(name)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medssl_mm.errors import UserError, similar
+from medssl_mm.errors import InstallError, UserError, similar
 
 from .architectures import ARCHITECTURES, Architecture
 from .decorrelation import export_backbone, prefixes_of
@@ -267,11 +267,17 @@ def _part(
 
 def _best(renamed: Renamed, source: Source) -> _Fit:
     """Fit tensors to the architecture of a source that they agree with most."""
-    fits = []
+    fits, absent = [], InstallError('no network to fit')
     for name in source.architectures:
-        fits.append(_fit(renamed, name, source.own_stem))
+        try:
+            fits.append(_fit(renamed, name, source.own_stem))
+        except InstallError as error:  # another network may fit
+            absent = error
+            continue
         if not fits[-1].faults:
             break
+    if not fits:
+        raise absent
     # That whose names agree; of another width it is the shapes that do not.
     return min(fits, key=lambda f: (len(f.missing) + len(f.left), len(f.misfits)))
 
@@ -328,7 +334,11 @@ def _advice(
             except ValueError:
                 continue
         renamed = apply(source.rules, named)
-        if not _best(renamed, source).faults:
+        try:
+            fits = not _best(renamed, source).faults
+        except InstallError:
+            continue
+        if fits:
             return f'. It fits {name} ({source.title}): use that source'
     return (
         '. It fits no other source either: fetch the file again from where it is '

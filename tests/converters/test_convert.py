@@ -25,7 +25,7 @@ from medssl_mm.converters import (
     named_for,
     read_weights,
 )
-from medssl_mm.errors import UserError
+from medssl_mm.errors import InstallError, UserError
 from medssl_mm.registry import MODELS
 from tests.converters import originals
 from tests.models.backbones.test_res_net_same_padding import slow as slow_same_padding
@@ -465,6 +465,23 @@ def test_a_pickle_of_haiku_that_lacks_a_part(tmp_path, resnet50):
     path.write_bytes(data[:-1000])
     with pytest.raises(UserError, match='damaged or no pickle'):
         convert(path, 'byol')
+
+
+def test_without_timm(tmp_path, monkeypatch):
+    """Its networks name what to install; others are converted all the same."""
+    monkeypatch.setitem(sys.modules, 'timm', None)
+    for number in range(3):
+        lite = ARCHITECTURES[f'efficientnet-lite{number}']
+        monkeypatch.delitem(lite.__dict__, 'shapes', raising=False)
+    path = originals.save_torch(tmp_path / 'own.pth', {'_fc.weight': torch.zeros(1)})
+    with pytest.raises(InstallError, match=r'needs timm; install medssl_mm\[models\]'):
+        convert(path, 'efficientnet-lite0')
+    with pytest.raises(UserError, match='is no torchvision .*It fits no other'):
+        convert(path, 'torchvision')
+    network = MODELS.build(dict(type='medssl_mm.CifarResNet', depth=20))
+    state = dict(state_dict=originals.prefixed(network.state_dict(), 'backbone.'))
+    path = originals.save_torch(tmp_path / 'epoch_1.pth', state)
+    assert convert(path, 'hosts').architecture == 'cifar-resnet20'
 
 
 def test_hash_in_the_name(tmp_path):
