@@ -204,6 +204,8 @@ class Transform:
         needs_colour (bool): Whether it changes nothing in grey pictures.
         power (int): Steps are a number to this power. Defaults to 1.
         unit (str): Of the parameter.
+        resizes (bool): Whether in ``compat`` the copy has its final size and is
+            not resized again.
     """
 
     grid: Callable[[int], list]
@@ -213,6 +215,7 @@ class Transform:
     needs_colour: bool = False
     power: int = 1
     unit: str = 'factor'
+    resizes: bool = False
 
     def parameters(self, steps: int, mode: str) -> tuple:
         """Parameters of the copies; in ``strict`` none that changes nothing."""
@@ -391,7 +394,7 @@ TRANSFORMS = {
     ),
     'scale': Transform(_line(0.25, 2), _scale, same=1.0),
     'shear': Transform(_square(-160, 160), _shear, same=(0.0, 0.0), power=2),
-    'resized_crop': Transform(_crops, _crop, power=4),
+    'resized_crop': Transform(_crops, _crop, power=4, resizes=True),
     'h_flip': _switch('horizontal_flip'),
     'v_flip': _switch('vertical_flip'),
     'deform': Transform(_deformations, _deform),
@@ -473,9 +476,14 @@ def changed_images(
     from PIL import Image
 
     picture = Image.fromarray(image)
+    channels = preprocessing.resize(image).shape[2]
     for parameter in parameters:
         changed = np.asarray(transform.apply(picture, parameter, mode))
-        yield pixels_of(preprocessing.resize(changed))
+        if not transform.resizes:
+            changed = preprocessing.resize(changed)
+        elif changed.ndim == 2:
+            changed = np.repeat(changed[..., None], channels, axis=2)
+        yield pixels_of(changed)
 
 
 def measure_invariance(

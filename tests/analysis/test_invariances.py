@@ -230,15 +230,39 @@ def test_strict_changes_the_resized_image_and_compat_the_full_one():
     assert torch.equal(compat, pixels_of(Half().resize(np.asarray(whole))))
 
 
-def test_compat_crops_256_pixels_of_the_full_image():
-    image = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
-    [found] = changed_images(
-        image, TRANSFORMS['resized_crop'], [(0.25, 0, 0.5, 0.75)], Plain(), 'compat'
-    )
-    expected = functional.resized_crop(
-        Image.fromarray(image), 64, 0, 128, 192, (224, 224)
-    )
-    assert torch.equal(found, pixels_of(np.asarray(expected)))
+def test_compat_crops_256_pixels_of_the_full_image_and_resizes_once():
+    class Doubled(Plain):
+        def resize(self, image):
+            whole = Image.fromarray(image).resize((448, 448)).crop((0, 0, 224, 224))
+            return np.array(whole.convert('RGB'))
+
+    rng = np.random.default_rng(0)
+    for shape in ((300, 400, 3), (300, 400)):
+        image = rng.integers(0, 256, shape, dtype=np.uint8)
+        part = [(0.25, 0, 0.5, 0.75)]
+        [found] = changed_images(
+            image, TRANSFORMS['resized_crop'], part, Doubled(), 'compat'
+        )
+        expected = functional.resized_crop(
+            Image.fromarray(image), 64, 0, 128, 192, (224, 224)
+        ).convert('RGB')
+        assert torch.equal(found, pixels_of(np.asarray(expected)))
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+@pytest.mark.parametrize('name', TRANSFORMS)
+def test_compat_changes_pictures_of_any_size(name, channels):
+    transform = TRANSFORMS[name]
+    if transform.needs_colour and channels == 1:
+        pytest.skip('changes nothing in grey pictures')
+    rng = np.random.default_rng(0)
+    shape = (300, 280) if channels == 1 else (300, 280, 3)
+    image = rng.integers(0, 256, shape, dtype=np.uint8)
+    parameters = transform.parameters(16, 'compat')
+    copies = list(changed_images(image, transform, parameters, Plain(), 'compat'))
+    size = (224, 224) if name == 'resized_crop' else (300, 280)
+    assert {tuple(copy.shape) for copy in copies} == {(channels, *size)}
+    assert len({copy.numpy().tobytes() for copy in copies}) > 1
 
 
 def test_deformation_moves_pixels_by_the_stated_amount_and_folds_nothing():
