@@ -426,14 +426,21 @@ def run_task(folder: Path, report: Callable[[str], None]) -> None:
         UserError: The encoder, the data set or a protocol does not fit.
     """
     task = json.loads((folder / TASK).read_text(encoding='utf-8'))
-    frozen = FrozenSet(task, report)
+    frozen, failed = FrozenSet(task, report), list[str]()
     for protocol in task['protocols']:
         path = folder / protocol['file']
         if path.exists():
             report(f'{protocol["name"]}: there already')
             continue
         report(f'{protocol["name"]} ...')
-        write_json(path, frozen.measure(protocol), indent=None)
+        try:
+            found = frozen.measure(protocol)
+        except UserError as error:  # the other protocols may do
+            failed.append(f'{protocol["name"]}: {error}')
+            continue
+        write_json(path, found, indent=None)
+    if failed:
+        raise UserError('; '.join(failed))
 
 
 def main() -> None:

@@ -79,8 +79,8 @@ def write_table(folder, **more):
     return path
 
 
-def plan(path, **more):
-    return experiments.plan_transfer(experiments.load_transfer(path, **more))
+def plan(path, *parts, **more):
+    return experiments.plan_transfer(experiments.load_transfer(path, *parts, **more))
 
 
 def run_here(planned):
@@ -298,9 +298,12 @@ def test_several_labels_have_no_episodes(folder):
     ],
 )
 def test_too_few_images(folder, protocol, message):
-    planned = plan(write_table(folder, protocols=[protocol]), datasets=['one'])
-    with pytest.raises(UserError, match=message):
+    protocols = [dict(protocol, name='x'), PROTOCOLS[1]]
+    planned = plan(write_table(folder, protocols=protocols), ['a'], ['one'])
+    with pytest.raises(UserError, match=f'x: .*({message})'):
         run_here(planned)
+    # The others are done all the same.
+    assert [c['protocol'] for c in experiments.finished_cells(planned)] == ['knn']
 
 
 def start(folder, *options):
