@@ -48,8 +48,8 @@ class EncoderFeatures:
             as the test loader has it.
         calibration_batches (int): Training batches that set the running
             statistics of random weights, as
-            :class:`medssl_mm.engine.hooks.CalibrateBatchNormHook` does.
-            Defaults to 20.
+            :class:`medssl_mm.engine.hooks.CalibrateBatchNormHook` does; 0:
+            they stay at 0 and 1. Defaults to 20.
         progress (Callable, optional): Called with (what, done, total).
             Defaults to None.
         note (Callable, optional): Called with messages. Defaults to None.
@@ -122,7 +122,7 @@ class EncoderFeatures:
             **encoder.describe(),
             **encoder.describe_images(images),
         )
-        if encoder.path is None:
+        if encoder.path is None and self.calibration_batches:
             # Random weights are calibrated on the training images.
             description['calibration'] = dict(
                 num_batches=self.calibration_batches,
@@ -169,7 +169,7 @@ class EncoderFeatures:
         model = encoder.build()
         model.requires_grad_(False)
         model.to(self.device)
-        if encoder.path is None:
+        if encoder.path is None and self.calibration_batches:
             batches = calibration_batches(
                 encoder.dataset(self.images.subset('train')),
                 self.batch_size,

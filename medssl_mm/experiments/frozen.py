@@ -68,6 +68,7 @@ class FrozenSet:
             task['device'],
             task['batch_size'],
             task['num_workers'],
+            task['calibration'],
             progress=self._progress,
             note=report,
         )

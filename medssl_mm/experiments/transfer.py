@@ -396,7 +396,9 @@ class _TransferPlanner:
             self.table.mode,
             self.table.bootstrap,
             # The batches that random weights are calibrated with.
-            self.computing['batch_size'] if not encoder.digest else None,
+            (self.computing['batch_size'], self.table.calibration)
+            if not encoder.digest
+            else None,
         )
         key = f'frozen-{names}-seed{seed}-{digest}'.replace('/', '_')
         files = {
@@ -432,6 +434,7 @@ class _TransferPlanner:
                 for p in protocols
             ],
             bootstrap=self.table.bootstrap,
+            calibration=self.table.calibration,
             **self.computing,
         )
         self.cells += [

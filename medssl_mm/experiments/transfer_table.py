@@ -194,6 +194,9 @@ class TransferTable(Entry):
             (0,).
         baseline (str, optional): Encoder that the others are compared with.
         bootstrap (int): Resamples of patients. Defaults to 2000.
+        calibration (int): Batches of training images that set the running
+            statistics of random weights; 0 leaves them at 0 and 1. Defaults to
+            20.
         runs_dir (str): Folder of the cells.
         cache (str): Folder of the features.
         processes (int): Of a fine-tuning; 0 starts it without a launcher.
@@ -211,6 +214,7 @@ class TransferTable(Entry):
     seeds: Annotated[tuple[StrictInt, ...], Field(min_length=1)] = (0,)
     baseline: Text | None = None
     bootstrap: Annotated[StrictInt, Field(ge=0)] = 2000
+    calibration: Annotated[StrictInt, Field(ge=0)] = 20
     runs_dir: StrictStr = 'work_dirs/transfer/runs'
     cache: StrictStr = 'work_dirs/features'
     processes: Annotated[StrictInt, Field(ge=0)] = 0

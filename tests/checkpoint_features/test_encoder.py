@@ -121,6 +121,23 @@ def test_random_encoders_are_calibrated_on_training_pictures(tmp_path, root):
     )
 
 
+def test_random_encoders_may_stay_as_they_began(tmp_path, root):
+    path = describe(tmp_path / 'small.py', 'size=32')
+    weights = Weights('r', seed=2, encoder=f'random:{path}')
+    images, cache = open_images(root), tmp_path / 'cache'
+    plain = EncoderFeatures(images, cache, calibration_batches=0)
+    found = plain.features(weights, 'test')
+    encoder = load_encoder(f'random:{path}', seed=2)
+    store = open_store(root, 'classification')
+    pictures = [store.read(store.index_of(name)) for name in found.image_ids]
+    expected = encoder(torch.stack([encoder.preprocessing(p) for p in pictures]))
+    torch.testing.assert_close(
+        torch.from_numpy(np.array(found.read('stage4'))), expected, rtol=1e-3, atol=1e-4
+    )
+    calibrated = EncoderFeatures(images, cache).features(weights, 'test')
+    assert calibrated.folder != found.folder
+
+
 def test_grey_encoder_of_colour_pictures(tmp_path, root):
     path = describe(tmp_path / 'grey.py', 'channels=1, normalisation="unit", size=16')
     text = path.read_text().replace('depth=18', 'depth=18, in_channels=1')
