@@ -416,7 +416,7 @@ class TransferResults:
         """A panel per protocol and data set, a bar per encoder."""
         columns = list(self.columns())
         names = [facts['title'] for facts in self.encoders.values()]
-        height = 0.7 + 0.22 * len(names)
+        height = max(1.6, 0.9 + 0.22 * len(names))
         figure, panels = panel_grid(len(columns), 3.6, height, most=3)
         colours = colours_of([facts['group'] for facts in self.encoders.values()])
         for axes, (dataset, protocol) in zip(panels, columns):
