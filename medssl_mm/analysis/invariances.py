@@ -361,7 +361,7 @@ def _affine_of_points(picture: Any, rng: np.random.Generator) -> Any:
     reach = min(image.shape[:2]) // 3
     points = centre + reach * np.array([[1, 1], [1, -1], [-1, -1]])
     moved = points + rng.uniform(-50, 50, points.shape)
-    matrix = cv2.getAffineTransform(np.float32(points), np.float32(moved))
+    matrix = cv2.getAffineTransform(points.astype(np.float32), moved.astype(np.float32))
     size = image.shape[1], image.shape[0]
     return Image.fromarray(
         cv2.warpAffine(image, matrix, size, borderMode=cv2.BORDER_REFLECT_101)

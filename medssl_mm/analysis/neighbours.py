@@ -70,8 +70,10 @@ def nearest_images(
         UserError: A query has fewer than k images of others.
     """
     rows = torch.from_numpy(np.ascontiguousarray(features))
-    owners = np.unique(np.asarray(patients), return_inverse=True)[1]
-    own = np.bincount(owners[bank], minlength=owners.max() + 1)[owners[queries]]
+    owners: np.ndarray = np.unique(np.asarray(patients), return_inverse=True)[1]
+    own: np.ndarray = np.bincount(owners[bank], minlength=owners.max() + 1)[
+        owners[queries]
+    ]
     if len(bank) - own.max() < k:
         raise UserError(
             f'a query has {len(bank) - own.max()} images of other patients, {k} '

@@ -150,6 +150,7 @@ class ClassificationImages(SplitDataset):
         chosen = self._chosen_ids(
             store.patient_of, store.classes_of if self.stratified else None
         )
+        places: np.ndarray
         if chosen is None:
             places = np.arange(len(store))
         else:
