@@ -27,9 +27,9 @@ from medssl_mm.checkpoint_features import (
     config_of_images,
 )
 from medssl_mm.datasets.image_sets import IMAGE_SETS
+from medssl_mm.datasets.shared_sets import read_images
 from medssl_mm.encoders import EncoderSource, parse_source, weights_digest
-from medssl_mm.engine.reading import read_config
-from medssl_mm.errors import UserError, similar
+from medssl_mm.errors import UserError
 from medssl_mm.files import shipped, write_json
 from medssl_mm.results import read_metrics, read_predictions
 from medssl_mm.statistics import few_patients
@@ -194,23 +194,7 @@ def images_of(entry: DatasetEntry) -> dict:
     if entry.data_root:
         found = dict(type='medssl_mm.ClassificationImages', data_root=entry.data_root)
     else:
-        name = entry.data or entry.name
-        folder = shipped('configs') / 'data'
-        path = Path(name)
-        if not name.endswith('.py'):
-            path = folder / f'{name.replace("-", "_")}.py'
-        if not path.is_file():
-            names = [p.stem for p in folder.glob('*.py')]
-            raise UserError(
-                f'data set {entry.name}: no {name}.py in {folder}'
-                f'{similar(path.stem, names)}; a set of your own has data_root and '
-                'split'
-            )
-        found = read_config(path).to_dict().get('images')
-        if not found:
-            raise UserError(
-                f'data set {entry.name}: {path} holds no images with class labels'
-            )
+        found = read_images(entry.data or entry.name)
     if entry.split:
         found['split'] = entry.split
     return {**found, **entry.options}

@@ -122,7 +122,10 @@ def test_faulty_tables(folder, change, message):
             dict(encoders=[dict(name='x', encoder='resnet18', checkpoint='no.pth')]),
             'encoder x: the weights no.pth of resnet18 do not exist',
         ),
-        (dict(datasets=['pneumoniamnits']), 'no pneumoniamnits.py .*did you mean'),
+        (
+            dict(datasets=['pneumoniamnits']),
+            'no data config .*pneumoniamnits.*did you mean',
+        ),
         (
             dict(datasets=[dict(name='x', data_root='gone', split='made')]),
             'data set x: .*gone',
