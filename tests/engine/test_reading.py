@@ -63,7 +63,13 @@ def test_a_queue_is_for_the_method_that_has_one(name):
         path = f'{folder}/{method}/{method}_resnet18_1xb64-coslr-150e_acdc-64.py'
         content = read_config(f'{path}+{name}')
         assert 'queue_len' not in content.model
-        assert content.optim_wrapper.optimizer.lr <= 1e-3  # of Adam, not of SGD
+        # Their own, not MoCo's: of Adam; of SGD in proportion to the batch.
+        rate = content.optim_wrapper.optimizer.lr
+        if method == 'simclr':
+            assert rate <= 1e-3
+        else:
+            batch = content.train_dataloader.batch_size
+            assert rate == pytest.approx(0.03 * batch / 64)
 
 
 def test_parts_may_be_files(folder):
