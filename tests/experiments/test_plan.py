@@ -149,11 +149,17 @@ def test_config_that_reads_another_split_is_refused(table):
         experiments.plan(replace(table, splits=('fold0',)), leaky)
 
 
+LATER = ('simclr', 'simclr-local', 'byol', 'byol-local')
+
+
 def folder_names(path):
     """Digest of the names of all step and result folders of a table."""
     import hashlib
 
-    steps, results = experiments.plan(experiments.load_table(path))
+    table = experiments.load_table(path)
+    # Rows that came later have folders of their own.
+    rows = [row.name for row in table.rows if row.name not in LATER]
+    steps, results = experiments.plan(experiments.select(table, rows=rows))
     names = sorted(steps) + sorted(
         folder.name for run, _ in results for folder in run.folders
     )
@@ -186,7 +192,10 @@ def test_training_of_another_evaluation_has_its_title(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'path', sorted(TABLES.glob('*.yaml')), ids=lambda path: path.stem
+    'path',
+    # Those of tools/transfer.py are checked in tests/test_configs.py.
+    sorted(set(TABLES.glob('*.yaml')) - set(TABLES.glob('transfer_*.yaml'))),
+    ids=lambda path: path.stem,
 )
 def test_shipped_tables_can_be_planned(path, monkeypatch):
     monkeypatch.chdir(TABLES.parents[1])
