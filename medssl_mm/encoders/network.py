@@ -53,6 +53,11 @@ class EncoderBackbone(nn.Module):
                 f'{in_channels} channels; choose an encoder of colour pictures'
             )
 
+    @property
+    def output_channels(self) -> tuple[int]:
+        """Channels of the last map."""
+        return (self.encoder.settings.embedding_length,)
+
     def forward(self, images: Tensor) -> tuple[Tensor]:
         """The last map. Shape: ``(N, 1 or C, h, w)`` -> ``(N, C', h', w')``."""
         images = images.expand(-1, self.channels, -1, -1)

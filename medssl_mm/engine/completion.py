@@ -97,7 +97,7 @@ class MapChannels:
         self.stated = stated_channels(settings)
 
     @cached_property
-    def _backbone(self) -> Backbone | None:
+    def _network(self) -> Any:
         settings = copy.deepcopy(
             {k: v for k, v in self.settings.items() if k not in _WEIGHTS}
         )
@@ -106,11 +106,20 @@ class MapChannels:
             torch.random.fork_rng(devices=[]),
         ):
             try:
-                return backbone_of(MODELS.build(settings))
+                return MODELS.build(settings)
             except InstallError:
                 raise
             except Exception:
                 return None
+
+    @cached_property
+    def _backbone(self) -> Backbone | None:
+        try:
+            return None if self._network is None else backbone_of(self._network)
+        except InstallError:
+            raise
+        except Exception:
+            return None
 
     @cached_property
     def stages(self) -> Mapping[int, int]:
@@ -127,7 +136,10 @@ class MapChannels:
         if self.stated and '.' not in self.settings['type']:
             if 'out_indices' not in self.settings:
                 return tuple(self.stated.values())[1:]
-        return () if self._backbone is None else self._backbone.output_channels
+        if self._backbone is None:
+            # A pretrained encoder as backbone says so itself.
+            return tuple(getattr(self._network, 'output_channels', ()))
+        return self._backbone.output_channels
 
     def fill(self, settings: dict, key: str, stage: int | None = None) -> None:
         """Set a key, unless it is there, to the channels of a stage's map.
