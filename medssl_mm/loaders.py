@@ -367,6 +367,8 @@ def _start_worker(then: Callable[[int], None] | None, worker_id: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if 'cv2' in sys.modules:
         sys.modules['cv2'].setNumThreads(0)
+    else:  # imported later, it would take all cores
+        os.environ.setdefault('OPENCV_FOR_THREADS_NUM', '1')
     if then is not None:
         then(worker_id)
 
