@@ -60,9 +60,12 @@ def run_processes(function, world_size, *args, timeout=PATIENCE):
 def run_alone(function, *args, timeout=PATIENCE):
     """Call ``function(*args)`` in a fresh process and return its exit code.
 
-    For functions that do not come back, such as one that kills itself.
+    For functions that do not come back, such as one that kills itself. It
+    computes with the threads and the rounding of this process, bit for bit.
     """
-    process = _context.Process(target=_run_quietly, args=(function, args))
+    process = _context.Process(
+        target=_run_quietly, args=(function, args, torch.get_num_threads())
+    )
     process.start()
     process.join(timeout)
     if process.is_alive():
@@ -124,6 +127,7 @@ def _run(sender, store, rank, world_size, function, args):
         torch.distributed.destroy_process_group()
 
 
-def _run_quietly(function, args):
-    torch.set_num_threads(1)
-    function(*args)
+def _run_quietly(function, args, threads):
+    torch.set_num_threads(threads)
+    with imitated_rounding():
+        function(*args)
