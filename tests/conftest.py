@@ -19,13 +19,16 @@ NUMERIC = (
     'engine/optimizers/',
     'engine/test_pretrained.py',
 )
+# But not what starts tools: most of that time is the loading of libraries.
+STARTS_TOOLS = ('test_tool', 'can_be_exported', 'test_exported_network')
 
 
 def pytest_collection_modifyitems(items):
     """Mark the tests whose numbers depend on the processor."""
     tests = Path(__file__).parent
     for item in items:
-        if item.path.relative_to(tests).as_posix().startswith(NUMERIC):
+        place = item.path.relative_to(tests).as_posix()
+        if place.startswith(NUMERIC) and not any(n in item.name for n in STARTS_TOOLS):
             item.add_marker('numeric')
 
 

@@ -21,7 +21,8 @@
 # Runs what is marked numeric (tests/conftest.py): functional, models,
 # evaluation, converters and the numeric part of engine. Left out: the tests of
 # launching, logging, resuming and checkpoint files, which compare a run with
-# itself; data, tables and tools, where nothing goes through a network.
+# itself; those that start tools; data and tables, where nothing goes through a
+# network.
 set -euo pipefail
 
 if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then
