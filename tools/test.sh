@@ -3,8 +3,9 @@
 #
 #   bash tools/test.sh [--active | --venv DIR] [arguments of pytest]
 #
-# At most 15 minutes on 2 cores. Tests on real data are skipped unless
-# MEDSSL_REALDATA names the folder that holds them.
+# Without arguments of pytest the whole suite, one process per core (about 15
+# minutes on 2); with them one process, or -n NUMBER. Tests on real data are
+# skipped unless MEDSSL_REALDATA names the folder that holds them.
 set -euo pipefail
 
 if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then
@@ -38,4 +39,6 @@ cd "$MEDSSL_ROOT"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 export MKL_NUM_THREADS="${MKL_NUM_THREADS:-$OMP_NUM_THREADS}"
 export MPLBACKEND=Agg
+# More than 8 would need over 16 GB.
+[ $# -gt 0 ] || set -- -n "$(($(nproc) < 8 ? $(nproc) : 8))" --dist worksteal
 exec "$MEDSSL_VENV_PYTHON" -m pytest -q "$@"

@@ -61,15 +61,17 @@ cd "$MEDSSL_ROOT"
     tests=(tests/functional tests/models tests/evaluation tests/converters tests/engine)
 mkdir -p "$logs"
 export MPLBACKEND=Agg
+processes=$(($(nproc) < 8 ? $(nproc) : 8))
 failed=0
 
 # One setting, once: name, threads, variables of the environment.
 run() {
     local name="$1, $2 thread(s)" threads="$2" started=$SECONDS result=passed log
     log="$logs/$(printf '%s' "$name, round $round" | tr -cs '[:alnum:]\n' -).log"
-    env OMP_NUM_THREADS="$threads" MKL_NUM_THREADS="$threads" "${@:3}" \
-        "$MEDSSL_VENV_PYTHON" -m pytest -q -m numeric -p no:cacheprovider \
-        "${tests[@]}" >"$log" 2>&1 || result=FAILED
+    # Processes share the cores, so a thread that waits must not spin.
+    env OMP_NUM_THREADS="$threads" MKL_NUM_THREADS="$threads" OMP_WAIT_POLICY=passive \
+        "${@:3}" "$MEDSSL_VENV_PYTHON" -m pytest -q -m numeric -p no:cacheprovider \
+        -n "$processes" --dist worksteal "${tests[@]}" >"$log" 2>&1 || result=FAILED
     printf '%-34s round %2d  %s  %4d s' "$name" "$round" "$result" $((SECONDS - started))
     if [ "$result" = passed ]; then
         rm "$log"
