@@ -1,14 +1,19 @@
 """Files that are either complete or absent, and folders of one owner."""
 
+import codecs
+import errno
 import fcntl
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from medssl_mm.errors import UserError
+
+LARGEST_TEXT = 1 << 30  # bytes of a list or description
 
 
 @contextmanager
@@ -81,6 +86,85 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
 def write_json(path: str | Path, content: Any, indent: int | None = 1) -> None:
     """Write JSON to a file, as :func:`whole_file` does."""
     write_whole(path, json.dumps(content, indent=indent) + '\n')
+
+
+_MARKS = {
+    codecs.BOM_UTF8: 'utf-8-sig',
+    codecs.BOM_UTF32_LE: 'utf-32',  # begins as that of UTF-16 does
+    codecs.BOM_UTF32_BE: 'utf-32',
+    codecs.BOM_UTF16_LE: 'utf-16',
+    codecs.BOM_UTF16_BE: 'utf-16',
+}
+
+
+def encoding_of(start: bytes) -> str:
+    """Encoding of a text by its first bytes: by its mark, else by its zeros."""
+    for mark, encoding in _MARKS.items():
+        if start.startswith(mark):
+            return encoding
+    if start[1:2] == b'\0' and start[:1] != b'\0':
+        return 'utf-16-le'
+    if start[:1] == b'\0' and start[1:2] != b'\0':
+        return 'utf-16-be'
+    return 'utf-8'
+
+
+def read_regular(path: str | Path, limit: int | None = None) -> bytes:
+    """Read a file; a pipe or device would keep the reader waiting for ever.
+
+    Args:
+        path (str | Path): The file.
+        limit (int, optional): Most bytes that it may have. Defaults to None.
+
+    Raises:
+        OSError: Missing, unreadable, no regular file, or larger than allowed.
+    """
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, 'no regular file', str(path))
+    if limit is not None and status.st_size > limit:
+        reason = f'{status.st_size} bytes, more than the {limit} it may have'
+        raise OSError(errno.EFBIG, reason, str(path))
+    return Path(path).read_bytes()
+
+
+def read_text(path: str | Path, what: str = 'file') -> str:
+    """Read a text that another program wrote: UTF-8, or UTF-16 with or without mark.
+
+    Args:
+        path (str | Path): The file.
+        what (str): What it is, for messages. Defaults to 'file'.
+
+    Returns:
+        str: Its text without byte order mark, line ends as they are.
+
+    Raises:
+        UserError: Missing, no regular file, or in another encoding.
+    """
+    try:
+        content = read_regular(path, LARGEST_TEXT)
+        return content.decode(encoding_of(content[:4]))
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f'{what} {path} is neither UTF-8 nor UTF-16 (byte {error.start}); save it '
+            'as UTF-8'
+        ) from None
+    except OSError as error:
+        raise UserError(f'{what} {path}: {error.strerror}') from None
+
+
+def read_json(path: str | Path, what: str = 'file') -> Any:
+    """Read JSON that a person or another program wrote, as :func:`read_text` does.
+
+    Raises:
+        UserError: Missing, or not JSON.
+    """
+    try:
+        return json.loads(read_text(path, what))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f'{what} {path} is not JSON: {error}') from None
 
 
 def shipped(name: str) -> Path:

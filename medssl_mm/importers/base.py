@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from medssl_mm.errors import UserError
+from medssl_mm.importers.naming import digest_of, find_files, folded
 from medssl_mm.store.splits import Split
 
 ERROR = 'error'
@@ -77,7 +79,10 @@ class SourceCase:
         label (str, optional): Label file or folder. Defaults to None.
         extra (dict): What the importer needs besides. The keys
             ``image_files`` and ``label_files`` (lists of paths) name the
-            files of a case that is spread over many. Defaults to {}.
+            files of a case that is spread over many; ``problem`` (code,
+            message) leaves it out. Defaults to {}.
+        name (str): What the source calls it, where the id is shorter or has
+            other letters. Defaults to '': as the id.
     """
 
     case_id: str
@@ -85,6 +90,7 @@ class SourceCase:
     image: str
     label: str | None = None
     extra: dict = field(default_factory=dict)
+    name: str = ''
 
 
 @dataclass
@@ -231,12 +237,15 @@ class Importer:
         source_needed (bool): False when ``src`` may be empty or missing
             because the importer makes its data.
         without (tuple[str]): Options of a base class that it does not take.
+        tells_rest (bool): Whether the import lists the files that are no case's;
+            False where :meth:`discover` says why it passes over each.
     """
 
     name: ClassVar[str] = ''
     layout: ClassVar[str] = ''
     source_needed: ClassVar[bool] = True
     without: ClassVar[tuple[str, ...]] = ()
+    tells_rest: ClassVar[bool] = True
 
     @classmethod
     def options(cls) -> dict[str, dict]:
@@ -316,23 +325,45 @@ def files_of(path: str | None) -> list[str]:
     if path is None:
         return []
     if Path(path).is_dir():
-        return sorted(str(p) for p in Path(path).rglob('*') if p.is_file())
+        return sorted(map(str, find_files(Path(path))))
     return [str(path)]
 
 
-def check_unique(cases: Iterable[SourceCase]) -> list[SourceCase]:
-    """Sort cases by id and refuse two with the same id.
+def check_unique(cases: Iterable[SourceCase], folders: bool = True) -> list[SourceCase]:
+    """Sort cases by id; ids that are one name on disk get a digest of their names.
 
-    Raises:
-        UserError: Names the two files that claim one case id.
+    Args:
+        cases (Iterable[SourceCase]): The cases.
+        folders (bool): Whether the ids are names of folders, so that they must
+            differ in more than their case. Defaults to True.
+
+    Returns:
+        list[SourceCase]: Those that have even their name in common get the
+        finding 'same-name': which of them is meant cannot be told.
     """
-    seen: dict[str, SourceCase] = {}
+    groups: dict[str, list[SourceCase]] = defaultdict(list)
     for case in cases:
-        other = seen.setdefault(case.case_id, case)
-        if other is not case:
-            raise UserError(
-                f'two sources claim case id {case.case_id!r}: {other.image} '
-                f'and {case.image}. Rename one, or import the folders into '
-                'two stores.'
-            )
-    return [seen[key] for key in sorted(seen)]
+        groups[folded(case.case_id) if folders else case.case_id].append(case)
+    kept = {}
+    for group in groups.values():
+        for case in group:
+            own = case if len(group) == 1 else _told_apart(group, case)
+            kept[own.case_id] = own
+    return [kept[case_id] for case_id in sorted(kept)]
+
+
+def _told_apart(group: Sequence[SourceCase], case: SourceCase) -> SourceCase:
+    """A case whose id others have as well, with an id of its own."""
+    name = case.name or case.case_id
+    same = [c.image for c in group if (c.name or c.case_id) == name]
+    extra = case.extra
+    if len(same) > 1:
+        message = (
+            f'{" and ".join(same[:4])} are all called {name!r}; keep one of them, '
+            'rename the others, or import the folders into stores of their own.'
+        )
+        extra = {'problem': ('same-name', message), **extra}
+        name = case.image
+    case_id = f'{case.case_id}-{digest_of(name)}'
+    patient = case_id if case.patient_id == case.case_id else case.patient_id
+    return replace(case, case_id=case_id, patient_id=patient, extra=extra, name=name)

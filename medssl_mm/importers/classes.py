@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from medssl_mm.errors import UserError
-
-
-def load_json_file(path: str | Path, what: str) -> Any:
-    """Read a JSON file that a person wrote; a byte order mark is allowed.
-
-    Args:
-        path (str | Path): The file.
-        what (str): What it is, for messages.
-
-    Raises:
-        UserError: Missing, or not JSON.
-    """
-    try:
-        return json.loads(Path(path).read_text(encoding='utf-8-sig'))
-    except OSError as error:
-        raise UserError(f'{what} {path}: {error.strerror}') from None
-    except ValueError as error:
-        raise UserError(f'{what} {path} is not JSON: {error}') from None
+from medssl_mm.files import read_json
 
 
 def class_names(text: str) -> tuple[str, ...]:
@@ -53,36 +35,123 @@ def read_classes(path: str | Path) -> tuple[str, ...]:
         UserError: When the file is missing, not JSON, or its values have
             gaps.
     """
-    content = load_json_file(path, 'class file')
-    if isinstance(content, dict) and 'labels' in content:
-        content = content['labels']
+    content = read_json(path, 'class file')
     if isinstance(content, list):
         content = dict(enumerate(content))
-    if (
-        isinstance(content, dict)
-        and content
-        and all(isinstance(value, int) for value in content.values())
-    ):
-        content = {value: name for name, value in content.items()}
-    help_text = (
+    if not isinstance(content, dict):
+        raise UserError(f'{_form(path)}, found {type(content).__name__}')
+    return described_classes(path, content)
+
+
+def _form(path: str | Path) -> str:
+    return (
         f'class file {path} must be a list of names or an object {{"1": "liver", ...}}'
     )
-    if not isinstance(content, dict):
-        raise UserError(f'{help_text}, found {type(content).__name__}')
+
+
+def described_classes(
+    path: str | Path, content: dict, notes: list[str] | None = None
+) -> tuple[str, ...]:
+    """Class names from the content of a class file or ``dataset.json``.
+
+    Args:
+        path (str | Path): The file, for messages.
+        content (dict): Its content, or what it has under 'labels': names by value
+            (``{"0": "background"}``), values by name (``{"background": 0}``) or
+            regions (``{"tumour": [1, 2]}``, nnU-Net): a value is then called as
+            'regions_class_order' says, else as the smallest region with it.
+        notes (list[str], optional): Gets what is not as it seems. Defaults to None.
+
+    Raises:
+        UserError: No such form, or the values have gaps.
+    """
+    labels = content.get('labels', content)
+    notes = [] if notes is None else notes
+    if isinstance(labels, list):
+        labels = dict(enumerate(labels))
+    if not isinstance(labels, dict):
+        raise UserError(f'{_form(path)}, found {type(labels).__name__}')
+    if any(isinstance(value, list) for value in labels.values()):
+        labels = _regions(path, labels, content.get('regions_class_order'))
+        named = ', '.join(f'{value} {name}' for value, name in sorted(labels.items()))
+        notes.append(
+            f'{path} names regions; a voxel has one class each here: {named}. A region '
+            'is all of its classes together'
+        )
+    elif _are_values(labels):
+        inverted = {_whole(value): name for name, value in labels.items()}
+        if len(inverted) < len(labels):
+            raise UserError(f'{_form(path)}; two names have one value: {labels}')
+        labels = inverted
+    names = _by_value(path, labels)
+    ignored = [value for value, name in enumerate(names) if name.lower() == 'ignore']
+    if ignored:
+        notes.append(
+            f"{path}: the label 'ignore' ({ignored[0]}) is imported as a class; "
+            'training and scores count its voxels'
+        )
+    return names
+
+
+def _are_values(labels: dict) -> bool:
+    """Tell {"liver": 1} from {"1": "liver"}; names may be figures, too."""
+    values = labels.values()
+    if all(type(value) is int for value in values):
+        return bool(labels)
+    return all(_whole(value) is not None for value in values) and not all(
+        _whole(key) is not None for key in labels
+    )
+
+
+def _by_value(path: str | Path, labels: dict) -> tuple[str, ...]:
+    """Names in the order of their values, 0 to the largest."""
     try:
-        names = {int(key): value for key, value in content.items()}
+        names = {int(key): value for key, value in labels.items()}
     except (TypeError, ValueError):
-        raise UserError(f'{help_text}; its keys are {sorted(content)[:5]}') from None
-    if not all(isinstance(value, str) for value in names.values()):
-        raise UserError(f'{help_text}; every name must be a string')
+        keys = sorted(map(str, labels))[:5]
+        raise UserError(f'{_form(path)}; its keys are {keys}') from None
+    if not names or not all(isinstance(value, str) for value in names.values()):
+        raise UserError(f'{_form(path)}; every name must be a string')
     names.setdefault(0, 'background')
     missing = sorted(set(range(max(names) + 1)) - set(names))
     if missing or min(names) < 0 or max(names) > 255:
         raise UserError(
-            f'{help_text} for the values 0..{max(names)} (at most 255); '
+            f'{_form(path)} for the values 0..{max(names)} (at most 255); '
             f'missing: {missing[:10]}'
         )
     return tuple(names[i] for i in range(len(names)))
+
+
+def _whole(value: Any) -> int | None:
+    """A label value as JSON or a person writes it: 1, 1.0, "1"."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+        return int(number) if number == int(number) else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _regions(path: str | Path, labels: dict, order: Any) -> dict[int, str]:
+    """Names of the values that make up regions."""
+    members: dict[str, list[int]] = {}
+    for name, values in labels.items():
+        found = [_whole(v) for v in (values if isinstance(values, list) else [values])]
+        known = [value for value in found if value is not None]
+        if len(known) < len(found) or not known:
+            raise UserError(f'{_form(path)}; region {name!r} has the values {values!r}')
+        members[name] = known
+    regions = {name: values for name, values in members.items() if values != [0]}
+    if isinstance(order, list) and len(order) == len(regions):
+        named = dict(zip(map(_whole, order), regions))
+        wanted = {value for values in members.values() for value in values} - {0}
+        if set(named) == wanted:
+            return {value: name for value, name in named.items() if value is not None}
+    return {
+        value: min((len(v), name) for name, v in members.items() if value in v)[1]
+        for value in {value for values in members.values() for value in values}
+    }
 
 
 def read_palette(palette: dict | str | Path) -> tuple[tuple[str, ...], list]:
@@ -108,7 +177,7 @@ def read_palette(palette: dict | str | Path) -> tuple[tuple[str, ...], list]:
     )
     content = palette
     if isinstance(palette, (str, Path)):
-        content = load_json_file(palette, 'palette file')
+        content = read_json(palette, 'palette file')
     if not isinstance(content, dict) or len(content) < 2:
         raise UserError(f'{form} with two classes or more')
     values = list(content.values())

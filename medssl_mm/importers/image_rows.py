@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -24,9 +24,9 @@ from medssl_mm.datasets.image_sets import (
 from medssl_mm.errors import UserError
 from medssl_mm.importers.base import Problem
 from medssl_mm.importers.images import ImageDiscovery, folder_of_lists
-from medssl_mm.importers.naming import match_patient
+from medssl_mm.importers.naming import find_files, find_patient
 from medssl_mm.importers.options import option, patient_option
-from medssl_mm.importers.picture_tables import finder
+from medssl_mm.importers.picture_tables import Finder, finder
 from medssl_mm.importers.pictures import Picture, PictureImporter
 from medssl_mm.importers.readers import check_reader, load_volume
 from medssl_mm.importers.readers.picture import find_pictures
@@ -160,13 +160,6 @@ class ImageRowImporter(PictureImporter):
                 f'{len(files) - len(named)} picture(s) have another name than '
                 f'{pattern} and were left out, e.g. {other}'
             )
-        stems: dict[str, Path] = {}
-        for path in named:
-            if stems.setdefault(path.stem, path) != path:
-                raise UserError(
-                    f'{stems[path.stem]} and {path} have one name; keep one of them, '
-                    'or import the folder that holds the pictures alone'
-                )
         return named
 
     def _id_of(self, path: Path, src: Path) -> str:
@@ -178,12 +171,15 @@ class ImageRowImporter(PictureImporter):
         pictures = []
         for path in files:
             said = self._said(path, src)
-            if not said:
-                raise UserError(
-                    f'{path}: none of its folders is a class of {self.name} ('
-                    f'{", ".join(self.row.classes)}); image-folder takes any classes'
-                )
-            pictures.append(self._picture(self._id_of(path, src), path, src, said))
+            name = self._id_of(path, src)
+            if said:
+                pictures.append(self._picture(name, path, src, said))
+                continue
+            message = (
+                f'{path}: none of its folders is a class of {self.name} ('
+                f'{", ".join(self.row.classes)}); image-folder takes any classes.'
+            )
+            pictures.append(Picture(name, path, problem=('no-class', message)))
         return pictures
 
     def _said(self, path: Path, src: Path) -> dict[str, int]:
@@ -206,9 +202,8 @@ class ImageRowImporter(PictureImporter):
     ) -> Picture:
         text = path.relative_to(src).as_posix()
         pattern = self.patient_pattern or self.row.patient
-        patient = match_patient(pattern, text, '') or None
+        patient, problem = find_patient(pattern, text, '')
         labels = list(dict.fromkeys(said.values()))
-        problem = None
         if len(labels) > 1:
             parts = [
                 f'{what} says {self.row.classes[index]}'
@@ -219,7 +214,7 @@ class ImageRowImporter(PictureImporter):
                 'class-mismatch',
                 f'{path}: {", ".join(parts)}; correct one of them.',
             )
-        return Picture(name, path, labels[0], patient=patient, problem=problem)
+        return Picture(name, path, labels[0], patient=patient or None, problem=problem)
 
     # -- labels of a table
 
@@ -229,7 +224,7 @@ class ImageRowImporter(PictureImporter):
             return None
         folder = folder_of_lists(src, self.lists)
         for name in table.names:
-            found = sorted(folder.rglob(name))
+            found = find_files(folder, f'**/{name}')
             if len(found) > 1:
                 raise UserError(
                     f'{found[0]} and {found[1]} are both there; keep the one whose '
@@ -277,18 +272,13 @@ class ImageRowImporter(PictureImporter):
         src: Path,
         rows: Sequence[Row],
         subset: str | None,
-        find: Callable[[str, str], Path | None],
+        find: Finder,
         used: set[Path],
     ) -> Iterator[Picture]:
         for row in rows:
-            path = find(row.where, row.name)
+            path, problem = find(row.where, row.name)
             if path is None:
-                message = (
-                    f'{row.where}: no picture {row.name!r} below {src}; copy it there, '
-                    'or remove the row.'
-                )
                 name = Path(row.name).stem if self.row.files else row.name
-                problem = ('missing', message)
                 yield Picture(name, src / name, row.label, subset, problem=problem)
                 continue
             used.add(path)

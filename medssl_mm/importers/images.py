@@ -14,7 +14,6 @@ from medssl_mm.errors import UserError
 from medssl_mm.importers import integrity
 from medssl_mm.importers.base import (
     ERROR,
-    CaseError,
     Discovery,
     Importer,
     LoadedImage,
@@ -201,7 +200,7 @@ class ImageImporter(Importer):
             blank_allowed=self.blank_allowed,
             conflicts_allowed=self.conflicts_allowed,
         )
-        return ImageDiscovery(check_unique(cases), **{**known, **facts})
+        return ImageDiscovery(check_unique(cases, folders=False), **{**known, **facts})
 
     def image_case(
         self,
@@ -251,10 +250,12 @@ class ImageImporter(Importer):
                 not the form of the set.
             expected (str): That form, for messages.
 
-        Raises:
-            UserError: Two pictures have one name.
+        Returns:
+            tuple: Path by name; cases of pictures with another form of name, or
+            with a name that others have.
         """
         files: dict[str, Path] = {}
+        rivals: dict[str, list[Path]] = {}
         strange = []
         for path in find_pictures(src):
             name = name_of(path)
@@ -263,7 +264,14 @@ class ImageImporter(Importer):
                 continue
             other = files.setdefault(name, path)
             if other != path:
-                raise UserError(f'{other} and {path} have one name; keep one of them.')
+                rivals.setdefault(name, [other]).append(path)
+        for name, paths in rivals.items():
+            files.pop(name)
+            message = f'{" and ".join(map(str, paths[:4]))} have one name; keep one.'
+            for path in paths:
+                case_id = path.relative_to(src).as_posix()
+                problem = ('same-name', message)
+                strange.append(self.image_case(case_id, case_id, path, None, problem))
         return files, strange
 
     def check_names(self, src: Path, cases: Sequence[SourceCase]) -> None:
@@ -283,8 +291,6 @@ class ImageImporter(Importer):
 
     def source_files(self, case: SourceCase) -> tuple[list[str], list[str]]:
         """The file of the image."""
-        if 'problem' in case.extra:
-            raise CaseError(*case.extra['problem'])
         return [case.image], []
 
     def same_label(

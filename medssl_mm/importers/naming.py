@@ -2,27 +2,61 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from medssl_mm.errors import UserError
 
-_UNSAFE = re.compile(r'[^A-Za-z0-9._+-]+')
+# Bytes of a case id: file systems take names of 255, and results add to them.
+LONGEST_ID = 150
+_MARKS = '._+-'  # what an id may have besides letters and digits
+_LITTER = ('Thumbs.db', 'desktop.ini')
 
 
 def is_sidecar(path: Path, src: Path) -> bool:
     """Whether macOS put a file beside the real one (``._x``, ``__MACOSX``)."""
-    parts = path.relative_to(src).parts
-    return '__MACOSX' in parts or any(part.startswith('._') for part in parts)
+    return any(map(_is_sidecar, path.relative_to(src).parts))
+
+
+def _is_sidecar(name: str) -> bool:
+    return name == '__MACOSX' or name.startswith('._')
+
+
+def walk(src: Path) -> Iterator[tuple[Path, bool]]:
+    """Everything below a folder that is no folder: (path, whether it is a file).
+
+    Linked folders are followed, each folder is entered once. What macOS or Windows
+    puts beside real files, and hidden files and folders, are passed over. A broken
+    link and what is neither file nor folder (a pipe, a socket) is no file.
+    """
+    seen = set()
+    for folder, folders, names in os.walk(src, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:  # a link back
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(n for n in folders if n[0] != '.' and n != '__MACOSX')
+        for name in sorted(names):
+            if name[0] != '.' and name not in _LITTER:
+                path = Path(folder, name)
+                yield path, path.is_file()
 
 
 def find_files(src: Path, pattern: str = '**/*') -> list[Path]:
     """Files below a folder that match a glob, sorted, without sidecars.
 
+    Without a glob all files, also those in linked folders.
+
     Raises:
         UserError: When the glob cannot be used.
     """
+    if pattern == '**/*':
+        return sorted(path for path, is_file in walk(src) if is_file)
     try:
         paths = sorted(src.glob(pattern))
     except (ValueError, NotImplementedError) as error:
@@ -33,7 +67,10 @@ def find_files(src: Path, pattern: str = '**/*') -> list[Path]:
 
 
 def by_wildcard(
-    src: Path, pattern: str, takes: Callable[[Path], bool] | None = None
+    src: Path,
+    pattern: str,
+    takes: Callable[[Path], bool] | None = None,
+    rivals: dict[tuple[str, ...], list[Path]] | None = None,
 ) -> dict[tuple[str, ...], Path]:
     """Files that match a glob, by what its wildcards matched.
 
@@ -43,6 +80,8 @@ def by_wildcard(
             ``[...]``, and each ``**/``, is one part of the key. Its suffix
             matches in any case.
         takes (Callable, optional): Which files count. Defaults to None: all.
+        rivals (dict, optional): Gets the files that have one key with another,
+            by that key. Defaults to None: there must be none.
 
     Raises:
         UserError: When the glob cannot be used, or two files have one key.
@@ -58,7 +97,9 @@ def by_wildcard(
         if match and (takes is None or takes(path)):
             key = tuple((group or '').strip('/') for group in match.groups())
             other = found.setdefault(key, path)
-            if other != path:
+            if other != path and rivals is not None:
+                rivals.setdefault(key, [other]).append(path)
+            elif other != path:
                 raise UserError(
                     f'glob {pattern!r}: {other} and {path} cannot be told apart; '
                     'keep one of them'
@@ -81,12 +122,57 @@ def _expression(pattern: str) -> str:
     return expression
 
 
+def digest_of(text: str) -> str:
+    """Eight hexadecimal digits that tell texts apart."""
+    return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]
+
+
 def safe_case_id(text: str) -> str:
-    """Turn a relative path or name into a case id (a folder name)."""
-    case_id = _UNSAFE.sub('_', text.replace('/', '_')).strip('._')
+    """Turn a relative path or name into a case id (a folder name).
+
+    Letters and digits of every script stay; what is empty then, or too long for a
+    file name, gets a digest of the text.
+    """
+    composed = unicodedata.normalize('NFC', text).replace('/', '_')
+    kept = (
+        c if c in _MARKS or unicodedata.category(c)[0] in 'LMN' else ' '
+        for c in composed
+    )
+    case_id = re.sub(' +', '_', ''.join(kept)).strip('._')
     if not case_id:
-        raise UserError(f'cannot make a case id from {text!r}')
+        return f'case-{digest_of(text)}'
+    encoded = case_id.encode()
+    if len(encoded) > LONGEST_ID:
+        start = encoded[: LONGEST_ID - 9].decode(errors='ignore')
+        return f'{start}-{digest_of(text)}'
     return case_id
+
+
+def folded(case_id: str) -> str:
+    """What two ids share that a file system may take for one name."""
+    return unicodedata.normalize('NFC', case_id).casefold()
+
+
+def find_patient(
+    pattern: str | None, text: str, default: str
+) -> tuple[str, tuple[str, str] | None]:
+    """As :func:`match_patient`, but what does not match is a finding.
+
+    Returns:
+        tuple: patient (``default`` or the text where nothing matches); (code,
+        message) of the finding, or None.
+
+    Raises:
+        UserError: When the pattern is invalid or has no group.
+    """
+    try:
+        return match_patient(pattern, text, default), None
+    except NoMatchError as error:
+        return default or text, ('patient-pattern', f'{error}.')
+
+
+class NoMatchError(UserError):
+    """A name that a pattern does not match."""
 
 
 def match_patient(pattern: str | None, text: str, default: str) -> str:
@@ -117,7 +203,7 @@ def match_patient(pattern: str | None, text: str, default: str) -> str:
         )
     found = compiled.search(text)
     if not found:
-        raise UserError(
+        raise NoMatchError(
             f'patient pattern {pattern!r} does not match {text!r}; the '
             'first group of the pattern must be the patient id'
         )

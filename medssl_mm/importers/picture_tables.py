@@ -10,12 +10,14 @@ from typing import Any
 
 from medssl_mm.errors import UserError
 from medssl_mm.importers.images import ImageDiscovery
-from medssl_mm.importers.naming import find_files, match_patient
+from medssl_mm.importers.naming import find_files, find_patient
 from medssl_mm.importers.pictures import SUBSET_NAMES, Picture, PictureImporter
 from medssl_mm.importers.readers.table import read_rows, whole_number, zeros_and_ones
 from medssl_mm.store.images import UNCERTAIN, UNKNOWN
 
 DOUBTFUL = 'uncertain'  # one of several labels
+Problem = tuple[str, str] | None  # code, message
+Finder = Callable[[str, str], tuple[Path | None, Problem]]
 TRUTH = {'true': 1, 'yes': 1, 'false': 0, 'no': 0}
 
 
@@ -164,10 +166,10 @@ def class_order(listed: Iterable[Listed]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def finder(
-    src: Path, files: Sequence[Path], texts: Iterable[str]
-) -> Callable[[str, str], Path | None]:
+def finder(src: Path, files: Sequence[Path], texts: Iterable[str]) -> Finder:
     """Function from (where, text of a table) to the picture that it names.
+
+    It returns the path, or None and what is wrong: code and message.
 
     A text is a path below ``src``, perhaps behind folders that are not there,
     or a file name, perhaps without its suffix, anywhere below. A name that several
@@ -185,21 +187,27 @@ def finder(
         for key in {path.name, path.stem}:
             by_name.setdefault(key, []).append(path)
 
-    def find(where: str, text: str) -> Path | None:
+    def find(where: str, text: str) -> tuple[Path | None, Problem]:
+        missing = (
+            'missing',
+            f'{where}: no picture {text!r} below {src}; copy it there, or remove the '
+            'row.',
+        )
         parts = Path(text).parts
         for start in range(len(parts)):
             path = by_path.get('/'.join(parts[start:]))
             if path is not None:
-                return path
-        if len(parts) > 1 and count[parts[-1]] > 1:
-            return None
+                return path, None
+        if not parts or len(parts) > 1 and count[parts[-1]] > 1:
+            return None, missing
         found = by_name.get(parts[-1], [])
         if len(found) > 1:
-            raise UserError(
+            return None, (
+                'ambiguous',
                 f'{where}: {text!r} may be {found[0]} or {found[1]}; name the folder '
-                'in the table, or keep one of them.'
+                'in the table, or keep one of them.',
             )
-        return found[0] if found else None
+        return (found[0], None) if found else (None, missing)
 
     return find
 
@@ -259,20 +267,32 @@ def discover_listed(
     files = importer.picture_files(src)
     find = finder(src, files, [item.path for item in listed])
     paths = [find(item.where, item.path) for item in listed]
-    used = {path for path in paths if path is not None}
+    used = {path for path, _ in paths if path is not None}
     if not used:
+        reasons = [problem[1] for _, problem in paths if problem]
         raise importer.nothing_found(
             src,
-            f'None of the {len(listed)} pictures of {table} is there, e.g. '
-            f'{listed[0].path!r}.',
+            f'None of the {len(listed)} pictures of {table} can be used: {reasons[0]}',
         )
     index_of = {name: index for index, name in enumerate(classes)}
     pictures = []
-    for item, path in zip(listed, paths):
+    for item, (path, problem) in zip(listed, paths):
         label = unknown if item.label is None else item.label
         if isinstance(label, str):
             label = index_of[label]
-        pictures.append(_picture(src, item, path, label, pattern))
+        if path is None:
+            pictures.append(
+                Picture(
+                    item.path,
+                    src / item.path,
+                    label,
+                    item.subset,
+                    item.patient,
+                    problem,
+                )
+            )
+        else:
+            pictures.append(_picture(src, item, path, label, pattern))
     extra = sorted(set(files) - used)
     notes = [
         f'{len(extra)} picture(s) are not in {table.name} and were left out, e.g. '
@@ -285,20 +305,11 @@ def discover_listed(
 def _picture(
     src: Path,
     item: Listed,
-    path: Path | None,
+    path: Path,
     label: int | tuple[int, ...],
     pattern: str | None,
 ) -> Picture:
-    """One listed picture; without a file it will be reported."""
-    if path is None:
-        problem = (
-            'missing',
-            f'{item.where}: no picture {item.path!r} below {src}; copy it there, '
-            'or remove the row.',
-        )
-        return Picture(
-            item.path, src / item.path, label, item.subset, item.patient, problem
-        )
+    """One listed picture."""
     text = path.relative_to(src).as_posix()
-    patient = match_patient(pattern, text, item.patient or '') or None
-    return Picture(item.path, path, label, item.subset, patient)
+    patient, problem = find_patient(pattern, text, item.patient or '')
+    return Picture(item.path, path, label, item.subset, patient or None, problem)

@@ -7,7 +7,14 @@ import hashlib
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +35,7 @@ from medssl_mm.importers.base import (
     warning,
 )
 from medssl_mm.importers.integrity import find_duplicates
+from medssl_mm.importers.leftovers import left_out
 from medssl_mm.store.splits import (
     Split,
     check_no_leak,
@@ -143,9 +151,21 @@ def import_dataset(
         published = set(writer.published)
         store = _publish(found, results, writer, published, strict)
     notes = list(found.notes)
+    if importer.source_needed and importer.tells_rest:
+        notes += left_out(Path(src or '.'), _files_of(importer, found.cases))
     if limit is None:
         notes += _gone(found, published - {r.case_id for r in results})
     return ImportResult(store, found, results, notes=notes)
+
+
+def _files_of(importer: Importer, cases: Iterable[SourceCase]) -> Iterator[str]:
+    """Every file of every case."""
+    for case in cases:
+        try:
+            images, labels = importer.source_files(case)
+        except (CaseError, OSError):  # reported with the case
+            images, labels = [case.image], [case.label] if case.label else []
+        yield from (*images, *labels)
 
 
 def _gone(found: Discovery, names: Collection[str]) -> list[str]:
@@ -376,6 +396,8 @@ def import_case(
     result = CaseResult(case.case_id, case.patient_id, case.image, case.label, REJECTED)
     previous = writer.read_case(case.case_id)
     try:
+        if 'problem' in case.extra:
+            raise CaseError(*case.extra['problem'])
         stat, digests, unchanged = _compare(importer, case, writer, previous)
         if unchanged is not None:
             return _unchanged(result, unchanged)

@@ -10,9 +10,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from medssl_mm.errors import UserError
 from medssl_mm.importers.base import CaseError, Discovery, LoadedCase, SourceCase
-from medssl_mm.importers.naming import by_wildcard, match_patient, safe_case_id
+from medssl_mm.importers.naming import (
+    NoMatchError,
+    by_wildcard,
+    find_patient,
+    match_patient,
+    safe_case_id,
+)
 from medssl_mm.importers.readers.picture import read_grey, read_mask
 from medssl_mm.importers.volumes import (
     VolumeDiscovery,
@@ -64,9 +69,15 @@ def slice_case(
     name: str,
     members: Mapping[int, tuple[Path, Path | None]],
     patient: str | None = None,
+    problem: tuple[str, str] | None = None,
     **extra: Any,
 ) -> SourceCase:
-    """Make the case of a patient from {slice number: (image, mask)}."""
+    """Make the case of a patient from {slice number: (image, mask)}.
+
+    With a ``problem`` (code, message) it will be reported and left out.
+    """
+    if problem:
+        extra['problem'] = problem
     order = sorted(members)
     images = [str(members[number][0]) for number in order]
     masks = [
@@ -86,6 +97,7 @@ def slice_case(
             slice_numbers=order,
             **extra,
         ),
+        name=name,
     )
 
 
@@ -93,11 +105,11 @@ def slice_number(pattern: str, text: str) -> int:
     """Number of a slice by the first group of a pattern.
 
     Raises:
-        UserError: No match, or no whole number.
+        NoMatchError: No match, or no whole number.
     """
     found = match_patient(pattern, text, '')
-    if not found.isdigit():
-        raise UserError(
+    if not found.isdecimal():
+        raise NoMatchError(
             f'slice pattern {pattern!r} gives {found!r} for {text!r}; its '
             'first group must be a whole number.'
         )
@@ -158,26 +170,38 @@ class PictureSlices(VolumeImporter):
         **facts: Any,
     ) -> VolumeDiscovery:
         """List the patients and their slices by globs and patterns."""
-        found = by_wildcard(src, image_glob)
+        rivals: dict[tuple[str, ...], list[Path]] = {}
+        found = by_wildcard(src, image_glob, rivals=rivals)
         if not found:
             raise self.nothing_found(src, f'No file matches {image_glob!r}.')
-        masks = by_wildcard(src, label_glob) if label_glob else {}
+        masks = by_wildcard(src, label_glob, rivals=rivals) if label_glob else {}
         self.check_masks(found, masks)
         slices: dict[str, dict] = defaultdict(dict)
+        problems: dict[str, tuple[str, str]] = {}
         for key, path in found.items():
             relative = path.relative_to(src).as_posix()
-            patient = match_patient(patient_pattern or PATIENT_PATTERN, relative, '')
-            number = slice_number(slice_pattern or SLICE_PATTERN, relative)
+            patient, problem = find_patient(
+                patient_pattern or PATIENT_PATTERN, relative, ''
+            )
+            try:
+                number = slice_number(slice_pattern or SLICE_PATTERN, relative)
+            except NoMatchError as error:
+                number, problem = -1, problem or ('slice-pattern', str(error))
             other = slices[patient].setdefault(number, (path, masks.get(key)))
             if other[0] != path:
-                raise UserError(
+                problem = (
+                    'same-slice',
                     f'{other[0]} and {path} are both slice {number} of '
                     f'patient {patient!r}; choose one by --images, or give '
                     '--patient-pattern / --slice-pattern that tell them '
-                    'apart.'
+                    'apart.',
                 )
+            elif key in rivals:
+                problem = ('same-name', _both(rivals[key]))
+            if problem:
+                problems.setdefault(patient, problem)
         cases = [
-            slice_case(patient, members, mask_code=code)
+            slice_case(patient, members, mask_code=code, problem=problems.get(patient))
             for patient, members in slices.items()
         ]
         orphans = [masks[key] for key in sorted(set(masks) - set(found))]
@@ -232,6 +256,12 @@ class PictureSlices(VolumeImporter):
             source_shape=tuple(image.shape),
             labelled_slices=labelled,
         )
+
+
+def _both(paths: Sequence[Path]) -> str:
+    return (
+        f'{" and ".join(map(str, paths[:4]))} cannot be told apart; keep one of them.'
+    )
 
 
 def _notes(orphans: Sequence[Path], slices: Mapping[str, Mapping]) -> list[str]:

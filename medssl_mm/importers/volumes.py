@@ -100,6 +100,7 @@ class VolumeDiscovery(Discovery):
             source_orientation=loaded.source_orientation,
             source_file=case.image,
             label_source_file=case.label,
+            source_name=case.name if case.name != case.case_id else '',
             source_stat=stat,
             warnings=[(p.code, p.message) for p in problems],
             **digests,

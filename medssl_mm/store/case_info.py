@@ -70,6 +70,7 @@ class CaseInfo:
             that are not air (CT: HU > -500; others: > 5 % of p99_5) in any
             channel.
         class_slices (dict[str, int]): Class index -> slices with it.
+        source_name (str): What the source calls the case, where the id differs.
         source_file (str): Image file the case was made from.
         label_source_file (str, optional): Its label file.
         source_sha256 (str): Digest of the image file(s).
@@ -95,6 +96,7 @@ class CaseInfo:
     intensity: dict
     slice_foreground: list[float]
     class_slices: dict[str, int]
+    source_name: str = ''
     source_file: str = ''
     label_source_file: str | None = None
     source_sha256: str = ''

@@ -62,9 +62,33 @@ def test_two_files_for_one_case_are_named():
         SourceCase('b', 'b', 'x/b.nii'),
         SourceCase('a', 'a', 'y/a.nii'),
     ]
-    with pytest.raises(UserError, match='x/a.nii and y/a.nii'):
-        check_unique(cases)
+    twice = [c for c in check_unique(cases) if c.case_id != 'b']
+    assert len({c.case_id for c in twice}) == 2
+    for case in twice:
+        code, message = case.extra['problem']
+        assert code == 'same-name' and 'x/a.nii and y/a.nii' in message
     assert [c.case_id for c in check_unique(cases[1:])] == ['a', 'b']
+
+
+def test_ids_that_are_one_name_on_some_disks_get_a_digest():
+    names = ('A', 'a', 'b c', 'b_c', 'd')
+    ids = ('A', 'a', 'b_c', 'b_c', 'd')
+    cases = [
+        SourceCase(i, i, f'{n}.nii', name=n) for i, n in zip(ids, names, strict=True)
+    ]
+    found = {c.name: c for c in check_unique(cases)}
+    folders = [c.case_id.casefold() for c in found.values()]
+    assert len(set(folders)) == 5
+    assert found['d'].case_id == found['d'].patient_id == 'd'
+    for name in names[:4]:
+        assert re.fullmatch('(A|a|b_c)-[0-9a-f]{8}', found[name].case_id)
+        assert found[name].patient_id == found[name].case_id
+        assert 'problem' not in found[name].extra
+    # Whatever the order, and whatever else there is.
+    again = {c.name: c for c in check_unique([*cases[::-1], SourceCase('e', 'e', 'e')])}
+    assert {n: again[n].case_id for n in names} == {n: found[n].case_id for n in names}
+    assert len(check_unique(cases[:2], folders=False)) == 2
+    assert check_unique(cases[:2], folders=False)[0].case_id == 'A'
 
 
 def test_case_error_crosses_processes():

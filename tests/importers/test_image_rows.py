@@ -2,6 +2,7 @@
 
 import gzip
 import pickle
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -114,9 +115,14 @@ def test_bach_without_a_table(bach, tmp_path):
     (bach / 'ICIAR2018_BACH_Challenge/Photos/microscopy_ground_truth.csv').unlink()
     result, _ = prepare(importer_class('bach'), bach, tmp_path, size=16)
     assert labels_of(result)['b001'] == 'Benign'
-    fill(bach, ['copy/b001.tif'])
-    with pytest.raises(UserError, match=r'Benign/b001\.tif and .*copy/b001\.tif'):
-        make_importer('bach').discover(bach)
+    fill(bach, ['copy/Benign/b001.tif'])
+    problems = problems_of(make_importer('bach').discover(bach))
+    assert [code for code, _ in problems] == ['same-name'] * 2
+    assert re.search(r'Benign/b001\.tif and .*copy/Benign/b001\.tif', problems[0][1])
+
+
+def problems_of(found):
+    return [c.extra['problem'] for c in found.cases if 'problem' in c.extra]
 
 
 CXR = {
@@ -403,8 +409,9 @@ def test_both_eyes_stay_together(tmp_path):
     )
     assert 'odir-compat' not in splits
     fill(source, ['myopia/99_left.jpg'])
-    with pytest.raises(UserError, match=r'myopia/99_left.jpg.*normal, cataract, glau'):
-        make_importer('odir').discover(source)
+    (problem,) = problems_of(make_importer('odir').discover(source))
+    assert problem[0] == 'no-class'
+    assert re.search('myopia/99_left.jpg.*normal, cataract, glau', problem[1])
 
 
 def test_a_further_set_is_one_row(tmp_path, monkeypatch):

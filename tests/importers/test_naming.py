@@ -1,15 +1,66 @@
 """What pairs, what is the id of a case, who is the patient."""
 
+import os
+import unicodedata
+
 import pytest
 
 from medssl_mm.errors import UserError
-from medssl_mm.importers.naming import by_wildcard, match_patient, safe_case_id
+from medssl_mm.importers.naming import (
+    by_wildcard,
+    digest_of,
+    find_files,
+    match_patient,
+    safe_case_id,
+    walk,
+)
 
 
 def test_case_ids_are_folder_names():
     assert safe_case_id('sub/dir/scan 1 (a)') == 'sub_dir_scan_1_a'
-    with pytest.raises(UserError, match="'///'"):
-        safe_case_id('///')
+    assert safe_case_id('patients/Müller 1') == 'patients_Müller_1'
+    assert safe_case_id('患者一') == '患者一'
+    assert safe_case_id('मरीज़') == unicodedata.normalize('NFC', 'मरीज़')
+    # Two ways to write an umlaut are one letter, and one name on some disks.
+    assert safe_case_id('Mu\u0308ller') == safe_case_id('M\u00fcller')
+
+
+@pytest.mark.parametrize(
+    'texts',
+    [('///', '???', ''), ('患' * 200 + 'a', '患' * 200 + 'b'), ('x' * 400, 'x' * 401)],
+)
+def test_names_of_any_kind_get_ids_that_a_disk_takes(texts, tmp_path):
+    ids = {safe_case_id(text) for text in texts}
+    assert len(ids) == len(texts)
+    for case_id in ids:
+        (tmp_path / f'{case_id}_predicted_labels.nii.gz').touch()
+    assert ids == {safe_case_id(text) for text in texts}
+
+
+def test_bytes_that_are_no_text_make_an_id():
+    name = os.fsdecode(b'M\xfcller')
+    assert safe_case_id(name) == 'M_ller' and len(digest_of(name)) == 8
+
+
+def test_what_is_no_file_is_told_and_links_are_followed(tmp_path):
+    src = tmp_path / 'src'
+    (src / 'a').mkdir(parents=True)
+    (tmp_path / 'far').mkdir()
+    (tmp_path / 'far' / 'x.png').touch()
+    (src / 'linked').symlink_to(tmp_path / 'far')
+    (src / 'a' / 'back').symlink_to(src)
+    (src / 'gone.png').symlink_to(tmp_path / 'nowhere.png')
+    os.mkfifo(src / 'pipe.png')
+    for name in ('._x.png', '.DS_Store', 'Thumbs.db', 'y.png'):
+        (src / name).touch()
+    found = {p.relative_to(src).as_posix(): is_file for p, is_file in walk(src)}
+    assert found == {
+        'linked/x.png': True,
+        'gone.png': False,
+        'pipe.png': False,
+        'y.png': True,
+    }
+    assert {path.name for path in find_files(src)} == {'x.png', 'y.png'}
 
 
 def test_patient_pattern():

@@ -76,6 +76,7 @@ class DICOMImporter(VolumeImporter):
     )
 
     name = 'dicom'
+    tells_rest = False
     layout = """\
 DIR/**/<any file name>      one file per slice or of many frames; CT or MR images
                             of any number of series, grouped by SeriesInstanceUID

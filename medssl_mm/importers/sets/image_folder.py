@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medssl_mm.errors import UserError
 from medssl_mm.importers.images import ImageDiscovery
-from medssl_mm.importers.naming import match_patient
+from medssl_mm.importers.naming import find_patient
 from medssl_mm.importers.options import patient_option
 from medssl_mm.importers.pictures import SUBSET_NAMES, Picture, PictureImporter
 
@@ -56,9 +56,11 @@ class ImageFolderImporter(PictureImporter):
         pictures = []
         for path, subset, name in places:
             text = path.relative_to(src).as_posix()
-            patient = match_patient(self.patient_pattern, text, '')
+            patient, problem = find_patient(self.patient_pattern, text, '')
             label = None if name is None else index_of[name]
-            pictures.append(Picture(text, path, label, subset, patient or None))
+            pictures.append(
+                Picture(text, path, label, subset, patient or None, problem)
+            )
         return self.describe(pictures, notes, classes=classes)
 
     def class_names(self, found: Sequence[str]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medssl_mm.errors import UserError
-from medssl_mm.importers.classes import load_json_file
+from medssl_mm.files import read_json
 from medssl_mm.importers.images import ImageDiscovery
 from medssl_mm.importers.options import option, patient_option
 from medssl_mm.importers.picture_tables import (
@@ -125,7 +125,7 @@ def read_label_map(text: str) -> dict[str, str]:
     """
     form = '--label-map must be a JSON file {"text": "class"}, or text=class,...'
     if text.endswith('.json'):
-        content = load_json_file(text, 'label map')
+        content = read_json(text, 'label map')
         if not isinstance(content, dict) or not content:
             raise UserError(f'{form}; {text} holds {type(content).__name__}')
         return {str(key).strip(): str(value).strip() for key, value in content.items()}

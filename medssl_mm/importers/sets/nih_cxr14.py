@@ -15,6 +15,7 @@ from medssl_mm.importers.images import (
     folder_of_lists,
     lists_option,
 )
+from medssl_mm.importers.naming import find_files
 from medssl_mm.importers.readers.table import (
     by_name,
     join_lists,
@@ -256,7 +257,12 @@ def _data_entries(src: Path, folder: Path) -> list[Path]:
     """The label files of the NIH, as such or compressed."""
     patterns = ('Data_Entry_2017*.csv', 'Data_Entry_2017*.csv.gz')
     return sorted(
-        {path for place in (src, folder) for p in patterns for path in place.glob(p)}
+        {
+            path
+            for place in (src, folder)
+            for pattern in patterns
+            for path in find_files(place, pattern)
+        }
     )
 
 
@@ -266,7 +272,7 @@ def _read_fourteen(folder: Path) -> dict[str, dict]:
     for subset in ('train', 'val', 'test'):
         found = [
             path
-            for path in sorted(folder.glob(f'*{subset}_list.txt'))
+            for path in find_files(folder, f'*{subset}_list.txt')
             if path.name not in ('train_val_list.txt', 'test_list.txt')
             or path.name == 'test_list.txt'
             and not (folder / 'train_val_list.txt').is_file()

@@ -11,7 +11,7 @@ import numpy as np
 
 from medssl_mm.errors import UserError
 from medssl_mm.importers.base import CaseError, LoadedCase, SourceCase
-from medssl_mm.importers.naming import match_patient, safe_case_id
+from medssl_mm.importers.naming import find_files, match_patient, safe_case_id
 from medssl_mm.importers.options import option
 from medssl_mm.importers.readers.picture import read_grey
 from medssl_mm.importers.readers.table import by_name, read_lines
@@ -95,7 +95,7 @@ class SliceListImporter(VolumeImporter):
                 if path.is_file():
                     return path
             raise UserError(f'list file {self.list_file} does not exist')
-        found = sorted(src.glob('*.txt'))
+        found = find_files(src, '*.txt')
         if len(found) != 1:
             raise self.nothing_found(
                 src, f'Found {len(found)} .txt files; give --list-file FILE.'

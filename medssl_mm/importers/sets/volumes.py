@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from medssl_mm.errors import UserError
 from medssl_mm.importers.base import SourceCase
-from medssl_mm.importers.classes import class_names, load_json_file, read_classes
-from medssl_mm.importers.naming import by_wildcard, match_patient, safe_case_id
+from medssl_mm.importers.classes import class_names
+from medssl_mm.importers.description import (
+    DESCRIPTION,
+    Description,
+    modality_of,
+    read_description,
+)
+from medssl_mm.importers.naming import by_wildcard, find_patient, safe_case_id
 from medssl_mm.importers.options import option, patient_option
 from medssl_mm.importers.readers import VOLUME_SUFFIXES, check_reader, suffix_of
 from medssl_mm.importers.volumes import VolumeDiscovery, VolumeFiles, units_of
@@ -22,7 +29,25 @@ FOLDERS = (
     ('imagesTr/*', 'labelsTr/*'),
     ('images/*', 'labels/*'),
 )
-_MR = re.compile(r'(?i)mri?\b|t1|t2|flair|adc\b|dwi|pd\b|swi\b')
+
+
+@dataclass
+class _Pairs:
+    """Images and labels by what pairs them, and what is wrong with some."""
+
+    images: dict[str, list[Path]] = field(default_factory=dict)
+    labels: dict[str, Path] = field(default_factory=dict)
+    problems: dict[str, tuple[str, str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def put(self, found: dict[str, Path], key: str, path: Path) -> None:
+        """Take a file; a second one of a key leaves its case out."""
+        if found.setdefault(key, path) != path:
+            self.problems[key] = (
+                'same-name',
+                f'{found[key]} and {path} cannot be told apart, both give {key!r}; '
+                'keep one of them, or choose by --images and --labels.',
+            )
 
 
 @dataclass(frozen=True)
@@ -71,46 +96,71 @@ slices, no geometry); labels may be missing for some or all images"""
     def discover(self, src: Path) -> VolumeDiscovery:
         """List the cases."""
         src = Path(src)
-        notes: list[str] = []
-        names = self._channel_names(src)
-        found, label_of = self._pair(src, names, notes)
-        notes += [
-            f'label {label_of[key]} has no image and is not used'
-            for key in sorted(set(label_of) - set(found))
-        ]
-        files = {*label_of.values(), *(p for paths in found.values() for p in paths)}
-        for suffix in {self._suffix(path) for path in files}:
-            check_reader(suffix)
-        modality = self.modality or _modality_of(names)
-        cases = []
-        for key, paths in found.items():
-            relative = paths[0].relative_to(src).as_posix()
-            case_id = safe_case_id(key or self._stem(paths[0]))
-            extra = {}
-            if len(names) > 1:
-                extra = dict(channels=names, image_files=[str(p) for p in paths])
-            cases.append(
-                SourceCase(
-                    case_id,
-                    match_patient(self.patient_pattern, relative, case_id),
-                    str(paths[0]),
-                    str(label_of[key]) if key in label_of else None,
-                    extra,
-                )
+        said = read_description(src)
+        names = self._channel_names(said)
+        pairs = self._pair(src, names, said)
+        notes = pairs.notes
+        stray = sorted(set(pairs.labels) - set(pairs.images))
+        if stray:
+            notes.append(
+                f'{len(stray)} label(s) without an image are not used, e.g. '
+                f'{pairs.labels[stray[0]]}'
             )
+        images = [path for paths in pairs.images.values() for path in paths]
+        for suffix in set(map(self._suffix, [*images, *pairs.labels.values()])):
+            check_reader(suffix)
+        notes += said.compare(src, len(pairs.images), images)
+        notes += self._overridden(said)
+        modality = self.modality or modality_of(names)
+        labelled = bool(set(pairs.labels) & set(pairs.images))
         return self.found(
-            cases,
+            [self._case(src, key, pairs, names) for key in pairs.images],
             notes=notes,
-            classes=self._class_names(src, bool(set(label_of) & set(found))),
+            classes=self._class_names(said, labelled),
             palette=None,
             modality=modality,
             units=units_of(modality),
             channels=names if len(names) > 1 else (),
         )
 
-    def _channel_names(self, src: Path) -> tuple[str, ...]:
+    def _case(
+        self, src: Path, key: str, pairs: _Pairs, names: tuple[str, ...]
+    ) -> SourceCase:
+        paths = pairs.images[key]
+        name = key or self._stem(paths[0])
+        case_id = safe_case_id(name)
+        relative = paths[0].relative_to(src).as_posix()
+        patient, problem = find_patient(self.patient_pattern, relative, case_id)
+        extra: dict[str, Any] = {}
+        if len(names) > 1:
+            extra = dict(channels=names, image_files=[str(path) for path in paths])
+        problem = pairs.problems.get(key, problem)
+        if problem:
+            extra['problem'] = problem
+        label = str(pairs.labels[key]) if key in pairs.labels else None
+        return SourceCase(case_id, patient, str(paths[0]), label, extra, name)
+
+    def _overridden(self, said: Description) -> list[str]:
+        """What the options say otherwise than ``dataset.json``."""
+        notes = []
+        named = modality_of(said.channels)
+        if said.channels and self.modality not in (None, named):
+            notes.append(
+                f'--modality {self.modality} is used; {DESCRIPTION} says '
+                f'{", ".join(said.channels)} ({named})'
+            )
+        if said.classes and self.classes:
+            names = class_names(self.classes)
+            if names != said.classes:
+                notes.append(
+                    f'--classes are used ({", ".join(names[1:])}); {DESCRIPTION} says '
+                    f'{", ".join(said.classes[1:])}'
+                )
+        return notes
+
+    def _channel_names(self, said: Description) -> tuple[str, ...]:
         if not self.channels:
-            return _described_channels(src)
+            return said.channels
         names = tuple(name.strip() for name in self.channels.split(','))
         if len(set(names)) < len(names) or not all(names):
             raise UserError(f'--channels {self.channels!r}: the names must differ')
@@ -122,74 +172,92 @@ slices, no geometry); labels may be missing for some or all images"""
     def _stem(self, path: Path) -> str:
         return path.name[: len(path.name) - len(self._suffix(path))]
 
-    def _pair(
-        self, src: Path, names: tuple[str, ...], notes: list[str]
-    ) -> tuple[dict[str, list[Path]], dict[str, Path]]:
+    def _pair(self, src: Path, names: tuple[str, ...], said: Description) -> _Pairs:
         """Files of the images, one or one per channel, and labels, by key."""
+        pairs = _Pairs()
         if self.images:
-            return self._pair_globs(src, self.images, names)
+            self._pair_globs(pairs, src, self.images, names)
+            return pairs
         for folders in FOLDERS:
             image_folder, label_folder = folders
-            found = self._in_folder(src, image_folder)
+            found = self._in_folder(src, image_folder, pairs)
             if found:
                 break
         else:
-            raise self.nothing_found(src)
-        images = {key: [path] for key, path in found.items()}
+            raise self.nothing_found(
+                src, f'{DESCRIPTION} says {said.ending}.' if said.ending else ''
+            )
+        pairs.images = {key: [path] for key, path in found.items()}
         if image_folder.endswith(FIRST_CHANNEL):
-            parts = [
-                self._in_folder(src, image_folder.replace(FIRST_CHANNEL, f'_{n:04d}'))
-                for n in range(1, max(len(names), 2))
-            ]
-            if len(names) > 1 and any(parts):
-                for key, path in found.items():
-                    # What is missing is reported with the name that it has there.
-                    lost = [self._sibling(path, n) for n in range(1, len(names))]
-                    images[key] += [p.get(key, q) for p, q in zip(parts, lost)]
-            elif parts[0]:
-                notes.append(
-                    f'{len(parts[0])} second channel(s) are not imported, e.g. '
-                    f'{parts[0][min(parts[0])]}: name the channels by --channels, or '
-                    'by channel_names in dataset.json'
-                )
-        return images, self._in_folder(src, label_folder)
+            self._add_channels(pairs, src, image_folder.partition('/')[0], names)
+        pairs.labels = self._in_folder(src, label_folder, pairs)
+        return pairs
+
+    def _add_channels(
+        self, pairs: _Pairs, src: Path, folder: str, names: tuple[str, ...]
+    ) -> None:
+        """Give every case its further channels; say which are not used."""
+        further: dict[int, list[Path]] = defaultdict(list)
+        for path in by_wildcard(src, f'{folder}/*', self._suffix_taken).values():
+            key, _, number = self._stem(path).rpartition('_')
+            if key in pairs.images and re.fullmatch(r'\d{4}', number) and int(number):
+                further[int(number)].append(path)
+        used = range(1, len(names))
+        if any(number in further for number in used):
+            for key, paths in pairs.images.items():
+                files = {self._stem(p): p for n in used for p in further[n]}
+                # What is missing is reported with the name that it has there.
+                paths += [
+                    files.get(f'{key}_{n:04d}', self._sibling(paths[0], n))
+                    for n in used
+                ]
+        else:
+            used = range(0)
+        unused = {n: paths for n, paths in further.items() if paths and n not in used}
+        if unused:
+            count = sum(map(len, unused.values()))
+            pairs.notes.append(
+                f'{count} file(s) of further channels '
+                f'({", ".join(f"_{n:04d}" for n in sorted(unused))}) are not imported, '
+                f'e.g. {unused[min(unused)][0]}: name all channels by --channels, or '
+                f'by channel_names in {DESCRIPTION}'
+            )
 
     def _sibling(self, path: Path, number: int) -> Path:
         stem = self._stem(path).removesuffix(FIRST_CHANNEL)
         return path.with_name(f'{stem}_{number:04d}{self._suffix(path)}')
 
     def _pair_globs(
-        self, src: Path, pattern: str, names: tuple[str, ...]
-    ) -> tuple[dict[str, list[Path]], dict[str, Path]]:
+        self, pairs: _Pairs, src: Path, pattern: str, names: tuple[str, ...]
+    ) -> None:
         patterns = [pattern]
         if '{channel}' in pattern:
             if not names:
                 raise UserError(f'--images {pattern!r} needs --channels NAME1,NAME2')
             patterns = [pattern.replace('{channel}', name) for name in names]
-        parts = [self._by_key(src, one) for one in patterns]
+        parts = [self._by_key(src, one, pairs) for one in patterns]
         if not all(parts):
             empty = next(one for one, part in zip(patterns, parts) if not part)
             raise self.nothing_found(src, f'--images {empty!r} matches nothing.')
-        found = {}
         for key in {key: None for part in parts for key in part}:
+            pairs.images[key] = [part[key] for part in parts if key in part]
             lost = [one for one, part in zip(patterns, parts) if key not in part]
             if lost:
-                raise UserError(
+                pairs.problems[key] = (
+                    'missing',
                     f'case {key!r} has no file for {", ".join(lost)} under {src}; '
-                    'every case must have all channels'
+                    'every case must have all channels.',
                 )
-            found[key] = [part[key] for part in parts]
-        label_of = self._by_key(src, self.labels) if self.labels else {}
-        if self.labels and not set(label_of) & set(found):
-            have = f'e.g. {sorted(label_of)[0]!r}' if label_of else 'none'
+        pairs.labels = self._by_key(src, self.labels, pairs) if self.labels else {}
+        if self.labels and not set(pairs.labels) & set(pairs.images):
+            have = f'e.g. {sorted(pairs.labels)[0]!r}' if pairs.labels else 'none'
             raise UserError(
                 f'no label under {src} belongs to an image: the wildcards of '
-                f'--images match e.g. {sorted(found)[0]!r}, those of --labels '
+                f'--images match e.g. {sorted(pairs.images)[0]!r}, those of --labels '
                 f'{have}. The parts matched by * must be equal for a pair.'
             )
-        return found, label_of
 
-    def _in_folder(self, src: Path, pattern: str) -> dict[str, Path]:
+    def _in_folder(self, src: Path, pattern: str, pairs: _Pairs) -> dict[str, Path]:
         """Files of every suffix, in any case, by what the wildcard matches."""
         folder, name = pattern.split('/')
         end = name.lstrip('*')
@@ -197,35 +265,28 @@ slices, no geometry); labels may be missing for some or all images"""
         for path in by_wildcard(src, f'{folder}/*', self._suffix_taken).values():
             stem = self._stem(path)
             if stem.endswith(end):
-                self._put(found, stem[: len(stem) - len(end)], path, pattern)
+                pairs.put(found, stem[: len(stem) - len(end)], path)
         return found
 
-    def _by_key(self, src: Path, pattern: str) -> dict[str, Path]:
+    def _by_key(self, src: Path, pattern: str, pairs: _Pairs) -> dict[str, Path]:
         """Files that match a glob, by what its wildcards matched."""
         found: dict[str, Path] = {}
-        for parts, path in by_wildcard(src, pattern, self._suffix_taken).items():
+        rivals: dict[tuple[str, ...], list[Path]] = {}
+        matched = by_wildcard(src, pattern, self._suffix_taken, rivals)
+        for parts, path in matched.items():
             key = '_'.join(part for part in parts if part)
-            self._put(found, key, path, pattern)
+            for same in rivals.get(parts, [path]):
+                pairs.put(found, key, same)
         return found
 
     def _suffix_taken(self, path: Path) -> bool:
         return bool(self._suffix(path))
 
-    @staticmethod
-    def _put(found: dict[str, Path], key: str, path: Path, pattern: str) -> None:
-        if key in found:
-            raise UserError(
-                f'glob {pattern!r}: {found[key]} and {path} cannot be told '
-                f'apart, both give {key!r}; import them one by one'
-            )
-        found[key] = path
-
-    def _class_names(self, src: Path, labelled: bool) -> tuple[str, ...]:
-        description = src / 'dataset.json'
+    def _class_names(self, said: Description, labelled: bool) -> tuple[str, ...]:
         if self.classes:
             return class_names(self.classes)
-        if description.is_file() and labelled:
-            return read_classes(description)
+        if said.classes and labelled:
+            return said.classes
         if labelled:
             raise UserError(
                 'there are labels but no class names; give --classes '
@@ -233,33 +294,3 @@ slices, no geometry); labels may be missing for some or all images"""
                 'or leave the labels out'
             )
         return ('background',)
-
-
-def _described_channels(src: Path) -> tuple[str, ...]:
-    """Names of the channels by ``dataset.json``; none where it has none."""
-    path = src / 'dataset.json'
-    if not path.is_file():
-        return ()
-    content: Any = load_json_file(path, 'class file')
-    named = isinstance(content, dict) and (
-        content.get('channel_names') or content.get('modality')
-    )
-    if not isinstance(named, dict):
-        return ()
-    names = [
-        str(named[key]).strip() for key in sorted(named, key=lambda k: (len(k), k))
-    ]
-    # Phases of one sequence may be called alike.
-    return tuple(
-        name if names.count(name) == 1 else f'{name} {index}'
-        for index, name in enumerate(names)
-    )
-
-
-def _modality_of(names: tuple[str, ...]) -> str:
-    """Modality by the names of the channels; CT where there are none."""
-    kinds = {
-        'CT' if re.match(r'(?i)ct\b', name) else 'MR' if _MR.match(name) else 'other'
-        for name in names or ('CT',)
-    }
-    return kinds.pop() if len(kinds) == 1 else 'other'

@@ -262,8 +262,10 @@ def test_wrong_label_files(eyepacs, tmp_path, old, new, message):
 
 def test_two_pictures_of_one_name_and_other_layouts(eyepacs, tmp_path):
     write_eyes(eyepacs / 'again', 1)
-    with pytest.raises(UserError, match='have one name; keep one of them'):
-        prepare(eyepacs, tmp_path)
+    result, _ = prepare(eyepacs, tmp_path)
+    problems = [p for r in result.results for p in r.problems]
+    twice = [p for p in problems if p.code == 'same-name']
+    assert twice and all('have one name; keep one' in p.message for p in twice)
     (eyepacs / 'trainLabels.csv').unlink()
     with pytest.raises(UserError, match=r'no trainLabels.csv[\s\S]*10_left'):
         prepare(eyepacs, tmp_path)

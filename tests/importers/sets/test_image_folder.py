@@ -163,8 +163,11 @@ def test_wrong_folders(tmp_path):
 
 def test_a_pattern_that_does_not_match(tmp_path):
     folder = fill(tmp_path / 'source', ['a/x.png', 'b/1.png'])
-    with pytest.raises(UserError, match=r"does not match 'a/x.png'"):
-        ImageFolderImporter(patient_pattern=r'(\d+)').discover(folder)
+    found = ImageFolderImporter(patient_pattern=r'(\d+)').discover(folder)
+    problems = {c.case_id: c.extra.get('problem') for c in found.cases}
+    assert problems['b/1.png'] is None
+    code, message = problems['a/x.png']
+    assert code == 'patient-pattern' and "does not match 'a/x.png'" in message
 
 
 def test_one_class_is_told(tmp_path):

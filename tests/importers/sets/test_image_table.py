@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import zipfile
 
 import numpy as np
@@ -74,6 +75,11 @@ def test_how_a_picture_may_be_named(folder, path):
 
 def test_one_name_in_two_folders(folder):
     write_picture(folder / '2/p4.png', make_picture(99, 16))
+    table(folder, ['p4.png,ill,1', 'p5.png,ill,1'])
+    found = ImageTableImporter().discover(folder)
+    problems = {c.case_id: c.extra.get('problem') for c in found.cases}
+    assert problems['p5.png'] is None and problems['p4.png'][0] == 'ambiguous'
+    assert re.search(r'line 2.*1/p4\.png or .*2/p4\.png', problems['p4.png'][1])
     table(folder, ['p4.png,ill,1'])
     with pytest.raises(UserError, match=r'line 2.*1/p4\.png or .*2/p4\.png'):
         ImageTableImporter().discover(folder)
@@ -181,7 +187,7 @@ def test_wrong_tables(folder, tmp_path):
     with pytest.raises(UserError, match='2 tables: labels.csv, more.csv'):
         ImageTableImporter().discover(folder)
     table(folder, ['x,ill,1'], name='none.csv')
-    with pytest.raises(UserError, match="None of the 1 pictures .* e.g. 'x'"):
+    with pytest.raises(UserError, match="None of the 1 pictures .* no picture 'x'"):
         ImageTableImporter(table='none.csv').discover(folder)
 
 

@@ -64,7 +64,8 @@ def test_labels_may_be_missing(tiny_nifti):
     found = importer.discover(folder)
     cases = found.cases
     assert [c.label is None for c in cases] == [True, True, False]
-    assert 'case9.nii.gz has no image' in found.notes[0]
+    assert '1 label(s) without an image' in found.notes[0]
+    assert 'case9.nii.gz' in found.notes[0]
 
 
 def test_patient_pattern(tiny_nifti):

@@ -4,6 +4,7 @@ import pytest
 
 from medssl_mm.errors import UserError
 from medssl_mm.importers.base import CaseError
+from medssl_mm.importers.run import import_dataset
 from medssl_mm.importers.sets.curvas import CurvasImporter
 from medssl_mm.importers.sets.ircad import IRCADImporter
 from medssl_mm.importers.sets.kits import KiTSImporter
@@ -67,8 +68,15 @@ def test_raters_of_one_patient_make_one_case(tmp_path):
 def test_a_slice_in_two_folders_is_refused(tmp_path):
     for rater in (1, 2):
         save_pair(tmp_path / f'r{rater}', '10001_5.png')
-    with pytest.raises(UserError, match="both slice 5 of patient '10001'"):
-        CurvasImporter().discover(tmp_path)
+    save_pair(tmp_path / 'r1', '10002_5.png')
+    result = import_dataset(CurvasImporter(), tmp_path, tmp_path / 'store')
+    assert {r.case_id: r.status for r in result.results} == {
+        '10001': 'rejected',
+        '10002': 'imported',
+    }
+    (problem,) = result.results[0].problems
+    assert problem.code == 'same-slice'
+    assert "both slice 5 of patient '10001'" in problem.message
 
 
 def test_unknown_colour_is_named_with_file_and_count(tmp_path):

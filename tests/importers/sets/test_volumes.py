@@ -1,6 +1,7 @@
 """Folders of volumes in any format: pairing, digests, dataset.json."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -108,8 +109,12 @@ def test_formats_and_spellings_may_be_mixed(tmp_path):
 def test_two_files_of_one_name_are_refused(tmp_path):
     write_volume(tmp_path / 'images' / 'a.nii', make_values())
     write_volume(tmp_path / 'images' / 'a.nii.gz', make_values())
-    with pytest.raises(UserError, match="a.nii and .*a.nii.gz cannot be told.*'a'"):
-        VolumesImporter().discover(tmp_path)
+    write_volume(tmp_path / 'images' / 'b.nii', make_values(seed=1))
+    result = import_dataset(VolumesImporter(), tmp_path, tmp_path / 'store')
+    assert [r.status for r in result.results] == ['rejected', 'imported']
+    (problem,) = result.results[0].problems
+    assert problem.code == 'same-name'
+    assert re.search("a.nii and .*a.nii.gz cannot be told.*'a'", problem.message)
 
 
 def test_globs_choose_among_formats(tmp_path):
@@ -256,8 +261,10 @@ def test_channels_by_glob(tmp_path):
     assert found.cases[0].case_id == 'p1'
     np.testing.assert_array_equal(loaded.image[:, 1], make_values(seed=0))
     (tmp_path / 'p2' / 't1.nii').unlink()
-    with pytest.raises(UserError, match=r"'p2' has no file for \*/t1.nii"):
-        importer.discover(tmp_path)
+    result = import_dataset(importer, tmp_path, tmp_path / 'store')
+    assert [r.status for r in result.results] == ['imported', 'rejected']
+    (problem,) = result.results[1].problems
+    assert "'p2' has no file for */t1.nii" in problem.message
     with pytest.raises(UserError, match='needs --channels'):
         VolumesImporter(images=images).discover(tmp_path)
     with pytest.raises(UserError, match='must differ'):
@@ -299,5 +306,5 @@ def test_second_channels_without_a_name_are_told(tmp_path):
     two_channels(tmp_path)
     found = NIfTIImporter().discover(tmp_path)
     assert found.channels == ()
-    assert '3 second channel(s) are not imported' in found.notes[0]
-    assert 'c0_0001.nii.gz: name the channels by --channels' in found.notes[0]
+    assert '3 file(s) of further channels (_0001)' in found.notes[0]
+    assert 'c0_0001.nii.gz: name all channels by --channels' in found.notes[0]
