@@ -5,13 +5,13 @@ temporary slice store, so the same checks, orientation, intensity statistics
 and transforms apply, and the result goes back to the grid it came from.
 """
 
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -22,9 +22,10 @@ from mmengine.registry import init_default_scope
 from medssl_mm.datasets.slices import SliceDataset
 from medssl_mm.engine.pretrained import find_state_dict, read_checkpoint, require_equal
 from medssl_mm.errors import UserError
-from medssl_mm.evaluation.label_nifti import write_label_nifti
+from medssl_mm.evaluation.label_nifti import SCANNER, write_label_nifti
 from medssl_mm.importers import make_importer
-from medssl_mm.importers.base import ERROR, SourceCase
+from medssl_mm.importers.base import ERROR, CaseError, SourceCase
+from medssl_mm.importers.readers.nifti import form_code, read_header
 from medssl_mm.importers.run import import_case
 from medssl_mm.importers.volumes import units_of
 from medssl_mm.registry import MODELS
@@ -238,12 +239,9 @@ def _as_paths(source: str | Path | Sequence[str | Path]) -> list[Path]:
 
 def _has_fourth_axis(path: Path) -> bool:
     """Tell whether a NIfTI file has one; a damaged one is reported later."""
-    if not path.is_file() or not path.name.lower().endswith(NIFTI):
-        return False
     try:
-        image: Any = nibabel.load(path)
-        return len(image.shape) == 4
-    except (OSError, nibabel.filebasedimages.ImageFileError):
+        return _is_nifti(path) and len(read_header(path).get_data_shape()) == 4
+    except CaseError:
         return False
 
 
@@ -271,8 +269,9 @@ def _import_one(
         case = SourceCase('volume', 'volume', str(source), extra=extra)
         found = importer.found([case], classes=('background',), **facts)
     else:
+        what = 'is a folder' if source.is_dir() else 'is no file'
         raise UserError(
-            f'{source} {"is a folder" if source.is_dir() else "does not exist"}; give '
+            f'{source} {what if source.exists() else "does not exist"}; give '
             'a volume file (NIfTI, NRRD, MHA ...) per channel, or a folder with one '
             'DICOM series of a model of one channel'
         )
@@ -334,23 +333,35 @@ def predict_file(
     Raises:
         UserError: If anything given is unusable; nothing is written then.
     """
-    output, first = Path(output), _as_paths(source)[0]
+    output, inputs = Path(output), _as_paths(source)
+    _check_output(output, inputs, overwrite)
+    segmentor = VolumeSegmentor(config, checkpoint, device, batch_size)
+    result = segmentor.segment(source, modality, series, progress)
+    code = form_code(read_header(inputs[0])) if _is_nifti(inputs[0]) else SCANNER
+    write_label_nifti(result.labels, result.case, output, code)
+    return result
+
+
+def _check_output(output: Path, inputs: Sequence[Path], overwrite: bool) -> None:
+    """Refuse an output that cannot or must not be written, before any work."""
     if not output.name.endswith(NIFTI):
         raise UserError(f'output {output} must end with .nii or .nii.gz')
+    if output.is_dir():
+        raise UserError(f'output {output} is a folder; name a file in it')
+    if output.exists() and any(
+        path.exists() and os.path.samefile(path, output) for path in inputs
+    ):
+        raise UserError(
+            f'output {output} is an input; its voxels would be lost. Give another name'
+            + ('' if overwrite else ' (it exists; --overwrite would not help)')
+        )
     if output.exists() and not overwrite:
         raise UserError(f'{output} exists; give another name or --overwrite')
     if not output.parent.is_dir():
         raise UserError(f'folder {output.parent} does not exist; make it')
-    segmentor = VolumeSegmentor(config, checkpoint, device, batch_size)
-    result = segmentor.segment(source, modality, series, progress)
-    write_label_nifti(result.labels, result.case, output, _header_of(first))
-    return result
+    if not os.access(output.parent, os.W_OK | os.X_OK):
+        raise UserError(f'folder {output.parent} cannot be written to')
 
 
-def _header_of(path: Path) -> nibabel.Nifti1Header | None:
-    """Header of a NIfTI file in mm, for that of its labels."""
-    if not path.name.lower().endswith(NIFTI):
-        return None
-    header: Any = nibabel.load(path).header
-    # Otherwise its sform is not in mm; that of the labels is.
-    return None if header.get_xyzt_units()[0] in ('meter', 'micron') else header
+def _is_nifti(path: Path) -> bool:
+    return path.is_file() and path.name.lower().endswith(NIFTI)

@@ -1,4 +1,5 @@
 import copy
+import gzip
 import itertools
 import os
 from pathlib import Path
@@ -152,8 +153,70 @@ def test_oblique_grid_and_header_codes_are_kept(model, image, tmp_path):
     oblique.set_qform(oblique.affine, code='scanner')
     found, _ = predict(model, oblique, tmp_path)
     np.testing.assert_allclose(found.affine, oblique.affine, atol=1e-5)
-    assert int(found.header['sform_code']) == 2
-    assert int(found.header['qform_code']) == 1
+    # One code, and both forms say the same.
+    assert int(found.header['sform_code']) == int(found.header['qform_code']) == 2
+    np.testing.assert_allclose(found.get_qform(), found.get_sform(), atol=1e-4)
+
+
+@pytest.mark.parametrize('codes', [(0, 0), (0, 1), (4, 0), (2, 3)])
+def test_labels_lie_on_the_image_for_other_programs(model, image, tmp_path, codes):
+    """Whichever form a program takes of the image, it has that of the labels."""
+    sitk = pytest.importorskip('SimpleITK')
+    source = nib.Nifti1Image(image.dataobj, image.affine)
+    source.set_sform(image.affine if codes[0] else None, codes[0])
+    source.set_qform(image.affine, codes[1])
+    if not any(codes):
+        source = nib.Nifti1Image(image.dataobj, None)
+        source.header.set_zooms((1, 0.8, 3))
+        source.set_sform(None, 0)
+        source.set_qform(None, 0)
+    found, _ = predict(model, source, tmp_path)
+    code = codes[0] or codes[1]
+    assert int(found.header['sform_code']) == int(found.header['qform_code']) == code
+    grids = [sitk.ReadImage(str(tmp_path / n)) for n in ('in.nii.gz', 'out-in.nii.gz')]
+    for key in ('GetOrigin', 'GetSpacing', 'GetDirection'):
+        one, other = (getattr(grid, key)() for grid in grids)
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_gzip_is_told_by_content(model, image, tmp_path):
+    expected, _ = predict(model, image, tmp_path, 'in.nii')
+    plain = (tmp_path / 'in.nii').read_bytes()
+    (tmp_path / 'plain.nii.gz').write_bytes(plain)
+    (tmp_path / 'packed.nii').write_bytes(gzip.compress(plain))
+    for name in ('plain.nii.gz', 'packed.nii'):
+        output = tmp_path / 'out.nii.gz'
+        predict_file(*model, tmp_path / name, output, device='cpu', overwrite=True)
+        found = nib.load(output)
+        np.testing.assert_allclose(found.affine, expected.affine)
+        np.testing.assert_array_equal(
+            np.asarray(found.dataobj), np.asarray(expected.dataobj)
+        )
+
+
+def test_an_output_that_is_an_input_is_refused_before_the_work(image, tmp_path):
+    nib.save(image, tmp_path / 'in.nii.gz')
+    nib.save(image, tmp_path / 'second.nii.gz')
+    content = (tmp_path / 'in.nii.gz').read_bytes()
+    (tmp_path / 'linked.nii.gz').symlink_to('in.nii.gz')
+    os.link(tmp_path / 'in.nii.gz', tmp_path / 'twin.nii.gz')
+    (tmp_path / 'folder.nii.gz').mkdir()
+    inputs = [tmp_path / 'second.nii.gz', tmp_path / 'in.nii.gz']
+    for name, message in [
+        ('in.nii.gz', 'is an input'),
+        ('linked.nii.gz', 'is an input'),
+        ('twin.nii.gz', 'is an input'),
+        ('folder.nii.gz', 'is a folder'),
+    ]:
+        with pytest.raises(UserError, match=message):  # without looking at the model
+            predict_file(None, 'none.pth', inputs, tmp_path / name, overwrite=True)
+    assert (tmp_path / 'in.nii.gz').read_bytes() == content
+
+
+def test_a_pipe_is_not_waited_for(model, tmp_path):
+    os.mkfifo(tmp_path / 'in.nii.gz')
+    with pytest.raises(UserError, match='is no file'):
+        predict_file(*model, tmp_path / 'in.nii.gz', tmp_path / 'o.nii', device='cpu')
 
 
 def test_batch_size_does_not_matter(model, image, tmp_path):
@@ -208,7 +271,8 @@ def test_unusable_files(model, image, tmp_path):
         (tmp_path / 'none.nii.gz', 'o.nii.gz', 'none.nii.gz does not exist'),
         (tmp_path / 'empty', 'o.nii.gz', 'no cases for'),
         (good, 'o.png', 'must end with .nii or .nii.gz'),
-        (good, 'in.nii.gz', 'in.nii.gz exists; .* --overwrite'),
+        (good, 'in.nii.gz', 'in.nii.gz is an input'),
+        (good, 'cut.nii.gz', 'cut.nii.gz exists; .* --overwrite'),
         (good, 'none/o.nii.gz', 'none does not exist'),
     ]:
         with pytest.raises(UserError, match=message):

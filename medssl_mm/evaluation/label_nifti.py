@@ -8,22 +8,28 @@ import numpy as np
 from medssl_mm.errors import UserError
 from medssl_mm.files import whole_file
 from medssl_mm.store import CaseInfo, to_source_grid
+from medssl_mm.store.orientation import spacing_of
+
+SCANNER = 1  # code of a form in scanner coordinates
 
 
 def write_label_nifti(
     volume: np.ndarray,
     case: CaseInfo,
     path: str | Path,
-    header: nib.Nifti1Header | None = None,
+    code: int = SCANNER,
 ) -> None:
-    """Write labels on the source grid with the source affine.
+    """Write labels on the source grid with the source affine, in mm.
+
+    Sform and qform are equal and have one code.
 
     Args:
         volume (np.ndarray): Class per voxel, in the store's orientation.
         case (CaseInfo): Case with its source grid.
         path (str | Path): Ends with .nii or .nii.gz.
-        header (nibabel header, optional): Header of the source NIfTI, whose
-            sform and qform codes are kept. Defaults to None.
+        code (int): NIfTI code of both forms: that of the source, so that a program
+            places both alike; 0: the source has none, nor have the labels. Defaults
+            to 1, scanner coordinates.
 
     Shape: volume ``(Z, H, W)``, uint8.
 
@@ -44,16 +50,10 @@ def write_label_nifti(
     labels = np.ascontiguousarray(to_source_grid(volume, case)).astype(np.uint8)
     image = nib.Nifti1Image(labels, affine)
     image.header.set_xyzt_units('mm')
-    if header is None:
-        image.set_sform(affine, code='scanner')
-        image.set_qform(affine, code='scanner')
-    else:
-        sform, sform_code = header.get_sform(coded=True)
-        qform, qform_code = header.get_qform(coded=True)
-        image.set_sform(sform, int(sform_code))
-        image.set_qform(qform, int(qform_code))
-        if not sform_code and not qform_code:
-            image.header.set_zooms(header.get_zooms()[:3])
+    image.set_sform(affine, code)
+    image.set_qform(affine, code)
+    if not code:
+        image.header.set_zooms(spacing_of(affine))
     with whole_file(path) as temporary:
         nib.save(image, temporary)
 

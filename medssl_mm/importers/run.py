@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import stat
 import sys
 from collections import defaultdict
 from collections.abc import (
@@ -398,7 +399,7 @@ def import_case(
     try:
         if 'problem' in case.extra:
             raise CaseError(*case.extra['problem'])
-        stat, digests, unchanged = _compare(importer, case, writer, previous)
+        files, digests, unchanged = _compare(importer, case, writer, previous)
         if unchanged is not None:
             return _unchanged(result, unchanged)
         loaded = importer.load(case)
@@ -412,7 +413,7 @@ def import_case(
             error('unreadable', f'{case.image}: {type(problem).__name__}: {problem}')
         )
         return result
-    info, result.problems = found.stage(case, loaded, writer, stat, digests)
+    info, result.problems = found.stage(case, loaded, writer, files, digests)
     if info is None:
         return result
     result.status = IMPORTED
@@ -431,14 +432,14 @@ def _compare(
         and time were enough); its description where it is unchanged, else None.
     """
     image_files, label_files = importer.source_files(case)
-    stat = tuple(_stat(f) for f in (*image_files, *label_files))
+    files = tuple(_stat(f) for f in (*image_files, *label_files))
     same_case = (
         previous is not None
         and previous.patient_id == case.patient_id
         and importer.same_label(previous, case, label_files)
     )
-    if same_case and previous.source_stat == stat:
-        return stat, {}, previous
+    if same_case and previous.source_stat == files:
+        return files, {}, previous
     digests = dict(
         source_sha256=file_digest(image_files),
         label_sha256=file_digest(label_files) if label_files else None,
@@ -446,10 +447,10 @@ def _compare(
     if same_case and digests == dict(
         source_sha256=previous.source_sha256, label_sha256=previous.label_sha256
     ):
-        previous = previous.moved(case.image, case.label, stat)
+        previous = previous.moved(case.image, case.label, files)
         writer.refresh_case(previous)
-        return stat, digests, previous
-    return stat, digests, None
+        return files, digests, previous
+    return files, digests, None
 
 
 def _unchanged(result: CaseResult, info: Any) -> CaseResult:
@@ -462,10 +463,14 @@ def _unchanged(result: CaseResult, info: Any) -> CaseResult:
 
 def _stat(path: str) -> tuple[str, int, int]:
     try:
-        stat = os.stat(path)
+        status = os.stat(path)
     except OSError as error:
         raise CaseError('missing', f'{path}: {error.strerror}.') from None
-    return (str(path), stat.st_size, stat.st_mtime_ns)
+    if not stat.S_ISREG(status.st_mode):
+        raise CaseError(
+            'no-file', f'{path} is a pipe, socket or device, expected a regular file.'
+        )
+    return (str(path), status.st_size, status.st_mtime_ns)
 
 
 def file_digest(paths: Sequence[str]) -> str:

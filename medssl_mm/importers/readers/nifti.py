@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import gzip
+import zlib
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
+from nibabel.spatialimages import HeaderDataError
 
 from medssl_mm.importers.base import CaseError, Problem, warning
+from medssl_mm.importers.readers.budget import (
+    check_claim,
+    inflated_limit,
+    read_content,
+    unzip,
+)
 from medssl_mm.store.orientation import spacing_of
 
 # Codes of xyzt_units: metre and micrometre; all others count as mm.
 _UNITS_IN_MM = {1: 1000.0, 3: 0.001}
+FORM_TOLERANCE = 0.1  # of the smallest voxel edge, that two forms may differ
+_START = 4096  # bytes that hold a header, packed or not
 
 
 def read_nifti(
@@ -41,20 +50,11 @@ def read_nifti(
         image, array = _unpack(path, channels)
     except CaseError:
         raise
-    except FileNotFoundError:
-        raise CaseError('missing', f'{path} does not exist.') from None
     except Exception as error:  # many kinds; each means the file is bad
-        detail = str(error).splitlines()[0] if str(error) else ''
-        raise CaseError(
-            'unreadable',
-            f'{path} cannot be read ({type(error).__name__}: {detail}). It '
-            'is truncated, damaged or no NIfTI file; fetch it again.',
-        ) from None
-    problems = _header_problems(path, image)
-    affine = np.array(image.affine)
+        raise _unreadable(path, error) from None
     factor = _UNITS_IN_MM.get(int(image.header['xyzt_units']) & 7, 1.0)
+    affine, problems = _choose_form(path, image, factor)
     if factor != 1:
-        affine[:3] *= factor
         problems.append(
             warning(
                 'spacing-units',
@@ -65,20 +65,65 @@ def read_nifti(
     return array, affine, problems
 
 
+def read_header(path: str | Path) -> Any:
+    """Read the header of a NIfTI file (nibabel's), whatever its name says of gzip.
+
+    Raises:
+        CaseError: Unreadable.
+    """
+    try:
+        return _header(read_content(path))[0]
+    except CaseError:
+        raise
+    except Exception as error:
+        raise _unreadable(path, error) from None
+
+
+def form_code(header: Any) -> int:
+    """Code of the form that places a volume: 0 where it has neither."""
+    return int(header['sform_code']) or int(header['qform_code'])
+
+
+def _unreadable(path: str | Path, error: Exception) -> CaseError:
+    reason = error.strerror if isinstance(error, OSError) else None
+    detail = reason or (str(error).splitlines()[0] if str(error) else '')
+    return CaseError(
+        'unreadable',
+        f'{path} cannot be read ({type(error).__name__}: {detail}). It '
+        'is truncated, damaged or no NIfTI file; fetch it again.',
+    )
+
+
+def _header(content: bytes) -> tuple[Any, Any]:
+    """Header of a file by its content, and nibabel's class of its image."""
+    start = content[:_START]
+    if start[:2] == b'\x1f\x8b':
+        start = zlib.decompressobj(31).decompress(start, _START)
+    size = int.from_bytes(start[:4], 'little')
+    swapped = int.from_bytes(start[:4], 'big')
+    two = 540 in (size, swapped)
+    kind: Any = nibabel.Nifti2Image if two else nibabel.Nifti1Image
+    length = kind.header_class.sizeof_hdr
+    if len(start) < length:
+        raise EOFError(f'{len(start)} bytes of the header are there')
+    return kind.header_class(start[:length]), kind
+
+
 def _unpack(path: Path, channels: int) -> tuple[Any, np.ndarray]:
     """The image of nibabel, and its values with their scale factors applied."""
-    content = path.read_bytes()
-    if content[:2] == b'\x1f\x8b':
-        content = gzip.decompress(content)
-    size = int.from_bytes(content[:4], 'little')
-    swapped = int.from_bytes(content[:4], 'big')
-    two = 540 in (size, swapped)
-    kind = nibabel.Nifti2Image if two else nibabel.Nifti1Image
-    image: Any = kind.from_bytes(content)
-    shape, dtype = image.shape, image.get_data_dtype()
+    content = read_content(path)
+    header, kind = _header(content)
+    shape, dtype = header.get_data_shape(), header.get_data_dtype()
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     _check_kind(path, shape, dtype, channels)
+    packed = content[:2] == b'\x1f\x8b'
+    there = inflated_limit(len(content)) if packed else len(content)
+    wanted = check_claim(path, shape, dtype.itemsize, there)
+    if packed:
+        start = max(int(header['vox_offset']), header.sizeof_hdr + 4)
+        content = unzip(path, content, wanted + start)
+    image: Any = kind.from_bytes(content)
     array = image.dataobj.get_unscaled()
     slope, inter = image.dataobj.slope, image.dataobj.inter
     if (slope, inter) != (1, 0):  # nibabel made 1, 0 of unset factors
@@ -115,27 +160,113 @@ def _check_kind(
         )
 
 
-def _header_problems(path: Path, image: Any) -> list[Problem]:
-    header = image.header
-    q_affine, q_code = header.get_qform(coded=True)
-    s_affine, s_code = header.get_sform(coded=True)
+def _choose_form(
+    path: Path, image: Any, factor: float
+) -> tuple[np.ndarray, list[Problem]]:
+    """The affine that places a volume, mm, and where the header contradicts it."""
+    header, grid = image.header, image.shape[:3]
+    qform, q_code = _form(header.get_qform)
+    sform, s_code = _form(header.get_sform)
+    in_mm = np.array([factor] * 3 + [1.0])[:, None]
     if not q_code and not s_code:
-        return [
+        return np.array(image.affine) * in_mm, [
             warning(
                 'no-orientation',
                 f'{path} states no orientation (qform and sform code are 0); the '
                 'axes are taken as stored: x to the left, y to anterior, z up.',
             )
         ]
-    if q_code and s_code:
-        size = max(image.shape[:3])
-        shift = np.abs(q_affine[:3] - s_affine[:3]) @ [size, size, size, 1]
-        if shift.max() > min(spacing_of(s_affine)):
-            return [
-                warning(
-                    'qform-sform',
-                    f'{path}: qform and sform place the volume up to '
-                    f'{shift.max():.3g} mm apart; the sform is used.',
-                )
-            ]
-    return []
+    name, affine = ('sform', sform) if s_code else ('qform', qform)
+    problems = []
+    if s_code and not _usable(sform) and q_code and _usable(qform):
+        name, affine = 'qform', qform
+        message = f'{path}: its sform cannot be used ({sform}); the qform is.'
+        problems.append(warning('qform-sform', message))
+    elif s_code and q_code:
+        problems += _compare_forms(path, grid, sform, qform, in_mm)
+    if affine is None:
+        raise CaseError(
+            'affine', f'{path}: its {name} is no rotation; correct the header.'
+        )
+    problems += _compare_pixdim(path, grid, affine * in_mm, header, factor, name)
+    return affine * in_mm, problems
+
+
+def _form(get: Any) -> tuple[Any, int]:
+    """A form and its code; None where the quaternion is none."""
+    try:
+        return get(coded=True)
+    except (ValueError, HeaderDataError):
+        return None, 1
+
+
+def _usable(form: Any) -> bool:
+    return (
+        form is not None
+        and bool(np.isfinite(form).all())
+        and abs(np.linalg.det(form[:3, :3])) > 1e-12
+    )
+
+
+def _compare_forms(
+    path: Path, grid: tuple[int, ...], sform: Any, qform: Any, in_mm: np.ndarray
+) -> list[Problem]:
+    if not _usable(sform):
+        return []
+    if not _usable(qform):
+        message = f'{path}: its qform is no rotation; the sform is used.'
+        return [warning('qform-sform', message)]
+    shift = _corner_shift(grid, sform * in_mm, qform * in_mm)
+    if shift <= FORM_TOLERANCE * min(spacing_of(sform * in_mm)):
+        return []
+    return [
+        warning(
+            'qform-sform',
+            f'{path}: qform and sform place the volume up to {shift:.3g} mm apart: '
+            f'{_ends(grid, sform * in_mm)} by the sform, which is used, '
+            f'{_ends(grid, qform * in_mm)} by the qform. Other programs may take the '
+            'other one.',
+        )
+    ]
+
+
+def _compare_pixdim(
+    path: Path,
+    grid: tuple[int, ...],
+    affine: np.ndarray,
+    header: Any,
+    factor: float,
+    name: str,
+) -> list[Problem]:
+    """Compare the voxel size of the header with that of the form, mm."""
+    said = np.abs(np.asarray(header['pixdim'][1:4], np.float64)) * factor
+    spacing = np.array(spacing_of(affine))
+    if not _usable(affine) or (np.abs(said - spacing) <= 1e-3 * spacing).all():
+        return []
+    length = np.array(grid) - 1
+    return [
+        warning(
+            'pixdim-sform',
+            f'{path}: pixdim says voxels of {_numbers(said)} mm, the {name} '
+            f'{_numbers(spacing)} mm; from the first voxel to the last that is '
+            f'{_numbers(said * length)} or {_numbers(spacing * length)} mm. The '
+            f'{name} is used.',
+        )
+    ]
+
+
+def _corner_shift(grid: tuple[int, ...], one: np.ndarray, other: np.ndarray) -> float:
+    """Largest distance of the corners of a grid under two affines."""
+    ends = np.meshgrid(*[(0, n - 1) for n in grid])
+    corners = np.stack([*ends, np.ones_like(ends[0])], -1).reshape(-1, 4)
+    return float(np.linalg.norm((corners @ (one - other).T)[:, :3], axis=1).max())
+
+
+def _ends(grid: tuple[int, ...], affine: np.ndarray) -> str:
+    """Where the first and the last voxel of a grid lie, mm."""
+    last = affine @ [*(n - 1 for n in grid), 1]
+    return f'from ({_numbers(affine[:3, 3])}) to ({_numbers(last[:3])}) mm'
+
+
+def _numbers(values: Any) -> str:
+    return ', '.join(f'{value:.4g}' for value in values)

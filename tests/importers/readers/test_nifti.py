@@ -1,6 +1,8 @@
 """NIfTI files: scale factors, headers, damage."""
 
 import gzip
+import os
+import tracemalloc
 
 import nibabel
 import numpy as np
@@ -110,3 +112,115 @@ def test_lengths_become_millimetres(tmp_path, units, factor):
     _, affine, problems = read_nifti(tmp_path / 'a.nii')
     np.testing.assert_allclose(affine, np.diag([factor, 2 * factor, 3 * factor, 1]))
     assert [p.code for p in problems] == ['spacing-units'] * (factor != 1)
+
+
+def save(path, sform, qform, shape=(8, 9, 3), codes=(1, 1)):
+    image = nibabel.Nifti1Image(np.zeros(shape, np.int16), None)
+    image.header.set_qform(qform, codes[1])
+    image.header.set_sform(sform, codes[0])
+    nibabel.save(image, path)
+    return path
+
+
+def test_forms_that_differ_are_told_with_their_corners_in_mm(tmp_path):
+    one, other = np.diag([2.0, 2, 4, 1]), np.diag([2.0, 2, 4, 1])
+    other[:3, 3] = 0, 0, 30
+    path = save(tmp_path / 'a.nii', one, other)
+    _, affine, (problem,) = read_nifti(path)
+    np.testing.assert_allclose(affine, one)
+    assert problem.code == 'qform-sform' and '30 mm apart' in problem.message
+    assert 'from (0, 0, 0) to (14, 16, 8) mm by the sform' in problem.message
+    assert 'from (0, 0, 30) to (14, 16, 38) mm by the qform' in problem.message
+    other[2, 3] = 0.1  # a twentieth of an edge is rounding
+    assert read_nifti(save(tmp_path / 'b.nii', one, other))[2] == []
+
+
+def test_corners_are_in_mm_whatever_the_unit(tmp_path):
+    one, other = np.diag([2e3, 2e3, 4e3, 1]), np.diag([2e3, 2e3, 4e3, 1])
+    other[2, 3] = 3e4
+    image = nibabel.load(save(tmp_path / 'a.nii', one, other))
+    image.header.set_xyzt_units('micron')
+    nibabel.save(image, tmp_path / 'b.nii')
+    problems = {p.code: p.message for p in read_nifti(tmp_path / 'b.nii')[2]}
+    assert set(problems) == {'qform-sform', 'spacing-units'}
+    assert 'to (14, 16, 8) mm by the sform' in problems['qform-sform']
+
+
+def test_pixdim_against_the_sform(tmp_path):
+    path = save(tmp_path / 'a.nii', np.diag([2.0, 2, 4, 1]), None, codes=(1, 0))
+    content = bytearray(path.read_bytes())
+    content[80:92] = np.array([2, 2, 5], np.float32).tobytes()
+    path.write_bytes(content)
+    _, affine, (problem,) = read_nifti(path)
+    np.testing.assert_allclose(affine, np.diag([2.0, 2, 4, 1]))
+    assert problem.code == 'pixdim-sform'
+    assert 'pixdim says voxels of 2, 2, 5 mm, the sform 2, 2, 4 mm' in problem.message
+    assert '14, 16, 10 or 14, 16, 8 mm' in problem.message
+
+
+def test_a_form_that_is_none(tmp_path):
+    good = np.diag([2.0, 2, 4, 1])
+    path = save(tmp_path / 'a.nii', np.zeros((4, 4)), good)
+    _, affine, problems = read_nifti(path)
+    np.testing.assert_allclose(affine, good)
+    assert [p.code for p in problems] == ['qform-sform']
+    content = bytearray(save(tmp_path / 'b.nii', good, good).read_bytes())
+    content[256:268] = np.array([1, 1, 1], np.float32).tobytes()  # no quaternion
+    (tmp_path / 'b.nii').write_bytes(content)
+    _, affine, problems = read_nifti(tmp_path / 'b.nii')
+    np.testing.assert_allclose(affine, good)
+    assert [p.code for p in problems] == ['qform-sform']
+
+
+def claiming(tmp_path, shape, dtype=np.float64, name='a.nii'):
+    """A header that claims more voxels than follow it."""
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(dtype)
+    header.set_data_shape(shape)
+    header['vox_offset'], header['magic'] = 352, b'n+1'
+    path = tmp_path / name
+    content = header.binaryblock + bytes(4 + 1000)
+    path.write_bytes(gzip.compress(content) if name.endswith('gz') else content)
+    return path
+
+
+@pytest.mark.parametrize('name', ['a.nii', 'a.nii.gz'])
+def test_claims_are_checked_before_memory_is_taken(tmp_path, name):
+    path = claiming(tmp_path, (2000, 2000, 1000), name=name)
+    tracemalloc.start()
+    with pytest.raises(CaseError, match=r'\(2000, 2000, 1000\).* 29.8 GiB .*4.0 GiB'):
+        read_nifti(path)
+    with pytest.raises(CaseError, match='400000000 bytes in all; the file holds'):
+        read_nifti(claiming(tmp_path, (500, 500, 200), name=name))
+    assert tracemalloc.get_traced_memory()[1] < 1e7
+    tracemalloc.stop()
+
+
+def test_a_gzip_bomb_is_not_unpacked(tmp_path):
+    path = write_nifti(tmp_path / 'a.nii.gz', make_ct(0)[0].T)
+    bomb = gzip.compress(gzip.decompress(path.read_bytes()) + bytes(200_000_000))
+    path.write_bytes(bomb)
+    tracemalloc.start()
+    with pytest.raises(CaseError, match='unpacked it holds more than') as error:
+        read_nifti(path)
+    assert error.value.code == 'too-large'
+    assert tracemalloc.get_traced_memory()[1] < 2e7
+    tracemalloc.stop()
+
+
+def test_members_and_what_follows_them(tmp_path):
+    """Several gzip members are one file; zeros behind them are padding."""
+    path = write_nifti(tmp_path / 'a.nii.gz', make_ct(0)[0].T)
+    expected = read_nifti(path)[0]
+    content = gzip.decompress(path.read_bytes())
+    parts = [content[:700], content[700:5000], content[5000:] + bytes(300)]
+    path.write_bytes(b''.join(map(gzip.compress, parts)) + bytes(512))
+    np.testing.assert_array_equal(read_nifti(path)[0], expected)
+    (tmp_path / 'b.nii').write_bytes(path.read_bytes())
+    np.testing.assert_array_equal(read_nifti(tmp_path / 'b.nii')[0], expected)
+
+
+def test_a_pipe_is_refused(tmp_path):
+    os.mkfifo(tmp_path / 'a.nii')
+    with pytest.raises(CaseError, match='no regular file'):
+        read_nifti(tmp_path / 'a.nii')
