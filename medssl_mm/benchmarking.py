@@ -173,14 +173,15 @@ def print_rows(title: str, rows: Sequence[Mapping]) -> None:
     """
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title)
+    table = Table(title=Text(title))
     for name in rows[0]:
         table.add_column(name.replace('_', ' '), justify='right')
     for row in rows:
         table.add_row(
             *(
-                f'{value:.3g}' if isinstance(value, float) else str(value)
+                Text(f'{value:.3g}' if isinstance(value, float) else str(value))
                 for value in row.values()
             )
         )

@@ -43,6 +43,10 @@ def run_tool(main: Callable[[], object]) -> None:
     Args:
         main (Callable): Takes no argument; its return value is ignored.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # Names need not be text, nor a terminal know all letters.
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(errors='backslashreplace')
     try:
         main()
     except UserError as error:

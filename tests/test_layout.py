@@ -104,6 +104,7 @@ ARROWS = {
     'errors': (set(), set()),
     'cores': (set(), set()),
     'files': ({'errors'}, set()),
+    'texts': ({'errors'}, set()),
     'unpickle': ({'errors'}, set()),
     'schema': ({'errors'}, set()),
     'functional': (set(), set()),
@@ -120,13 +121,24 @@ ARROWS = {
     'store': ({'datasets.image_sets', 'errors', 'files'}, set()),
     'phantom': ({'errors', 'files'}, set()),
     'importers': (
-        {'datasets.image_sets', 'store', 'phantom', 'unpickle', 'errors', 'files'},
+        {
+            'datasets.image_sets',
+            'store',
+            'phantom',
+            'unpickle',
+            'errors',
+            'files',
+            'texts',
+        },
         set(),
     ),
     # Computes; knows neither hosts nor configs, and draws nothing.
     'analysis': ({'statistics', 'functional', 'errors', 'files'}, set()),
     # Shows and writes what others computed.
-    'results': ({'analysis', 'statistics', 'store', 'errors', 'files'}, set()),
+    'results': (
+        {'analysis', 'statistics', 'store', 'errors', 'files', 'texts'},
+        set(),
+    ),
     'compat': ({'errors'}, HOSTS),
     'registry': ({'aliases', 'compat', 'errors'}, {'mmengine'}),
     # What repeats released code with its quirks.

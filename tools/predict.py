@@ -65,6 +65,7 @@ def main():
     from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table
+    from rich.text import Text
 
     # Late: importing torch and mmengine takes seconds.
     import medssl_mm.registry  # noqa: F401
@@ -88,10 +89,10 @@ def main():
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     for message in result.warnings:
-        console.print(f'note: {message}', highlight=False)
-    table = Table('label', 'class', 'ml', title=args.output)
+        console.print(Text(f'note: {message}'))
+    table = Table('label', 'class', 'ml', title=Text(args.output))
     for index, (name, volume) in enumerate(result.volumes_ml().items(), 1):
-        table.add_row(str(index), name, f'{volume:.1f}')
+        table.add_row(str(index), Text(name), f'{volume:.1f}')
     console.print(table)
 
 

@@ -159,7 +159,7 @@ def open_source(
         bar.update(tasks[what], completed=done)
 
     def note(text: str) -> None:
-        console.print(f'note: {text}', highlight=False)
+        console.print(f'note: {text}', highlight=False, markup=False, emoji=False)
 
     if config is None:
         config = launch.load_config(args.config, args.cfg_options)

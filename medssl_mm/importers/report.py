@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -23,6 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from medssl_mm.files import whole_file, write_json
 from medssl_mm.importers.base import Problem
@@ -30,6 +30,7 @@ from medssl_mm.importers.run import CaseResult, ImportResult
 from medssl_mm.store import SliceStore
 from medssl_mm.store.images import IMAGE_FILE, ImageStore, classes_of_label
 from medssl_mm.store.splits import Split
+from medssl_mm.texts import for_csv
 
 SHOWN = 40  # rows of the table on screen; the report files have all
 
@@ -133,7 +134,10 @@ def write_report(result: ImportResult) -> None:
     write_json(root / 'import_report.json', content)
     with (
         whole_file(root / 'import_report.csv') as temporary,
-        open(temporary, 'w', newline='') as file,
+        # Names that are no text, as old archives have them, are written as \xff.
+        open(
+            temporary, 'w', newline='', encoding='utf-8', errors='backslashreplace'
+        ) as file,
     ):
         writer = csv.writer(file)
         writer.writerow(
@@ -156,16 +160,8 @@ def write_report(result: ImportResult) -> None:
                     if problem is None
                     else [problem.severity, problem.code, problem.message]
                 )
-                writer.writerow(
-                    [
-                        r.case_id,
-                        r.patient_id,
-                        r.status,
-                        *finding,
-                        r.source,
-                        r.label_source or '',
-                    ]
-                )
+                row = [r.case_id, r.patient_id, r.status, *finding, r.source]
+                writer.writerow(map(for_csv, [*row, r.label_source or '']))
 
 
 @contextmanager
@@ -206,9 +202,9 @@ def print_problems(
     for severity, case_id, file, problem in findings[:SHOWN]:
         style = 'red' if severity == 'error' else 'yellow'
         table.add_row(
-            escape(f'{case_id}\n{file}'),
-            f'[{style}]{severity}[/]',
-            f'{problem.code}: {escape(problem.message)}',
+            Text(f'{case_id}\n{file}'),
+            Text(severity, style),
+            Text(f'{problem.code}: {problem.message}'),
         )
     console.print(table)
     if len(findings) > SHOWN:
@@ -255,14 +251,14 @@ def print_result(result: ImportResult, console: Console) -> None:
         text += ' - nothing to do'
     console.print(text, highlight=False)
     summary = summarize(result.store)
-    table = Table(title=f'{result.store.name}: {result.store.root}')
+    table = Table(title=Text(f'{result.store.name}: {result.store.root}'))
     table.add_column('what')
     table.add_column('count', justify='right')
     for key, value in summary.items():
         if isinstance(value, int) and key != 'bytes':
             table.add_row(key.replace('_', ' '), str(value))
     if 'channels' in summary:
-        table.add_row('channels', ', '.join(summary['channels']))
+        table.add_row('channels', Text(', '.join(summary['channels'])))
     if 'spacing' in summary:
         table.add_row('spacing z, y, x (mm)', _spacing(summary['spacing']))
     if 'size' in summary:
@@ -275,7 +271,7 @@ def print_result(result: ImportResult, console: Console) -> None:
         for column in ('class', *columns):
             table.add_column(column, justify='left' if column == 'class' else 'right')
         for name, count in summary['classes'].items():
-            table.add_row(name, *(str(count[key]) for key in columns))
+            table.add_row(Text(name), *(str(count[key]) for key in columns))
         console.print(table)
 
 
@@ -292,16 +288,11 @@ def print_splits(splits: Sequence[Split], console: Console, unit: str = 'case') 
     """Print one line per split: protocol, hash, number of cases."""
     for split in splits:
         sizes = ', '.join(f'{k} {len(v)}' for k, v in split.subsets.items())
-        console.print(
-            f'split {split.protocol} (hash {split.hash}): {sizes} {unit}s',
-            highlight=False,
-            soft_wrap=True,
-        )
+        text = f'split {split.protocol} (hash {split.hash}): {sizes} {unit}s'
+        console.print(Text(text), soft_wrap=True)
 
 
 def print_notes(notes: Sequence[str], console: Console) -> None:
     """Print what concerns the data set as a whole."""
     for note in notes:
-        console.print(
-            '[yellow]note:[/]', note, highlight=False, markup=True, soft_wrap=True
-        )
+        console.print(Text('note:', 'yellow'), Text(note), soft_wrap=True)

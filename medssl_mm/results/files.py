@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medssl_mm.errors import UserError
 from medssl_mm.files import write_json, write_whole
 from medssl_mm.statistics import Interval
+from medssl_mm.texts import for_csv, from_csv, inside, show_as_is
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,18 +46,50 @@ def interval_entry(
 
 
 def csv_text(frame: pd.DataFrame, float_format: str | None = None) -> str:
-    """Format a data frame as CSV; missing values are empty.
+    """Format a data frame as CSV; missing values are empty, texts no formulas.
 
     Args:
         frame: Columns are written, the index is not.
         float_format: Such as '%.6g'. Defaults to None, with which the same
             number is read again.
     """
-    return frame.to_csv(index=False, float_format=float_format, lineterminator='\n')
+    escaped = frame.rename(columns=lambda name: for_csv(str(name)))
+    for place, kind in enumerate(frame.dtypes):
+        if kind.kind not in 'biufc':  # texts, perhaps among numbers
+            escaped.isetitem(place, [*map(_cell, frame.iloc[:, place])])
+    return escaped.to_csv(index=False, float_format=float_format, lineterminator='\n')
+
+
+def _cell(value: Any) -> Any:
+    return for_csv(value) if isinstance(value, str) else value
+
+
+def read_csv(path: str | Path) -> pd.DataFrame:
+    """Read a table that :func:`csv_text` wrote, as texts.
+
+    Raises:
+        UserError: No such file, or none of CSV.
+    """
+    import pandas as pd
+
+    try:
+        content = Path(path).read_bytes()
+        # Names such as 007 or NA are names.
+        table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
+    except OSError as error:
+        raise UserError(f'{path}: {error.strerror or error}') from None
+    except ValueError as error:  # pandas' own are of this kind
+        raise UserError(f'{path} is damaged: {error}; evaluate the model again') from (
+            error
+        )
+    if b"'" not in content:  # as nearly always; there may be millions of numbers
+        return table
+    return table.rename(columns=from_csv).apply(lambda column: column.map(from_csv))
 
 
 def png_of(figure: Figure) -> bytes:
-    """Picture of a matplotlib figure, as PNG."""
+    """Picture of a matplotlib figure, as PNG; a dollar sign in it is one."""
+    show_as_is(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format='png', dpi=130, bbox_inches='tight')
     return buffer.getvalue()
@@ -74,11 +108,11 @@ def write_results(folder: str | Path, contents: Mapping[str, Any]) -> list[Path]
         list[Path]: The files, in this order.
 
     Raises:
-        UserError: A file cannot be written.
+        UserError: A file cannot be written, or lies outside the folder.
     """
     paths = []
     for name, content in contents.items():
-        path = Path(folder, name)
+        path = inside(folder, name)
         if path.suffix == '.json':
             write_json(path, plain(content))
         else:

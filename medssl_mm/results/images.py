@@ -23,6 +23,7 @@ from .evaluation import (
     library_versions,
     title_of,
 )
+from .files import read_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -306,8 +307,6 @@ def read_predictions(path: str | Path) -> Predictions:
     Raises:
         UserError: If it is absent or of another form.
     """
-    import pandas as pd
-
     path = Path(path)
     path = path / PREDICTIONS if path.is_dir() else path
     if not path.is_file():
@@ -315,12 +314,7 @@ def read_predictions(path: str | Path) -> Predictions:
             f'{path} does not exist; write it with tools/test.py and a '
             'classification config'
         )
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise UserError(
-            f'{path} is damaged: {error}; evaluate the model again'
-        ) from error
+    table = read_csv(path)
     classes = [
         name.removeprefix(_PROBABILITY)
         for name in table

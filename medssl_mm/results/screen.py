@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from medssl_mm.texts import for_markdown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +51,7 @@ def show_table(
         console: Defaults to :func:`wide_console`.
     """
     console = console or wide_console()
-    table = Table(title=title or None, title_justify='left')
+    table = Table(title=Text(title) if title else None, title_justify='left')
     for number, name in enumerate(cells.columns):
         options: dict[str, Any] = dict(justify='left' if number < left else 'right')
         texts = cells.iloc[:, number]
@@ -58,15 +61,15 @@ def show_table(
         elif folded is not None:
             # A number is never cut; an interval may be broken between its parts.
             options['no_wrap'] = not any(' ' in text for text in texts)
-        table.add_column(name, **options)
+        table.add_column(Text(name), **options)
     keys = [None] * len(cells) if sections is None else list(sections)
     for number, line in enumerate(cells.to_numpy().tolist()):
         if number and keys[number] != keys[number - 1]:
             table.add_section()
-        table.add_row(*line)
+        table.add_row(*map(Text, line))
     console.print(table)
     for note in notes:
-        console.print(f'note: {note}', highlight=False)
+        console.print(Text(f'note: {note}'))
 
 
 def table_text(
@@ -91,8 +94,7 @@ def to_markdown(cells: pd.DataFrame) -> str:
     """
     lines = [list(cells.columns), ['---'] * cells.shape[1], *cells.to_numpy().tolist()]
     return ''.join(
-        '| ' + ' | '.join(cell.replace('|', '\\|') for cell in line) + ' |\n'
-        for line in lines
+        '| ' + ' | '.join(map(for_markdown, line)) + ' |\n' for line in lines
     )
 
 

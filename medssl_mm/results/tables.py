@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.text import Text
 
 from medssl_mm.statistics import Interval
 from medssl_mm.statistics.measures import HD95, Measure
 from medssl_mm.statistics.resampling import FEW_PATIENTS
+from medssl_mm.texts import for_markdown
 
 from .figures import plot_intervals
 from .files import csv_text, write_results
@@ -212,7 +214,7 @@ def print_table(rows: Sequence[TableRow], title: str) -> None:
         console = Console(width=LOG_WIDTH)
     cells = table_cells(rows)
     show_table(cells, title, left=2, sections=cells.iloc[:, 0], console=console)
-    console.print(caption_of(rows), style='dim', highlight=False)
+    console.print(Text(caption_of(rows)), style='dim')
 
 
 def write_table(
@@ -232,7 +234,10 @@ def write_table(
     caption = f'{caption_of(rows)} {note}'.rstrip()
 
     def page(cells: pd.DataFrame) -> str:
-        return f'### {title}\n\n{to_markdown(cells)}\n{caption}\n'
+        return (
+            f'### {for_markdown(title)}\n\n{to_markdown(cells)}\n'
+            f'{for_markdown(caption)}\n'
+        )
 
     runs: list[Run] = [row.run for row in rows]
     return write_results(

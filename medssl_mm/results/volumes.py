@@ -21,7 +21,7 @@ from medssl_mm.statistics.resampling import (
 )
 
 from .evaluation import METRICS, Evaluation, interval_settings, read_metrics, title_of
-from .files import interval_entry, write_results
+from .files import interval_entry, read_csv, write_results
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,16 +44,13 @@ def read_cases(path: str | Path, columns: Sequence[str] | None = None) -> pd.Dat
     Raises:
         UserError: If the file is absent or lacks a column.
     """
-    import pandas as pd
-
     path = Path(path)
     if not path.is_file():
         raise UserError(
             f'score table {path} does not exist; write it with '
             'tools/test.py and out_dir set'
         )
-    # Names such as 007 or NA are names.
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = read_csv(path)
     absent = {'case_id', 'patient_id', 'class', *(columns or ())} - set(table)
     if absent:
         raise UserError(

@@ -23,6 +23,7 @@ from medssl_mm.store.header import IMAGES, UNCERTAIN_VERSION, load_header
 
 IMAGE_FILE = 'images.b2nd'
 TABLE_FILE = 'images.csv'
+AS_BYTES = 'surrogateescape'  # names of files that are no text
 MULTI_LABEL, SINGLE_LABEL = 'multi-label', 'single-label'
 UNKNOWN = -1  # label of an image that nobody labelled
 UNCERTAIN = 2  # of several labels one that the source itself calls uncertain
@@ -117,7 +118,7 @@ def write_table(
 ) -> None:
     """Write ``images.csv``."""
     names = list(classes) if task == MULTI_LABEL else ['label']
-    with open(path, 'w', newline='', encoding='utf-8') as file:
+    with open(path, 'w', newline='', encoding='utf-8', errors=AS_BYTES) as file:
         writer = csv.writer(file)
         writer.writerow([*COLUMNS, *names])
         for info in infos:
@@ -137,7 +138,7 @@ def read_table(path: Path, classes: Sequence[str], task: str) -> Iterator[ImageI
     remedy = f'delete the folder {path.parent} and run tools/prepare_data.py again'
     names = list(classes) if task == MULTI_LABEL else ['label']
     try:
-        file = open(path, newline='', encoding='utf-8')
+        file = open(path, newline='', encoding='utf-8', errors=AS_BYTES)
     except OSError as error:
         raise UserError(f'cannot read {path}: {error.strerror}; {remedy}') from None
     with file:
@@ -176,7 +177,7 @@ def table_digest(infos: Iterable[ImageInfo]) -> str:
     for info in infos:
         digest.update(
             f'{info.image_id}\t{info.patient_id}\t{info.label}\t'
-            f'{info.content_sha256}\n'.encode()
+            f'{info.content_sha256}\n'.encode(errors=AS_BYTES)
         )
     return digest.hexdigest()[:16]
 
