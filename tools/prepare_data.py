@@ -20,6 +20,8 @@ examples:
 Interrupted imports go on where they stopped, a second run reads nothing
 again. See data/README.md for the expected folders."""
 
+SPLIT_OPTIONS = ('holdout', 'val', 'folds', 'seed', 'stratified', 'redraw', 'beside')
+
 
 def make_parser(name, **settings):
     """Make a parser with the options that every importer has."""
@@ -38,12 +40,15 @@ def make_parser(name, **settings):
     add('--limit', type=int, metavar='N', help='import only the first N cases')
     add('--strict', action='store_true', help='import nothing if any case is bad')
     add('--overwrite', action='store_true', help='import everything anew')
+    add('--prune', action='store_true', help='drop cases that left the source')
     add = parser.add_argument_group('splits, by patient').add_argument
     add('--holdout', type=float, metavar='SHARE', help='share held out for test')
     add('--val', type=float, default=0.0, metavar='SHARE', help='for validation')
     add('--folds', type=int, help='number of folds (k-fold)')
     add('--stratified', action='store_true', help='images: in proportion by class')
     add('--seed', type=int, default=0, help='of splits and phantoms (default: 0)')
+    add('--redraw', action='store_true', help='replace splits that get other cases')
+    add('--beside', action='store_true', help='give those a name of their own instead')
     return parser
 
 
@@ -69,11 +74,12 @@ def main():
     from rich.console import Console
 
     from medssl_mm.importers import report, run
+    from medssl_mm.importers.splits import write_splits
 
     options = importer_class(args.name).options()
     importer = make_importer(args.name, **{n: getattr(args, n) for n in options})
-    settings = {n: getattr(args, n) for n in ('limit', 'strict', 'overwrite')}
-    splits = [args.holdout, args.val, args.folds, args.seed, args.stratified]
+    settings = {n: getattr(args, n) for n in ('limit', 'strict', 'overwrite', 'prune')}
+    splits = {n: getattr(args, n) for n in SPLIT_OPTIONS}
     console = Console()
     # One job without a cluster runs in this process: no start-up cost.
     settings['jobs'] = 1 if args.backend == 'loky' and args.jobs == 1 else None
@@ -90,7 +96,7 @@ def main():
         raise
     report.print_result(result, console)
     try:
-        run.write_splits(importer, result, *splits)
+        write_splits(importer, result, **splits)
     finally:
         report.write_report(result)
         report.print_splits(result.splits, console, result.found.unit)

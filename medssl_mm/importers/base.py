@@ -202,9 +202,31 @@ class Discovery:
         """
         raise NotImplementedError
 
-    def duplicate(self, original: str, same_patient: bool) -> Problem:
-        """Describe a case whose pixels are those of ``original``."""
+    def duplicate(self, original: str, same_patient: bool, how: str = '') -> Problem:
+        """Describe a case whose pixels are those of ``original``.
+
+        Args:
+            original (str): The case that is kept.
+            same_patient (bool): Whether both are of one patient.
+            how (str): What differs, of :meth:`near_copies`. Defaults to ''.
+        """
         raise NotImplementedError
+
+    def near_copies(
+        self, names: Sequence[str], gone: Collection[str], writer: Any
+    ) -> dict[str, tuple[str, str]]:
+        """Find copies that are mirrored, of another type or on another scale.
+
+        Args:
+            names (Sequence[str]): Cases of the store, none equal to another.
+            gone (Collection[str]): Those that are no longer in the source.
+            writer: Of :meth:`create_writer`.
+
+        Returns:
+            dict: Case id of the copy to that of the case to keep, and what
+            differs. None are found, unless a kind of data knows better.
+        """
+        return {}
 
     def contradictions(self, same: Sequence[SourceCase]) -> dict[str, Problem]:
         """Say what is wrong with cases of the same pixels, by case id.

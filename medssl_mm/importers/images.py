@@ -127,7 +127,7 @@ class ImageDiscovery(Discovery):
         )
         return info, problems
 
-    def duplicate(self, original: str, same_patient: bool) -> Problem:
+    def duplicate(self, original: str, same_patient: bool, how: str = '') -> Problem:
         """A warning where the patient is the same.
 
         That is no leak, and a published count stays as it is.

@@ -7,12 +7,16 @@ word, half an edge with a warning.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medssl_mm.importers.base import LoadedCase, Problem, error, warning
+from medssl_mm.store.chunks import ChunkReader
 from medssl_mm.store.orientation import spacing_of
 
 SPACING_TOLERANCE = 1e-3  # relative
@@ -20,6 +24,8 @@ CORNER_WARNING = 0.01  # of the smallest voxel edge
 CORNER_ERROR = 0.5
 MIN_SIDE = 8  # pixels
 LABEL_ROUNDING = 1e-3  # labels stored through a scale factor
+FORM_TOLERANCE = 3e-3  # of the range of values: copies of 8 bit agree in it
+ROUNDING = 0.01  # of the range: more than rounding is another image
 _INT16 = np.iinfo(np.int16)
 
 
@@ -387,23 +393,125 @@ def check_picture(image: np.ndarray, blank_allowed: bool) -> list[Problem]:
     ]
 
 
-def find_duplicates(cases: Iterable[Any]) -> dict[str, str]:
+def find_duplicates(
+    cases: Iterable[Any], later: Collection[str] = ()
+) -> dict[str, str]:
     """Find cases whose stored image equals that of another one.
 
     The labelled one is kept, then the first by name.
 
     Args:
         cases (Iterable[CaseInfo]): Cases of one store.
+        later (Collection[str]): Ids of cases that are kept only where no other one
+            is. Defaults to ().
 
     Returns:
         dict: Case id of the copy to case id of the one to keep.
     """
     kept: dict[str, str] = {}
     copies: dict[str, str] = {}
-    for case in sorted(cases, key=lambda c: (not c.labelled, c.case_id)):
+    for case in sorted(cases, key=_rank(later)):
         if not case.content_sha256:  # empty images are all alike
             continue
         first = kept.setdefault(case.content_sha256, case.case_id)
         if first != case.case_id:
             copies[case.case_id] = first
     return copies
+
+
+def _rank(later: Collection[str]) -> Callable[[Any], tuple]:
+    """Order in which one of several equal cases is kept."""
+    return lambda case: (case.case_id in later, not case.labelled, case.case_id)
+
+
+def find_near_copies(
+    cases: Sequence[Any],
+    open_image: Callable[[str], ChunkReader],
+    later: Collection[str] = (),
+) -> dict[str, tuple[str, str]]:
+    """Find volumes that equal another one mirrored, retyped or rescaled.
+
+    Mean and spread, measured from the smallest to the largest value, survive all
+    three; volumes of one shape that agree in them are compared voxel by voxel.
+
+    Args:
+        cases (Sequence[CaseInfo]): Cases of one store, none equal to another.
+        open_image (Callable): Function from case id to the reader of its image.
+        later (Collection[str]): As in :func:`find_duplicates`.
+
+    Returns:
+        dict: Case id of the copy to that of the one to keep, and what differs.
+    """
+    groups: dict[tuple, list[tuple[NDArray[np.float64], Any]]] = defaultdict(list)
+    for case in sorted(cases, key=_rank(later)):
+        form = _form(case.intensity)
+        groups[tuple(case.shape)].append((form, case))
+    copies: dict[str, tuple[str, str]] = {}
+    for members in groups.values():
+        forms = np.stack([form for form, _ in members])
+        for place, (form, case) in enumerate(members):
+            alike = np.abs(forms[:place] - form).max(1) < FORM_TOLERANCE
+            for other in np.flatnonzero(alike):
+                original = members[other][1]
+                if original.case_id in copies:
+                    continue
+                how = _how_equal(original, case, open_image)
+                if how is not None:
+                    copies[case.case_id] = original.case_id, how
+                    break
+    return copies
+
+
+def _form(intensity: Mapping) -> NDArray[np.float64]:
+    """Mean and standard deviation of each channel as shares of its range."""
+    low, high, mean, std = (
+        np.atleast_1d(np.asarray(intensity[name], np.float64))
+        for name in ('min', 'max', 'mean', 'std')
+    )
+    extent = np.where(high > low, high - low, 1)
+    return np.concatenate([(mean - low) / extent, std / extent])
+
+
+def _how_equal(
+    one: Any, other: Any, open_image: Callable[[str], ChunkReader]
+) -> str | None:
+    """Say how the second volume follows from the first; None: it does not."""
+    first, second = open_image(one.case_id), open_image(other.case_id)
+    low, high = (
+        [np.atleast_1d(case.intensity[name])[:, None, None] for case in (one, other)]
+        for name in ('min', 'max')
+    )
+    extent = [np.where(b > a, b - a, 1.0) for a, b in zip(low, high)]
+    scale = extent[1] / extent[0]
+    steps = [float(np.dtype(case.dtype).kind in 'iu') for case in (one, other)]
+    # Both may have been rounded, and so may their limits.
+    allowed = np.minimum(
+        scale * steps[0] + steps[1] + 1e-5 * extent[1], ROUNDING * extent[1]
+    )
+    depth = one.shape[0]
+    order = sorted(range(depth), key=lambda z: abs(z - depth // 2))  # body before air
+    for flips in itertools.product((1, -1), repeat=3):
+        step_z, step_y, step_x = flips
+        for z in order:
+            wanted = (first.read(z) - low[0]) * scale + low[1]
+            found = second.read(z if step_z > 0 else depth - 1 - z)
+            if (np.abs(wanted - found[..., ::step_y, ::step_x]) > allowed).any():
+                break
+        else:
+            return _difference(one, other, flips, float(scale.flat[0]))
+    return None
+
+
+def _difference(one: Any, other: Any, flips: Sequence[int], scale: float) -> str:
+    parts = []
+    axes = [axis for axis, step in zip('zyx', flips) if step < 0]
+    if axes:
+        parts.append(f'mirrored along {", ".join(axes)}')
+    if one.dtype != other.dtype:
+        parts.append(f'as {other.dtype} instead of {one.dtype}')
+    offset = float(np.min(other.intensity['min'])) - scale * float(
+        np.min(one.intensity['min'])
+    )
+    if abs(scale - 1) > 1e-3 or abs(offset) > 1e-3:
+        parts.append(f'its values times {scale:.4g} plus {offset:.4g}')
+    return ', '.join(parts) or 'but for rounding'

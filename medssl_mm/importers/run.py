@@ -37,13 +37,7 @@ from medssl_mm.importers.base import (
 )
 from medssl_mm.importers.integrity import find_duplicates
 from medssl_mm.importers.leftovers import left_out
-from medssl_mm.store.splits import (
-    Split,
-    check_no_leak,
-    make_holdout,
-    make_kfold,
-    save_split,
-)
+from medssl_mm.store.splits import Split, saved_splits
 
 # Options that the header holds anyway, or that change no case.
 _NOT_KEPT = ('classes', 'split', 'download')
@@ -72,8 +66,15 @@ class ImportResult:
         store (SliceStore | ImageStore): The finished store.
         found (Discovery): What the source holds.
         results (list[CaseResult]): One per case of the source.
-        splits (list[Split]): Splits written by :func:`write_splits`.
+        splits (list[Split]): Splits written by :func:`.splits.write_splits`.
         notes (list[str]): Warnings about the data set as a whole.
+        gone (frozenset[str]): Cases of the store that are no longer in the source;
+            they are in no new split.
+        renamed (dict[str, str]): Those of them that are there under another name.
+        previous (dict[str, Split]): Splits of the store before the import, by
+            protocol.
+        changed (frozenset[str]): Cases that were in the store and were imported anew.
+        refused (list[str]): Why splits that were asked for were not drawn.
     """
 
     store: Any
@@ -81,6 +82,11 @@ class ImportResult:
     results: list[CaseResult]
     splits: list[Split] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    gone: frozenset[str] = frozenset()
+    renamed: dict[str, str] = field(default_factory=dict)
+    previous: dict[str, Split] = field(default_factory=dict)
+    changed: frozenset[str] = frozenset()
+    refused: list[str] = field(default_factory=list)
 
     def count(self, status: str) -> int:
         """Count the cases of a status."""
@@ -111,6 +117,7 @@ def import_dataset(
     strict: bool = False,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    prune: bool = False,
 ) -> ImportResult:
     """Import a data set into a slice store, or images into an image set.
 
@@ -129,6 +136,8 @@ def import_dataset(
             bad. Defaults to False.
         overwrite (bool): Import everything anew. Defaults to False.
         progress (callable, optional): Called as ``progress(done, total)``.
+        prune (bool): Drop the cases of the store that are no longer in the source.
+            Defaults to False: they stay, but are in no new split.
 
     Raises:
         UserError: Nothing found, wrong option, or store of another set.
@@ -142,21 +151,31 @@ def import_dataset(
     cases = found.cases[:limit]
     writer = found.create_writer(out, _kept_options(importer), overwrite)
     with _only_one(writer):
+        previous, published = saved_splits(writer.root), frozenset(writer.published)
         results = []
         for result in _import_all(importer, found, cases, writer, jobs):
             results.append(result)
             if progress:
                 progress(len(results), len(cases))
         results.sort(key=lambda r: r.case_id)
-        _reject_duplicates(found, results, writer)
-        published = set(writer.published)
-        store = _publish(found, results, writer, published, strict)
+        gone = published - {case.case_id for case in found.cases}
+        again = _reject_duplicates(found, results, gone, writer)
+        store = _publish(found, results, writer, gone if prune else frozenset(), strict)
     notes = list(found.notes)
     if importer.source_needed and importer.tells_rest:
         notes += left_out(Path(src or '.'), _files_of(importer, found.cases))
-    if limit is None:
-        notes += _gone(found, published - {r.case_id for r in results})
-    return ImportResult(store, found, results, notes=notes)
+    notes += _gone(found, gone, again, prune)
+    changed = published & {r.case_id for r in results if r.status == IMPORTED}
+    return ImportResult(
+        store,
+        found,
+        results,
+        notes=notes,
+        gone=gone,
+        renamed=again,
+        previous=previous,
+        changed=changed,
+    )
 
 
 def _files_of(importer: Importer, cases: Iterable[SourceCase]) -> Iterator[str]:
@@ -169,13 +188,27 @@ def _files_of(importer: Importer, cases: Iterable[SourceCase]) -> Iterator[str]:
         yield from (*images, *labels)
 
 
-def _gone(found: Discovery, names: Collection[str]) -> list[str]:
+def _gone(
+    found: Discovery, gone: Collection[str], again: Mapping[str, str], prune: bool
+) -> list[str]:
     """Say which cases of the store have left the source."""
-    if not names:
+    if not gone:
         return []
+    what = f'{len(gone)} {found.unit}(s) of the store are no longer in the source and'
+    if prune:
+        text = f'{what} were dropped from it, e.g. {min(gone)!r} (--prune)'
+    else:
+        text = (
+            f'{what} were kept, e.g. {min(gone)!r}, but are in no new split; --prune '
+            'drops them'
+        )
+    if not again:
+        return [text]
+    one = min(again)
     return [
-        f'{len(names)} {found.unit}(s) of the store are no longer in the source and '
-        f'were kept, e.g. {min(names)!r}; --overwrite drops them'
+        text,
+        f'{len(again)} of these are {found.unit}s of the source under another name, '
+        f'e.g. {one!r} is {again[one]!r} now',
     ]
 
 
@@ -192,10 +225,12 @@ def _publish(
     found: Discovery,
     results: Sequence[CaseResult],
     writer: Any,
-    published: set[str],
+    pruned: Collection[str],
     strict: bool,
 ) -> Any:
     """Put the imported cases in place, if anything changed; opens the store.
+
+    Published cases that were rejected or pruned leave the store.
 
     Raises:
         ImportFailed: No case was usable, or a bad one in strict mode.
@@ -213,7 +248,7 @@ def _publish(
             results,
             found.unit,
         )
-    stale = published & {r.case_id for r in rejected}
+    stale = {*pruned, *set(writer.published) & {r.case_id for r in rejected}}
     new = writer.overwrite or not (writer.root / 'dataset.json').is_file()
     if writer.staged or stale or new:
         return writer.finish(remove=stale)
@@ -248,10 +283,12 @@ def workers(jobs: int, backend: str = 'loky', scheduler: str | None = None) -> A
 
 
 def exit_if_rejected(result: ImportResult) -> None:
-    """End the program with status 3 when cases were left out.
+    """End the program with status 3 when cases were left out, 2 without a split.
 
-    Scripts must notice, though the other cases can be used.
+    Scripts must notice, though the other cases and splits can be used.
     """
+    for refused in result.refused:
+        print(f'error: {refused}', file=sys.stderr)
     rejected = result.count(REJECTED)
     if rejected:
         print(
@@ -261,65 +298,8 @@ def exit_if_rejected(result: ImportResult) -> None:
             file=sys.stderr,
         )
         sys.exit(3)
-
-
-def write_splits(
-    importer: Importer,
-    result: ImportResult,
-    holdout: float | None = None,
-    val: float = 0.0,
-    folds: int | None = None,
-    seed: int = 0,
-    stratified: bool = False,
-) -> None:
-    """Write the splits that the data set ships and those asked for.
-
-    Splits are drawn over the labelled cases, if there are any; the
-    unlabelled ones go to pretraining. Adds to ``result.splits`` and
-    ``result.notes``.
-
-    Args:
-        importer (Importer): Ships published protocols.
-        result (ImportResult): The import.
-        holdout (float, optional): Share of the patients for a hold-out
-            split. Defaults to None.
-        val (float): Share for its validation subset. Defaults to 0.0.
-        folds (int, optional): Number of folds of k-fold splits. Defaults to
-            None.
-        seed (int): Seed of the draw. Defaults to 0.
-        stratified (bool): Draw those asked for in proportion by the rarest
-            class of each patient; image sets only. Defaults to False.
-
-    Raises:
-        UserError: Shares out of range, too few patients, or a leak.
-    """
-    if val and holdout is None:
-        raise UserError('--val needs --holdout')
-    classes_of = result.found.classes_of(result.store) if stratified else None
-    if stratified and holdout is None and folds is None:
-        raise UserError('--stratified needs --holdout or --folds')
-    infos = list(result.store.infos())
-    patient_of = {i.case_id: i.patient_id for i in infos}
-    labelled = [i.case_id for i in infos if i.labelled] or list(patient_of)
-    drawn: dict[str, Any] = dict(seed=seed, classes_of=classes_of)
-    drawn.update(case_ids=labelled, patient_of=patient_of, pretrain_ids=patient_of)
-    drawn.update(dataset=result.store.name)
-    shipped, notes = importer.splits(result.found, infos)
-    result.notes += notes
-    _write(result, shipped, patient_of)
-    if holdout is not None:
-        _write(result, [make_holdout(test=holdout, val=val, **drawn)], patient_of)
-    if folds is not None:
-        _write(result, make_kfold(folds=folds, **drawn), patient_of)
-
-
-def _write(
-    result: ImportResult, splits: Sequence[Split], patient_of: Mapping[str, str]
-) -> None:
-    for split in splits:
-        check_no_leak(split, patient_of)
-        save_split(result.store.root, split)
-        result.splits.append(split)
+    if result.refused:
+        sys.exit(2)
 
 
 def _discover(importer: Importer, src: str | Path | None) -> Discovery:
@@ -498,21 +478,44 @@ def _digest_of(file: BinaryIO) -> str:  # Python 3.10 has no hashlib.file_digest
 
 
 def _reject_duplicates(
-    found: Discovery, results: Sequence[CaseResult], writer: Any
-) -> None:
-    """Judge the cases of the same pixels: copies, and those that contradict."""
+    found: Discovery,
+    results: Sequence[CaseResult],
+    gone: Collection[str],
+    writer: Any,
+) -> dict[str, str]:
+    """Judge the cases of the same pixels: copies, and those that contradict.
+
+    Args:
+        found (Discovery): What the source holds.
+        results (Sequence[CaseResult]): Of its cases; copies become rejected.
+        gone (Collection[str]): Cases of the store that the source has no longer.
+        writer: Of the store.
+
+    Returns:
+        dict[str, str]: Those of them whose pixels a case of the source has.
+    """
     usable = {r.case_id: r for r in results if r.status != REJECTED}
-    copies = find_duplicates(usable.values())
+    kept = [writer.read_case(name) for name in sorted(gone)]
+    copies = find_duplicates([*usable.values(), *kept], gone)
+    single = [name for name in (*usable, *gone) if name not in copies]
+    near = found.near_copies(single, gone, writer)
+    copies.update((name, original) for name, (original, _) in near.items())
+    again = {name: copies[name] for name in gone if copies.get(name) in usable}
     same: dict[str, list[str]] = defaultdict(list)
     for case_id, original in copies.items():
-        same[original].append(case_id)
-    cases = {case.case_id: case for case in found.cases} if copies else {}
+        if case_id in usable:
+            same[original].append(case_id)
+    cases = {case.case_id: case for case in found.cases} if same else {}
     for original, others in same.items():
         problems = found.contradictions([cases[name] for name in (original, *others)])
         if not problems:
             patient = usable[original].patient_id
             problems = {
-                name: found.duplicate(original, usable[name].patient_id == patient)
+                name: found.duplicate(
+                    original,
+                    usable[name].patient_id == patient,
+                    near[name][1] if name in near else '',
+                )
                 for name in others
             }
         for name, problem in problems.items():
@@ -520,3 +523,4 @@ def _reject_duplicates(
             if problem.severity == ERROR:
                 usable[name].status = REJECTED
                 writer.drop_staged(name)
+    return again

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
@@ -107,13 +107,21 @@ class VolumeDiscovery(Discovery):
         )
         return info, problems
 
-    def duplicate(self, original: str, same_patient: bool) -> Problem:
+    def duplicate(self, original: str, same_patient: bool, how: str = '') -> Problem:
         """An error: one of the two files is too many, whoever it shows."""
         return error(
             'duplicate',
-            f'image content equals that of case {original!r}. Remove one file; '
+            f'image content equals that of case {original!r}'
+            f'{f", {how}" if how else ""}. Remove one file; '
             'the same scan on both sides of a split would be a leak.',
         )
+
+    def near_copies(
+        self, names: Sequence[str], gone: Collection[str], writer: Any
+    ) -> dict[str, tuple[str, str]]:
+        """Find volumes that are one another, but for axes, type or scale."""
+        infos = [writer.read_case(name) for name in names]
+        return integrity.find_near_copies(infos, writer.reader, gone)
 
     def classes_of(self, store: Any) -> NoReturn:
         """Refused: a volume has voxels of many classes."""

@@ -8,7 +8,7 @@ The files are ``metrics.json``, ``cases.csv`` and ``predictions/`` of
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -184,9 +184,28 @@ def _one_split(run: Run, seen: dict, found: Mapping[Path, dict]) -> tuple[str, s
         raise UserError(
             f'{run.folders[0]} ({sorted(hashes)}) and '
             f'{known[1].folders[0]} ({sorted(known[0])}) were evaluated '
-            'on different splits; compare runs of one split only'
+            f'on different splits{_how_splits_differ(hashes | known[0])}; compare runs '
+            'of one split only'
         )
     return next(iter(hashes))
+
+
+def _how_splits_differ(splits: Collection[tuple[str, str]]) -> str:
+    """Say so where only images or labels do: the second part of the hash."""
+    parts = {(name, *digest.partition('-')[::2]) for name, digest in splits}
+    if len({part[:2] for part in parts}) > 1:
+        return ''
+    if all(part[2] for part in parts):
+        return (
+            ': the cases have the same names, but images or labels are others (were '
+            'labels corrected, or is it another data set?); test both again on what '
+            'is there now (tools/test.py)'
+        )
+    return (
+        ': the cases have the same names, but one result is of before split hashes '
+        'told their images and labels, so nothing says that these are the same; test '
+        'it again (tools/test.py)'
+    )
 
 
 def summarize(

@@ -78,6 +78,8 @@ class CaseInfo:
         source_stat (tuple): (path, bytes, mtime in ns) of every source file.
         content_sha256 (str): Digest of the stored image, for finding equal
             content.
+        label_content_sha256 (str, optional): Digest of the stored label; cases of
+            before have none.
         class_voxels (dict[str, int]): Class index -> voxels of it.
         warnings (tuple): (code, message) of the import's warnings.
     """
@@ -103,6 +105,7 @@ class CaseInfo:
     label_sha256: str | None = None
     source_stat: tuple = ()
     content_sha256: str = ''
+    label_content_sha256: str | None = None
     class_voxels: dict[str, int] | None = None
     warnings: tuple = ()
 
@@ -117,6 +120,12 @@ class CaseInfo:
         """Build from the content of ``case.json``."""
         known = {f.name for f in fields(cls)}
         return cls(**{k: v for k, v in content.items() if k in known})
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of image and label, for the hash of a split."""
+        label = self.label_content_sha256 or self.label_sha256
+        return fingerprint_of(self.content_sha256, label, self.labelled_slices)
 
     def moved(
         self, source_file: str, label_source_file: str | None, source_stat: tuple
@@ -209,6 +218,11 @@ def count_classes(label: np.ndarray) -> tuple[dict, dict]:
         {str(v): int(slices[v]) for v in present},
         {str(v): int(voxels[v]) for v in present},
     )
+
+
+def fingerprint_of(*facts: object) -> str:
+    """16 hex digits of what decides the content of a case: image, label."""
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
 def content_digest(array: np.ndarray) -> str:

@@ -14,6 +14,9 @@ from medssl_mm.errors import UserError
 FORMAT_VERSION, CHANNELS_VERSION, UNCERTAIN_VERSION = 1, 2, 3
 DATASET_FILE = 'dataset.json'
 STAGING = '.import'
+# What an import that put cases in place has in common with the header: the file is
+# the first thing that it moves, the header the last. Stores of before have neither.
+GENERATION_FILE, GENERATION = 'generation.txt', 'generation'
 SLICES: Literal['slices'] = 'slices'
 IMAGES: Literal['classification'] = 'classification'
 VERSIONS = {
@@ -76,7 +79,26 @@ def load_header(root: Path, kind: str) -> dict:
             f'package reads {" and ".join(map(str, VERSIONS[kind]))}; import the '
             'data set again'
         )
+    check_generation(root, header)
     return header
+
+
+def check_generation(root: Path, header: dict) -> None:
+    """Refuse a store whose header and cases are of two imports.
+
+    Raises:
+        UserError: An import was stopped while it put its cases in place, is doing so
+            now, or the folder was copied in part.
+    """
+    path = root / GENERATION_FILE
+    found = path.read_text().strip() if path.is_file() else None
+    if header.get(GENERATION) != found:
+        raise UserError(
+            f'{root} is half one import and half another: the last one was stopped '
+            'while it put its cases in place, or is doing so now. Run the same '
+            'tools/prepare_data.py command again, which finishes it; a copy of such a '
+            f'folder has to be copied anew, with {path.name}'
+        )
 
 
 def kind_of(header: dict) -> str:

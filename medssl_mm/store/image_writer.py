@@ -19,6 +19,7 @@ from medssl_mm.store.chunks import ChunkReader, compress_image, write_chunks
 from medssl_mm.store.header import (
     DATASET_FILE,
     FORMAT_VERSION,
+    GENERATION,
     IMAGES,
     UNCERTAIN_VERSION,
     load_json,
@@ -363,7 +364,7 @@ class ImageStoreWriter(StagedWriter):
             self.header['classes'],
             self.header['task'],
         )
-        extra = dict(images=len(order), images_digest=digest)
+        extra = {'images': len(order), 'images_digest': digest, GENERATION: digest}
         return [IMAGE_FILE, TABLE_FILE], [], extra
 
     def _chunks(

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from medssl_mm.errors import UserError
+from medssl_mm.store.case_info import fingerprint_of
 from medssl_mm.store.chunks import ChunkReader
 from medssl_mm.store.header import IMAGES, UNCERTAIN_VERSION, load_header
 
@@ -89,6 +90,12 @@ class ImageInfo:
 
     # The label comes from a list and is compared itself, not by a digest.
     label_sha256 = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of image and label, for the hash of a split."""
+        # Images of one colour have no digest of their own.
+        return fingerprint_of(self.content_sha256 or self.source_sha256, self.label)
 
     def moved(
         self, source_file: str, label_source_file: str | None, source_stat: tuple
@@ -235,13 +242,14 @@ class ImageStore:
 
     def _read_table(self) -> dict[str, np.ndarray]:
         if self._table is None:
-            ids, patients, labels = [], [], []
+            ids, patients, labels, prints = [], [], [], []
 
             def rows() -> Iterator[ImageInfo]:  # which are not kept
                 for info in self.infos():
                     ids.append(info.image_id)
                     patients.append(info.patient_id)
                     labels.append(info.label)
+                    prints.append(info.fingerprint)
                     yield info
 
             if table_digest(rows()) != self._digest:
@@ -251,6 +259,7 @@ class ImageStore:
                 ids=np.array(ids, str),
                 patients=np.array(patients, str),
                 labels=np.array(labels, np.int16).reshape(-1, *width),
+                fingerprints=np.array(prints, 'S16'),
             )
         return self._table
 
@@ -304,6 +313,10 @@ class ImageStore:
     def patient_of(self, image_id: str) -> str:
         """Tell the patient of an image."""
         return str(self.patient_ids[self.index_of(image_id)])
+
+    def fingerprint_of(self, image_id: str) -> str:
+        """Digest of image and label."""
+        return self._read_table()['fingerprints'][self.index_of(image_id)].decode()
 
     def classes_of(self, image_id: str) -> tuple[int, ...]:
         """Indices of the classes of an image; none when it is unlabelled."""

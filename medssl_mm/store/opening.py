@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, overload
 
-from medssl_mm.store.header import DATASET_FILE, IMAGES, kind_of, load_header, load_json
+from medssl_mm.store.header import (
+    DATASET_FILE,
+    GENERATION_FILE,
+    IMAGES,
+    kind_of,
+    load_header,
+    load_json,
+)
 from medssl_mm.store.images import ImageStore
 from medssl_mm.store.recent import Recent
 from medssl_mm.store.volumes import SliceStore
@@ -37,15 +44,19 @@ def open_store(root: str | Path, kind: str | None = None) -> SliceStore | ImageS
         UserError: When the folder is no (finished) store of this kind.
     """
     path = Path(root).absolute()
-    try:
-        found = (path / DATASET_FILE).stat()
-        stamp = (found.st_mtime_ns, found.st_ino)
-    except OSError:
-        stamp = None
-    store = _STORES.get((str(path), stamp), lambda: _reader_of(path)(root))
+    stamps = _stamp(path / DATASET_FILE), _stamp(path / GENERATION_FILE)
+    store = _STORES.get((str(path), stamps), lambda: _reader_of(path)(root))
     if kind and store.kind != kind:
         load_header(Path(root), kind)  # says what to use instead
     return store
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino
 
 
 def _reader_of(root: Path) -> type[SliceStore | ImageStore]:

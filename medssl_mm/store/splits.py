@@ -1,8 +1,9 @@
 """Patient-wise splits: the one reader, writer and leak check.
 
-A split file is ``<store>/splits/<protocol>.json``. Its hash covers the
-protocol, data set, seed and case ids, so two results with the same hash were
-made on the same cases.
+A split file is ``<store>/splits/<protocol>.json``. Its hash has two parts: the
+first covers protocol, data set, seed and case ids, the second the images and
+labels of these cases. Two results with the same hash were made on the same data.
+Files of before have the first part only, and keep it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -25,6 +26,7 @@ PatientOf = Mapping[str, str] | Callable[[str], str]  # of a case
 ClassesOf = Callable[[str], Iterable[int]]  # indices, of a case
 SUBSETS = ('pretrain', 'train', 'val', 'test')
 PATIENT, IMAGE = 'patient', 'image'  # what a split keeps on one side
+SPLIT_VERSION = 2  # of files that say the content; those without are of version 1
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Split:
         by (str): 'patient', or 'image': published comparisons that part the
             images of a patient are repeated so; only an image must not be on
             both sides. Defaults to 'patient'.
+        content (str, optional): Digest of the images and labels of the cases, see
+            :func:`with_content`. Defaults to None: not known.
 
     Raises:
         UserError: Unknown subset, or a case twice in a subset.
@@ -52,6 +56,7 @@ class Split:
     seed: int | None = None
     description: str = ''
     by: str = PATIENT
+    content: str | None = None
 
     def __post_init__(self) -> None:
         if self.by not in (PATIENT, IMAGE):
@@ -84,6 +89,7 @@ class Split:
             self.seed,
             self.description,
             self.by,
+            self.content,
         )
 
     def __getitem__(self, subset: str) -> Sequence[str]:
@@ -95,8 +101,21 @@ class Split:
         return self.subsets[subset]
 
     @property
+    def case_ids(self) -> list[str]:
+        """Cases of all subsets, sorted."""
+        return sorted({c for cases in self.subsets.values() for c in cases})
+
+    @property
     def hash(self) -> str:
-        """First 12 hex digits of the SHA-256 of the content."""
+        """'<cases>-<content>': who is where, and with which images and labels.
+
+        Without the second part where the content is not known.
+        """
+        return f'{self.cases_hash}-{self.content}' if self.content else self.cases_hash
+
+    @property
+    def cases_hash(self) -> str:
+        """First 12 hex digits of the SHA-256 of protocol, seed and case ids."""
         content = dict(
             protocol=self.protocol,
             dataset=self.dataset,
@@ -109,6 +128,7 @@ class Split:
 
     def to_dict(self) -> dict:
         """Content of the JSON file."""
+        known = self.content is not None
         return dict(
             protocol=self.protocol,
             dataset=self.dataset,
@@ -116,6 +136,7 @@ class Split:
             description=self.description,
             **self._unit,
             subsets={k: list(v) for k, v in self.subsets.items()},
+            **({'version': SPLIT_VERSION, 'content': self.content} if known else {}),
             hash=self.hash,
         )
 
@@ -123,6 +144,17 @@ class Split:
     def _unit(self) -> dict[str, str]:
         """What is parted, where not patients: older files do not say it."""
         return {} if self.by == PATIENT else dict(by=self.by)
+
+
+def with_content(split: Split, fingerprint_of: Callable[[str], str]) -> Split:
+    """Let the hash of a split cover the images and labels of its cases.
+
+    Args:
+        split: The split.
+        fingerprint_of: Case id to the digest of its image and label, of the store.
+    """
+    lines = '\n'.join(f'{name}\t{fingerprint_of(name)}' for name in split.case_ids)
+    return replace(split, content=hashlib.sha256(lines.encode()).hexdigest()[:12])
 
 
 def _lookup(patient_of: PatientOf) -> Callable[[str], str]:
@@ -191,6 +223,12 @@ def _read(path: Path) -> tuple[Split, str]:
     """Split of a file, and the hash that stands in it."""
     try:
         content = json.loads(path.read_text())
+        if content.get('version', 1) not in (1, SPLIT_VERSION):
+            raise UserError(
+                f'split file of version {content["version"]}; this package reads '
+                f'1 and {SPLIT_VERSION}. Update it, or make the split anew with '
+                'tools/prepare_data.py'
+            )
         split = Split(
             content['protocol'],
             content['dataset'],
@@ -198,6 +236,7 @@ def _read(path: Path) -> tuple[Split, str]:
             content.get('seed'),
             content.get('description', ''),
             content.get('by', PATIENT),
+            content.get('content'),
         )
         return split, content['hash']
     except UserError as error:
@@ -223,7 +262,8 @@ def load_split(
             patient leaks.
 
     Raises:
-        UserError: File missing or damaged, hash wrong, case missing, leak.
+        UserError: File missing or damaged, hash wrong, case missing, other images or
+            labels than when it was made, leak.
     """
     path = _file_of(root, str(name_or_path))
     split, stored_hash = _read(path)
@@ -231,8 +271,8 @@ def load_split(
         raise UserError(
             f'{path} was changed by hand: its content has hash {split.hash}, '
             f'the file says {stored_hash}. Give the new split a protocol name '
-            f'of its own and "hash": "{split.hash}" for the content as it is, '
-            'or import again to restore it.'
+            f'of its own and "hash": "{split.cases_hash}" for the cases as they are, '
+            'without "content", or import again to restore it.'
         )
     if root is not None and verify_cases:
         _check_cases(root, split, path)
@@ -250,7 +290,66 @@ def _check_cases(root: str | Path, split: Split, path: Path) -> None:
                 f'{store.root} does not have, e.g. {missing[0]!r}; import '
                 'them, or make the splits anew with tools/prepare_data.py'
             )
+    if split.content and split != with_content(split, store.fingerprint_of):
+        raise UserError(
+            f'{path} was made for other images or labels: since then cases of '
+            f'{store.root} have changed, or the file comes from another data set. '
+            'Run tools/prepare_data.py again on this store: it gives the split the '
+            'hash of what is there now, and results of before keep theirs.'
+        )
     check_no_leak(split, store.patient_of)
+
+
+def saved_splits(root: str | Path) -> dict[str, Split]:
+    """Splits of a store by protocol; damaged files are passed over."""
+    found = {}
+    for path in sorted((Path(root) / 'splits').glob('[!.]*.json')):
+        try:
+            split = load_split(None, path)
+        except UserError:
+            continue  # says so when it is used
+        if split.protocol == path.stem:
+            found[split.protocol] = split
+    return found
+
+
+def describe_changes(old: Split, new: Split, unit: str = 'case') -> str:
+    """Say which cases came, which went, and which changed sides.
+
+    Args:
+        old: The split as it is.
+        new: As it would be.
+        unit: What a case is called. Defaults to 'case'.
+    """
+    before, after = _sides(old), _sides(new)
+    moved = [c for c in before if c in after and before[c] != after[c]]
+    parts = [
+        _counted(len(after.keys() - before.keys()), unit, 'came', after, before),
+        _counted(len(before.keys() - after.keys()), unit, 'went', before, after),
+    ]
+    if moved:
+        case = moved[0]
+        parts.append(
+            f'{len(moved)} of the others change sides (e.g. {case!r}: '
+            f'{before[case]} -> {after[case]})'
+        )
+    return ', '.join(parts)
+
+
+def _sides(split: Split) -> dict[str, str]:
+    """Subset of every case; 'pretrain' where it is in no other."""
+    return {
+        case: subset
+        for subset in SUBSETS
+        if subset in split.subsets
+        for case in split[subset]
+    }
+
+
+def _counted(number: int, unit: str, verb: str, these: dict, those: dict) -> str:
+    if not number:
+        return f'none {verb}'
+    return f'{number} {unit}(s) {verb} (e.g. {min(these.keys() - those.keys())!r})'
 
 
 def _patients(case_ids: Iterable[str], patient_of: PatientOf) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from abc import ABC, abstractmethod
@@ -10,11 +11,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from medssl_mm.errors import UserError
-from medssl_mm.files import write_json
-from medssl_mm.store.header import DATASET_FILE, SLICES, STAGING, load_json
+from medssl_mm.files import locked, write_json, write_whole
+from medssl_mm.store.header import (
+    DATASET_FILE,
+    GENERATION,
+    GENERATION_FILE,
+    SLICES,
+    STAGING,
+    load_json,
+)
 
 SPLITS = 'splits'
 _REPLACED = 'replaced'
+_JOURNAL = 'journal.json'  # what is being moved, while it is
+_DONE = f'{STAGING}-done'  # prefix of what is left of a finished import
 Self = TypeVar('Self', bound='StagedWriter')
 
 
@@ -25,8 +35,10 @@ class StagedWriter(ABC):
        interrupted import left there.
     2. ``add_case`` writes there. Writers are picklable: workers may call it
        at the same time.
-    3. :meth:`finish` moves everything into place, the header last. When that
-       fails, all is moved back: the store is what it was.
+    3. :meth:`finish` moves everything into place, a mark of its own first and the
+       header, which has the mark too, last. When that fails, all is moved back: the
+       store is what it was. When it is killed, mark and header differ: readers
+       refuse the store, and the next :meth:`stage` moves all back by the journal.
     4. Or :meth:`discard` drops what was staged.
 
     A subclass says what a case is.
@@ -58,7 +70,8 @@ class StagedWriter(ABC):
                 :meth:`finish` drops its cases and splits.
 
         Raises:
-            UserError: The folder holds another data set, or cannot be made.
+            UserError: The folder holds another data set, cannot be made, or another
+                import is writing it.
         """
         writer = cls(Path(root), header, overwrite)
         root, staging = writer.root, writer.staging
@@ -76,13 +89,16 @@ class StagedWriter(ABC):
             if path.is_file() and not overwrite:
                 _check_same(path, load_json(path), header)
         try:
-            _put_back(staging, root)
-            if overwrite:
-                shutil.rmtree(staging, ignore_errors=True)
-            (staging / cls.folder).mkdir(parents=True, exist_ok=True)
+            with locked(staging) as lock:
+                if lock is None:
+                    raise UserError(f'another import is writing {root}; wait for it')
+                _put_back(staging, root)
+                if overwrite:
+                    shutil.rmtree(staging, ignore_errors=True)
+                (staging / cls.folder).mkdir(parents=True, exist_ok=True)
+                write_json(staging / DATASET_FILE, header)
         except OSError as error:
             raise UserError(f'cannot make {root}: {error.strerror}') from None
-        write_json(staging / DATASET_FILE, header)
         return writer
 
     @property
@@ -125,7 +141,8 @@ class StagedWriter(ABC):
 
         Returns:
             tuple: Paths below the staging folder to publish; paths below the
-            store to take away; what the header tells besides.
+            store to take away; what the header tells besides, under
+            :data:`~.header.GENERATION` a digest of all cases as they will be.
         """
 
     @abstractmethod
@@ -148,12 +165,14 @@ class StagedWriter(ABC):
         """
         try:
             new, gone, extra = self._prepare(set(remove))
+            extra[GENERATION] = self._mark(extra[GENERATION])
             write_json(self.staging / DATASET_FILE, dict(self.header, **extra))
+            write_whole(self.staging / GENERATION_FILE, extra[GENERATION] + '\n')
             self._close()
             _exchange(
                 self.staging,
                 self.root,
-                [*new, DATASET_FILE],
+                [GENERATION_FILE, *new, DATASET_FILE],
                 [*gone, *[SPLITS] * self.overwrite],
             )
             (self.root / SPLITS).mkdir(exist_ok=True)
@@ -162,8 +181,24 @@ class StagedWriter(ABC):
                 f'cannot write {self.root}: {error}. Is the disk full? Run the '
                 'import again to finish it.'
             ) from None
-        shutil.rmtree(self.staging, ignore_errors=True)
+        self._clear(extra[GENERATION])
         return self.open()
+
+    def _mark(self, digest: str) -> str:
+        """Mark of this publication: another one than that of what is in place."""
+        path = self.root / GENERATION_FILE
+        if path.is_file() and path.read_text().strip() == digest:
+            return hashlib.sha256(digest.encode()).hexdigest()[:16]
+        return digest
+
+    def _clear(self, generation: str) -> None:
+        """Take the staging folder away, at once: killed in between, it is gone."""
+        done = self.root / f'{_DONE}-{generation}'
+        try:
+            os.replace(self.staging, done)
+        except OSError:
+            done = self.staging
+        shutil.rmtree(done, ignore_errors=True)
 
     def discard(self) -> None:
         """Drop what was staged; a root that holds nothing else goes too."""
@@ -176,13 +211,14 @@ class StagedWriter(ABC):
 def _exchange(staging: Path, root: Path, new: list[str], gone: list[str]) -> None:
     """Move files and folders into place, all or none.
 
-    What was there is kept in the staging folder until all is in place.
+    What was there is kept in the staging folder until all is in place. A journal
+    tells the next import what was being moved, should this one be killed.
 
     Args:
         staging: Folder of the new ones, on the same drive.
         root: Folder they go to.
         new: Paths below ``staging``, the last moved last.
-        gone: Paths below ``root`` to take away.
+        gone: Paths below ``root`` to take away, when the first of ``new`` is there.
 
     Raises:
         OSError: Something cannot be moved; everything is moved back.
@@ -195,16 +231,21 @@ def _exchange(staging: Path, root: Path, new: list[str], gone: list[str]) -> Non
         os.replace(source, target)
         undo.append(lambda: os.replace(target, source))
 
+    def put(name: str) -> None:
+        if (root / name).is_dir():
+            move(root / name, kept / name)
+        elif (root / name).exists():
+            _keep_file(root / name, kept / name, undo)
+        move(staging / name, root / name)
+
+    write_json(staging / _JOURNAL, dict(new=new))
     try:
+        put(new[0])
         for name in gone:
             if (root / name).exists():
                 move(root / name, kept / name)
-        for name in new:
-            if (root / name).is_dir():
-                move(root / name, kept / name)
-            elif (root / name).exists():
-                _keep_file(root / name, kept / name, undo)
-            move(staging / name, root / name)
+        for name in new[1:]:
+            put(name)
     except BaseException:
         for step in reversed(undo):
             step()
@@ -212,13 +253,26 @@ def _exchange(staging: Path, root: Path, new: list[str], gone: list[str]) -> Non
 
 
 def _put_back(staging: Path, root: Path) -> None:
-    """Undo what a publication that was killed had taken away."""
-    kept = staging / _REPLACED
-    for path in sorted(kept.rglob('*')):  # a folder before what is in it
+    """Undo a publication that was killed, and clear what others left."""
+    for old in root.glob(f'{_DONE}-*'):
+        shutil.rmtree(old, ignore_errors=True)
+    kept, journal = staging / _REPLACED, staging / _JOURNAL
+    if journal.is_file():
+        new = load_json(journal)['new']
+        moved = [name for name in new if not (staging / name).exists()]
+        if moved == new:  # all of it is in place
+            shutil.rmtree(kept, ignore_errors=True)
+            moved = []
+        for name in reversed(moved):
+            os.replace(root / name, staging / name)
+    # A folder before what is in it. Imports of before had no journal: what they had
+    # put in place stays.
+    for path in sorted(kept.rglob('*')):
         target = root / path.relative_to(kept)
         if path.exists() and not target.exists():
             os.replace(path, target)
     shutil.rmtree(kept, ignore_errors=True)
+    journal.unlink(missing_ok=True)
 
 
 def _keep_file(path: Path, kept: Path, undo: list[Callable[[], None]]) -> None:

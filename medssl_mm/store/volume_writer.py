@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -21,10 +22,11 @@ from medssl_mm.store.case_info import (
     count_classes,
     describe,
 )
-from medssl_mm.store.chunks import write_slices
+from medssl_mm.store.chunks import ChunkReader, write_slices
 from medssl_mm.store.header import (
     CHANNELS_VERSION,
     FORMAT_VERSION,
+    GENERATION,
     default_palette,
     load_json,
 )
@@ -131,6 +133,12 @@ class StoreWriter(StagedWriter):
                 return path
         return None
 
+    def reader(self, case_id: str) -> ChunkReader:
+        """Open the image of a staged or published case."""
+        path = self._case_file(case_id)
+        assert path is not None, f'case {case_id!r} is neither staged nor published'
+        return ChunkReader(path.with_name('image.b2nd'))
+
     def refresh_case(self, info: CaseInfo) -> None:
         """Rewrite the description of a case whose pixels stay."""
         path = self._case_file(info.case_id)
@@ -193,6 +201,7 @@ class StoreWriter(StagedWriter):
             class_slices=counts[0],
             class_voxels=counts[1],
             content_sha256=content_digest(image),
+            label_content_sha256=None if label is None else content_digest(label),
             **about,
         )
         self._write(info, image, label)
@@ -257,7 +266,17 @@ class StoreWriter(StagedWriter):
             remove = set(complete_cases(self.root / self.folder))
         new = [f'{self.folder}/{case_id}' for case_id in staged]
         gone = [f'{self.folder}/{case_id}' for case_id in remove - set(staged)]
-        return new, gone, {}
+        left = set(self.published) - remove | set(staged)
+        return new, gone, {GENERATION: self._digest(sorted(left))}
+
+    def _digest(self, names: Sequence[str]) -> str:
+        """Digest of what the store will say of its cases."""
+        digest = hashlib.sha256()
+        for name in names:
+            path = self._case_file(name)
+            if path is not None:
+                digest.update(f'{name}\n'.encode() + path.read_bytes())
+        return digest.hexdigest()[:16]
 
     def _close(self) -> None:
         """Nothing is open: each case is written at once."""

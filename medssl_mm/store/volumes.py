@@ -182,6 +182,10 @@ class SliceStore:
         """Tell the patient of a case."""
         return self.case(case_id).patient_id
 
+    def fingerprint_of(self, case_id: str) -> str:
+        """Digest of image and label of a case."""
+        return self.case(case_id).fingerprint
+
 
 def slice_name(root: str | Path, case_id: str, index: int) -> str:
     """Name a slice in messages: file and place in it."""

@@ -15,8 +15,8 @@ from medssl_mm.importers.images import ImageFiles
 from medssl_mm.importers.run import (
     ImportFailed,
     import_dataset,
-    write_splits,
 )
+from medssl_mm.importers.splits import write_splits
 from medssl_mm.store.images import ImageStore
 from medssl_mm.store.splits import check_no_leak, load_split
 from tests.datasets.images import make_picture, write_picture

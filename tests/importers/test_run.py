@@ -14,9 +14,9 @@ from medssl_mm.importers.run import (
     ImportFailed,
     file_digest,
     import_dataset,
-    write_splits,
 )
 from medssl_mm.importers.sets.nifti import NIfTIImporter
+from medssl_mm.importers.splits import write_splits
 from medssl_mm.store import SliceStore
 from tests.conftest import make_ct, write_nifti
 

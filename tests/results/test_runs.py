@@ -82,6 +82,24 @@ def test_refuses_results_of_different_splits(tmp_path, scores):
         results.summarize(runs)
 
 
+@pytest.mark.parametrize(
+    'hashes, reason',
+    [
+        (('ab-1', 'ab-2'), 'same names, but images or labels are others'),
+        (('ab', 'ab-2'), 'one result is of before'),
+        (('ab-1', 'cd-1'), 'different splits; compare'),
+    ],
+)
+def test_says_what_differs_between_splits(tmp_path, scores, hashes, reason):
+    runs = [
+        Run('linear', h, (write_result(tmp_path / h, scores[0], split_hash=h),))
+        for h in hashes
+    ]
+    with pytest.raises(UserError, match=reason):
+        results.summarize(runs)
+    assert len(results.summarize(runs[:1])) == 1
+
+
 def test_refuses_a_baseline_that_is_not_there(tmp_path, scores):
     run = Run('linear', 'a', (write_result(tmp_path, scores[0]),))
     with pytest.raises(UserError, match="'random'.*baseline.*'a'"):

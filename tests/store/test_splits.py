@@ -9,12 +9,14 @@ from medssl_mm.errors import UserError
 from medssl_mm.store.splits import (
     Split,
     check_no_leak,
+    describe_changes,
     load_split,
     make_holdout,
     make_kfold,
     rarest_classes,
     save_split,
     take_fraction,
+    with_content,
 )
 
 PATIENT_OF = {f'p{p}-{c}': f'p{p}' for p in range(20) for c in range(1 + p % 3)}
@@ -121,6 +123,40 @@ def test_hash_covers_the_cases_not_the_description():
     )
     assert one.hash != Split('a', 'made', dict(train=['x'], test=['z'])).hash
     assert one.hash != Split('b', 'made', dict(train=['x', 'y'], test=['z'])).hash
+
+
+def test_the_hash_tells_what_is_in_the_cases(tiny_store):
+    split = load_split(tiny_store.root, 'tiny')
+    prints = {c: tiny_store.fingerprint_of(c) for c in tiny_store.case_ids}
+    assert len(set(prints.values())) == len(prints)
+    full = with_content(split, prints.get)
+    assert full.hash == f'{split.hash}-{full.content}' and len(full.content) == 12
+    assert pickle.loads(pickle.dumps(full)) == full
+    save_split(tiny_store.root, full)
+    assert load_split(tiny_store.root, 'tiny') == full
+    for case_id in split.case_ids:
+        other = with_content(split, {**prints, case_id: 'x'}.get)
+        assert other.hash != full.hash and other.cases_hash == split.hash
+    save_split(tiny_store.root, with_content(split, {**prints, 'p0-0': 'x'}.get))
+    with pytest.raises(UserError, match='other images or labels'):
+        load_split(tiny_store.root, 'tiny')
+    save_split(tiny_store.root, split)
+    path = tiny_store.root / 'splits' / 'tiny.json'
+    path.write_text(path.read_text().replace('"seed"', '"version": 3, "seed"'))
+    with pytest.raises(UserError, match='version 3; this package reads 1 and 2'):
+        load_split(tiny_store.root, 'tiny')
+    save_split(tiny_store.root, split)
+
+
+def test_what_changes_between_two_splits():
+    old = Split('a', 'made', dict(train=['x', 'y', 'z'], test=['t'], pretrain=['x']))
+    new = Split('a', 'made', dict(train=['t', 'y', 'z'], test=['n', 'm']))
+    text = describe_changes(old, new, 'image')
+    assert text == (
+        "2 image(s) came (e.g. 'm'), 1 image(s) went (e.g. 'x'), 1 of the others "
+        "change sides (e.g. 't': test -> train)"
+    )
+    assert describe_changes(old, old) == 'none came, none went'
 
 
 def test_changed_or_foreign_files_are_refused(tiny_store, tmp_path):

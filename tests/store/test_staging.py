@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -117,3 +118,88 @@ def test_a_first_publication_that_was_killed_goes_on(tmp_path):
     again = writer_at(tmp_path / 's')
     assert (again.published, again.staged) == (['a'], ['b'])
     assert again.finish().case_ids == ('a', 'b')
+
+
+@pytest.mark.parametrize('stage', [stage_volumes, stage_images])
+@pytest.mark.parametrize('overwrite', [False, True])
+def test_killed_at_any_rename(tmp_path, stage, overwrite):
+    """Old or new, or refused with the remedy; the next import puts it right."""
+    root = tmp_path / 'set'
+    at = refused = finished = 0
+    while not finished:
+        at += 1
+        writer = stage(root, overwrite)
+        before, cases = tree(root), open_store(root).case_ids
+        pid = os.fork()
+        if not pid:
+            finish_until(writer, at)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        assert code in (0, -signal.SIGKILL)
+        try:
+            found = open_store(root).case_ids
+            finished = found != cases
+            assert (tree(root) == before) != finished
+        except UserError as error:
+            refused += 1
+            assert 'half one import and half another' in str(error)
+            assert 'Run the same' in str(error) and 'again' in str(error)
+        if finished:
+            break
+        writer = stage_again(stage, root)
+        assert tree(root) == before
+        if not overwrite:
+            assert writer.staged == ['new', 'p0-0']
+        assert open_store(root).case_ids == cases
+        writer.discard()
+        assert sorted(p.name for p in root.glob('.*')) == []
+    assert refused >= 3
+    assert found == (('new', 'p0-0') if overwrite else ('new', 'p0-0', 'p2-0'))
+    stage_again(stage, root).discard()
+    assert open_store(root).case_ids == found
+    assert sorted(p.name for p in root.glob('.*')) == []
+
+
+def stage_again(stage, root):
+    """Go on with an import that was killed, without new cases."""
+    store = open_header(root)
+    kind = StoreWriter if stage is stage_volumes else ImageStoreWriter
+    return kind.stage(root, store, False)
+
+
+def open_header(root):
+    import json
+
+    return json.loads((root / 'dataset.json').read_text())
+
+
+def finish_until(writer, at):
+    """In a process of its own: finish, and die at a rename."""
+    rename, calls = os.replace, []
+
+    def die(source, target):
+        calls.append(source)
+        if len(calls) == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        rename(source, target)
+
+    os.replace = die
+    writer.finish(remove=['p1-0'])
+    os._exit(0)
+
+
+def test_what_an_import_left_behind_is_cleared(tmp_path):
+    store = write_tiny_store(tmp_path / 's', patients=2)
+    old = store.root / '.import-done-abc' / 'replaced' / 'cases' / 'gone'
+    old.mkdir(parents=True)
+    writer = StoreWriter.create(
+        store.root, 'tiny', 'CT', 'HU', store.classes, store.palette
+    )
+    assert not (store.root / '.import-done-abc').exists()
+    assert writer.published == ['p0-0', 'p1-0']
+
+
+def test_a_copy_of_a_part_is_refused(tmp_path):
+    store = write_tiny_store(tmp_path / 's', patients=2)
+    (store.root / 'generation.txt').write_text('other')
+    with pytest.raises(UserError, match='half one import.*copied anew'):
+        open_store(store.root)

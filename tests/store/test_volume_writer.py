@@ -75,6 +75,7 @@ def test_a_published_case_is_replaced_as_a_whole(tmp_path):
         'case.json',
         'cases',
         'dataset.json',
+        'generation.txt',
         'image.b2nd',
         'splits',
     ]

@@ -5,13 +5,14 @@ import pytest
 
 from medssl_mm.errors import UserError
 from medssl_mm.importers.base import CaseError
-from medssl_mm.importers.run import import_dataset, write_splits
+from medssl_mm.importers.run import import_dataset
 from medssl_mm.importers.sets.diabetic_retinopathy import (
     DiabeticRetinopathyImporter,
     circle_crop,
     find_field,
     read_reduced,
 )
+from medssl_mm.importers.splits import write_splits
 from tests.datasets.images import write_picture
 
 

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from medssl_mm.errors import UserError
-from medssl_mm.importers.run import import_dataset, write_splits
+from medssl_mm.importers.run import import_dataset
 from medssl_mm.importers.sets.idc import IDCImporter
+from medssl_mm.importers.splits import write_splits
 from tests.datasets.images import make_picture, write_picture
 
 

@@ -6,8 +6,9 @@ import pytest
 from medssl_mm.datasets.classification import ClassificationImages
 from medssl_mm.errors import UserError
 from medssl_mm.files import whole_file
-from medssl_mm.importers.run import import_dataset, write_splits
+from medssl_mm.importers.run import import_dataset
 from medssl_mm.importers.sets.medmnist import MedMNISTImporter
+from medssl_mm.importers.splits import write_splits
 
 COUNTS = dict(train=12, val=5, test=6)
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from medssl_mm.errors import UserError
-from medssl_mm.importers.run import import_dataset, write_splits
+from medssl_mm.importers.run import import_dataset
 from medssl_mm.importers.sets.nih1000 import NIH1000Importer
 from medssl_mm.importers.sets.nih_cxr14 import FINDINGS
+from medssl_mm.importers.splits import write_splits
 from medssl_mm.store.splits import Split, check_no_leak
 from tests.datasets.images import make_picture, write_picture
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from medssl_mm.errors import UserError
-from medssl_mm.importers.run import import_dataset, write_splits
+from medssl_mm.importers.run import import_dataset
 from medssl_mm.importers.sets.nih_cxr14 import (
     FINDINGS,
     NIHChestXray14Importer,
@@ -14,6 +14,7 @@ from medssl_mm.importers.sets.nih_cxr14 import (
     read_data_entry,
     read_label_list,
 )
+from medssl_mm.importers.splits import write_splits
 from tests.datasets.images import make_picture, write_picture
 
 PATIENTS = 10
