@@ -15,6 +15,7 @@ def load_checkpoint(
     file: str | Path | IO[bytes],
     map_location: Any = None,
     weights_only: bool | None = None,
+    mmap: bool = False,
 ) -> Any:
     """Read a checkpoint without running code from the file.
 
@@ -27,6 +28,7 @@ def load_checkpoint(
         map_location (optional): As in ``torch.load``. Defaults to None.
         weights_only (bool, optional): False trusts the file fully; None and
             True do not. Defaults to None.
+        mmap (bool): Read tensors when they are used. Defaults to False.
 
     Raises:
         UserError: The file holds other objects, or is damaged.
@@ -39,7 +41,9 @@ def load_checkpoint(
         return torch.load(file, map_location=map_location, weights_only=False)
     try:
         with torch.serialization.safe_globals(_safe_globals()):
-            return torch.load(file, map_location=map_location, weights_only=True)
+            return torch.load(
+                file, map_location=map_location, weights_only=True, mmap=mmap
+            )
     except pickle.UnpicklingError as error:
         found = re.search(r'GLOBAL (\S+)', str(error))
         what = f' ({found[1]})' if found else ''

@@ -4,7 +4,7 @@ import random
 import re
 import zipfile
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 
+from medssl_mm import compat
 from medssl_mm.errors import UserError
 
 # Read back by ``weights_only=True`` as they are.
@@ -142,20 +143,73 @@ def set_random_state(state: dict[str, Any]) -> None:
 def damage_of(path: str | Path) -> str | None:
     """Return what is wrong with a checkpoint file, or None.
 
-    Checks the whole content against the checksums in the file.
+    Checks the whole content against the checksums in the file, and that it
+    loads: those do not cover the directory of the file.
 
     Args:
-        path (str | Path): File written by ``torch.save``.
+        path (str | Path): File written by ``torch.save``, or ``.safetensors``.
     """
     path = Path(path)
     if not path.is_file():
         return 'is not there'
+    is_archive = path.suffix != '.safetensors' and not _is_legacy(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            member = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
-        return f'is truncated or not a checkpoint ({error})'
-    return f'is damaged (checksum of {member})' if member else None
+        if is_archive:
+            with zipfile.ZipFile(path) as archive:
+                member = archive.testzip()
+            if member:
+                return f'is damaged (checksum of {member})'
+    except Exception as error:  # whatever a flipped bit provokes
+        return f'is truncated or not a checkpoint ({error or type(error).__name__})'
+    try:
+        content = compat.load_checkpoint(path, map_location='cpu', mmap=is_archive)
+    except Exception as error:
+        return f'does not load ({str(error).removeprefix(f"{path}: ")})'
+    if not isinstance(content, Mapping):
+        return f'holds no named weights, but a {type(content).__name__}'
+    return None
+
+
+def _is_legacy(path: Path) -> bool:
+    # Of torch < 1.6: no zip file.
+    with open(path, 'rb') as file:
+        return file.read(2) == b'\x80\x02'
+
+
+def require_finite(
+    tensors: Mapping[str, Any],
+    source: str,
+    target: Mapping[str, torch.Tensor] | None = None,
+) -> None:
+    """Refuse weights that are infinite or not a number.
+
+    A network with such weights calculates without an error, and predicts
+    nothing but background.
+
+    Args:
+        tensors (Mapping): By name; what is no tensor is left alone.
+        source (str): Where they are from, for the message.
+        target (Mapping[str, Tensor], optional): Tensors of the network that gets
+            them: what is infinite there may be so. Defaults to None.
+
+    Raises:
+        UserError: How many, and of the first which share of its values.
+    """
+    ruined = {}
+    for name, value in tensors.items():
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+            continue
+        bad = int(value.numel() - value.isfinite().sum())
+        own = target.get(name) if target else None
+        if bad and (own is None or bool(own.isfinite().all())):
+            ruined[name] = f'{name} ({bad} of {value.numel()} values)'
+    if ruined:
+        raise UserError(
+            f'{source} holds {len(ruined)} weights that are infinite or not a '
+            f'number, such as {next(iter(ruined.values()))}: the training has '
+            'diverged, or the file is damaged; use an earlier checkpoint, or fetch '
+            'the file again'
+        )
 
 
 def resume_candidates(folder: str | Path) -> list[Path]:

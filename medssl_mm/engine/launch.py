@@ -207,15 +207,9 @@ def _existing(path: str | Path) -> str:
     if '://' in path:
         return path
     damage = checkpoints.damage_of(path)
-    # Old checkpoints, of torch < 1.6, are no zip files; torch reads them.
-    if damage and not (Path(path).is_file() and _is_legacy(path)):
+    if damage:
         raise UserError(f'checkpoint {path} {damage}')
     return path
-
-
-def _is_legacy(path: str) -> bool:
-    with open(path, 'rb') as file:
-        return file.read(2) == b'\x80\x02'
 
 
 def _set_amp(config: Config, dtype: str) -> None:

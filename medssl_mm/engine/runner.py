@@ -17,13 +17,14 @@ from mmengine.config import Config
 from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from mmengine.runner import Runner as BaseRunner
 from torch import nn
 from torch.utils.data import DataLoader
 
 from medssl_mm import loaders
-from medssl_mm.engine import checkpoints
+from medssl_mm.engine import checkpoints, contract
+from medssl_mm.engine.hooks.safe_checkpoint_hook import VALIDATED
 from medssl_mm.errors import UserError
 from medssl_mm.functional import distributed
 from medssl_mm.registry import RUNNERS
@@ -47,7 +48,10 @@ class Runner(BaseRunner):
       hold plain types only, and hold the random states of every rank.
     - Resuming restores everything that influences training: at the end of an
       epoch for epoch-based loops, after any iteration for iteration-based
-      ones. A damaged newest checkpoint is skipped with a warning.
+      ones. A damaged newest checkpoint is skipped with a warning. A validation
+      that was due is done; other settings than the checkpoint was trained with
+      are applied and listed.
+    - The best checkpoint is there at any moment once there was one.
       The transforms may draw from the global generators only in the main
       process, or in workers that start anew every epoch.
     - Validation leaves the random generators as they were.
@@ -61,6 +65,9 @@ class Runner(BaseRunner):
         self._testing = False
         self._random_states: list[dict] | None = None
         self._pending_random_state: dict | None = None
+        self._validation_due = False
+        self._contract: dict | None = None
+        self._loading = ''
         self._state_before_validation: dict = {}
         super().__init__(*args, **_with_labels(kwargs))
 
@@ -92,7 +99,9 @@ class Runner(BaseRunner):
         To be called on every rank: the random states are gathered.
         """
         distributed.unify_buffers(self.model)
-        self._random_states = distributed.gather_objects(checkpoints.random_state())
+        # The best is saved inside a validation, which leaves no trace.
+        state = self._state_before_validation or checkpoints.random_state()
+        self._random_states = distributed.gather_objects(state)
         local = isinstance(get_file_backend(str(out_dir)), LocalBackend)
         if not local:
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
@@ -112,11 +121,18 @@ class Runner(BaseRunner):
                 'continue with --resume'
             ) from error
 
+    def register_hook(self, hook: Any, priority: Any = None) -> None:
+        """Register a hook; mmengine's of checkpoints is replaced by ours."""
+        if isinstance(hook, Mapping) and hook.get('type') == 'CheckpointHook':
+            hook = dict(hook, type='medssl_mm.SafeCheckpointHook')
+        super().register_hook(hook, priority)
+
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict:
         """Load weights; to resume or test, they must fit the model."""
         exact = self._resuming or self._testing
         if exact:
             kwargs['strict'] = True
+        self._loading = str(filename)
         try:
             return super().load_checkpoint(filename, *args, **kwargs)
         except FileNotFoundError as error:
@@ -150,11 +166,37 @@ class Runner(BaseRunner):
             if self._load_from is not None:
                 self.load_checkpoint(self._load_from)
             return
+        schedule = contract.Schedule(self)
         self._resuming = True
         try:
             self.resume(path)
         finally:
             self._resuming = False
+        self._validation_due = True  # unless the step has been validated
+        self._follow(schedule)
+
+    def _follow(self, schedule: contract.Schedule) -> None:
+        """Apply and tell what differs from the run of the checkpoint."""
+        if self._contract is None:
+            self.logger.warning(
+                'The checkpoint is of an earlier version and does not say with '
+                'which data and settings it was trained: not compared.'
+            )
+        else:
+            contract.follow_batches(self, self._contract)
+            found = contract.differences(self._contract, contract.contract_of(self))
+            if found:
+                self.logger.warning(
+                    'Resumed with other settings or data than the checkpoint was '
+                    'trained with; from here on the new ones apply:\n  '
+                    + '\n  '.join(found)
+                )
+        changes = schedule.go_on()
+        if changes:
+            self.logger.warning(
+                'The optimizer goes on as a new run with these settings would at '
+                f'iteration {self.iter}: ' + ', '.join(changes)
+            )
 
     def train(self) -> nn.Module:
         """Train; a rank that the others wait for in vain is named."""
@@ -191,10 +233,31 @@ class Runner(BaseRunner):
             self._complete(kwargs['checkpoint'])
         elif fn_name == 'after_val':
             checkpoints.set_random_state(self._state_before_validation)
+            self._state_before_validation = {}
         elif fn_name == self._stage_that_ends_setup():
             if self._pending_random_state is not None:
                 checkpoints.set_random_state(self._pending_random_state)
                 self._pending_random_state = None
+            self._validate_if_due()
+
+    def _validate_if_due(self) -> None:
+        """Validate the step of the checkpoint if the killed run has not."""
+        due, self._validation_due = self._validation_due, False
+        loop = self._train_loop
+        if not due or self.val_loop is None or not loop.iter:
+            return
+        if isinstance(loop, EpochBasedTrainLoop):
+            step, end = loop.epoch, loop.max_epochs
+        elif isinstance(loop, IterBasedTrainLoop):
+            step, end = loop.iter, loop.max_iters
+        else:
+            return
+        if self.message_hub.runtime_info.get(VALIDATED) == step:
+            return
+        loop._decide_current_val_interval()
+        if step >= loop.val_begin and (step % loop.val_interval == 0 or step == end):
+            self.logger.info('Validating the step of the checkpoint, which is due.')
+            self.val_loop.run()
 
     def _place(self, stage: str, batch: int | None) -> str:
         """Words for where the run is."""
@@ -299,6 +362,7 @@ class Runner(BaseRunner):
 
     def _complete(self, checkpoint: dict) -> None:
         checkpoint['random_states'] = self._random_states
+        checkpoint['contract'] = contract.contract_of(self)
         dropped = checkpoints.plain_checkpoint(checkpoint)
         if dropped:
             self.logger.warning(
@@ -307,9 +371,19 @@ class Runner(BaseRunner):
             )
 
     def _take_over(self, checkpoint: dict) -> None:
+        if not isinstance(checkpoint, Mapping):
+            raise UserError(
+                f'{self._loading} holds no named weights, but a '
+                f'{type(checkpoint).__name__}; give one that a training wrote'
+            )
+        model = getattr(self.model, 'module', self.model)
+        weights = checkpoint.get('state_dict', checkpoint)
+        if isinstance(weights, Mapping):
+            checkpoints.require_finite(weights, self._loading, model.state_dict())
         checkpoints.restore_history(checkpoint)
         if not self._resuming:
             return
+        self._contract = checkpoint.get('contract')
         states = checkpoint.get('random_states')
         if states is not None and len(states) == self.world_size:
             self._pending_random_state = states[self.rank]

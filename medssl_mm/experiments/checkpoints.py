@@ -22,9 +22,10 @@ def last_checkpoint(folder: Path) -> Path | None:
     if not pointer.exists():
         return None
     path = Path(pointer.read_text(encoding='utf-8').strip())
-    # The folder may have been moved since: the name is what counts.
+    # The folder may have been moved since: the name is what counts. A pointer
+    # that was cut short names nothing.
     for candidate in (path, folder / path.name):
-        if candidate.exists():
+        if candidate.is_file():
             return candidate
     return None
 
@@ -59,11 +60,16 @@ def drop_superseded(folder: Path) -> list[Path]:
 
 
 def chosen_checkpoint(step: Step, table: Table) -> Path | None:
-    """Find the checkpoint of a training step that later steps start from."""
+    """Find the checkpoint of a training step that later steps start from.
+
+    Returns:
+        Path | None: None also where the training keeps the best one, and there
+        is only the last.
+    """
     best = None
     if table.validation or step.kind == 'pretrain':
         best = best_checkpoint(step.folder)
-    return best or last_checkpoint(step.folder)
+    return best if best or step.best else last_checkpoint(step.folder)
 
 
 def checkpoint_for(step: Step, needed: Step, table: Table) -> Path | None:

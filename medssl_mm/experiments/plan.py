@@ -45,6 +45,8 @@ class Step:
         title (str): Name on screen.
         last (bool): Of a test: of the last weights, whatever validation says.
             Defaults to False.
+        best (bool): Of a training: whether it keeps the best weights on
+            validation, which are then what counts. Defaults to False.
         command (tuple[str]): Of kind 'frozen'.
         outputs (tuple[str]): Of kind 'frozen': files that it writes; it is done
             when all are there.
@@ -60,6 +62,7 @@ class Step:
     weights: str | None
     title: str
     last: bool = False
+    best: bool = False
     command: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
 
@@ -230,6 +233,9 @@ class _Planner:
             (self.table.processes, self.table.amp) if kind != 'test' else None,
         )
         folder = self.table.runs_dir / key
+        if kind == 'train' and self.table.validation:
+            content = self._settings(settings['config'], settings['options'])
+            settings['best'] = _keeps_best(content)
         self.steps.setdefault(key, Step(key=key, folder=folder, **settings))
         return key
 
@@ -304,6 +310,11 @@ class _Planner:
             last=evaluation.last_of is not None,
             **common,
         )
+
+
+def _keeps_best(settings: dict) -> bool:
+    hook = (settings.get('default_hooks') or {}).get('checkpoint') or {}
+    return bool(settings.get('val_cfg') is not None and hook.get('save_best'))
 
 
 def _file_name(split: str) -> str:

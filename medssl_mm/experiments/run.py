@@ -21,6 +21,7 @@ from medssl_mm import cores
 from medssl_mm.errors import UserError
 from medssl_mm.experiments.checkpoints import (
     checkpoint_for,
+    chosen_checkpoint,
     drop_superseded,
     last_checkpoint,
 )
@@ -178,6 +179,14 @@ class StepRunner:
             finished = (step.folder / 'metrics.json').exists()
         else:
             finished = last_checkpoint(step.folder) is not None
+            if finished and not code and chosen_checkpoint(step, self.table) is None:
+                raise UserError(
+                    f'{step.title} has ended without a best checkpoint (best_*.pth in '
+                    f'{step.folder}), although it validates: the score that chooses '
+                    f'it was never a number, or never computed, see {log}. Correct '
+                    'default_hooks.checkpoint.save_best or the validation data, or '
+                    'set "validation: false" in the table to test the last weights'
+                )
         if code or not finished:
             lines = log.read_text(encoding='utf-8', errors='replace').splitlines()
             raise UserError(
@@ -200,9 +209,10 @@ class StepRunner:
 def _check_needed(step: Step, table: Table, steps: dict[str, Step]) -> None:
     for needed in (steps[key] for key in step.needs):
         if checkpoint_for(step, needed, table) is None:
+            what = 'best checkpoint' if needed.best and not step.last else 'checkpoint'
             raise UserError(
                 f'{step.title} needs the weights of "{needed.title}", which '
-                f'is finished, but {needed.folder} holds no checkpoint any '
+                f'is finished, but {needed.folder} holds no {what} any '
                 f'more; put it back, or delete {needed.folder / DONE} and '
                 'run the table again to train it anew'
             )

@@ -90,6 +90,43 @@ def test_damage_is_found_wherever_it_is(tmp_path):
     assert 'checksum' in checkpoints.damage_of(path)
 
 
+def test_flipped_bits_anywhere_never_pass_for_another_checkpoint(tmp_path):
+    path = _save(tmp_path / 'a.pth')
+    content = bytearray(path.read_bytes())
+    start = content.index(b'PK\x01\x02')  # directory: no checksum covers it
+    damaged = 0
+    for place in range(start, len(content)):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        if checkpoints.damage_of(path):
+            damaged += 1
+        else:  # a date, or an attribute of the file
+            loaded = torch.load(path, weights_only=True)
+            assert torch.equal(loaded['weight'], torch.arange(1000.0))
+    assert damaged > 100
+
+
+def test_what_is_no_mapping_is_no_checkpoint(tmp_path):
+    torch.save([torch.ones(2)], tmp_path / 'iter_2.pth')
+    assert 'but a list' in checkpoints.damage_of(tmp_path / 'iter_2.pth')
+    _save(tmp_path / 'iter_1.pth')
+    assert checkpoints.find_intact(tmp_path, print) == str(tmp_path / 'iter_1.pth')
+
+
+def test_ruined_weights_are_counted_and_named():
+    good = dict(weight=torch.ones(3), steps=torch.tensor(2), note='x')
+    checkpoints.require_finite(good, 'a.pth')
+    for value in ('nan', 'inf', '-inf'):
+        bad = dict(good, scale=torch.tensor([1.0, float(value)]))
+        with pytest.raises(UserError, match=r'a\.pth holds 1 .* scale \(1 of 2 values'):
+            checkpoints.require_finite(bad, 'a.pth')
+    mask = dict(mask=torch.full((2,), -torch.inf))  # as the network has it itself
+    checkpoints.require_finite(mask, 'a.pth', mask)
+    with pytest.raises(UserError, match='mask'):
+        checkpoints.require_finite(mask, 'a.pth', dict(mask=torch.zeros(2)))
+
+
 def test_order_follows_the_pointer_not_left_overs(tmp_path):
     for step in (1, 2, 3, 50):
         _save(tmp_path / f'epoch_{step}.pth')

@@ -255,6 +255,30 @@ def test_test_refuses_weights_that_do_not_fill_the_model(tmp_path):
         runner.test()
 
 
+def test_ruined_weights_are_neither_tested_nor_trained_on(tmp_path):
+    toy.train(toy.config(tmp_path))
+    checkpoint = _load(tmp_path / 'epoch_4.pth')
+    checkpoint['state_dict']['head.1.bias'].fill_(torch.nan)
+    path = tmp_path / 'epoch_4.pth'
+    torch.save(checkpoint, path)
+    settings = toy.config(tmp_path / 'new')
+    message = r'epoch_4\.pth holds 1 weights .*head\.1\.bias \(1 of 1'
+    with pytest.raises(UserError, match=message):
+        launch.make_runner(Config(settings), checkpoint=path).test()
+    with pytest.raises(UserError, match=message):
+        toy.train(settings, resume=str(path))
+    with pytest.raises(UserError, match=message):
+        toy.train(dict(settings, load_from=str(path)))
+
+
+def test_list_is_no_checkpoint(tmp_path):
+    torch.save([torch.ones(2)], tmp_path / 'a.pth')
+    with pytest.raises(UserError, match=r'a\.pth holds no named weights, but a list'):
+        toy.train(dict(toy.config(tmp_path), load_from=str(tmp_path / 'a.pth')))
+    with pytest.raises(UserError, match=r'a\.pth holds no named weights, but a list'):
+        launch.make_runner(Config(toy.config(tmp_path)), checkpoint=tmp_path / 'a.pth')
+
+
 def test_data_that_do_not_fill_one_batch_are_an_error(tmp_path):
     settings = toy.config(tmp_path)
     settings['train_dataloader'].update(batch_size=17, drop_last=True)

@@ -16,6 +16,8 @@ def test_last_checkpoint_survives_a_move(tmp_path):
     old.rename(new)
     assert experiments.last_checkpoint(new) == new / 'iter_5.pth'
     assert experiments.last_checkpoint(tmp_path) is None
+    (new / 'last_checkpoint').write_text('')  # cut short
+    assert experiments.last_checkpoint(new) is None
 
 
 @pytest.mark.parametrize('keep', [False, True])

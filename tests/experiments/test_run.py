@@ -111,6 +111,29 @@ def test_without_validation_the_last_checkpoint_is_tested(table):
     assert str(train.folder / 'best_volume_mDice_iter_3.pth') in command
 
 
+def test_training_that_validates_must_leave_a_best(table, fake_tools):
+    table = experiments.select(table, rows=['random'], seeds=[0], fractions=[1.0])
+
+    def resolve(config, options):
+        hooks = dict(checkpoint=dict(save_best='volume/mDice'))
+        return {'config': config, 'val_cfg': {}, 'default_hooks': hooks, **options}
+
+    steps, _ = experiments.plan(table, resolve)
+    train, test = steps.values()
+    assert (train.best, test.best) == (True, False)
+    (error,) = experiments.run_steps(table, steps, report=lambda line: None)
+    assert 'ended without a best checkpoint' in error and not train.done
+    (train.folder / 'best_volume_mDice_iter_3.pth').touch()
+    assert experiments.run_steps(table, steps, report=lambda line: None) == []
+    # Found to be lost later: not replaced by the last weights, either.
+    (train.folder / 'best_volume_mDice_iter_3.pth').unlink()
+    (test.folder / experiments.DONE).unlink()
+    (error,) = experiments.run_steps(table, steps, report=lambda line: None)
+    assert 'holds no best checkpoint any more' in error
+    unvalidated = replace(table, validation=False)
+    assert not any(s.best for s in experiments.plan(unvalidated, resolve)[0].values())
+
+
 def test_seed_is_finished_with_all_its_splits(table):
     table = experiments.select(
         replace(table, splits=('fold0', 'fold1')), rows=['random'], fractions=[1.0]

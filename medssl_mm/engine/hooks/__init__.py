@@ -15,6 +15,7 @@ from medssl_mm.engine.hooks.nearest_neighbour_probe_hook import (
 )
 from medssl_mm.engine.hooks.online_probe_hook import OnlineProbeHook
 from medssl_mm.engine.hooks.queue_check import QueueCheckHook
+from medssl_mm.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
 from medssl_mm.engine.hooks.segmentation_probe_hook import (
     SegmentationProbeHook,
 )
@@ -30,6 +31,7 @@ __all__ = [
     'OnlineProbeHook',
     'QueueCheckHook',
     'ResumableEarlyStoppingHook',
+    'SafeCheckpointHook',
     'SegmentationProbeHook',
     'TargetUpdateHook',
 ]
