@@ -3,7 +3,6 @@
 import copy
 import inspect
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,42 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medssl_mm import compat
-from medssl_mm.backbones import (
-    TARGET,
-    choose_encoder,
-    describe_weights,
-    find_family,
-    target_prefix,
-)
+from medssl_mm.backbones import TARGET, describe_weights, find_family
+from medssl_mm.engine import checkpoints
 from medssl_mm.engine.hooks import CalibrateBatchNormHook
+from medssl_mm.engine.layouts import containers, find_layout, find_state_dict
 from medssl_mm.engine.observing import quietly
 from medssl_mm.errors import UserError
 from medssl_mm.registry import HOOKS, WEIGHT_INITIALIZERS
-
-# Where the tensors of a checkpoint are, by who wrote it: mmengine, MoCo and
-# torchvision scripts; DINO-like; VISSL.
-CONTAINERS = (
-    ('state_dict',),
-    ('model_state_dict',),
-    ('model',),
-    ('classy_state_dict', 'base_model', 'model', 'trunk'),
-)
-# What stands before the backbone's own names. On a tie the first one wins,
-# so an online encoder goes before its momentum copy.
-PREFIXES = (
-    'backbone.',  # mmengine hosts and this package
-    'module.backbone.',
-    'module.encoder_q.',  # MoCo
-    'encoder_q.',
-    'module.base_encoder.',  # MoCo v3
-    '_feature_blocks.',  # VISSL
-    'base_model.model.trunk._feature_blocks.',
-    'student.backbone.',
-    'encoder.',
-    'model.',
-    'module.',
-    '',  # torchvision, timm
-)
 
 
 @dataclass(frozen=True)
@@ -75,6 +45,8 @@ class LoadReport:
         advice (str): What the names say about the cause of a misfit.
         encoder (str): 'online' or 'target' where the checkpoint holds both,
             else empty.
+        container (str): Keys that lead to the tensors, '' for the top.
+        naming (str): Whose names they have; '' for the backbone's own.
     """
 
     source: str
@@ -87,6 +59,8 @@ class LoadReport:
     ignored: tuple[tuple[str, int], ...]
     advice: str = ''
     encoder: str = ''
+    container: str = ''
+    naming: str = ''
 
     @property
     def complete(self) -> bool:
@@ -95,9 +69,7 @@ class LoadReport:
 
     def __str__(self) -> str:
         lines = [
-            f'Backbone weights from {self.source} '
-            f'(keys {self.prefix or "without prefix"}{"*" * bool(self.prefix)}'
-            ')',
+            f'Backbone weights from {self.source} ({self.where})',
             *self._encoder_lines(),
             f'  loaded     {len(self.loaded)} of '
             f'{len(self.loaded) + len(self.missing) + len(self.mismatched)}'
@@ -115,6 +87,13 @@ class LoadReport:
             parts = ', '.join(f'{name} ({n})' for name, n in self.ignored)
             lines.append(f'  not used   {parts}')
         return '\n'.join(lines)
+
+    @property
+    def where(self) -> str:
+        """Container, prefix and kind of the names, in words."""
+        inside = f'in {self.container}, ' * bool(self.container)
+        keys = f'keys {self.prefix}*' if self.prefix else 'keys without prefix'
+        return inside + keys + f', names of {self.naming}' * bool(self.naming)
 
     def _encoder_lines(self) -> list[str]:
         if not self.encoder:
@@ -137,7 +116,8 @@ def read_checkpoint(path: str | Path) -> object:
     """Read a checkpoint without running code from it.
 
     Args:
-        path (str | Path): File written by ``torch.save``, or ``.safetensors``.
+        path (str | Path): File written by ``torch.save``, or ``.safetensors``, or
+            a folder with one of them.
 
     Returns:
         object: What the file holds, on the CPU.
@@ -147,6 +127,8 @@ def read_checkpoint(path: str | Path) -> object:
             than plain data.
     """
     path = Path(path).expanduser()
+    if path.is_dir():
+        path = _in_folder(path)
     if not path.is_file():
         raise UserError(
             f'checkpoint {path} does not exist; give the path of a .pth file'
@@ -154,39 +136,15 @@ def read_checkpoint(path: str | Path) -> object:
     return compat.load_checkpoint(path, map_location='cpu')
 
 
-def find_state_dict(checkpoint: object, source: str) -> dict[str, Tensor]:
-    """Find the mapping of names to tensors inside a loaded checkpoint.
-
-    Args:
-        checkpoint (object): What ``torch.load`` returned.
-        source (str): Name for the error message.
-
-    Returns:
-        dict[str, Tensor]: All tensors, names unchanged.
-
-    Raises:
-        UserError: If there is none.
-    """
-    for container in ((),) + CONTAINERS:
-        inner = checkpoint
-        for key in container:
-            inner = inner.get(key) if isinstance(inner, Mapping) else None
-        if isinstance(inner, Mapping):
-            tensors = {
-                name: value
-                for name, value in inner.items()
-                if isinstance(value, Tensor)
-            }
-            if tensors:
-                return tensors
-    found = (
-        ', '.join(map(str, list(checkpoint)[:6]))
-        if isinstance(checkpoint, Mapping)
-        else type(checkpoint).__name__
-    )
+def _in_folder(folder: Path) -> Path:
+    """Find the weights of a folder with ``config.json``, as hubs have them."""
+    names = ('model.safetensors', 'pytorch_model.bin', 'model.pth')
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
     raise UserError(
-        f'{source} holds no weights: expected named tensors at the top or '
-        f'under "state_dict" or "model", found {found}'
+        f'{folder} is a folder without weights: expected {", ".join(names[:-1])} or '
+        f'{names[-1]} in it (weights in several files are not read)'
     )
 
 
@@ -234,34 +192,15 @@ def _resized_positions(value: Tensor, target: Tensor) -> Tensor | None:
     return None
 
 
-def _timm_names(
-    state_dict: Mapping[str, Tensor], target: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Give the tensors of a file of timm the names that they have in a host.
-
-    ``TIMMBackbone`` puts its own prefix before them and timm, where it
-    returns several maps, joins the first names by underscores.
-    """
-    plain = {
-        re.sub(r'^timm_model\.(model\.)?', '', name).replace('_', '.'): name
-        for name in target
-        if name.startswith('timm_model.')
-    }
-    if not plain or any('timm_model.' in name for name in state_dict):
-        return dict(state_dict)
-    return {
-        plain.get(name.removeprefix('module.').replace('_', '.'), name): value
-        for name, value in state_dict.items()
-    }
-
-
 def match_backbone(
-    state_dict: Mapping[str, Tensor],
+    content: Mapping[str, Any],
     target: Mapping[str, Tensor],
     source: str,
     encoder: str | None = None,
 ) -> tuple[dict[str, Tensor], LoadReport]:
     """Fit the tensors of a checkpoint to the names of a backbone.
+
+    Where they are is found by :func:`medssl_mm.engine.layouts.find_layout`.
 
     The stem of a grey or colour network fits any number of channels: its
     filters are summed over the input channels and shared out among the new
@@ -270,7 +209,7 @@ def match_backbone(
     are interpolated to another size of images.
 
     Args:
-        state_dict (Mapping[str, Tensor]): Tensors of the checkpoint.
+        content (Mapping): The checkpoint, or its tensors by name.
         target (Mapping[str, Tensor]): ``state_dict()`` of the backbone.
         source (str): Name for the report.
         encoder (str, optional): Which one of a checkpoint that also holds a
@@ -282,18 +221,8 @@ def match_backbone(
         backbone's names, and what became of the others.
     """
     wanted = {name for name in target if _counts(name)}
-    state_dict = _timm_names(state_dict, target)
-    slow = target_prefix(state_dict)
-    encoder = choose_encoder(state_dict, encoder, source)
-    prefix = max(
-        (slow,) if encoder == TARGET else PREFIXES,
-        key=lambda p: sum(p + name in state_dict for name in wanted),
-    )
-    own = {
-        name[len(prefix) :]: value
-        for name, value in state_dict.items()
-        if name.startswith(prefix)
-    }
+    layout = find_layout(content, target, source, encoder)
+    own = layout.own
     found, loaded, missing, mismatched, adapted = {}, [], [], [], []
     for name, tensor in target.items():
         if name not in own:
@@ -311,21 +240,24 @@ def match_backbone(
             adapted.append(note)
     parts = {name.split('.')[0] for name in wanted}
     unexpected: list[str] = []
-    ignored: Counter[str] = Counter()
-    for name in state_dict:
-        own_name = name.removeprefix(prefix)
-        inside = name.startswith(prefix) and own_name.split('.')[0] in parts
-        if not inside:
-            rest = own_name if name.startswith(prefix) else name
-            ignored[rest.removeprefix('module.').split('.')[0]] += 1
-        elif own_name not in target and _counts(own_name):
-            unexpected.append(own_name)
+    ignored = Counter(
+        name.removeprefix('module.').split('.')[0] for name in layout.others
+    )
+    for name in own:
+        if name.split('.')[0] not in parts:
+            ignored[name.removeprefix('module.').split('.')[0]] += 1
+        elif name not in target and _counts(name):
+            unexpected.append(name)
+    for container, tensors in containers(content):
+        if container != layout.container:
+            ignored[container or 'the top'] += len(tensors)
+    checkpoints.require_finite(found, source, target)
     advice = ''
     theirs, ours = describe_weights(own), describe_weights(wanted)
     if not own or len(missing) == len(wanted):
         advice = (
             'no name of the backbone was recognised (the file starts '
-            f'with {_first(tuple(state_dict), 3)})'
+            f'with {_first((*own, *layout.others), 3)})'
         )
     if theirs != ours and theirs and ours:
         advice = f'checkpoint looks like {theirs}, model is {ours}'
@@ -337,7 +269,7 @@ def match_backbone(
         )
     return found, LoadReport(
         source=source,
-        prefix=prefix,
+        prefix=layout.prefix,
         loaded=tuple(loaded),
         missing=tuple(missing),
         unexpected=tuple(unexpected),
@@ -345,7 +277,9 @@ def match_backbone(
         adapted=tuple(adapted),
         ignored=tuple(sorted(ignored.items())),
         advice=advice,
-        encoder=encoder if slow else '',
+        encoder=layout.encoder,
+        container=layout.container,
+        naming=layout.naming,
     )
 
 
@@ -357,10 +291,9 @@ def load_pretrained_backbone(
 ) -> LoadReport:
     """Load pretrained weights into a backbone, all of them or none.
 
-    Reads checkpoints of this package's pretraining, of mmselfsup and
-    mmpretrain (``backbone.*``), MoCo (``module.encoder_q.*``), VISSL and
-    torchvision. Other parts, such as necks and queues, are left out and
-    listed.
+    Reads checkpoints of this package's pretraining and of other projects, see
+    :mod:`medssl_mm.engine.layouts`. Other parts, such as necks and queues, are
+    left out and listed.
 
     Args:
         module (nn.Module): The backbone.
@@ -378,12 +311,11 @@ def load_pretrained_backbone(
         UserError: If the file is unusable or a weight of the backbone is
             missing or has another shape; the module is then unchanged.
     """
-    if isinstance(checkpoint, Mapping):
-        state_dict = checkpoint
-    else:
+    content: Any = checkpoint
+    if not isinstance(checkpoint, Mapping):
         source = str(checkpoint)
-        state_dict = find_state_dict(read_checkpoint(checkpoint), source)
-    found, report = match_backbone(state_dict, module.state_dict(), source, encoder)
+        content = read_checkpoint(checkpoint)
+    found, report = match_backbone(content, module.state_dict(), source, encoder)
     _require_complete(report)
     module.load_state_dict(found, strict=False)
     network: Any = module  # gets attributes, which are no parts
@@ -592,7 +524,7 @@ class LoadReportHook(Hook):
                 'nothing to test; train one on it first (tools/train.py '
                 f'CONFIG --cfg-options load_from={source})'
             )
-        found, report = match_backbone(state_dict, model.backbone.state_dict(), source)
+        found, report = match_backbone(checkpoint, model.backbone.state_dict(), source)
         _require_complete(report)
         print_log(str(report), logger='current')
         # The rest keeps its own values, so that the loader that follows finds

@@ -376,7 +376,8 @@ class Runner(BaseRunner):
                 f'{self._loading} holds no named weights, but a '
                 f'{type(checkpoint).__name__}; give one that a training wrote'
             )
-        model = getattr(self.model, 'module', self.model)
+        model: Any = self.model
+        model = getattr(model, 'module', model)
         weights = checkpoint.get('state_dict', checkpoint)
         if isinstance(weights, Mapping):
             checkpoints.require_finite(weights, self._loading, model.state_dict())

@@ -32,6 +32,8 @@ class SafeCheckpointHook(CheckpointHook):
         **kwargs: Those of mmengine's hook.
     """
 
+    file_backend: Any  # set by mmengine's, when a training begins
+
     def before_train(self, runner: Runner) -> None:
         """Find what a resumed run has left, wherever its folder is now."""
         super().before_train(runner)
