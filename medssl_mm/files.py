@@ -1,12 +1,14 @@
 """Files that are either complete or absent, and folders of one owner."""
 
 import codecs
+import csv
 import errno
 import fcntl
 import json
 import os
+import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -109,6 +111,48 @@ def encoding_of(start: bytes) -> str:
     return 'utf-8'
 
 
+def decode(content: bytes, path: str | Path, what: str = 'file') -> str:
+    """Turn what another program wrote into text without byte order mark.
+
+    Raises:
+        UserError: Neither UTF-8 nor UTF-16.
+    """
+    try:
+        text = content.decode(encoding_of(content[:4]))
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f'{what} {path} is neither UTF-8 nor UTF-16 (byte {error.start}); save it '
+            'as UTF-8 (Excel: "CSV UTF-8")'
+        ) from None
+    if '\0' in text:
+        raise UserError(f'{what} {path} is no text: it holds zero bytes')
+    return text
+
+
+def delimiter_of(text: str, columns: Sequence[str] = ()) -> tuple[str, int]:
+    """Find what parts the columns of a table: a comma, a semicolon or a tabulator.
+
+    Args:
+        text (str): The table.
+        columns (Sequence[str]): Columns that must be there. Defaults to ().
+
+    Returns:
+        tuple: The delimiter that parts most of these columns, then most columns of
+        the first line; the place where the table begins, which is behind the line
+        'sep=;' of Excel.
+    """
+    said = re.match(r'\s*"?sep=([,;\t|])"?[\r\n]+', text, re.I)
+    if said:
+        return said[1], said.end()
+    first = next((line for line in text.splitlines() if line.strip()), '')
+
+    def fits(delimiter: str) -> tuple[int, int]:
+        names = [n.strip() for n in next(csv.reader([first], delimiter=delimiter), [])]
+        return len(set(columns) & set(names)), len(names)
+
+    return max(',;\t', key=fits), 0
+
+
 def read_regular(path: str | Path, limit: int | None = None) -> bytes:
     """Read a file; a pipe or device would keep the reader waiting for ever.
 
@@ -143,14 +187,9 @@ def read_text(path: str | Path, what: str = 'file') -> str:
     """
     try:
         content = read_regular(path, LARGEST_TEXT)
-        return content.decode(encoding_of(content[:4]))
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f'{what} {path} is neither UTF-8 nor UTF-16 (byte {error.start}); save it '
-            'as UTF-8'
-        ) from None
     except OSError as error:
         raise UserError(f'{what} {path}: {error.strerror}') from None
+    return decode(content, path, what)
 
 
 def read_json(path: str | Path, what: str = 'file') -> Any:

@@ -8,6 +8,7 @@ the attribute alone reaches, and the AUROC among images of one value each.
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 
 from medssl_mm.analysis.probing import Probe, ProbeData, run_probe, score_probe
 from medssl_mm.errors import UserError
+from medssl_mm.files import delimiter_of, read_text
 
 ALONE = 'alone'
 
@@ -39,8 +41,14 @@ def read_attribute(
     import pandas as pd
 
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
+        text = read_text(path, 'table')
+        delimiter, start = delimiter_of(text, (image_column, column))
+        table = pd.read_csv(
+            io.StringIO(text[start:]), sep=delimiter, dtype=str, keep_default_na=False
+        )
+    except UserError:
+        raise
+    except ValueError as error:
         raise UserError(f'{path} cannot be read as a CSV table: {error}') from error
     for name in (image_column, column):
         if name not in table:

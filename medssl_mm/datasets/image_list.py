@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 from mmengine.dataset import BaseDataset
 
 from medssl_mm.datasets.sampler import EpochIndex, sample_rng
 from medssl_mm.errors import UserError
+from medssl_mm.files import read_text
 from medssl_mm.registry import DATASETS
 
 
@@ -92,7 +92,7 @@ class SliceImageList(BaseDataset):
             )
         samples: list[dict] = []
         counts: dict[str, int] = {}
-        lines = Path(self.ann_file).read_text(encoding='utf-8').splitlines()
+        lines = read_text(self.ann_file, 'list file').splitlines()
         for number, line in enumerate(lines, 1):
             line = line.strip()
             if not line or line.startswith('#'):

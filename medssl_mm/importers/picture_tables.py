@@ -12,6 +12,7 @@ from medssl_mm.errors import UserError
 from medssl_mm.importers.images import ImageDiscovery
 from medssl_mm.importers.naming import find_files, find_patient
 from medssl_mm.importers.pictures import SUBSET_NAMES, Picture, PictureImporter
+from medssl_mm.importers.readers.picture import ALL_SUFFIXES
 from medssl_mm.importers.readers.table import read_rows, whole_number, zeros_and_ones
 from medssl_mm.store.images import UNCERTAIN, UNKNOWN
 
@@ -180,7 +181,7 @@ def finder(src: Path, files: Sequence[Path], texts: Iterable[str]) -> Finder:
         files (Sequence[Path]): Its pictures.
         texts (Iterable[str]): All of the table.
     """
-    count = Counter(Path(text).name for text in texts)
+    count = Counter(Path(text.replace('\\', '/')).name for text in texts)
     by_path = {path.relative_to(src).as_posix(): path for path in files}
     by_name: dict[str, list[Path]] = {}
     for path in files:
@@ -193,7 +194,7 @@ def finder(src: Path, files: Sequence[Path], texts: Iterable[str]) -> Finder:
             f'{where}: no picture {text!r} below {src}; copy it there, or remove the '
             'row.',
         )
-        parts = Path(text).parts
+        parts = Path(text.replace('\\', '/')).parts
         for start in range(len(parts)):
             path = by_path.get('/'.join(parts[start:]))
             if path is not None:
@@ -201,6 +202,8 @@ def finder(src: Path, files: Sequence[Path], texts: Iterable[str]) -> Finder:
         if not parts or len(parts) > 1 and count[parts[-1]] > 1:
             return None, missing
         found = by_name.get(parts[-1], [])
+        if not found and Path(parts[-1]).suffix.lower() in ALL_SUFFIXES:
+            found = by_name.get(Path(parts[-1]).stem, [])  # converted pictures
         if len(found) > 1:
             return None, (
                 'ambiguous',

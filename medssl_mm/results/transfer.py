@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from medssl_mm.analysis.transfer import (
     scaled_performance,
 )
 from medssl_mm.errors import UserError
+from medssl_mm.files import delimiter_of, read_text
 from medssl_mm.statistics import (
     Interval,
     Resampled,
@@ -603,11 +605,18 @@ def read_measures(path: str | Path) -> list[EncoderMeasure]:
     """
     import pandas as pd
 
+    needed = ('encoder', 'measure', 'value')
     try:
-        table = pd.read_csv(path, keep_default_na=False)
-    except (OSError, ValueError) as error:
+        text = read_text(path, 'table')
+        delimiter, start = delimiter_of(text, needed)
+        table = pd.read_csv(
+            io.StringIO(text[start:]), sep=delimiter, keep_default_na=False
+        )
+    except UserError:
+        raise
+    except ValueError as error:
         raise UserError(f'{path} cannot be read as CSV: {error}') from error
-    missing = {'encoder', 'measure', 'value'} - set(table)
+    missing = set(needed) - set(table)
     if missing:
         raise UserError(
             f'{path} lacks the column {", ".join(sorted(missing))}; it needs '

@@ -70,7 +70,7 @@ def test_table(tmp_path):
     [
         ('file,position\nx,AP\n', "no column 'view'; it has file, position"),
         ('file,view\nx.png,AP\nb/x.png,PA\n', 'image x has view AP and PA'),
-        (None, 'cannot be read'),
+        (None, 'views.csv: No such file'),
     ],
 )
 def test_wrong_table(tmp_path, text, words):

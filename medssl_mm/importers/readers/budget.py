@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 from pathlib import Path
 
@@ -14,6 +14,9 @@ LARGEST = 4 << 30  # bytes of the voxels or pixels of one file
 LARGEST_PICTURE = 1 << 28  # pixels
 _SLACK = 1 << 20  # bytes that may follow what a header describes
 _DEFLATE = 1032  # no deflated byte stands for more
+_PART = 64 << 20  # bytes that are unpacked at a time
+_MAGIC = b'\x1f\x8b'
+GZIP, ZLIB = 31, 15  # what zlib calls them
 
 
 def read_content(path: str | Path) -> bytes:
@@ -30,7 +33,11 @@ def read_content(path: str | Path) -> bytes:
 
 
 def check_claim(
-    path: str | Path, shape: Sequence[int], itemsize: int, there: int | None = None
+    path: str | Path,
+    shape: Sequence[int],
+    itemsize: int,
+    there: int | None = None,
+    most: int = LARGEST,
 ) -> int:
     """Compare what a header claims with what one file may take, and with what is there.
 
@@ -40,6 +47,7 @@ def check_claim(
         itemsize (int): Bytes of an element.
         there (int, optional): Most bytes that the file can hold. Defaults to None:
             not known.
+        most (int): Most bytes that it may take. Defaults to 4 GiB.
 
     Returns:
         int: Bytes of the array.
@@ -49,11 +57,11 @@ def check_claim(
     """
     wanted = prod(map(int, shape)) * int(itemsize)
     claim = f'{path}: its header claims {tuple(map(int, shape))} elements of {itemsize}'
-    if wanted > LARGEST:
+    if wanted > most:
         raise CaseError(
             'too-large',
             f'{claim} byte(s), {_size(wanted)} in all; one file may take '
-            f'{_size(LARGEST)}. Crop or split it, or store it in a smaller type; if it '
+            f'{_size(most)}. Crop or split it, or store it in a smaller type; if it '
             'should be smaller, its header is damaged: fetch it again.',
         )
     if there is not None and wanted > there:
@@ -85,32 +93,35 @@ def inflated_limit(packed: int) -> int:
     return packed * _DEFLATE + _SLACK
 
 
-def unzip(path: str | Path, content: bytes, size: int) -> bytes:
-    """Unpack gzip data of a known size to its end, so that its checksum is verified.
+def inflate(
+    path: str | Path, content: bytes, size: int, kind: int = GZIP, most: int = _PART
+) -> Iterator[bytes]:
+    """Unpack data of a known size part by part, to their end and checksum.
 
     Args:
         path (str | Path): The file, for messages.
-        content (bytes): One or several gzip members.
-        size (int): Bytes wanted; more than 1 MiB beyond them are refused, and
-            never kept.
+        content (bytes): One or several members.
+        size (int): Bytes wanted; more than 1 MiB beyond them are refused.
+        kind (int): :data:`GZIP` or :data:`ZLIB`. Defaults to the former.
+        most (int): Bytes of a part. Defaults to 64 MiB.
+
+    Yields:
+        bytes: Parts; those within ``size`` end with it.
 
     Raises:
         CaseError: 'too-large'.
         EOFError: The data end early.
         zlib.error: They are damaged.
     """
-    parts: list[bytes] = []
     total = 0
-    while content[:2] == b'\x1f\x8b':
-        member = zlib.decompressobj(31)
+    while content and (not total or content[:2] == _MAGIC):
+        member = zlib.decompressobj(kind)
         while not member.eof:
             room = max(size - total, 0) or _SLACK
-            part = member.decompress(content, room)
+            part = member.decompress(content, min(room, most))
             content = member.unconsumed_tail
             if not part and not content and not member.eof:
                 raise EOFError('the compressed data end early')
-            if total < size:
-                parts.append(part)
             total += len(part)
             if total > size + _SLACK:
                 raise CaseError(
@@ -118,9 +129,23 @@ def unzip(path: str | Path, content: bytes, size: int) -> bytes:
                     f'{path}: unpacked it holds more than the {size} bytes that its '
                     'header describes; it is damaged, or made to fill the memory.',
                 )
+            yield part
         content = member.unused_data
     if total < size:
         raise EOFError(f'{total} of {size} bytes are there')
+
+
+def unzip(path: str | Path, content: bytes, size: int) -> bytes:
+    """Unpack gzip data of a known size; what follows it is read, but not kept.
+
+    Raises as :func:`inflate` does.
+    """
+    parts: list[bytes] = []
+    total = 0
+    for part in inflate(path, content, size, most=max(size, 1)):
+        if total < size:
+            parts.append(part)
+        total += len(part)
     return parts[0] if len(parts) == 1 else b''.join(parts)
 
 

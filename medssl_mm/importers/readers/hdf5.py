@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import h5py
 import numpy as np
 
 from medssl_mm.importers.base import CaseError
+from medssl_mm.importers.readers.budget import check_claim, inflated_limit
+
+
+def _array(path: str, found: Any) -> np.ndarray | None:
+    """Read a data set, unless it claims more than it stores."""
+    if not isinstance(found, h5py.Dataset):
+        return None
+    stored: int | None = found.id.get_storage_size()
+    if found.is_virtual or found.external:
+        stored = None  # in other files
+    elif found.compression or found.chunks:
+        stored = inflated_limit(stored) if stored else 0
+    check_claim(path, found.shape or (), found.dtype.itemsize, stored)
+    return np.asarray(found[()])
 
 
 def read_hdf5(path: str, axes: int) -> tuple[np.ndarray, np.ndarray | None]:
@@ -24,8 +40,7 @@ def read_hdf5(path: str, axes: int) -> tuple[np.ndarray, np.ndarray | None]:
     try:
         with h5py.File(path, 'r') as file:
             keys = sorted(file)
-            image = file['image'][()] if 'image' in file else None
-            label = file['label'][()] if 'label' in file else None
+            image, label = (_array(path, file.get(key)) for key in ('image', 'label'))
     except OSError as error:
         raise CaseError(
             'unreadable', f'{path}: not a readable HDF5 file ({error}); copy it again.'

@@ -10,7 +10,9 @@ import zlib
 import numpy as np
 
 from medssl_mm.errors import UserError
+from medssl_mm.importers.readers.budget import LARGEST, check_claim, inflated_limit
 
+_PACKED = 50  # times that pictures may be smaller in an archive
 SUBSETS = ('train', 'val', 'test')
 
 
@@ -44,7 +46,11 @@ def _read_archive(path: str, time: int) -> dict[str, np.ndarray]:
                     f'{path} has no array {", ".join(missing)}; its arrays '
                     f'are {", ".join(file.files[:12])}'
                 )
+            for name in names:
+                _check_claim(path, file.zip, f'{name}.npy')
             archive = {name: file[name] for name in names}
+    except UserError:
+        raise
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
             f'{path} is damaged or no NumPy archive ({error}); fetch it again'
@@ -54,6 +60,22 @@ def _read_archive(path: str, time: int) -> dict[str, np.ndarray]:
     for images, labels in zip(names[:3], names[3:]):
         _check_labels(path, labels, archive, len(archive[images]))
     return archive
+
+
+def _check_claim(path: str, archive: zipfile.ZipFile, name: str) -> None:
+    """Compare what the header of an array claims with what the archive holds."""
+    info = archive.getinfo(name)
+    with archive.open(info) as file:
+        major, _ = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0
+        if major > 1:
+            read = np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+    packed = min(info.compress_size, os.stat(path).st_size)
+    there = min(info.file_size, inflated_limit(packed))
+    # Archives of large pictures are large; but pictures do not pack that well.
+    most = max(LARGEST, _PACKED * packed)
+    check_claim(f'{path}, {name}', shape, dtype.itemsize, there, most)
 
 
 def _check_images(path: str, name: str, archive: dict[str, np.ndarray]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,19 +14,24 @@ from PIL import Image
 from medssl_mm.importers.base import CaseError, Problem, warning
 from medssl_mm.importers.integrity import MIN_SIDE
 from medssl_mm.importers.naming import find_files
+from medssl_mm.importers.readers.budget import (
+    LARGEST_PICTURE,
+    check_claim,
+    check_pixels,
+    inflated_limit,
+    read_content,
+)
 
 SUFFIXES = ('.png', '.jpeg', '.jpg')
 DICOM = ('.dcm', '.dicom')
 ALL_SUFFIXES = (*SUFFIXES, '.tif', '.tiff', *DICOM)
 PNG, JPEG = b'\x89PNG', b'\xff\xd8'
-# How a complete file ends: the end chunk with its checksum, the end marker.
-# TIFF has no end mark, its decoder misses what is not there.
-_ENDS = (
-    (PNG, b'IEND\xaeB`\x82'),
-    (JPEG, b'\xff\xd9'),
-    (b'II*\0', b''),
-    (b'MM\0*', b''),
-)
+TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')  # the latter two: BigTIFF
+_PNG_END, _JPEG_END = b'IEND\xaeB`\x82', b'\xff\xd9'
+# What a pixel of a PNG file is made of, by its colour type.
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+# Markers of the JPEG segments that tell the size of the picture.
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
 
 def find_pictures(src: Path, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
@@ -33,23 +40,81 @@ def find_pictures(src: Path, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
 
 
 def read_bytes(path: str) -> bytes:
-    """Read a PNG, JPEG or TIFF file that is complete.
+    """Read a PNG, JPEG or TIFF file that is complete and not too large to decode.
 
-    Decoders accept a file cut short without a word: the end mark tells. Some
-    programs write a few bytes behind it.
+    Decoders accept a file cut short without a word: its parts are followed to the
+    end mark. What some programs write behind it does not count.
 
     Raises:
-        CaseError: Empty, truncated, or of another format.
+        CaseError: Empty, truncated, of another format, or of too many pixels.
     """
-    content = Path(path).read_bytes()
-    end = next((mark for start, mark in _ENDS if content.startswith(start)), None)
-    if end is None or end not in content[-1024:]:
+    content = read_content(path)
+    complete = False
+    if content.startswith(PNG):
+        # What is damaged in the middle is for the decoder.
+        complete = _follow_png(path, content) or _PNG_END in content[-1024:]
+    elif content.startswith(JPEG):
+        complete = _follow_jpeg(path, content) or content[-2:] == _JPEG_END
+    elif content.startswith(TIFF):
+        complete = True  # it has no end mark, its decoder misses what is not there
+        _check_tiff(path, content)
+    if not complete:
         what = 'empty' if not content else 'truncated or no PNG, JPEG or TIFF'
         raise CaseError(
             'unreadable',
             f'{path}: the file is {what} ({len(content)} bytes); copy it again.',
         )
     return content
+
+
+def _follow_png(path: str, content: bytes) -> bool:
+    """Whether a PNG file has all of its chunks; its size is checked."""
+    place = len(PNG) + 4
+    while len(content) >= place + 12:
+        length, kind = struct.unpack_from('>I4s', content, place)
+        if kind == b'IHDR' and length >= 13 and len(content) >= place + 21:
+            width, height, depth, colour = struct.unpack_from(
+                '>IIBB', content, place + 8
+            )
+            check_pixels(path, width, height)
+            row = (width * depth * _SAMPLES.get(colour, 1) + 7) // 8
+            check_claim(path, (height, row), 1, inflated_limit(len(content)))
+        place += 12 + length
+        if kind == b'IEND':
+            return place <= len(content)
+    return False
+
+
+def _follow_jpeg(path: str, content: bytes) -> bool:
+    """Whether the scans of a JPEG file end; its size is checked.
+
+    A preview in the segments before them has ends of its own.
+    """
+    place = 2
+    while len(content) >= place + 9 and content[place] == 0xFF:
+        marker = content[place + 1]
+        if marker in _FRAMES:
+            height, width = struct.unpack_from('>HH', content, place + 5)
+            check_pixels(path, width, height)
+        if marker == 0xDA:
+            return content.rfind(_JPEG_END, place) > 0
+        if marker == 0xFF:  # a byte that fills
+            place += 1
+            continue
+        place += 2 + int.from_bytes(content[place + 2 : place + 4], 'big')
+    return False
+
+
+def _check_tiff(path: str, content: bytes) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+            width, height = Image.open(io.BytesIO(content)).size
+    except Image.DecompressionBombError:
+        width = height = LARGEST_PICTURE
+    except Exception:
+        return  # the decoder says what is wrong
+    check_pixels(path, width, height)
 
 
 def decode(path: str, content: bytes, flag: int) -> np.ndarray:

@@ -15,6 +15,13 @@ from typing import Any, Literal
 import numpy as np
 
 from medssl_mm.importers.base import CaseError, Problem, warning
+from medssl_mm.importers.readers.budget import (
+    GZIP,
+    ZLIB,
+    check_claim,
+    inflate,
+    read_content,
+)
 from medssl_mm.importers.readers.optional import require
 
 _META, _TIFF = ('.mha', '.mhd'), ('.tif', '.tiff')
@@ -50,11 +57,11 @@ def read_simpleitk(
     if not path.is_file():
         raise CaseError('missing', f'{path} does not exist.')
     try:
-        _check_complete(path, suffix)
+        _check_complete(path, suffix, _claim(sitk, path, suffix))
         image = sitk.ReadImage(str(path), imageIO=_driver(suffix))
     except CaseError:
         raise
-    except (RuntimeError, OSError, ValueError, zlib.error) as error:
+    except (RuntimeError, OSError, ValueError, EOFError, zlib.error) as error:
         lines = str(error).strip().splitlines() or ['']
         raise CaseError(
             'unreadable',
@@ -178,8 +185,20 @@ def data_files(path: str | Path) -> list[str]:
     return [str(path.parent / name) for name in names]
 
 
-def _check_complete(path: Path, suffix: str) -> None:
-    """Find damage that ITK reads over."""
+def _claim(sitk: Any, path: Path, suffix: str) -> int:
+    """Bytes of the voxels by the header, which ITK would give memory to."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO(_driver(suffix))
+    reader.ReadImageInformation()
+    kind = sitk.GetPixelIDValueAsString(reader.GetPixelIDValue())
+    bits = re.search(r'(\d+)-bit', kind)
+    width = (int(bits[1]) if bits else 64) // 8 * reader.GetNumberOfComponents()
+    return check_claim(path, reader.GetSize(), width)
+
+
+def _check_complete(path: Path, suffix: str, claimed: int) -> None:
+    """Find damage that ITK reads over, and claims that the file does not keep."""
     if suffix in _TIFF:
         _check_pages(path)
         return
@@ -190,19 +209,16 @@ def _check_complete(path: Path, suffix: str) -> None:
     if gzip or fields.get('compresseddata', '').lower() == 'true':
         parts = data_files(path)
         content = (
-            b''.join(Path(part).read_bytes() for part in parts)
-            if parts
-            else path.read_bytes()[length:]
+            b''.join(map(read_content, parts)) if parts else read_content(path)[length:]
         )
-        stream = zlib.decompressobj(31 if gzip else 15)  # both end in a checksum
-        stream.decompress(content)
-        if not stream.eof:
-            raise ValueError('its compressed data ends early')
+        # Both end in a checksum.
+        for _ in inflate(path, content, claimed, GZIP if gzip else ZLIB):
+            pass
 
 
 def _check_pages(path: Path) -> None:
     """Follow the chain of pages of a TIFF file to its end."""
-    content = path.read_bytes()
+    content = read_content(path)
     orders: dict[bytes, Literal['little', 'big']] = {b'II': 'little', b'MM': 'big'}
     order = orders.get(content[:2])
 

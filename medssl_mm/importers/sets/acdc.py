@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from medssl_mm.errors import UserError
+from medssl_mm.files import read_text
 from medssl_mm.importers.base import CaseError, Discovery, LoadedCase, SourceCase
 from medssl_mm.importers.naming import find_files
 from medssl_mm.importers.readers.hdf5 import read_hdf5
@@ -208,7 +209,7 @@ def _read_list(src: Path, subset: str) -> frozenset[str]:
     else:
         return frozenset()
     patients = set()
-    for number, line in enumerate(path.read_text().split(), 1):
+    for number, line in enumerate(read_text(path, 'list').split(), 1):
         match = _VOLUME.match(line)
         if not match:
             raise UserError(

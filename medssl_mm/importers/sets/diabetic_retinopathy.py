@@ -234,7 +234,7 @@ class DiabeticRetinopathyImporter(ImageFiles):
 
     def _read_grades(self, path: Path) -> dict[str, int]:
         def parse(where: str, row: dict[str, str]) -> tuple[str, int]:
-            name = re.sub(r'\.(png|jpe?g)$', '', row['image'].strip())
+            name = re.sub(r'(?i)\.(png|jpe?g|tiff?)$', '', row['image'].strip())
             if not self.file_name.fullmatch(name):
                 raise UserError(
                     f'{where}: expected <patient>_left or '

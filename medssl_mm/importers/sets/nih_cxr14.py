@@ -21,6 +21,7 @@ from medssl_mm.importers.readers.table import (
     join_lists,
     read_lines,
     read_rows,
+    whole_number,
     zeros_and_ones,
 )
 from medssl_mm.store.compat_splits import compat_lists
@@ -48,6 +49,11 @@ def patient_of(name: str, where: str) -> str:
             '00000013_005.png'
         )
     return found[1]
+
+
+def _png(name: str) -> str:
+    """A listed name with the suffix of the files, whatever the list has."""
+    return f'{re.sub(r"(?i)[.](png|jpe?g)$", "", name.strip())}.png'
 
 
 def parse_findings(text: str, where: str) -> tuple[int, ...]:
@@ -81,9 +87,9 @@ def read_data_entry(path: Path) -> dict[str, tuple[int, ...]]:
     """
 
     def parse(where: str, row: dict[str, str]) -> tuple[str, tuple[int, ...]]:
-        name = row['Image Index'].strip()
+        name = _png(row['Image Index'])
         patient = patient_of(name, where)
-        if row['Patient ID'].strip().lstrip('0') != patient.lstrip('0'):
+        if whole_number(row['Patient ID']) != int(patient):
             raise UserError(
                 f'{where}: image {name} is of patient {int(patient)} by its '
                 f'name, of {row["Patient ID"]!r} by the column Patient ID; '
@@ -105,7 +111,8 @@ def read_label_list(path: Path) -> dict[str, tuple[int, ...]]:
     """
 
     def parse(where: str, line: str) -> tuple[str, tuple[int, ...]]:
-        name, *values = line.split()
+        name, *values = re.split(r'[\s,;]+', line)
+        name = _png(name)
         patient_of(name, where)
         if len(values) != len(FINDINGS):
             raise UserError(
@@ -126,6 +133,7 @@ def read_names(path: Path) -> list[str]:
     """
     names = []
     for line, name in read_lines(path):
+        name = _png(name)
         patient_of(name, f'{path}, line {line}')
         names.append(_stem(name))
     return names

@@ -1,8 +1,13 @@
 """Lists as text: tables and lines."""
 
+import gzip
+import os
+import zipfile
+
 import pytest
 
 from medssl_mm.errors import UserError
+from medssl_mm.importers.readers import table
 from medssl_mm.importers.readers.table import (
     by_name,
     join_lists,
@@ -33,6 +38,103 @@ def test_csv_files(tmp_path):
         read_rows(tmp_path / 'b.csv')
 
 
+ROWS = [{'image': 'a;1', 'level': '0'}, {'image': 'b "x"', 'level': '4'}]
+QUOTED = '"a;1"{0}0{1}"b ""x"""{0}4{1}'
+
+
+@pytest.mark.parametrize('delimiter', [',', ';', '\t'])
+@pytest.mark.parametrize('end', ['\n', '\r\n', '\r'])
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16', 'utf-16-le'])
+def test_tables_as_programs_write_them(tmp_path, delimiter, end, encoding):
+    path = tmp_path / 'a.csv'
+    text = f'image{delimiter} level{end}' + QUOTED.format(delimiter, end)
+    path.write_bytes(text.encode(encoding))
+    for columns in ((), ('image', 'level')):
+        assert [row for _, row in read_rows(path, columns)] == ROWS
+    blank = delimiter + end
+    path.write_bytes(f'{blank}{text}{blank}{end}'.encode(encoding))
+    assert [row for _, row in read_rows(path)] == ROWS
+
+
+@pytest.mark.parametrize('line', ['sep=;', '"sep=;"', 'SEP=;'])
+def test_the_line_of_excel_that_names_the_delimiter(tmp_path, line):
+    path = tmp_path / 'a.csv'
+    path.write_text(f'{line}\r\nimage,x;level\r\np1;2\r\n')
+    assert read_rows(path) == [(3, {'image,x': 'p1', 'level': '2'})]
+
+
+def test_blank_columns_and_rows_at_the_end(tmp_path):
+    path = tmp_path / 'a.csv'
+    path.write_text('image,level,,\na,0,,\nb,1\n,,,\n\nc,2,,\n')
+    rows = read_rows(path, ('image', 'level'))
+    assert [(line, *row.values()) for line, row in rows] == [
+        (2, 'a', '0'),
+        (3, 'b', '1'),
+        (6, 'c', '2'),
+    ]
+    path.write_text('image,level\na,0,,7\n')
+    with pytest.raises(UserError, match='line 2: expected 2 columns'):
+        read_rows(path)
+    path.write_text('image,level,remark\na,0\nb,1,x\n')  # Excel ends rows early
+    assert read_rows(path, ('image', 'level'))[0][1]['remark'] == ''
+    with pytest.raises(UserError, match='line 2: expected 3 columns'):
+        read_rows(path, ('remark',))
+
+
+def test_columns_by_the_wanted_names(tmp_path):
+    path = tmp_path / 'a.csv'
+    path.write_text('image;a,b,c,d\nx;1,2\n')
+    assert read_rows(path, ('image',))[0][1]['image'] == 'x'
+    path.write_text(',image,image\n0,a,b\n')  # the index of pandas
+    assert read_rows(path)[0][1] == {'': '0', 'image': 'a', 'image.1': 'b'}
+    with pytest.raises(UserError, match='names the column image twice'):
+        read_rows(path, ('image',))
+
+
+def test_compressed_tables_by_their_content(tmp_path):
+    text = b'image,level\na,0\n'
+    path = tmp_path / 'a.csv'
+    path.write_bytes(gzip.compress(text))
+    assert read_rows(path) == [(2, dict(image='a', level='0'))]
+    with zipfile.ZipFile(path, 'w') as archive:
+        archive.writestr('a.csv', text)
+        archive.writestr('__MACOSX/._a.csv', b'Mac OS X')
+    assert read_rows(path) == [(2, dict(image='a', level='0'))]
+    with zipfile.ZipFile(path, 'a') as archive:
+        archive.writestr('b.csv', text)
+    with pytest.raises(UserError, match='holds 2 files'):
+        read_rows(path)
+    with zipfile.ZipFile(path, 'w') as archive:
+        archive.writestr('xl/workbook.xml', '<x/>')
+    with pytest.raises(UserError, match='is a workbook; save its sheet'):
+        read_rows(path)
+    path.write_bytes(gzip.compress(text)[:-6])
+    with pytest.raises(UserError, match='is no CSV file'):
+        read_rows(path)
+
+
+def test_what_is_no_text_is_told(tmp_path):
+    path = tmp_path / 'a.csv'
+    path.write_bytes('image,level\nMüller,0\n'.encode('latin-1'))
+    with pytest.raises(UserError, match='neither UTF-8 nor UTF-16.*"CSV UTF-8"'):
+        read_rows(path)
+    path.write_bytes(b'image,level\na\0b,0\n')
+    with pytest.raises(UserError, match='zero bytes'):
+        read_rows(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UserError, match='no regular file'):
+        read_rows(path)
+
+
+def test_a_table_that_fills_the_memory_is_not_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(table, 'LARGEST_TEXT', 1 << 20)
+    path = tmp_path / 'a.csv.gz'
+    path.write_bytes(gzip.compress(b'a' * (3 << 20)))
+    with pytest.raises(UserError, match='more than 1 MiB when unpacked'):
+        read_rows(path)
+
+
 def test_lines_and_what_is_wrong_with_them(tmp_path):
     path = tmp_path / 'a.txt'
     path.write_text('\ufeffone\n\n two \n')
@@ -40,7 +142,11 @@ def test_lines_and_what_is_wrong_with_them(tmp_path):
     path.write_text(' \n')
     with pytest.raises(UserError, match='a.txt is empty; expected lines of names'):
         read_lines(path, 'of names')
-    with pytest.raises(UserError, match='b.txt cannot be read'):
+    path.write_text('"one"\r\n"two 1"\r\n')
+    assert read_lines(path) == [(1, 'one'), (2, 'two 1')]
+    path.write_bytes('eins\nzwei\n'.encode('utf-16'))
+    assert [line for _, line in read_lines(path)] == ['eins', 'zwei']
+    with pytest.raises(UserError, match='b.txt: No such file'):
         read_lines(tmp_path / 'b.txt')
 
 
@@ -70,6 +176,14 @@ def test_names_are_listed_once(tmp_path):
         ('3.5', None),
         ('', None),
         ('x', None),
+        ('3,0', 3),
+        ('0,000', 0),
+        ('3,5', None),
+        ('3,000', None),
+        ('1.000000000000000000e+00', 1),
+        ('1e400', None),
+        ('²', None),
+        ('-1', None),
     ],
 )
 def test_whole_numbers(text, number):
