@@ -261,6 +261,8 @@ class Importer:
         without (tuple[str]): Options of a base class that it does not take.
         tells_rest (bool): Whether the import lists the files that are no case's;
             False where :meth:`discover` says why it passes over each.
+        guesses_patients (bool): Whether names of usual layouts tell the patients
+            where nothing else does: of data that no published rule describes.
     """
 
     name: ClassVar[str] = ''
@@ -268,6 +270,7 @@ class Importer:
     source_needed: ClassVar[bool] = True
     without: ClassVar[tuple[str, ...]] = ()
     tells_rest: ClassVar[bool] = True
+    guesses_patients: ClassVar[bool] = False
 
     @classmethod
     def options(cls) -> dict[str, dict]:

@@ -65,7 +65,8 @@ class CIFARImporter(ImageFolderImporter):
     channels = 3
     default_size = SIDE
     no_patients = ''
-    without = ('colours', 'fit', 'window', 'patient_pattern')
+    without = ('colours', 'fit', 'window', 'patient_pattern', 'patients')
+    guesses_patients = False
     # Some pictures are in the archives twice.
     conflicts_allowed = True
 

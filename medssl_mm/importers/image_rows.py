@@ -25,7 +25,7 @@ from medssl_mm.errors import UserError
 from medssl_mm.importers.base import Problem
 from medssl_mm.importers.images import ImageDiscovery, folder_of_lists
 from medssl_mm.importers.naming import find_files, find_patient
-from medssl_mm.importers.options import option, patient_option
+from medssl_mm.importers.options import option, patient_option, patients_option
 from medssl_mm.importers.picture_tables import Finder, finder
 from medssl_mm.importers.pictures import Picture, PictureImporter
 from medssl_mm.importers.readers import check_reader, load_volume
@@ -66,6 +66,7 @@ class ImageRowImporter(PictureImporter):
         'folder of the label table; default: anywhere below --src', metavar='DIR'
     )
     patient_pattern: str | None = patient_option()
+    patients: str | None = patients_option()
     label_map: str | None = option('what the labels of the source mean')
     transposed: bool | None = option(
         'exchange rows and columns, as the published comparison shows the slices',

@@ -34,6 +34,15 @@ def patient_option(more: str = '') -> Any:
     )
 
 
+def patients_option() -> Any:
+    """The option ``patients`` of the same importers."""
+    return option(
+        'CSV file with the columns case,patient: the patient of every case (case id, '
+        'or its file), instead of a pattern',
+        metavar='FILE',
+    )
+
+
 def flag(name: str) -> str:
     """Command-line spelling of an option."""
     return '--' + name.replace('_', '-')

@@ -18,6 +18,7 @@ from medssl_mm.importers.base import (
 )
 from medssl_mm.importers.images import ImageDiscovery, ImageFiles
 from medssl_mm.importers.options import option
+from medssl_mm.importers.patients import Person, name_patients
 from medssl_mm.importers.readers.picture import (
     ALL_SUFFIXES,
     DICOM,
@@ -184,6 +185,7 @@ class PictureImporter(ImageFiles):
             notes (list[str]): What there is to say besides.
             facts: Those of :meth:`found` that are not class attributes.
         """
+        pictures = self.name_patients(pictures, notes)
         form = self._form(pictures, notes)
         cases = [
             self.image_case(
@@ -206,6 +208,28 @@ class PictureImporter(ImageFiles):
                 pictures, seed, notes
             )
         return self.found(cases, notes=notes, lists=lists, **form, **facts)
+
+    def name_patients(
+        self, pictures: Sequence[Picture], notes: list[str]
+    ) -> list[Picture]:
+        """Decide on the patients of pictures that are their own so far."""
+        people = [
+            Person(picture.name, str(picture.path), picture.patient)
+            for picture in pictures
+            if picture.problem is None
+        ]
+        patients = name_patients(
+            people,
+            notes,
+            getattr(self, 'patients', None),
+            getattr(self, 'patient_pattern', None),
+            self.guesses_patients,
+            'image',
+        )
+        return [
+            replace(picture, patient=patients.get(picture.name, picture.patient))
+            for picture in pictures
+        ]
 
     @property
     def protocol(self) -> str:

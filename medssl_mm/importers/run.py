@@ -215,7 +215,8 @@ def _gone(
 def _kept_options(importer: Importer) -> dict[str, Any]:
     """Options that a store remembers, by name."""
     return {
-        name: _plain(value)
+        # Of a table that may be moved or corrected, that there was one.
+        name: True if name == 'patients' else _plain(value)
         for name, value in sorted(importer.given().items())
         if name not in _NOT_KEPT
     }

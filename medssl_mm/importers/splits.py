@@ -185,6 +185,10 @@ class _Writer:
             f'--beside draws another, {self._renamed(group)[0].protocol}; --redraw '
             'replaces it (train anew then)'
         )
+        try:
+            check_no_leak(self.result.previous[name], self.result.store.patient_of)
+        except UserError as error:
+            text += f'. As it is it is refused: {error}'
         if asked:
             self.result.refused.append(text + '; another --seed has a name of its own')
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
@@ -23,6 +23,7 @@ from medssl_mm.importers.base import (
     error,
 )
 from medssl_mm.importers.naming import find_files
+from medssl_mm.importers.patients import Person, name_patients
 from medssl_mm.importers.readers import (
     load_volume,
     read_volume,
@@ -155,7 +156,34 @@ class VolumeImporter(Importer):
             units=self.units,
             palette=self.palette,
         )
-        return VolumeDiscovery(check_unique(cases), **{**known, **facts})
+        notes = list(facts.pop('notes', ()))
+        named = self.name_patients(check_unique(cases), notes)
+        return VolumeDiscovery(named, notes=notes, **{**known, **facts})
+
+    def name_patients(
+        self, cases: Sequence[SourceCase], notes: list[str]
+    ) -> list[SourceCase]:
+        """Decide on the patients of cases that are their own so far."""
+        people = [
+            Person(
+                case.case_id,
+                case.image,
+                None if case.patient_id == case.case_id else case.patient_id,
+                case.name,
+            )
+            for case in cases
+        ]
+        patients = name_patients(
+            people,
+            notes,
+            getattr(self, 'patients', None),
+            getattr(self, 'patient_pattern', None),
+            self.guesses_patients,
+        )
+        return [
+            replace(case, patient_id=patients.get(case.case_id, case.patient_id))
+            for case in cases
+        ]
 
 
 class VolumeFiles(VolumeImporter):

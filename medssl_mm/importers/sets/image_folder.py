@@ -9,7 +9,7 @@ from pathlib import Path
 from medssl_mm.errors import UserError
 from medssl_mm.importers.images import ImageDiscovery
 from medssl_mm.importers.naming import find_patient
-from medssl_mm.importers.options import patient_option
+from medssl_mm.importers.options import patient_option, patients_option
 from medssl_mm.importers.pictures import SUBSET_NAMES, Picture, PictureImporter
 
 
@@ -26,8 +26,10 @@ class ImageFolderImporter(PictureImporter):
     """
 
     patient_pattern: str | None = patient_option()
+    patients: str | None = patients_option()
 
     name = 'image-folder'
+    guesses_patients = True
     layout = """\
     <src>/CLASS/**/PICTURE, or <src>/{train,val,test}/CLASS/**/PICTURE
 (png, jpg, tif or dcm), e.g. <src>/normal/625_left.jpg with

@@ -8,7 +8,7 @@ from pathlib import Path
 from medssl_mm.errors import UserError
 from medssl_mm.files import read_json
 from medssl_mm.importers.images import ImageDiscovery
-from medssl_mm.importers.options import option, patient_option
+from medssl_mm.importers.options import option, patient_option, patients_option
 from medssl_mm.importers.picture_tables import (
     Columns,
     class_order,
@@ -57,11 +57,13 @@ class ImageTableImporter(PictureImporter):
     )
     patient_column: str | None = option('column of the patient', metavar='NAME')
     patient_pattern: str | None = patient_option('; instead of a column')
+    patients: str | None = patients_option()
     split_column: str | None = option(
         'column of the subset: train, val or test', metavar='NAME'
     )
 
     name = 'image-table'
+    guesses_patients = True
     layout = """\
     <src>/labels.csv with the columns path,label (or others, by --path-column,
     --label-column, --labels, --patient-column, --split-column), and the pictures

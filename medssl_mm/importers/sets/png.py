@@ -9,7 +9,7 @@ from typing import Any
 
 from medssl_mm.errors import UserError
 from medssl_mm.importers.classes import class_names, read_palette
-from medssl_mm.importers.options import option, patient_option
+from medssl_mm.importers.options import option, patient_option, patients_option
 from medssl_mm.importers.slices import MaskCode, PictureSlices
 from medssl_mm.importers.volumes import VolumeDiscovery
 from medssl_mm.store.header import default_palette
@@ -33,6 +33,7 @@ class PNGImporter(PictureSlices):
         flags=('--labels-file',),
     )
     patient_pattern: str | None = patient_option()
+    patients: str | None = patients_option()
     slice_pattern: str | None = option('likewise, slice number', metavar='REGEX')
     turn: int | None = option(  # type: ignore[misc, assignment]
         'turn the slices counter-clockwise by 90, 180 or 270',
@@ -44,6 +45,7 @@ class PNGImporter(PictureSlices):
     )
 
     name = 'png'
+    guesses_patients = True
     layout = """\
     <src>/images/PATIENT_SLICE.png    <src>/masks/PATIENT_SLICE.png
 or any other, by globs relative to <src> and patterns:

@@ -12,7 +12,7 @@ import numpy as np
 from medssl_mm.errors import UserError
 from medssl_mm.importers.base import CaseError, LoadedCase, SourceCase
 from medssl_mm.importers.naming import find_files, match_patient, safe_case_id
-from medssl_mm.importers.options import option
+from medssl_mm.importers.options import option, patients_option
 from medssl_mm.importers.readers.picture import read_grey
 from medssl_mm.importers.readers.table import by_name, read_lines
 from medssl_mm.importers.slices import (
@@ -44,8 +44,10 @@ class SliceListImporter(VolumeImporter):
         'default: the parent folder',
         metavar='REGEX',
     )
+    patients: str | None = patients_option()
 
     name = 'slice-list'
+    guesses_patients = True
     modality = 'CT'
     units = 'HU'
     palette = [[0, 0, 0]]

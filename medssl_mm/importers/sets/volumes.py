@@ -18,7 +18,7 @@ from medssl_mm.importers.description import (
     read_description,
 )
 from medssl_mm.importers.naming import by_wildcard, find_patient, safe_case_id
-from medssl_mm.importers.options import option, patient_option
+from medssl_mm.importers.options import option, patient_option, patients_option
 from medssl_mm.importers.readers import VOLUME_SUFFIXES, check_reader, suffix_of
 from medssl_mm.importers.volumes import VolumeDiscovery, VolumeFiles, units_of
 
@@ -77,9 +77,13 @@ class VolumesImporter(VolumeFiles):
         "holds {channel}: '*/{channel}.nii.gz' (default: dataset.json)",
         metavar='NAMES',
     )
-    patient_pattern: str | None = patient_option('; default: one patient per case')
+    patient_pattern: str | None = patient_option(
+        '; default: as BIDS, ACDC, TCIA and nnU-Net name them, else one per case'
+    )
+    patients: str | None = patients_option()
 
     name = 'volumes'
+    guesses_patients = True
     suffixes: ClassVar[tuple[str, ...]] = VOLUME_SUFFIXES
     layout = """\
     <src>/images/CASE.mha         <src>/labels/CASE.mha
