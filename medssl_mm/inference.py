@@ -27,6 +27,7 @@ from medssl_mm.importers import make_importer
 from medssl_mm.importers.base import ERROR, CaseError, SourceCase
 from medssl_mm.importers.readers.nifti import form_code, read_header
 from medssl_mm.importers.run import import_case
+from medssl_mm.importers.sets.dicom import KEEP
 from medssl_mm.importers.volumes import units_of
 from medssl_mm.registry import MODELS
 from medssl_mm.store.case_info import CaseInfo
@@ -56,9 +57,9 @@ class Segmentation:
 
     def volumes_ml(self) -> dict[str, float]:
         """Volume of every foreground class, ml."""
-        assert self.case.spacing is not None, 'a volume has a spacing'
+        voxel = self.case.voxel_ml
+        assert voxel is not None, 'a volume has a spacing'
         counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))
-        voxel = float(np.prod(self.case.spacing)) / 1000
         return {
             name: float(counts[index] * voxel)
             for index, name in enumerate(self.classes)
@@ -256,7 +257,7 @@ def _import_one(
     source = next((path for path in files if not path.is_file()), files[0])
     if source.is_dir() and len(files) == 1:
         importer: Any = make_importer(
-            'dicom', modality=None if modality == 'other' else modality
+            'dicom', modality=None if modality == 'other' else modality, tilt=KEEP
         )
         found = importer.discover(source)
         case = _choose_series(found.cases, source, series)
@@ -338,8 +339,8 @@ def predict_file(
     segmentor = VolumeSegmentor(config, checkpoint, device, batch_size)
     result = segmentor.segment(source, modality, series, progress)
     code = form_code(read_header(inputs[0])) if _is_nifti(inputs[0]) else SCANNER
-    write_label_nifti(result.labels, result.case, output, code)
-    return result
+    told = write_label_nifti(result.labels, result.case, output, code)
+    return replace(result, warnings=(*result.warnings, *told))
 
 
 def _check_output(output: Path, inputs: Sequence[Path], overwrite: bool) -> None:

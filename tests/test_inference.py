@@ -11,7 +11,9 @@ import torch
 from mmengine.config import Config
 
 from medssl_mm.errors import UserError
+from medssl_mm.importers.readers.dicom import read_series
 from medssl_mm.inference import VolumeSegmentor, predict_file
+from tests.importers.dicom_files import make_slice
 from tests.numerics import double
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'segmentation'
@@ -217,6 +219,59 @@ def test_a_pipe_is_not_waited_for(model, tmp_path):
     os.mkfifo(tmp_path / 'in.nii.gz')
     with pytest.raises(UserError, match='is no file'):
         predict_file(*model, tmp_path / 'in.nii.gz', tmp_path / 'o.nii', device='cpu')
+
+
+def write_tilted(folder, image, degrees=20.0):
+    """The slices of an image as DICOM, each 3 mm up and back by the tilt."""
+    folder.mkdir()
+    step = (0, 3 * np.sin(np.deg2rad(degrees)), 3 * np.cos(np.deg2rad(degrees)))
+    values = np.asarray(image.dataobj).astype(int)
+    for index in range(values.shape[2]):
+        pixels = np.clip(values[..., index].T + 1024, 0, 4000)
+        make_slice(pixels, np.multiply(step, index), PixelSpacing=[0.8, 1.0]).save_as(
+            folder / f'{index}.dcm', enforce_file_format=True
+        )
+
+
+def test_a_sheared_grid_is_written_with_one_affine(model, image, tmp_path):
+    write_tilted(tmp_path / 'scan', image)
+    result = predict_file(
+        *model, tmp_path / 'scan', tmp_path / 'out.nii.gz', device='cpu'
+    )
+    found = nib.load(tmp_path / 'out.nii.gz')
+    _, affine, _ = read_series([str(p) for p in sorted((tmp_path / 'scan').iterdir())])
+    sform, code = found.header.get_sform(coded=True)
+    np.testing.assert_allclose(sform, affine, atol=1e-5)
+    np.testing.assert_allclose(found.affine, affine, atol=1e-5)
+    assert code == 1 and int(found.header['qform_code']) == 0
+    assert any('sheared by 20.0 degrees' in text for text in result.warnings)
+    voxel = 0.8 * 1.0 * 3 * np.cos(np.deg2rad(20)) / 1000
+    labels = np.asarray(found.dataobj)
+    for value, name in enumerate(result.classes[1:], 1):
+        expected = (labels == value).sum() * voxel
+        assert result.volumes_ml()[name] == pytest.approx(expected)
+    # The same slices of an upright gantry have a qform and larger voxels.
+    write_tilted(tmp_path / 'upright', image, degrees=0.0)
+    upright = predict_file(
+        *model, tmp_path / 'upright', tmp_path / 'up.nii.gz', device='cpu'
+    )
+    assert int(nib.load(tmp_path / 'up.nii.gz').header['qform_code']) == 1
+    for name, volume in result.volumes_ml().items():
+        assert volume == pytest.approx(
+            upright.volumes_ml()[name] * np.cos(np.deg2rad(20))
+        )
+
+
+def test_a_sheared_nifti_keeps_no_wrong_qform(model, image, tmp_path):
+    shear = np.eye(4)
+    shear[1, 2] = 0.3
+    image = nib.Nifti1Image(image.dataobj, image.affine @ shear)
+    image.set_qform(image.affine, code='scanner')
+    image.set_sform(image.affine, code='scanner')
+    found, result = predict(model, image, tmp_path)
+    np.testing.assert_allclose(found.affine, image.affine, atol=1e-5)
+    assert int(found.header['qform_code']) == 0
+    assert any('sheared by' in text for text in result.warnings)
 
 
 def test_batch_size_does_not_matter(model, image, tmp_path):

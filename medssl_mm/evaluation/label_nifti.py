@@ -8,9 +8,10 @@ import numpy as np
 from medssl_mm.errors import UserError
 from medssl_mm.files import whole_file
 from medssl_mm.store import CaseInfo, to_source_grid
-from medssl_mm.store.orientation import spacing_of
+from medssl_mm.store.orientation import corner_shift, shear_of, spacing_of
 
 SCANNER = 1  # code of a form in scanner coordinates
+_SHIFT = 0.1  # of a voxel edge, by which a qform may misplace a corner
 
 
 def write_label_nifti(
@@ -18,10 +19,11 @@ def write_label_nifti(
     case: CaseInfo,
     path: str | Path,
     code: int = SCANNER,
-) -> None:
+) -> tuple[str, ...]:
     """Write labels on the source grid with the source affine, in mm.
 
-    Sform and qform are equal and have one code.
+    Sform and qform are equal and have one code. A sheared grid (gantry tilt) cannot
+    be told by a qform: its sform stands alone, with qform code 0.
 
     Args:
         volume (np.ndarray): Class per voxel, in the store's orientation.
@@ -32,6 +34,9 @@ def write_label_nifti(
             to 1, scanner coordinates.
 
     Shape: volume ``(Z, H, W)``, uint8.
+
+    Returns:
+        tuple[str, ...]: What a reader of the file has to know.
 
     Raises:
         UserError: If the case has no source grid, the name is no NIfTI name,
@@ -52,10 +57,21 @@ def write_label_nifti(
     image.header.set_xyzt_units('mm')
     image.set_sform(affine, code)
     image.set_qform(affine, code)
+    shift = corner_shift(labels.shape, image.get_qform(), affine)
+    sheared = shift > _SHIFT * min(spacing_of(affine))
+    if sheared:
+        image.set_qform(affine, 0)
     if not code:
         image.header.set_zooms(spacing_of(affine))
     with whole_file(path) as temporary:
         nib.save(image, temporary)
+    if not sheared:
+        return ()
+    return (
+        f'the grid is sheared by {shear_of(affine):.1f} degrees (gantry tilt?); the '
+        'labels state it by their sform alone (qform code 0), which readers that know '
+        'right angles only (ITK, SimpleITK, 3D Slicer) refuse',
+    )
 
 
 def write_label_array(volume: np.ndarray, path: str | Path) -> None:

@@ -240,6 +240,7 @@ def evaluate_case(
             tolerance_mm,
             surface=measure,
             diagonal=diagonal,
+            voxel_ml=None if info is None else info.voxel_ml,
         )
     except ValueError as error:
         raise UserError(

@@ -316,6 +316,7 @@ def score_case(
     surface: bool = True,
     diagonal: float | None = None,
     ignore_label: int = 255,
+    voxel_ml: float | None = None,
 ) -> list[dict]:
     """Score a label volume against its reference.
 
@@ -330,6 +331,8 @@ def score_case(
         diagonal: Penalty distance, mm. Defaults to the diagonal of the given
             volume.
         ignore_label: Reference voxels that do not count.
+        voxel_ml: Volume of a voxel, ml, where the grid is no box of the voxel
+            size. Defaults to None: the product of the spacing.
 
     Shape: prediction, reference ``(Z, H, W)``, uint8.
 
@@ -343,7 +346,9 @@ def score_case(
     prediction, reference, table = _confusion(
         prediction, reference, num_classes, ignore_label
     )
-    voxel_volume = float(np.prod(spacing)) / 1000 if spacing is not None else 1.0
+    voxel_volume = 1.0
+    if spacing is not None:
+        voxel_volume = voxel_ml or float(np.prod(spacing)) / 1000
     if not surface:
         spacing = None
     if spacing is None:

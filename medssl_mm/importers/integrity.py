@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from medssl_mm.importers.base import LoadedCase, Problem, error, warning
 from medssl_mm.store.chunks import ChunkReader
-from medssl_mm.store.orientation import spacing_of
+from medssl_mm.store.orientation import shear_of, spacing_of
 
 SPACING_TOLERANCE = 1e-3  # relative
 CORNER_WARNING = 0.01  # of the smallest voxel edge
 CORNER_ERROR = 0.5
 MIN_SIDE = 8  # pixels
+SHEAR_WARNING = 0.573  # degrees off the right angle
 LABEL_ROUNDING = 1e-3  # labels stored through a scale factor
 FORM_TOLERANCE = 3e-3  # of the range of values: copies of 8 bit agree in it
 ROUNDING = 0.01  # of the range: more than rounding is another image
@@ -118,10 +119,8 @@ def check_affine(affine: Any) -> list[Problem]:
                 'mm. Distances in mm will be wrong if the header is.',
             )
         )
-    axes = np.asarray(affine)[:3, :3] / np.array(spacing)
-    skew = np.abs(axes.T @ axes - np.eye(3)).max()
-    if skew > 1e-2:
-        angle = np.degrees(np.arcsin(min(1.0, skew)))
+    angle = shear_of(affine)
+    if angle > SHEAR_WARNING:
         problems.append(
             warning(
                 'sheared',

@@ -138,6 +138,17 @@ class CaseInfo:
             source_stat=source_stat,
         )
 
+    @property
+    def voxel_ml(self) -> float | None:
+        """Volume of a voxel, ml, on a sheared grid too; None where unknown."""
+        if self.spacing is None:
+            return None
+        box = float(np.prod(self.spacing)) / 1000
+        if self.affine is None:
+            return box
+        volume = float(abs(np.linalg.det(np.array(self.affine)[:3, :3]))) / 1000
+        return box if np.isclose(volume, box, rtol=1e-6) else volume
+
     def has_label(self, index: int) -> bool:
         """Tell whether the label of slice ``index`` is known."""
         if not self.labelled:

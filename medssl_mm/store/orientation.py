@@ -8,6 +8,7 @@ patient's right on the left side.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -56,6 +57,24 @@ def spacing_of(affine: ArrayLike) -> tuple[float, float, float]:
     columns = np.asarray(affine, np.float64)[:3, :3]
     x, y, z = np.sqrt((columns**2).sum(0)).tolist()
     return x, y, z
+
+
+def corner_shift(shape: Sequence[int], one: ArrayLike, other: ArrayLike) -> float:
+    """Largest distance of the corners of a grid under two affines, mm.
+
+    Shape: one, other ``(4, 4)``, of the voxel index in the order of ``shape``.
+    """
+    ends = np.meshgrid(*((0, size - 1) for size in shape[:3]), indexing='ij')
+    corners = np.stack([*ends, np.ones_like(ends[0])], -1).reshape(-1, 4)
+    difference = np.asarray(one, np.float64) - np.asarray(other, np.float64)
+    return float(np.linalg.norm((corners @ difference.T)[:, :3], axis=1).max())
+
+
+def shear_of(affine: ArrayLike) -> float:
+    """Greatest angle by which grid axes are off the right angle, degrees."""
+    axes = np.asarray(affine, np.float64)[:3, :3] / np.array(spacing_of(affine))
+    skew = float(np.abs(axes.T @ axes - np.eye(3)).max())
+    return float(np.degrees(np.arcsin(min(1.0, skew))))
 
 
 def _to_canonical(affine: ArrayLike) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Statistics and counts of a case, and their file."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,3 +58,18 @@ def test_case_info_survives_the_file(tiny_store):
     assert info.spacing == (5.0, 1.25, 1.5)
     assert info.source_orientation == 'RAS'
     assert info.patient_id == 'p1'
+
+
+def test_a_voxel_of_a_sheared_grid_is_no_box(tiny_store):
+    info = tiny_store.case(tiny_store.case_ids[0])
+    size = np.array([3.0, 0.8, 0.7])
+    upright = replace(
+        info, spacing=tuple(size), affine=np.diag([*size[::-1], 1]).tolist()
+    )
+    assert upright.voxel_ml == pytest.approx(1.68e-3)
+    affine = np.array(upright.affine)
+    affine[1, 2] = 1.5  # the slices follow each other askew
+    sheared = replace(upright, spacing=(np.hypot(3, 1.5), 0.8, 0.7), affine=affine)
+    assert sheared.voxel_ml == pytest.approx(1.68e-3)
+    assert replace(sheared, affine=None).voxel_ml > 1.8e-3
+    assert replace(sheared, affine=None, spacing=None).voxel_ml is None

@@ -9,6 +9,7 @@ from medssl_mm.errors import UserError
 from medssl_mm.store.orientation import (
     axis_codes,
     canonicalize,
+    shear_of,
     to_source_axes,
 )
 
@@ -87,3 +88,12 @@ def test_bad_input():
         canonicalize(np.zeros((2, 3, 4)), np.diag([1, 0, 1, 1]))
     with pytest.raises(UserError, match='finite 4x4'):
         canonicalize(np.zeros((2, 3, 4)), np.full((4, 4), np.nan))
+
+
+@pytest.mark.parametrize('degrees', [0, 3, 20])
+def test_shear_is_the_tilt_of_the_gantry(degrees):
+    affine = tilt() @ np.diag([0.7, 0.8, 3, 1])
+    angle = np.deg2rad(degrees)
+    step = np.array([0, np.sin(angle), np.cos(angle)])
+    affine[:3, 2] = tilt()[:3, :3] @ step * 3
+    assert shear_of(affine) == pytest.approx(degrees, abs=1e-5)

@@ -6,131 +6,29 @@ instance number or file name.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydicom.pixels import apply_modality_lut
 
 from medssl_mm.importers.base import CaseError, Problem, warning
-from medssl_mm.importers.naming import find_files
 from medssl_mm.importers.readers.dicom_file import (
     check_pixel_data,
     decode,
+    frame_parts,
+    is_padding,
     number_of_frames,
     read_file,
-    read_tags,
+    stated,
 )
+from medssl_mm.importers.readers.dicom_mosaic import Mosaic, is_mosaic, read_mosaic
+from medssl_mm.importers.readers.dicom_parts import SAME_DIRECTION
 
-_HEADER = [
-    'Modality',
-    'ImageType',
-    'SeriesInstanceUID',
-    'StudyInstanceUID',
-    'SeriesNumber',
-    'PatientID',
-    'Rows',
-]
-# Greatest differences within one series: of direction cosines, and of mm.
-_SAME_DIRECTION, _SAME_SPACING = 1e-3, 1e-4
+_SAME_SPACING = 1e-4  # mm within one series
 _SIDEWAYS = 0.5  # of a pixel, across the slice normal
-
-
-@dataclass(frozen=True)
-class Series:
-    """The image files of one series.
-
-    Args:
-        modality (str): 'CT' or 'MR'.
-        uid (str): Series UID, or the folder where the headers have none.
-        person (str): Patient identifier, else the study; '' if neither.
-        number (int, optional): Series number.
-        folder (Path): The innermost folder of all its files.
-        files (tuple[str]): The files.
-    """
-
-    modality: str
-    uid: str
-    person: str
-    number: int | None
-    folder: Path
-    files: tuple[str, ...]
-
-
-def group_series(
-    src: Path, modality: str | None = None
-) -> tuple[list[Series], Counter[str]]:
-    """Group the CT and MR images below a folder by series.
-
-    Localizers and objects that are no CT or MR image (structure sets,
-    reports, DICOMDIR) are counted and passed over. Files of two patients or
-    studies are two series, whatever their series UID says.
-
-    Args:
-        src (Path): Folder.
-        modality (str, optional): Take only 'CT' or 'MR'. Defaults to None.
-
-    Returns:
-        tuple: the series, in the order of their first files; number of files
-        passed over by reason.
-    """
-    groups: dict[tuple, list] = defaultdict(list)
-    skipped: Counter[str] = Counter()
-    for path in find_files(src):
-        header = read_tags(path, _HEADER)
-        reason = _passed_over(header, modality)
-        if reason:
-            skipped[reason] += 1
-            continue
-        found, uid, person, study = (
-            str(header.get(key, '') or '')
-            for key in (
-                'Modality',
-                'SeriesInstanceUID',
-                'PatientID',
-                'StudyInstanceUID',
-            )
-        )
-        # De-identified files may have lost their UID: a folder is a series.
-        key = (found, uid or f'folder:{path.parent}', person, study)
-        groups[key].append((path, header.get('SeriesNumber', None)))
-    series = [
-        _make_series(found, uid, person or study, members)
-        for (found, uid, person, study), members in groups.items()
-    ]
-    return series, skipped
-
-
-def _passed_over(header: Any, modality: str | None) -> str:
-    """Why a file is no part of a series; '' where it is."""
-    if header is None:
-        return 'no DICOM file'
-    found = str(header.get('Modality', ''))
-    kind = [str(value).upper() for value in header.get('ImageType', None) or ()]
-    if found not in ('CT', 'MR'):
-        return f'modality {found or "not given"}'
-    if modality and found != modality:
-        return f'modality {found}, not {modality}'
-    return 'localizer' if any('LOCALIZER' in value for value in kind) else ''
-
-
-def _make_series(modality: str, uid: str, person: str, members: list) -> Series:
-    """Make a series of (file, series number)."""
-    parents = {path.parent for path, _ in members}
-    folder = min(parents, key=lambda p: (len(p.parts), str(p)))
-    while not all(p.is_relative_to(folder) for p in parents):
-        folder = folder.parent
-    number = members[0][1]
-    return Series(
-        modality,
-        uid,
-        person,
-        None if number is None else int(number),
-        folder,
-        tuple(str(path) for path, _ in members),
-    )
 
 
 @dataclass(frozen=True)
@@ -140,20 +38,19 @@ class _Frame:
     name: str
     file: Any  # the data set that holds it
     index: int  # among the frames of that file
+    size: tuple[int, int]  # rows, columns
     spacing: np.ndarray  # mm between rows, between columns
     directions: np.ndarray  # (6,) along a row, down a column
     position: np.ndarray  # (3,) mm, LPS
     slope: float
     intercept: float | None
+    unit: str  # RescaleType
     thickness: float
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return int(self.file.Rows), int(self.file.Columns)
+    mosaic: Mosaic | None = None
 
 
 def read_series(
-    files: Sequence[str],
+    files: Sequence[str], frames_of: Mapping[str, Sequence[int]] | None = None
 ) -> tuple[np.ndarray, np.ndarray, list[Problem]]:
     """Read the slices of one series into a volume.
 
@@ -162,7 +59,9 @@ def read_series(
 
     Args:
         files (Sequence[str]): The files of one series, in any order: single
-            slices, or enhanced CT or MR objects of many frames.
+            slices, enhanced CT or MR objects of many frames, or a mosaic.
+        frames_of (Mapping[str, Sequence[int]], optional): Frames of the volume,
+            by file; of files that are not named, all. Defaults to None.
 
     Returns:
         tuple: array ``(columns, rows, slices)``, int16 for CT (MR: int16, or
@@ -175,6 +74,16 @@ def read_series(
     problems: list[Problem] = []
     headers = _drop_copies([_read_slices(path) for path in files], problems)
     frames = [frame for header in headers for frame in _frames_of(header)]
+    if frames_of:
+        kept = {(path, index) for path, part in frames_of.items() for index in part}
+        frames = [
+            frame
+            for frame in frames
+            if frame.file.filename not in frames_of
+            or (frame.file.filename, frame.index) in kept
+        ]
+    for mosaic in {id(f.mosaic): f.mosaic for f in frames}.values():
+        problems += mosaic.problems if mosaic else []
     _check_uniform(frames)
     frames, step = _order(frames, problems)
     first = frames[0]
@@ -209,56 +118,50 @@ def _read_slices(path: str) -> Any:
             'the series to single-frame DICOM or to NIfTI (e.g. with dcm2niix) '
             'and import that.',
         )
-    if any(str(value).upper() == 'MOSAIC' for value in header.get('ImageType') or ()):
-        raise CaseError(
-            'mosaic',
-            f'{path}: a mosaic (ImageType MOSAIC), many slices in one picture; '
-            'expected one slice per file. Convert the series to NIfTI (e.g. with '
-            'dcm2niix) and import that.',
-        )
     check_pixel_data(header)
-    if int(header.get('SamplesPerPixel', 1)) != 1:
+    kind = str(header.get('PhotometricInterpretation', 'MONOCHROME2'))
+    if int(header.get('SamplesPerPixel', 1)) != 1 or kind == 'PALETTE COLOR':
         raise CaseError(
             'not-grey',
-            f'{path}: a colour image; expected grey CT or MR '
+            f'{path}: a colour image ({kind}); expected grey CT or MR '
             'slices. Remove secondary captures from the folder.',
         )
     return header
 
 
 def _frames_of(header: Any) -> list[_Frame]:
-    """The slices of a file: of its functional groups, or the file itself."""
-    shared = (header.get('SharedFunctionalGroupsSequence') or [None])[0]
-    groups = header.get('PerFrameFunctionalGroupsSequence')
-    if groups is None:
-        return [_frame(header, _short(header), 0, [header])]
-    frames = []
-    for index, group in enumerate(groups):
-        parts = [
-            item
-            for holder in (group, shared)
-            for sequence in (
-                'PlanePositionSequence',
-                'PlaneOrientationSequence',
-                'PixelMeasuresSequence',
-                'PixelValueTransformationSequence',
-            )
-            for item in (holder is not None and holder.get(sequence)) or ()
-        ]
-        name = f'{_short(header)}, frame {index + 1}'
-        frames.append(_frame(header, name, index, [*parts, header]))
-    return frames
+    """The slices of a file: of its functional groups, its tiles, or itself."""
+    found = frame_parts(header)
+    name = _short(header)
+    if found == [[header]]:
+        frame = _frame(header, name, 0, [header])
+        return _tiles(frame) if is_mosaic(header) else [frame]
+    return [
+        _frame(header, f'{name}, frame {index + 1}', index, parts)
+        for index, parts in enumerate(found)
+    ]
+
+
+def _tiles(frame: _Frame) -> list[_Frame]:
+    """The slices of a mosaic."""
+    mosaic = read_mosaic(frame.file, frame.spacing, frame.directions, frame.position)
+    return [
+        replace(
+            frame,
+            name=f'{frame.name}, tile {index + 1}',
+            index=index,
+            size=mosaic.size,
+            position=mosaic.position + index * mosaic.step,
+            mosaic=mosaic,
+        )
+        for index in range(mosaic.count)
+    ]
 
 
 def _frame(header: Any, name: str, index: int, parts: list) -> _Frame:
     """Make a slice of the first of several places that state a fact."""
-
-    def value(key: str) -> Any:
-        found = (part.get(key) for part in parts)
-        return next((v for v in found if v is not None and v != ''), None)
-
     place = {
-        key: value(key)
+        key: stated(parts, key)
         for key in ('PixelSpacing', 'ImageOrientationPatient', 'ImagePositionPatient')
     }
     sides = {key: header.get(key) for key in ('Rows', 'Columns')}
@@ -271,17 +174,20 @@ def _frame(header: Any, name: str, index: int, parts: list) -> _Frame:
             + '; the place of the slice is unknown. Convert the series to NIfTI '
             'with a tool that knows its scanner.',
         )
-    slope, intercept = value('RescaleSlope'), value('RescaleIntercept')
+    slope = stated(parts, 'RescaleSlope')
+    intercept = stated(parts, 'RescaleIntercept')
     return _Frame(
         name,
         header,
         index,
+        size=(int(header.Rows), int(header.Columns)),
         spacing=np.asarray(place['PixelSpacing'], float),
         directions=np.asarray(place['ImageOrientationPatient'], float),
         position=np.asarray(place['ImagePositionPatient'], float),
         slope=1.0 if slope is None else float(slope),
         intercept=None if intercept is None else float(intercept),
-        thickness=float(value('SliceThickness') or 0),
+        unit=str(stated(parts, 'RescaleType') or ''),
+        thickness=float(stated(parts, 'SliceThickness') or 0),
     )
 
 
@@ -320,36 +226,64 @@ def _drop_copies(headers: list, problems: list[Problem]) -> list:
 
 
 def _check_uniform(frames: list[_Frame]) -> None:
-    """Refuse a series that mixes grids or orientations."""
-    facts = (
-        ('orientation', lambda f: f.directions, _SAME_DIRECTION, 3),
+    """Refuse a series whose slices differ in what one volume has once."""
+    numbers = (
+        ('orientation', lambda f: f.directions, SAME_DIRECTION, 3),
         ('size (rows, columns)', lambda f: np.array(f.size), 0, 0),
         ('pixel spacing', lambda f: f.spacing, _SAME_SPACING, 4),
     )
-    for what, fact, tolerance, digits in facts:
-        groups: list[tuple[np.ndarray, list[str]]] = []
+    for what, fact, tolerance, digits in numbers:
+        groups: list[tuple[np.ndarray, list[_Frame]]] = []
         for frame in frames:
             found = fact(frame)
-            for known, names in groups:
+            for known, members in groups:
                 if np.abs(known - found).max() <= tolerance:
-                    names.append(frame.name)
+                    members.append(frame)
                     break
             else:
-                groups.append((found, [frame.name]))
-        if len(groups) > 1:
-            groups.sort(key=lambda group: -len(group[1]))
-            parts = '; '.join(
-                f'{tuple((np.round(value, digits) + 0).tolist())}: '
-                f'{len(names)} {"slice" if "frame" in names[0] else "file"}(s), '
-                f'e.g. {names[0]}'
-                for value, names in groups[:4]
-            )
-            raise CaseError(
-                'mixed-series',
-                f'the slices differ in {what}: {parts}. Put '
-                'the parts into folders of their own with different '
-                'SeriesInstanceUIDs, or remove the odd ones.',
-            )
+                groups.append((found, [frame]))
+        _refuse_parts(
+            what,
+            [
+                (str(tuple((np.round(value, digits) + 0).tolist())), members)
+                for value, members in groups
+            ],
+        )
+    words = (
+        ('modality', lambda f: str(f.file.Modality)),
+        (
+            'photometric interpretation',
+            lambda f: str(f.file.get('PhotometricInterpretation', 'MONOCHROME2')),
+        ),
+        ('unit (RescaleType)', lambda f: f.unit or 'not stated'),
+        ('RescaleIntercept', lambda f: 'missing' if f.intercept is None else 'stated'),
+    )
+    for what, word in words:
+        parts: dict[str, list[_Frame]] = {}
+        for frame in frames:
+            parts.setdefault(word(frame), []).append(frame)
+        _refuse_parts(what, list(parts.items()))
+
+
+def _refuse_parts(what: str, groups: list[tuple[str, list[_Frame]]]) -> None:
+    if len(groups) < 2:
+        return
+    groups.sort(key=lambda group: -len(group[1]))
+    parts = '; '.join(
+        f'{value}: {len(members)} {"file" if _alone(members[0]) else "slice"}(s), '
+        f'e.g. {members[0].name}'
+        for value, members in groups[:4]
+    )
+    raise CaseError(
+        'mixed-series',
+        f'the slices differ in {what}: {parts}. Put the parts into folders of their '
+        'own with different SeriesInstanceUIDs, or remove the odd ones.',
+    )
+
+
+def _alone(frame: _Frame) -> bool:
+    """Whether a slice is its file."""
+    return frame.name == _short(frame.file)
 
 
 def _order(
@@ -461,25 +395,35 @@ def _check_doubles(
 
 def _check_line(frames: list[_Frame], places: np.ndarray, heights: np.ndarray) -> None:
     """Refuse slices that lie beside the line through the first and the last."""
-    share = (heights - heights[0]) / (heights[-1] - heights[0])
-    beside = places - places[0] - share[:, None] * (places[-1] - places[0])
-    distance = np.linalg.norm(beside, axis=1)
+    allowed = _SIDEWAYS * float(frames[0].spacing.min())
+    slope = (places[-1] - places[0]) / (heights[-1] - heights[0])
+    beside = places - places[0] - (heights - heights[0])[:, None] * slope
+    if np.linalg.norm(beside, axis=1).max() <= allowed:
+        return
+    # Which slices are elsewhere: the line of the median slope, which they do not
+    # turn (Theil-Sen; of a long series, 300 slices are enough).
+    some = np.unique(np.linspace(0, len(frames) - 1, 300).astype(int))
+    one, two = (some[index] for index in np.triu_indices(len(some), 1))
+    rise = (heights[two] - heights[one])[:, None]
+    slope = np.median((places[two] - places[one]) / rise, axis=0)
+    beside = places - heights[:, None] * slope
+    distance = np.linalg.norm(beside - np.median(beside, axis=0), axis=1)
     worst = int(distance.argmax())
-    pixel = float(frames[0].spacing.min())
-    if distance[worst] > _SIDEWAYS * pixel:
-        raise CaseError(
-            'slices-shifted',
-            f'{frames[worst].name} lies {distance[worst]:.2f} mm beside the line '
-            f'through the other slices (pixel {pixel:.3g} mm); expected one stack. '
-            'Parts of other reconstructions must be separated first.',
-        )
+    raise CaseError(
+        'slices-shifted',
+        f'{frames[worst].name} lies {distance[worst]:.2f} mm beside the line through '
+        f'the other slices (pixel {allowed / _SIDEWAYS:.3g} mm), '
+        f'{max(1, int((distance > allowed).sum()))} slice(s) in all do; expected one '
+        'stack. Parts of other reconstructions must be separated first.',
+    )
 
 
 def _pixels(frames: list[_Frame], problems: list[Problem]) -> np.ndarray:
     """Decode the slices ``(slices, rows, columns)`` and apply the rescale."""
     first = frames[0]
     is_ct = first.file.Modality == 'CT'
-    if is_ct and first.intercept is None:
+    has_table = 'ModalityLUTSequence' in first.file
+    if is_ct and first.intercept is None and not has_table:
         problems.append(
             warning(
                 'no-rescale',
@@ -487,21 +431,33 @@ def _pixels(frames: list[_Frame], problems: list[Problem]) -> np.ndarray:
                 'taken as HU',
             )
         )
+    elif is_ct and first.unit not in ('', 'HU'):
+        problems.append(
+            warning(
+                'rescale-type',
+                f'{first.name}: a CT whose values are stated in {first.unit!r} '
+                '(RescaleType), not HU; expected HU. Leave the series out if it is a '
+                'map of another quantity.',
+            )
+        )
     array = np.empty((len(frames), *first.size), np.float32)
     decoded = {}
     for place, frame in enumerate(frames):
         file = frame.file
         if id(file) not in decoded:
-            decoded = {id(file): _decode_slices(file)}  # one file at a time
+            decoded = {id(file): _decode_slices(file, frame.mosaic)}  # one at a time
         stored = decoded[id(file)][frame.index]
-        array[place] = stored.astype(np.float32) * frame.slope + (frame.intercept or 0)
-        padding = file.get('PixelPaddingValue')
-        if is_ct and padding is not None:
-            array[place][stored == padding] = -1024
+        if 'ModalityLUTSequence' in file:
+            array[place] = apply_modality_lut(stored, file)
+        else:
+            array[place] = stored.astype(np.float32) * frame.slope
+            array[place] += frame.intercept or 0
+        if is_ct:
+            array[place][is_padding(stored, file)] = -1024
     return array
 
 
-def _decode_slices(header: Any) -> np.ndarray:
+def _decode_slices(header: Any, mosaic: Mosaic | None) -> np.ndarray:
     """Decode the stored values of a file ``(frames, rows, columns)``.
 
     They are values of a measurement: MONOCHROME1, which says how to show them,
@@ -516,4 +472,4 @@ def _decode_slices(header: Any) -> np.ndarray:
             f'{header.filename}: pixel array of shape '
             f'{stored.shape}; expected (rows, columns).',
         )
-    return stored[None]
+    return mosaic.split(stored) if mosaic else stored[None]

@@ -12,6 +12,8 @@ from pydicom.errors import InvalidDicomError
 
 from medssl_mm.importers.base import CaseError
 
+# Functional groups, in which files of many frames state what is true of each.
+GROUPS = ('SharedFunctionalGroupsSequence', 'PerFrameFunctionalGroupsSequence')
 _DECODERS = 'pip install pylibjpeg pylibjpeg-openjpeg pylibjpeg-libjpeg'
 # What pydicom says where no decoder is installed.
 _NO_DECODER = (
@@ -23,7 +25,7 @@ _NO_DECODER = (
 )
 
 
-def read_tags(path: str | Path, tags: Sequence[str]) -> Any:
+def read_tags(path: str | Path, tags: Sequence[str | int]) -> Any:
     """Read some tags of a DICOM file; None when it is none.
 
     Files without preamble (old scanners, some exports) are read where their
@@ -33,7 +35,7 @@ def read_tags(path: str | Path, tags: Sequence[str]) -> Any:
         return pydicom.dcmread(
             path,
             stop_before_pixels=True,
-            specific_tags=list(tags),
+            specific_tags=[pydicom.tag.Tag(tag) for tag in tags],
             force=_lacks_preamble(path),
         )
     except (InvalidDicomError, OSError, EOFError, ValueError):
@@ -74,6 +76,39 @@ def number_of_frames(header: Any) -> int:
     return int(header.get('NumberOfFrames', 1) or 1)
 
 
+def frame_parts(header: Any) -> list[list[Any]]:
+    """Where to look for the facts of every frame, the most special place first.
+
+    Returns:
+        list[list[Dataset]]: per frame the items of its own functional groups, of
+        the shared ones, and the header; of a file of one slice the header alone.
+    """
+    groups = header.get(GROUPS[1])
+    if groups is None:
+        return [[header]]
+    shared = [part for item in header.get(GROUPS[0]) or () for part in _items(item)]
+    return [[*_items(group), *shared, header] for group in groups]
+
+
+def _items(holder: Any) -> list[Any]:
+    """Items of all sequences below a data set, the outer ones first."""
+    outer = [
+        item for element in holder if element.VR == 'SQ' for item in element.value or ()
+    ]
+    return [*outer, *(inner for item in outer for inner in _items(item))]
+
+
+def stated(parts: Sequence[Any], key: str | int) -> Any:
+    """The first value of a tag that is stated; None where none is."""
+    for part in parts:
+        found = part.get(key)
+        if isinstance(key, int) and found is not None:
+            found = found.value
+        if found is not None and found != '':
+            return found
+    return None
+
+
 def check_pixel_data(header: Any) -> None:
     """Refuse a file without an image.
 
@@ -86,6 +121,36 @@ def check_pixel_data(header: Any) -> None:
             f'{header.filename}: the file has no pixel data; copy the '
             'series again or remove the file.',
         )
+
+
+def is_padding(stored: np.ndarray, header: Any) -> np.ndarray:
+    """Pixels that carry the declared padding value, or lie in its range.
+
+    Some writers declare a negative value as if it were not: the bits count.
+
+    Args:
+        stored (np.ndarray): Stored values, as decoded.
+        header (Dataset): Of their file.
+
+    Returns:
+        np.ndarray: bool, of the same shape.
+    """
+    value = header.get('PixelPaddingValue')
+    if value in (None, ''):
+        return np.zeros(stored.shape, bool)
+    value = _as_stored(int(value), stored.dtype)
+    limit = header.get('PixelPaddingRangeLimit')
+    if limit in (None, ''):
+        return stored == value
+    low, high = sorted((value, _as_stored(int(limit), stored.dtype)))
+    return (stored >= low) & (stored <= high)
+
+
+def _as_stored(value: int, dtype: np.dtype) -> int:
+    """A number as the type of the pixels has it."""
+    bits = 8 * dtype.itemsize
+    value %= 1 << bits
+    return value - (1 << bits) if dtype.kind == 'i' and value >> (bits - 1) else value
 
 
 def decode(header: Any) -> np.ndarray:

@@ -16,6 +16,7 @@ from medssl_mm.importers.base import CaseError, Problem, warning
 from medssl_mm.importers.readers.dicom_file import (
     check_pixel_data,
     decode,
+    is_padding,
     number_of_frames,
     read_file,
 )
@@ -74,8 +75,7 @@ def _grey(
     header: Any, stored: np.ndarray, window: str, inverted: bool
 ) -> tuple[np.ndarray, list[Problem]]:
     values = apply_modality_lut(stored, header)
-    padding = header.get('PixelPaddingValue')
-    shown = np.ones(stored.shape, bool) if padding is None else stored != padding
+    shown = ~is_padding(stored, header)
     if not shown.any():
         return np.zeros(stored.shape, np.uint8), []
     problems: list[Problem] = []

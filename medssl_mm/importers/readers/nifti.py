@@ -17,7 +17,7 @@ from medssl_mm.importers.readers.budget import (
     read_content,
     unzip,
 )
-from medssl_mm.store.orientation import spacing_of
+from medssl_mm.store.orientation import corner_shift, spacing_of
 
 # Codes of xyzt_units: metre and micrometre; all others count as mm.
 _UNITS_IN_MM = {1: 1000.0, 3: 0.001}
@@ -216,7 +216,7 @@ def _compare_forms(
     if not _usable(qform):
         message = f'{path}: its qform is no rotation; the sform is used.'
         return [warning('qform-sform', message)]
-    shift = _corner_shift(grid, sform * in_mm, qform * in_mm)
+    shift = corner_shift(grid, sform * in_mm, qform * in_mm)
     if shift <= FORM_TOLERANCE * min(spacing_of(sform * in_mm)):
         return []
     return [
@@ -253,13 +253,6 @@ def _compare_pixdim(
             f'{name} is used.',
         )
     ]
-
-
-def _corner_shift(grid: tuple[int, ...], one: np.ndarray, other: np.ndarray) -> float:
-    """Largest distance of the corners of a grid under two affines."""
-    ends = np.meshgrid(*[(0, n - 1) for n in grid])
-    corners = np.stack([*ends, np.ones_like(ends[0])], -1).reshape(-1, 4)
-    return float(np.linalg.norm((corners @ (one - other).T)[:, :3], axis=1).max())
 
 
 def _ends(grid: tuple[int, ...], affine: np.ndarray) -> str:

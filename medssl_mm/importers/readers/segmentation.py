@@ -8,6 +8,7 @@ headers than that takes (highdicom, for one, refuses files without thickness).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +21,54 @@ from medssl_mm.importers.readers.dicom_file import read_tags
 _TOLERANCE = 0.05  # voxels that a frame may lie off the grid of the series
 
 
-def describe_segmentation(path: str | Path) -> tuple[str, dict[int, str]] | None:
-    """Series that a segmentation marks, and what its segments are.
+@dataclass(frozen=True)
+class Description:
+    """What a segmentation is of.
+
+    Args:
+        series (str): UID of the series that it marks; '' where not stated.
+        images (frozenset[str]): UIDs of its images that it names.
+        patient (str): Patient identifier.
+        study (str): Study UID.
+        segments (dict[int, str]): Label by segment number.
+    """
+
+    series: str
+    images: frozenset[str]
+    patient: str
+    study: str
+    segments: dict[int, str]
+
+
+def describe_segmentation(path: str | Path) -> Description | None:
+    """Tell what a segmentation is of.
 
     Args:
         path (str | Path): Any file.
 
     Returns:
-        tuple | None: series UID ('' where it is not stated); label by segment
-        number. None when the file is no DICOM segmentation.
+        Description | None: None when the file is no DICOM segmentation.
     """
-    tags = ('Modality', 'SegmentSequence', 'ReferencedSeriesSequence')
+    tags = (
+        *('Modality', 'PatientID', 'StudyInstanceUID'),
+        *('SegmentSequence', 'ReferencedSeriesSequence'),
+    )
     header = read_tags(path, tags)
     if header is None or header.get('Modality') != 'SEG':
         return None
-    series = header.get('ReferencedSeriesSequence') or [{}]
-    labels = {
-        int(item.SegmentNumber): str(item.get('SegmentLabel', '')).strip()
-        for item in header.get('SegmentSequence') or ()
-        if int(item.SegmentNumber)  # a label map may describe its background
-    }
-    return str(series[0].get('SeriesInstanceUID', '') or ''), labels
+    series = (header.get('ReferencedSeriesSequence') or [{}])[0]
+    images = series.get('ReferencedInstanceSequence') or ()
+    return Description(
+        str(series.get('SeriesInstanceUID', '') or ''),
+        frozenset(str(item.get('ReferencedSOPInstanceUID', '')) for item in images),
+        str(header.get('PatientID', '') or ''),
+        str(header.get('StudyInstanceUID', '') or ''),
+        {
+            int(item.SegmentNumber): str(item.get('SegmentLabel', '')).strip()
+            for item in header.get('SegmentSequence') or ()
+            if int(item.SegmentNumber)  # a label map may describe its background
+        },
+    )
 
 
 def read_segmentation(

@@ -1,9 +1,10 @@
 """Folders of CT or MR series in DICOM.
 
 Names, birth dates, identifiers and UIDs of the headers are not stored: cases
-are called after their folder, patients by a short digest of the patient
-identifier (which groups the series of a patient; it is no protection against
-somebody who can guess the identifier).
+are called after their folder, series that share one also after a short digest of
+their UIDs, patients by a short digest of the patient identifier (which groups the
+series of a patient; it is no protection against somebody who can guess the
+identifier).
 """
 
 from __future__ import annotations
@@ -11,35 +12,42 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from medssl_mm.errors import UserError
-from medssl_mm.importers.base import LoadedCase, SourceCase, files_of
-from medssl_mm.importers.classes import class_names
-from medssl_mm.importers.naming import find_files, match_patient, safe_case_id
-from medssl_mm.importers.options import option
-from medssl_mm.importers.readers import load_volume, suffix_of, to_canonical
-from medssl_mm.importers.readers.dicom import Series, group_series, read_series
-from medssl_mm.importers.readers.segmentation import (
-    describe_segmentation,
-    read_segmentation,
+from medssl_mm.importers.base import (
+    ERROR,
+    CaseError,
+    LoadedCase,
+    SourceCase,
+    warning,
 )
+from medssl_mm.importers.classes import class_names
+from medssl_mm.importers.integrity import SHEAR_WARNING
+from medssl_mm.importers.naming import (
+    digest_of,
+    find_patient,
+    folded,
+    safe_case_id,
+)
+from medssl_mm.importers.options import option
+from medssl_mm.importers.readers import load_volume, to_canonical
+from medssl_mm.importers.readers.dicom import read_series
+from medssl_mm.importers.readers.dicom_series import Series, group_series
+from medssl_mm.importers.readers.segmentation import read_segmentation
+from medssl_mm.importers.readers.tilt import straighten
+from medssl_mm.importers.series_labels import SeriesLabels, match_labels
 from medssl_mm.importers.volumes import (
     VolumeDiscovery,
     VolumeImporter,
     add_label,
     units_of,
 )
+from medssl_mm.store.orientation import shear_of
 
-
-@dataclass(frozen=True)
-class _Labels:
-    """Label files of a folder: volumes, and segmentations of series."""
-
-    volumes: dict[str, str] = field(default_factory=dict)  # by case id
-    segmentations: dict[str, str] = field(default_factory=dict)  # by case id
-    segments: dict[str, dict[int, str]] = field(default_factory=dict)  # by file
+TILTS = REFUSE, RESAMPLE, KEEP = 'refuse', 'resample', 'keep'
 
 
 @dataclass(frozen=True)
@@ -47,13 +55,13 @@ class DICOMImporter(VolumeImporter):
     """Import every CT or MR series below a folder.
 
     Files of one series may lie in any order and under any name; a file may
-    hold one slice or many (enhanced CT and MR). Localizers and objects that
-    are no CT or MR image (structure sets, reports, DICOMDIR) are skipped. A
-    series with missing, doubled or unevenly spaced slices, with mixed
-    orientations or sizes, or without pixels is refused by name. Labels are
-    DICOM segmentations, which name their series, or volume files (NIfTI and
-    others) on the grid of their series; they are turned with it, never
-    resampled.
+    hold one slice, many (enhanced CT and MR) or a mosaic. Localizers and objects
+    that are no CT or MR image (structure sets, reports, DICOMDIR) are skipped. A
+    series of several volumes gives a case of each. One with missing, doubled or
+    unevenly spaced slices, or without pixels, is refused by name; so is a tilted
+    gantry, unless it is to be resampled or kept. Labels are DICOM segmentations,
+    which name their series, or volume files (NIfTI and others) on the grid of
+    their series; they are turned with it.
     """
 
     labels: str | None = option(
@@ -75,16 +83,25 @@ class DICOMImporter(VolumeImporter):
         'where a folder has both', choices=('CT', 'MR')
     )
 
+    tilt: str | None = option(
+        'series of a tilted gantry, whose slices lie askew: refuse them (default), '
+        'resample them to right angles, or keep the sheared grid, on which distances '
+        'in mm are wrong',
+        choices=TILTS,
+    )
+
     name = 'dicom'
     tells_rest = False
     layout = """\
 DIR/**/<any file name>      one file per slice or of many frames; CT or MR images
                             of any number of series, grouped by SeriesInstanceUID
 with --labels:
-LABELS/<case id>.nii.gz     or named after the series' folder; or
+LABELS/<case id>.nii.gz     or named after the series' folder or UID; or
 LABELS/<any file name>      DICOM segmentations (SEG) of the series"""
 
     def __post_init__(self) -> None:
+        if self.tilt not in (None, *TILTS):
+            raise UserError(f'tilt must be one of {TILTS}, got {self.tilt!r}')
         if self.modality not in (None, 'CT', 'MR'):
             raise UserError(f"modality must be 'CT' or 'MR', got {self.modality!r}")
 
@@ -101,39 +118,62 @@ LABELS/<any file name>      DICOM segmentations (SEG) of the series"""
                 'modality. Import twice, with --modality CT and --modality '
                 'MR.'
             )
-        by_id = _name_cases(series, src)
-        labels = _match_labels(by_id, self.labels)
-        names = self._class_names(labels)
-        cases = []
-        for case_id, item in by_id.items():
-            where = _relative(item, src)
-            person = hashlib.sha256(item.person.encode()).hexdigest()[:10]
-            patient = f'patient-{person}' if item.person else case_id
-            extra: dict = dict(image_files=item.files)
-            segmentation = labels.segmentations.get(case_id)
-            if segmentation:
-                extra['class_of'] = _class_of(
-                    segmentation, labels.segments[segmentation], names
-                )
-            cases.append(
-                SourceCase(
-                    case_id=case_id,
-                    patient_id=match_patient(self.patient_pattern, where, patient),
-                    image=str(item.folder),
-                    label=segmentation or labels.volumes.get(case_id),
-                    extra=extra,
-                )
-            )
+        named = _name_cases(series, src)
+        by_id = {name.case_id: item for name, item in zip(named, series)}
+        labels = SeriesLabels()
+        if self.labels is not None:
+            others = {name.case_id: name.others for name in named}
+            labels = match_labels(by_id, others, self.labels)
+        classes = self._class_names(labels)
+        cases = [
+            self._case(name, item, src, labels, classes)
+            for name, item in zip(named, series)
+        ]
         return self.found(
             cases,
-            notes=[_skipped_text(skipped)] if skipped else [],
-            classes=names,
+            notes=[
+                *([_skipped_text(skipped)] if skipped else []),
+                *_split_text(series, named),
+                *labels.notes,
+            ],
+            classes=classes,
             palette=None,
             modality=kinds[0],
             units=units_of(kinds[0]),
         )
 
-    def _class_names(self, labels: _Labels) -> tuple[str, ...]:
+    def _case(
+        self,
+        name: _Name,
+        item: Series,
+        src: Path,
+        labels: SeriesLabels,
+        classes: Sequence[str],
+    ) -> SourceCase:
+        """Describe one volume."""
+        person = hashlib.sha256(item.person.encode()).hexdigest()[:10]
+        patient = f'patient-{person}' if item.person else name.series
+        extra: dict[str, Any] = dict(
+            image_files=item.files, frames=item.frames, unread=item.unread
+        )
+        where = _relative(item, src)
+        patient, problem = find_patient(self.patient_pattern, where, patient)
+        if problem:
+            extra['problem'] = problem
+        segmentation = labels.segmentations.get(name.case_id)
+        if segmentation:
+            segments = labels.segments[segmentation]
+            extra['class_of'] = _class_of(segmentation, segments, classes)
+        return SourceCase(
+            case_id=name.case_id,
+            patient_id=patient,
+            image=str(item.folder),
+            label=segmentation or labels.volumes.get(name.case_id),
+            extra=extra,
+            name='' if where.replace('/', '_') in name.others else where,
+        )
+
+    def _class_names(self, labels: SeriesLabels) -> tuple[str, ...]:
         if self.classes:
             return class_names(self.classes)
         if labels.volumes:
@@ -150,7 +190,22 @@ LABELS/<any file name>      DICOM segmentations (SEG) of the series"""
 
     def load(self, case: SourceCase) -> LoadedCase:
         """Read one series and, where given, its label."""
-        array, affine, problems = read_series(case.extra['image_files'])
+        unread = case.extra['unread']
+        lost = unread and (
+            f'{len(unread)} file(s) beside the slices of this series cannot be read '
+            f'and may belong to it, e.g. {unread[0]}; copy them again, or remove them '
+            'if they are none.'
+        )
+        try:
+            array, affine, problems = read_series(
+                case.extra['image_files'], case.extra['frames']
+            )
+        except CaseError as error:
+            if not lost:
+                raise
+            raise CaseError(error.code, f'{error.message} Besides, {lost}') from None
+        if lost:
+            problems.append(warning('unread-files', lost))
         loaded = to_canonical(case.image, array, affine, problems)
         if case.label is not None and 'class_of' in case.extra:
             label = read_segmentation(
@@ -159,6 +214,18 @@ LABELS/<any file name>      DICOM segmentations (SEG) of the series"""
             loaded.label = to_canonical(case.label, label, affine, []).image
         elif case.label is not None:
             add_label(loaded, load_volume(case.label))
+        angle = shear_of(affine)
+        if angle > SHEAR_WARNING and self.tilt in (None, REFUSE):
+            raise CaseError(
+                'sheared',
+                f'{case.image}: the slices lie {angle:.1f} degrees askew (gantry '
+                'tilt?); expected a grid of right angles. --tilt resample shifts them '
+                'to one, --tilt keep stores them as they are (distances in mm are '
+                'then wrong).',
+            )
+        bad = any(problem.severity == ERROR for problem in loaded.problems)
+        if angle > SHEAR_WARNING and self.tilt == RESAMPLE and not bad:
+            straighten(loaded, affine[:3, 2])
         return loaded
 
 
@@ -174,86 +241,67 @@ def _relative(item: Series, src: Path) -> str:
     return relative if relative != '.' else src.resolve().name
 
 
-def _name_cases(series: Sequence[Series], src: Path) -> dict[str, Series]:
-    """Give every series a case id made from its folder."""
-    crowd = Counter(item.folder for item in series)
-    used: Counter[str] = Counter()
-    named = {}
+@dataclass(frozen=True)
+class _Name:
+    """What a volume is called.
+
+    Args:
+        case_id (str): Its case.
+        series (str): Its series; equal where the series is one volume.
+        others (tuple[str]): Further names that a label may have, perhaps shared.
+    """
+
+    case_id: str
+    series: str
+    others: tuple[str, ...]
+
+
+def _name_cases(series: Sequence[Series], src: Path) -> list[_Name]:
+    """Name every volume after its folder, and what it is there.
+
+    In a folder of several series each is called after its number and a digest
+    of its UIDs, so that no further file gives its name to another one.
+    """
+    crowd: dict[Path, set] = defaultdict(set)
     for item in series:
-        base = safe_case_id(_relative(item, src))
-        if crowd[item.folder] > 1:
-            base += f'_series{item.number or 0:03d}'
-        used[base] += 1
-        named[base if used[base] == 1 else f'{base}_{used[base]}'] = item
+        crowd[item.folder].add(item.identity)
+    named = []
+    for item in series:
+        where = _relative(item, src)
+        base = safe_case_id(where)
+        numbered = f'{base}_series{item.number or 0:03d}'
+        own = base
+        if len(crowd[item.folder]) > 1:
+            own = f'{numbered}_{_digest(item, where)}'
+        case_id = safe_case_id(f'{own}_{item.part}' if item.part else own)
+        others = (base, numbered, own, item.folder.name, item.uid)
+        named.append(_Name(case_id, own, others))
+    counts = Counter(folded(name.case_id) for name in named)
+    for index, (name, item) in enumerate(zip(named, series)):
+        if counts[folded(name.case_id)] > 1:  # folders such as a_b and a/b
+            end = _digest(item, f'{_relative(item, src)} {item.part}')
+            named[index] = replace(name, case_id=safe_case_id(f'{name.case_id}_{end}'))
     return named
 
 
-def _match_labels(series: Mapping[str, Series], labels: str | None) -> _Labels:
-    """Find the label file of each series."""
-    if labels is None:
-        return _Labels()
-    path = Path(labels)
-    if not path.exists():
-        raise UserError(f'label folder {labels} does not exist')
-    by_stem, by_uid, segments = _sort_labels(path)
-    first = next(iter(series))
-    if path.is_file() and by_stem:
-        if len(series) > 1:
-            raise UserError(
-                f'{labels} is one label file for {len(series)} series; give '
-                f'a folder with one file per series, named {first}.nii.gz and so on.'
-            )
-        return _Labels(volumes={first: str(path)})
-    volumes: dict[str, str] = {}
-    segmentations: dict[str, str] = {}
-    owner: dict[Path, str] = {}
-    for case_id, item in series.items():
-        names = {case_id, item.folder.name, item.uid}
-        hits = [path for name in sorted(names) for path in by_stem[name]]
-        marks = by_uid[item.uid]
-        if len(hits) + len(marks) > 1:
-            raise UserError(
-                f'{len(hits) + len(marks)} label files fit series {case_id}: '
-                f'{", ".join(map(str, [*hits, *marks][:3]))}; leave one.'
-            )
-        for hit in (*hits, *marks):
-            other = owner.setdefault(hit, case_id)
-            if other != case_id:
-                raise UserError(
-                    f'label {hit} fits the series {other} and {case_id}; name the '
-                    'labels after the case ids.'
-                )
-            (segmentations if marks else volumes)[case_id] = str(hit)
-    if not owner:
-        found = [
-            p.name for paths in (*by_stem.values(), *by_uid.values()) for p in paths
-        ]
-        raise UserError(
-            f'no label in {labels} fits a series; found '
-            f'{", ".join(found[:3]) or "no volume file and no DICOM segmentation"}, '
-            f'expected names such as {first}.nii.gz'
-        )
-    return _Labels(volumes, segmentations, segments)
+def _digest(item: Series, where: str) -> str:
+    uids = item.patient, item.study, item.uid or where
+    return digest_of(' '.join(uids))
 
 
-def _sort_labels(
-    folder: Path,
-) -> tuple[dict[str, list[Path]], dict[str, list[Path]], dict[str, dict[int, str]]]:
-    """Label files by stem, segmentations by series UID, their segments."""
-    by_stem, by_uid = defaultdict(list), defaultdict(list)
-    segments: dict[str, dict[int, str]] = {}
-    for path in (
-        map(Path, files_of(str(folder))) if folder.is_file() else find_files(folder)
-    ):
-        suffix = suffix_of(path.name)
-        if suffix:
-            by_stem[path.name[: len(path.name) - len(suffix)]].append(path)
-            continue
-        described = describe_segmentation(path)
-        if described is not None:
-            uid, segments[str(path)] = described
-            by_uid[uid].append(path)
-    return by_stem, by_uid, segments
+def _split_text(series: Sequence[Series], named: Sequence[_Name]) -> list[str]:
+    """Say which series hold several volumes."""
+    parts: dict[str, list[str]] = defaultdict(list)
+    for name, item in zip(named, series):
+        if item.part:
+            parts[name.series].append(name.case_id)
+    if not parts:
+        return []
+    first = next(iter(parts.values()))
+    return [
+        f'{len(parts)} series hold {sum(map(len, parts.values()))} volumes, each a '
+        f'case of its own, e.g. {", ".join(first[:4])}{" ..." if first[4:] else ""}'
+    ]
 
 
 def _class_of(

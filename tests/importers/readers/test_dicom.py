@@ -6,10 +6,11 @@ import pytest
 from pydicom.uid import generate_uid
 
 from medssl_mm.importers.base import CaseError
-from medssl_mm.importers.readers.dicom import group_series, read_series
+from medssl_mm.importers.readers.dicom import read_series
 from tests.importers.dicom_files import (
     CT_IMAGE,
     files_of,
+    item,
     make_slice,
     stored_values,
     write_enhanced,
@@ -266,30 +267,110 @@ def test_slices_beside_the_line_are_refused(tmp_path):
     assert caught.value.code == 'slices-shifted'
 
 
-def test_a_mosaic_is_refused(tmp_path):
-    write_series(tmp_path, ImageType=['ORIGINAL', 'PRIMARY', 'M', 'ND', 'MOSAIC'])
-    with pytest.raises(CaseError, match='MOSAIC.*dcm2niix') as caught:
+def test_a_slice_elsewhere_is_named_not_its_neighbours(tmp_path):
+    for index, pixels in enumerate(stored_values(8)):
+        make_slice(pixels, (40 * (index == 7), 0, 3 * index)).save_as(
+            tmp_path / f'{index}', enforce_file_format=True
+        )
+    with pytest.raises(CaseError, match=r'^7 lies 40\.00 mm.* 1 slice') as caught:
         read_series(files_of(tmp_path))
-    assert caught.value.code == 'mosaic'
+    assert caught.value.code == 'slices-shifted'
 
 
-def test_two_patients_under_one_uid_are_two_series(tmp_path):
-    for name in ('a', 'b'):
-        write_series(tmp_path / name, PatientID=name)
-    series, skipped = group_series(tmp_path)
-    assert [(s.person, len(s.files)) for s in series] == [('a', 5), ('b', 5)]
-    assert not skipped
+def test_a_rounded_tilt_is_one_line(tmp_path):
+    """Positions rounded to 0.1 mm, a step of 0.04 mm across."""
+    for index, pixels in enumerate(stored_values(60)):
+        place = (round(0.04 * index, 1), 0, 3 * index)
+        make_slice(pixels, place).save_as(
+            tmp_path / f'{index}', enforce_file_format=True
+        )
+    assert read_series(files_of(tmp_path))[0].shape == (10, 12, 60)
 
 
-def test_files_without_preamble_are_read(tmp_path):
-    stored = write_series(tmp_path)
-    for path in sorted(tmp_path.iterdir())[:2]:
-        path.write_bytes(path.read_bytes()[132:])
-    dataset = pydicom.dcmread(sorted(tmp_path.iterdir())[2])
-    del dataset.file_meta  # and one without any meta information
-    dataset.save_as(sorted(tmp_path.iterdir())[2], implicit_vr=True, little_endian=True)
-    (tmp_path / 'notes.txt').write_text('nothing')
-    (series,), skipped = group_series(tmp_path)
-    assert len(series.files) == 5 and skipped == {'no DICOM file': 1}
-    array, _, _ = read_series(series.files)
-    np.testing.assert_array_equal(array.transpose(2, 1, 0), stored.astype(int) - 1024)
+def write_mixed(folder, odd, **common):
+    """Four slices; the second of them is odd."""
+    stored = stored_values(4)
+    for index, pixels in enumerate(stored):
+        changes = {**common, **(odd if index == 1 else {})}
+        make_slice(pixels, (0, 0, 3 * index), **changes).save_as(
+            folder / f'{index}', enforce_file_format=True
+        )
+    return stored
+
+
+@pytest.mark.parametrize(
+    'odd, what',
+    [
+        (dict(PhotometricInterpretation='MONOCHROME1'), 'photometric'),
+        (dict(RescaleType='US'), 'unit .RescaleType.'),
+        (dict(RescaleIntercept=None), 'RescaleIntercept'),
+        (dict(Modality='MR'), 'modality'),
+    ],
+)
+def test_slices_that_differ_are_refused_whichever_comes_first(tmp_path, odd, what):
+    write_mixed(tmp_path, odd)
+    with pytest.raises(CaseError, match=f'differ in {what}.*e.g. 1') as caught:
+        read_series(files_of(tmp_path))
+    assert caught.value.code == 'mixed-series'
+
+
+def test_rescale_padding_and_sign_are_those_of_each_slice(tmp_path):
+    odd = dict(
+        RescaleSlope=2, RescaleIntercept=-10, PixelRepresentation=1,
+        PixelPaddingValue=7, BitsStored=16, HighBit=15,
+    )  # fmt: skip
+    stored = write_mixed(tmp_path, odd, PixelPaddingValue=9).astype(int)
+    dataset = pydicom.dcmread(tmp_path / '1')
+    values = stored[1] - 1000
+    values[0, :2] = 7, 9
+    dataset.PixelData = values.astype(np.int16).tobytes()
+    dataset.save_as(tmp_path / '1')
+    expected = np.where(stored == 9, -1024, stored - 1024)
+    expected[1] = np.where(values == 7, -1024, 2 * values - 10)
+    array, _, _ = read_series(files_of(tmp_path))
+    np.testing.assert_array_equal(array.transpose(2, 1, 0), expected)
+
+
+@pytest.mark.parametrize(
+    'limit, padded', [(None, [-2000]), (-1998, [-2000, -1999, -1998])]
+)
+def test_padding_declared_without_its_sign(tmp_path, limit, padded):
+    values = np.arange(-2000, -2000 + 120).reshape(12, 10)
+    dataset = make_slice(
+        values.astype(np.int16).view(np.uint16), (0, 0, 0), PixelRepresentation=1,
+        RescaleIntercept=0, BitsStored=16, HighBit=15,
+    )  # fmt: skip
+    dataset.add_new('PixelPaddingValue', 'US', 65536 - 2000)
+    if limit is not None:
+        dataset.add_new('PixelPaddingRangeLimit', 'SS', limit)
+    dataset.save_as(tmp_path / 'x', enforce_file_format=True)
+    array, _, _ = read_series(files_of(tmp_path))
+    expected = np.where(np.isin(values, padded), -1024, values)
+    np.testing.assert_array_equal(array[..., 0].T, expected)
+
+
+def test_values_of_another_unit_are_reported(tmp_path):
+    write_series(tmp_path, RescaleType='MGML')
+    _, _, problems = read_series(files_of(tmp_path))
+    assert [problem.code for problem in problems] == ['rescale-type']
+
+
+def test_a_lookup_table_takes_the_place_of_the_rescale(tmp_path):
+    stored = write_series(tmp_path, RescaleSlope=None, RescaleIntercept=None)
+    table = np.arange(4096, dtype=np.uint16)[::-1].copy()
+    for path in files_of(tmp_path):
+        dataset = pydicom.dcmread(path)
+        entry = item(LUTDescriptor=[4096, 0, 16], ModalityLUTType='HU')
+        entry.add_new('LUTData', 'OW', table.tobytes())
+        dataset.ModalityLUTSequence = [entry]
+        dataset.save_as(path)
+    array, _, problems = read_series(files_of(tmp_path))
+    np.testing.assert_array_equal(array.transpose(2, 1, 0), 4095 - stored.astype(int))
+    assert problems == []
+
+
+def test_colours_by_a_palette_are_no_values(tmp_path):
+    write_series(tmp_path, PhotometricInterpretation='PALETTE COLOR')
+    with pytest.raises(CaseError, match='PALETTE COLOR') as caught:
+        read_series(files_of(tmp_path))
+    assert caught.value.code == 'not-grey'

@@ -1,6 +1,7 @@
 """Segmentations come back as the mask they were made from."""
 
 import numpy as np
+import pydicom
 import pytest
 
 from medssl_mm.importers.base import CaseError
@@ -86,7 +87,11 @@ def test_segments_get_the_classes_they_are_given(tmp_path):
     write_series(tmp_path / 'scan')
     mask = make_mask()
     path = save(make_segmentation(tmp_path / 'scan', mask), tmp_path / 'a.dcm')
-    assert describe_segmentation(path) == ('1.2.3', {1: 'liver', 2: 'kidney'})
+    described = describe_segmentation(path)
+    assert described.series == '1.2.3' and described.study == '1.2'
+    assert described.segments == {1: 'liver', 2: 'kidney'}
+    images = {pydicom.dcmread(f).SOPInstanceUID for f in files_of(tmp_path / 'scan')}
+    assert described.images == images
     label = read_on_series(path, tmp_path / 'scan', {1: 5, 2: 3})
     np.testing.assert_array_equal(label, np.array([0, 5, 3])[mask])
     for other in files_of(tmp_path / 'scan'):

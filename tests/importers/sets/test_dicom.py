@@ -4,10 +4,11 @@ import pytest
 from pydicom.uid import JPEG2000Lossless
 
 from medssl_mm.errors import UserError
+from medssl_mm.importers.base import CaseError
 from medssl_mm.importers.integrity import check_case
 from medssl_mm.importers.readers.dicom import read_series
 from medssl_mm.importers.sets.dicom import DICOMImporter
-from medssl_mm.store.orientation import to_source_axes
+from medssl_mm.store.orientation import shear_of, to_source_axes
 from tests.importers.dicom_files import (
     TILTED,
     files_of,
@@ -63,14 +64,59 @@ def test_sagittal_series_is_turned_to_axial_slices(tmp_path):
     )
 
 
-def test_gantry_tilt_is_kept_and_reported(tmp_path):
+def test_gantry_tilt_is_refused_or_kept_and_reported(tmp_path):
     write_series(tmp_path, step=(0, 0.9, 3.0))
     importer = DICOMImporter()
     (case,) = importer.discover(tmp_path).cases
-    loaded = importer.load(case)
+    with pytest.raises(
+        CaseError, match='16.7 degrees askew.*--tilt resample'
+    ) as caught:
+        importer.load(case)
+    assert caught.value.code == 'sheared'
+    loaded = DICOMImporter(tilt='keep').load(case)
     np.testing.assert_allclose(loaded.affine[:3, 2], (0, -0.9, 3.0))
     _, _, problems = check_case(loaded, 'HU', ('background',))
     assert 'sheared' in [problem.code for problem in problems]
+
+
+@pytest.mark.parametrize('plane', ['axial', 'sagittal'])
+def test_gantry_tilt_is_resampled(tmp_path, plane):
+    """Of an image whose values are a linear function of the place, all is known."""
+    directions, step = [1, 0, 0, 0, 1, 0], np.array([0.35, 0.9, 3.0])
+    if plane == 'sagittal':
+        directions, step = [0, 1, 0, 0, 0, -1], np.array([-3.0, 0.9, 0.4])
+    row, column = np.reshape(directions, (2, 3)).astype(float)
+    slope = np.array([9.0, -7, 5])
+    (tmp_path / 'src').mkdir()
+    for index in range(7):
+        origin = index * step
+        places = (
+            origin
+            + 0.7 * np.arange(20)[None, :, None] * row
+            + 0.8 * np.arange(24)[:, None, None] * column
+        )
+        make_slice(
+            np.rint(1500 + places @ slope), origin, ImageOrientationPatient=directions
+        ).save_as(tmp_path / 'src' / str(index), enforce_file_format=True)
+    save_label(tmp_path / 'label.nii.gz', tmp_path / 'src')
+    loaded = load_only(
+        tmp_path / 'src', labels=str(tmp_path / 'label.nii.gz'), classes='a',
+        tilt='resample',
+    )  # fmt: skip
+    assert shear_of(loaded.affine) < 1e-6
+    inside = loaded.label > 0
+    assert int(inside.sum()) == 7 * 20 * 24  # nothing is cut off
+    index = np.argwhere(inside)[:, ::-1]
+    world = index @ loaded.affine[:3, :3].T + loaded.affine[:3, 3]
+    expected = 1500 + world * (-1, -1, 1) @ slope - 1024
+    off = np.abs(loaded.image[inside] - expected)
+    assert np.quantile(off, 0.85) <= 1  # at the rim air is mixed in
+    assert loaded.spacing == pytest.approx(
+        (3.0, 0.8, 0.7) if plane == 'axial' else (0.8, 0.7, 3.0)
+    )
+    assert tuple(loaded.image.shape[::-1]) == loaded.source_shape
+    np.testing.assert_array_equal(loaded.source_affine, loaded.affine)
+    assert [problem.code for problem in loaded.problems] == ['tilt-resampled']
 
 
 def test_jpeg_2000_is_decoded(tmp_path):
@@ -112,7 +158,8 @@ def test_series_are_grouped_by_uid_and_localizers_skipped(tmp_path):
     importer = DICOMImporter()
     found = importer.discover(tmp_path)
     cases = found.cases
-    assert [case.case_id for case in cases] == ['study_series002', 'study_series007']
+    ids = [case.case_id for case in cases]
+    assert [name[:-9] for name in ids] == ['study_series002', 'study_series007']
     assert len({case.patient_id for case in cases}) == 1
     np.testing.assert_array_equal(importer.load(cases[1]).image, two.astype(int) - 1024)
     for part in ('1 x localizer', '1 x modality SEG', '1 x no DICOM file'):
@@ -266,6 +313,77 @@ def test_segmentations_label_the_series_that_they_name(tmp_path):
         DICOMImporter(labels=str(tmp_path / 'src'), classes='liver,').discover(
             tmp_path / 'src'
         )
+
+
+def names_of(folder):
+    return {
+        case.case_id: sorted(case.extra['image_files'])
+        for case in DICOMImporter().discover(folder).cases
+    }
+
+
+def test_names_of_a_shared_folder_stay_whatever_arrives(tmp_path):
+    folder = tmp_path / 'P1'
+    for name, study in (('m', '1.1'), ('n', '1.2')):
+        write_series(tmp_path / name, StudyInstanceUID=study, series=study + '.7')
+    folder.mkdir()
+    for name in 'mn':
+        for path in (tmp_path / name).iterdir():
+            path.rename(folder / f'{name}{path.name}')
+        (tmp_path / name).rmdir()
+    before = names_of(tmp_path)
+    assert all(name.startswith('P1_series000_') for name in before)
+    write_series(tmp_path / 'a', StudyInstanceUID='1.0', series='1.0.7')
+    for path in (tmp_path / 'a').iterdir():
+        path.rename(folder / f'a{path.name}')
+    after = names_of(tmp_path)
+    assert len(after) == 3 and before.items() <= after.items()
+    # and whatever the files are called
+    for number, path in enumerate(sorted(folder.iterdir(), reverse=True)):
+        path.rename(folder / f'{number:03d}')
+    assert set(names_of(tmp_path)) == set(after)
+
+
+def test_folders_that_give_one_name_are_told_apart(tmp_path):
+    write_series(tmp_path / 'a' / 'b', series='1.1')
+    write_series(tmp_path / 'a_b', series='1.2')
+    names = names_of(tmp_path)
+    assert len(names) == 2 and all(name.startswith('a_b_') for name in names)
+
+
+def test_parts_of_a_series_are_cases_of_one_patient(tmp_path):
+    for name, place in (('a', 0), ('b', 1)):
+        write_series(
+            tmp_path / 'scan' / name, stored_values(seed=place), EchoNumbers=place + 1,
+            PatientID='', StudyInstanceUID='',
+        )  # fmt: skip
+    found = DICOMImporter().discover(tmp_path)
+    assert [case.case_id for case in found.cases] == ['scan_echo-1', 'scan_echo-2']
+    assert {case.patient_id for case in found.cases} == {'scan'}
+    assert found.notes == [
+        '1 series hold 2 volumes, each a case of its own, e.g. scan_echo-1, scan_echo-2'
+    ]
+
+
+@pytest.mark.parametrize('place', [1, 4])
+def test_unreadable_files_are_a_finding_of_their_series(tmp_path, place):
+    for index, pixels in enumerate(stored_values()):
+        make_slice(pixels, (0, 0, 3 * index)).save_as(
+            tmp_path / f'{index}.dcm', enforce_file_format=True
+        )
+    (tmp_path / f'{place}.dcm').write_bytes(b'')
+    importer = DICOMImporter()
+    (case,) = importer.discover(tmp_path).cases
+    if place == 4:  # at an end nothing else tells
+        loaded = importer.load(case)
+        assert len(loaded.image) == 4
+        ((code, message),) = [(p.code, p.message) for p in loaded.problems]
+        assert code == 'unread-files'
+    else:
+        with pytest.raises(CaseError, match='about 1 slice.s. missing') as caught:
+            importer.load(case)
+        message = str(caught.value)
+    assert '1 file(s) beside the slices' in message and f'{place}.dcm' in message
 
 
 def test_a_label_of_two_series_is_refused(tmp_path):
