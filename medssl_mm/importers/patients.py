@@ -215,6 +215,7 @@ def doubtful_patients(
     cases: Sequence[str],
     unit: str = 'case',
     where: str = 'the source',
+    alone: str = 'each',
 ) -> list[str]:
     """Say which patients of headers or of a column are none, or are everybody.
 
@@ -223,6 +224,7 @@ def doubtful_patients(
         cases (Sequence[str]): All cases.
         unit (str): What a case is called. Defaults to 'case'.
         where (str): What says it. Defaults to 'the source'.
+        alone (str): What counts as a patient where none is said. Defaults to 'each'.
     """
     notes = []
     remedy = '--patients FILE.csv (columns case,patient) tells who is who'
@@ -230,7 +232,7 @@ def doubtful_patients(
     if open_:
         notes.append(
             f'{len(open_)} of {len(cases)} {unit}s have no patient in {where}, '
-            f'{_some(open_)}: each counts as a patient of its own, and a split may '
+            f'{_some(open_)}: {alone} counts as a patient of its own, and a split may '
             f'part those of one person; {remedy}'
         )
     groups = _groups(said)

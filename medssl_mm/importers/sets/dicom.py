@@ -32,7 +32,8 @@ from medssl_mm.importers.naming import (
     folded,
     safe_case_id,
 )
-from medssl_mm.importers.options import option
+from medssl_mm.importers.options import option, patients_option
+from medssl_mm.importers.patients import PLACEHOLDERS, doubtful_patients
 from medssl_mm.importers.readers import load_volume, to_canonical
 from medssl_mm.importers.readers.dicom import read_series
 from medssl_mm.importers.readers.dicom_series import Series, group_series
@@ -79,6 +80,7 @@ class DICOMImporter(VolumeImporter):
         'patient id',
         metavar='REGEX',
     )
+    patients: str | None = patients_option()
     modality: str | None = option(  # type: ignore[misc, assignment]
         'where a folder has both', choices=('CT', 'MR')
     )
@@ -135,11 +137,35 @@ LABELS/<any file name>      DICOM segmentations (SEG) of the series"""
                 *([_skipped_text(skipped)] if skipped else []),
                 *_split_text(series, named),
                 *labels.notes,
+                *self._doubts(series, named),
             ],
             classes=classes,
             palette=None,
             modality=kinds[0],
             units=units_of(kinds[0]),
+        )
+
+    def _doubts(self, series: Sequence[Series], named: Sequence[_Name]) -> list[str]:
+        """What the headers leave open of the patients; names nobody."""
+        if self.patients or self.patient_pattern:
+            return []
+        if len({name.series for name in named}) < 2:
+            return []
+        people = {item.patient.strip() for item in series}
+        if len({item.study for item in series}) < 2 and '' not in people:
+            return []  # one visit of one person
+        said = {
+            name.case_id: _patient_of(item, name)
+            if item.patient.strip().lower() not in PLACEHOLDERS
+            else item.patient.strip()
+            for name, item in zip(named, series)
+            if item.patient.strip()
+        }
+        return doubtful_patients(
+            said,
+            [name.case_id for name in named],
+            where='the headers (PatientID)',
+            alone='each study, or series without one,',
         )
 
     def _case(
@@ -151,8 +177,7 @@ LABELS/<any file name>      DICOM segmentations (SEG) of the series"""
         classes: Sequence[str],
     ) -> SourceCase:
         """Describe one volume."""
-        person = hashlib.sha256(item.person.encode()).hexdigest()[:10]
-        patient = f'patient-{person}' if item.person else name.series
+        patient = _patient_of(item, name)
         extra: dict[str, Any] = dict(
             image_files=item.files, frames=item.frames, unread=item.unread
         )
@@ -227,6 +252,12 @@ LABELS/<any file name>      DICOM segmentations (SEG) of the series"""
         if angle > SHEAR_WARNING and self.tilt == RESAMPLE and not bad:
             straighten(loaded, affine[:3, 2])
         return loaded
+
+
+def _patient_of(item: Series, name: _Name) -> str:
+    """Patient by a digest of what the headers say; else the series."""
+    person = hashlib.sha256(item.person.encode()).hexdigest()[:10]
+    return f'patient-{person}' if item.person else name.series
 
 
 def _skipped_text(skipped: Counter[str]) -> str:

@@ -405,3 +405,33 @@ def test_many_classes_by_hand(tmp_path):
         tmp_path / 'src'
     )
     assert len(found.classes) == 201
+
+
+@pytest.mark.parametrize(
+    'patients, said',
+    [
+        (['a', 'b', 'b'], []),
+        (['a', '', ''], ['2 of 3 cases have no patient in the headers (PatientID)']),
+        (['x', 'x', 'x'], ['all 3 cases are of one patient in the headers']),
+        (['ANON', 'ANON', 'b'], ["2 cases are of the patient 'ANON' in the headers"]),
+    ],
+)
+def test_patients_that_headers_leave_open(tmp_path, patients, said):
+    for number, patient in enumerate(patients):
+        write_series(
+            tmp_path / 'in' / f's{number}',
+            stored_values(seed=number),
+            series=f'1.2.{number}',
+            PatientID=patient,
+            StudyInstanceUID=f'1.9.{number}',
+        )
+    found = DICOMImporter().discover(tmp_path / 'in')
+    notes = [note for note in found.notes if 'in the headers' in note]
+    assert len(notes) == len(said)
+    assert all(text in note for text, note in zip(said, notes))
+    assert all('--patients FILE.csv' in note for note in notes)
+    table = tmp_path / 'who.csv'
+    table.write_text('case,patient\ns0,p\ns1,q\ns2,q\n')
+    named = DICOMImporter(patients=str(table)).discover(tmp_path / 'in')
+    assert [case.patient_id for case in named.cases] == ['p', 'q', 'q']
+    assert not [note for note in named.notes if 'in the headers' in note]
