@@ -6,7 +6,7 @@ instance number or file name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def read_series(
         CaseError: What is wrong with the series, with files and positions.
     """
     problems: list[Problem] = []
-    headers = _drop_copies([_read_slices(path) for path in files], problems)
+    headers = _drop_copies(_every(files, _read_slices), problems)
     frames = [frame for header in headers for frame in _frames_of(header)]
     if frames_of:
         kept = {(path, index) for path, part in frames_of.items() for index in part}
@@ -104,6 +104,30 @@ def read_series(
     affine[:3, 3] = first.position
     affine[:2] *= -1  # DICOM's world is LPS, NIfTI's RAS
     return array.transpose(2, 1, 0), affine, problems
+
+
+def _every(items: Sequence[Any], function: Callable[[Any], Any]) -> list[Any]:
+    """Apply a function to all; the first error says how many there are.
+
+    Raises:
+        CaseError: One item or more cannot be used.
+    """
+    done, errors = [], []
+    for item in items:
+        try:
+            done.append(function(item))
+        except CaseError as error:
+            errors.append(error)
+    if not errors:
+        return done
+    first = errors[0]
+    if len(errors) == 1:
+        raise first
+    raise CaseError(
+        first.code,
+        f'{len(errors)} of {len(items)} files of the series cannot be used, the first: '
+        f'{first.message}',
+    )
 
 
 def _read_slices(path: str) -> Any:
@@ -441,20 +465,28 @@ def _pixels(frames: list[_Frame], problems: list[Problem]) -> np.ndarray:
             )
         )
     array = np.empty((len(frames), *first.size), np.float32)
-    decoded = {}
+    places: dict[int, list[int]] = {}
     for place, frame in enumerate(frames):
-        file = frame.file
-        if id(file) not in decoded:
-            decoded = {id(file): _decode_slices(file, frame.mosaic)}  # one at a time
-        stored = decoded[id(file)][frame.index]
-        if 'ModalityLUTSequence' in file:
-            array[place] = apply_modality_lut(stored, file)
-        else:
-            array[place] = stored.astype(np.float32) * frame.slope
-            array[place] += frame.intercept or 0
-        if is_ct:
-            array[place][is_padding(stored, file)] = -1024
+        places.setdefault(id(frame.file), []).append(place)
+
+    def fill(members: list[int]) -> None:  # one file at a time
+        stored = _decode_slices(frames[members[0]].file, frames[members[0]].mosaic)
+        for place in members:
+            array[place] = _values(frames[place], stored[frames[place].index], is_ct)
+
+    _every(list(places.values()), fill)
     return array
+
+
+def _values(frame: _Frame, stored: np.ndarray, is_ct: bool) -> np.ndarray:
+    """Values of a slice, float32: its own rescale or table, its own padding."""
+    if 'ModalityLUTSequence' in frame.file:
+        values = apply_modality_lut(stored, frame.file).astype(np.float32)
+    else:
+        values = stored.astype(np.float32) * frame.slope + (frame.intercept or 0)
+    if is_ct:
+        values[is_padding(stored, frame.file)] = -1024
+    return values
 
 
 def _decode_slices(header: Any, mosaic: Mosaic | None) -> np.ndarray:

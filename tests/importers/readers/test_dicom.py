@@ -148,6 +148,17 @@ def test_truncated_pixels_name_the_file(tmp_path):
     assert caught.value.code == 'damaged-pixels'
 
 
+@pytest.mark.parametrize('kept, code', [(-50, 'damaged-pixels'), (0, 'unreadable')])
+def test_several_bad_files_are_counted(tmp_path, kept, code):
+    write_series(tmp_path)
+    for number in (1, 3):
+        path = tmp_path / f'image{number}'
+        path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(CaseError, match='^2 of 5 files.*image[13]') as caught:
+        read_series(files_of(tmp_path))
+    assert caught.value.code == code
+
+
 def test_unknown_compression_says_what_to_install(tmp_path):
     write_series(tmp_path)
     dataset = make_slice(stored_values(1)[0], (-40, -60, 115))
