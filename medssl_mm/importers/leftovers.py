@@ -11,8 +11,8 @@ from medssl_mm.importers.naming import walk
 
 # Lists, descriptions and papers; those that matter the importer has read.
 DOCUMENTS = frozenset(
-    '.bval .bvec .cfg .csv .html .json .jsonl .log .md .pdf .py .rst .rtf .sh .tsv '
-    '.txt .xls .xlsx .xml .yaml .yml'.split()
+    '.bval .bvec .cfg .csv .html .json .jsonl .list .log .md .pdf .py .rst .rtf .sh '
+    '.tsv .txt .xls .xlsx .xml .yaml .yml'.split()
 )
 SHOWN = 6  # kinds
 
@@ -60,6 +60,8 @@ def _identity(path: str | Path) -> tuple[int, int] | str:
 
 def _kind(path: Path, is_file: bool) -> str:
     """Ending of a file, in lower case; or what is there instead of a file."""
+    if path.is_dir():
+        return 'folder that cannot be read'
     if not is_file:
         return 'broken link' if path.is_symlink() else 'no regular file'
     name = path.name.lower()

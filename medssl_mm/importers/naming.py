@@ -31,10 +31,12 @@ def walk(src: Path) -> Iterator[tuple[Path, bool]]:
 
     Linked folders are followed, each folder is entered once. What macOS or Windows
     puts beside real files, and hidden files and folders, are passed over. A broken
-    link and what is neither file nor folder (a pipe, a socket) is no file.
+    link, what is neither file nor folder (a pipe, a socket) and a folder that cannot
+    be read are no files.
     """
     seen = set()
-    for folder, folders, names in os.walk(src, followlinks=True):
+    closed: list[OSError] = []
+    for folder, folders, names in os.walk(src, onerror=closed.append, followlinks=True):
         status = os.stat(folder)
         if (status.st_dev, status.st_ino) in seen:  # a link back
             folders.clear()
@@ -45,6 +47,9 @@ def walk(src: Path) -> Iterator[tuple[Path, bool]]:
             if name[0] != '.' and name not in _LITTER:
                 path = Path(folder, name)
                 yield path, path.is_file()
+    for error in closed:
+        if error.filename is not None:
+            yield Path(error.filename), False
 
 
 def find_files(src: Path, pattern: str = '**/*') -> list[Path]:
@@ -148,6 +153,11 @@ def safe_case_id(text: str) -> str:
     return case_id
 
 
+def readable(text: str) -> str:
+    """A name as text that every file can hold; other bytes of it as their numbers."""
+    return text.encode(errors='backslashreplace').decode()
+
+
 def folded(case_id: str) -> str:
     """What two ids share that a file system may take for one name."""
     return unicodedata.normalize('NFC', case_id).casefold()
@@ -166,7 +176,7 @@ def find_patient(
         UserError: When the pattern is invalid or has no group.
     """
     try:
-        return match_patient(pattern, text, default), None
+        return readable(match_patient(pattern, text, default)), None
     except NoMatchError as error:
         return default or text, ('patient-pattern', f'{error}.')
 

@@ -17,6 +17,7 @@ from medssl_mm.importers.base import (
     SourceCase,
 )
 from medssl_mm.importers.images import ImageDiscovery, ImageFiles
+from medssl_mm.importers.naming import readable
 from medssl_mm.importers.options import option
 from medssl_mm.importers.patients import Person, name_patients
 from medssl_mm.importers.readers.picture import (
@@ -186,6 +187,7 @@ class PictureImporter(ImageFiles):
             facts: Those of :meth:`found` that are not class attributes.
         """
         pictures = self.name_patients(pictures, notes)
+        pictures = [replace(p, name=readable(p.name)) for p in pictures]
         form = self._form(pictures, notes)
         cases = [
             self.image_case(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medssl_mm.errors import UserError
 from medssl_mm.importers.images import ImageDiscovery
-from medssl_mm.importers.naming import find_patient
+from medssl_mm.importers.naming import find_patient, readable
 from medssl_mm.importers.options import patient_option, patients_option
 from medssl_mm.importers.pictures import SUBSET_NAMES, Picture, PictureImporter
 
@@ -63,7 +63,7 @@ class ImageFolderImporter(PictureImporter):
             pictures.append(
                 Picture(text, path, label, subset, patient or None, problem)
             )
-        return self.describe(pictures, notes, classes=classes)
+        return self.describe(pictures, notes, classes=tuple(map(readable, classes)))
 
     def class_names(self, found: Sequence[str]) -> tuple[str, ...]:
         """Classes of the set, by the names of the folders.

@@ -1,10 +1,13 @@
 """Folders of pictures: classes, subsets, patients, formats."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from medssl_mm.errors import UserError
+from medssl_mm.importers.report import write_report
 from medssl_mm.importers.sets.image_folder import ImageFolderImporter
 from tests.datasets.images import make_picture, write_picture
 from tests.importers.dicom_files import make_slice
@@ -197,3 +200,19 @@ def test_real_fundus(realdata, tmp_path):
     split = splits['image-folder-patients']
     for part in ('train', 'val', 'test'):
         assert {store.classes_of(c) for c in split[part]} == {(0,), (1,), (2,)}
+
+
+def test_names_that_are_no_text(tmp_path):
+    """As archives of other systems leave them; a store can hold, split and read it."""
+    folder = fill(tmp_path / 'source', [f'{c}/{n}.png' for c in 'ab' for n in range(6)])
+    for letter in 'ab':
+        place = folder / letter / '0.png'
+        os.rename(place, os.fsencode(folder / letter) + b'/M\xfcll_0.png')
+    result, splits = prepare(ImageFolderImporter, folder, tmp_path)
+    assert [r.status for r in result.results] == ['imported'] * 12
+    named = [i for i in result.store.case_ids if 'M' in i]
+    assert named == ['a/M\\udcfcll_0.png', 'b/M\\udcfcll_0.png']
+    assert set(named) <= set(splits['image-folder-patients']['pretrain'])
+    again, _ = prepare(ImageFolderImporter, folder, tmp_path)
+    assert [r.status for r in again.results] == ['unchanged'] * 12
+    write_report(again)
