@@ -33,6 +33,7 @@ from medssl_mm.statistics.classification import (
     score,
 )
 from medssl_mm.statistics.compare import spread
+from medssl_mm.statistics.measures import AUROC, F1
 from medssl_mm.statistics.resampling import intervals, mean_of_classes
 
 # Numbers in the features of a small problem.
@@ -197,10 +198,12 @@ def summarize(probes: Sequence[Probe]) -> list[Summary]:
         Summary(
             *key,
             tuple(group),
-            mean_over_seeds([probe.resampled('auroc') for probe in group]),
+            mean_over_seeds(
+                [probe.resampled('auroc') for probe in group], AUROC.bounds
+            ),
             None
             if group[0].f1 is None
-            else mean_over_seeds([probe.resampled('f1') for probe in group]),
+            else mean_over_seeds([probe.resampled('f1') for probe in group], F1.bounds),
         )
         for key, group in groups.items()
     ]
@@ -513,7 +516,9 @@ def _score(
                 f'count without it: {", ".join(rare)}'
             )
         notes += few_patients(patients, 'test patient')
-    scored = intervals(columns(score(predictions)), drawn, patients)
+    scored = intervals(
+        columns(score(predictions)), drawn, patients, patients, AUROC.bounds
+    )
     auroc = scored.pop(0)
     f1 = None if data.multi_label else scored.pop(0)
     macro = None if drawn is None else drawn[:, : 1 if f1 is None else 2]

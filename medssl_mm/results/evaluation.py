@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from medssl_mm.errors import UserError
 from medssl_mm.statistics import Interval
 from medssl_mm.statistics.measures import Measure, compared_measure, description
+from medssl_mm.statistics.resampling import FEW_PATIENTS
 
 from .files import interval_entry, write_results
 from .screen import table_text
@@ -153,10 +154,13 @@ def title_of(
     )
 
 
-def interval_settings(samples: int, seed: int, what: str) -> dict:
+def interval_settings(samples: int, seed: int, what: str, patients: int) -> dict:
     """Say in ``metrics.json`` how intervals were made, of cases or images."""
+    few = patients < FEW_PATIENTS
     return dict(
-        kind='95 % percentile bootstrap',
+        kind="95 % Student's, spread by bootstrap"
+        if few
+        else '95 % percentile bootstrap',
         resampled=f'patients, with all their {what}',
         samples=samples,
         seed=seed,

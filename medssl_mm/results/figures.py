@@ -224,7 +224,7 @@ def plot_intervals(rows: Sequence[TableRow], title: str = '') -> Figure:
     axes.set_yticks([place for place, _ in ticks], [text for _, text in ticks])
     axes.set_ylim(height - 0.3, -0.8)
     axes.grid(axis='y', visible=False)
-    axes.set_xlabel(f'{rows[0].measure.axis} (points), 95 % interval over patients')
+    axes.set_xlabel(f'{rows[0].measure.axis} (points), 95 % interval')
     axes.set_title(title, loc='left', fontsize=10, fontweight='bold')
     return figure
 

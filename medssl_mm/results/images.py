@@ -103,6 +103,8 @@ class ClassificationEvaluation:
             np.atleast_1d(getattr(self.scores, name)),
             drawn,
             len(self.predictions.image_ids),
+            self.num_patients,
+            SCORES[name.removeprefix('macro_')].measure.bounds,
         )
 
     @cached_property
@@ -215,7 +217,10 @@ class ClassificationEvaluation:
                 min_positive_patients=predictions.min_positive_patients,
                 policy=POLICY,
                 interval=interval_settings(
-                    self.bootstrap_samples, self.bootstrap_seed, 'images'
+                    self.bootstrap_samples,
+                    self.bootstrap_seed,
+                    'images',
+                    self.num_patients,
                 ),
                 versions=library_versions(LIBRARIES),
             ),

@@ -158,7 +158,7 @@ def print_probes(
         cells.columns = [name.removesuffix(f' {title}') for name in cells]
     show_table(
         cells,
-        'Linear probes; [95 % interval over patients]',
+        'Linear probes; [95 % interval over patients and seeds]',
         probe_notes(probes),
         folded='checkpoint',
         console=console,

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medssl_mm.errors import UserError
 from medssl_mm.statistics import Interval, Resampled, mean_over_seeds, paired_difference
-from medssl_mm.statistics.compare import spread
+from medssl_mm.statistics.compare import Difference, holm, spread
 from medssl_mm.statistics.measures import AUROC, Measure, compared_measure, measures_of
 
 from .evaluation import read_metrics
@@ -66,11 +66,11 @@ class TableRow:
     Args:
         run (Run): Where the numbers come from.
         measure (Measure): What the score is.
-        score (Interval): Over patients.
+        score (Interval): Over patients and, where there are several, seeds.
         spread (float): Standard deviation of the score over seeds; NaN for
             one seed.
-        difference (Interval): Score minus the baseline's, paired by patient;
-            not measured for the baseline itself.
+        difference (Difference): Score minus the baseline's, paired by patient
+            and seed; not measured for the baseline itself.
         patients (int): Patients that were scored.
         protocol (str): Name of the split.
         split_hash (str): Hash of the split; of all of them where the test
@@ -79,19 +79,22 @@ class TableRow:
         undefined (tuple[str]): Classes without a score. Defaults to ().
         others (Mapping[Measure, Interval]): Scores that have a column of
             their own beside the compared one. Defaults to none.
+        holm (float): p of the difference, adjusted for all comparisons of the
+            table. Defaults to NaN: not compared.
     """
 
     run: Run
     measure: Measure
     score: Interval
     spread: float
-    difference: Interval
+    difference: Difference
     patients: int
     protocol: str
     split_hash: str
     splits: int = 1
     undefined: tuple[str, ...] = ()
     others: Mapping[Measure, Interval] = field(default_factory=dict)
+    holm: float = math.nan
 
 
 def collect_scores(runs: Sequence[Run]) -> pd.DataFrame:
@@ -244,7 +247,7 @@ def summarize(
         if run.label == baseline
     }
     seen: dict = {}
-    return [
+    rows = [
         _row(
             run,
             measure,
@@ -256,6 +259,8 @@ def summarize(
         )
         for run in runs
     ]
+    adjusted = holm([row.difference.p for row in rows])
+    return [replace(row, holm=p) for row, p in zip(rows, adjusted)]
 
 
 def _row(
@@ -267,13 +272,13 @@ def _row(
     metrics: Mapping,
     samples: int,
 ) -> TableRow:
-    score = mean_over_seeds(parts)
+    score = mean_over_seeds(parts, measure.bounds)
     return TableRow(
         run=run,
         measure=measure,
         score=score,
         spread=spread([part.values[0] for part in parts]),
-        difference=Interval()
+        difference=Difference()
         if baseline is None or baseline is parts
         else paired_difference(baseline, parts),
         patients=score.units,
@@ -283,7 +288,8 @@ def _row(
         undefined=tuple((metrics.get('undefined') or {}).get(measure.name, ())),
         others={
             column: mean_over_seeds(
-                [resample(folder, column, samples) for folder in run.folders]
+                [resample(folder, column, samples) for folder in run.folders],
+                column.bounds,
             )
             for column in measures_of(metrics).values()
             if column.column

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # A table on screen that is no terminal: a log has room for whole cells.
 LOG_WIDTH = 120
+# Fewer seeds show what may be, not what is.
+SEEDS_OF_A_CLAIM = 5
 
 
 def points(interval: Interval, sign: str = '') -> str:
@@ -57,6 +59,8 @@ def table_cells(rows: Sequence[TableRow]) -> pd.DataFrame:
                 else f'{100 * row.spread:.1f}',
                 'Seeds': str(len(row.run.folders)),
                 'Difference to baseline': points(row.difference, '+'),
+                'By seed': _by_seed(row),
+                'p (Holm)': _p(row.holm),
                 **{
                     f'{measure.heading.replace(" (", ", ").rstrip(")")} '
                     '[95 % interval]': _other(row, measure)
@@ -76,6 +80,18 @@ def table_cells(rows: Sequence[TableRow]) -> pd.DataFrame:
     return cells[filled]
 
 
+def _by_seed(row: TableRow) -> str:
+    if len(row.difference.by_seed) < 2:
+        return '–'
+    return ', '.join(f'{100 * value:+.1f}' for value in row.difference.by_seed)
+
+
+def _p(value: float) -> str:
+    if math.isnan(value):
+        return '–'
+    return '< 0.001' if value < 0.001 else f'{value:.3f}'
+
+
 def _other(row: TableRow, measure: Measure) -> str:
     found = row.others.get(measure, Interval())
     # Shares are told in points, as the compared score is.
@@ -90,7 +106,7 @@ def caption_of(rows: Sequence[TableRow]) -> str:
         f'Protocol {", ".join(splits)}, '
         f'{"/".join(map(str, patients))} test patients. '
         f'{rows[0].measure.definition} (in points, 0–100); '
-        'brackets: 95 % interval from resampling patients.'
+        f'brackets: 95 % interval over {_levels(rows)}.'
     )
     undefined = dict.fromkeys(name for row in rows for name in row.undefined)
     if undefined:
@@ -107,21 +123,35 @@ def caption_of(rows: Sequence[TableRow]) -> str:
         )
     if any(row.difference.measured for row in rows):
         text += (
-            ' Differences are paired by patient; an interval that '
-            'excludes 0 is unlikely to be chance in the choice of '
-            'patients.'
+            ' Differences are paired by patient and seed; p of no difference, '
+            'adjusted after Holm for all comparisons of the table.'
         )
     if patients[0] < FEW_PATIENTS:
         text += (
-            ' With so few patients the intervals are too narrow: read '
-            'them as a lower bound of the uncertainty.'
+            " With so few patients the intervals are Student's, and expect a "
+            'symmetrical spread of patients.'
         )
     if all(len(row.run.folders) == 1 for row in rows):
         runs = 'seed' if pooled else 'training run'
         text += (
             f' One {runs} per row: the variation between seeds is not in the interval.'
         )
+    fewest = min(len(row.run.folders) for row in rows)
+    if fewest < SEEDS_OF_A_CLAIM:
+        text += (
+            f' Exploratory: {fewest} seed{"s" * (fewest > 1)}; a claim needs '
+            f'{SEEDS_OF_A_CLAIM}.'
+        )
     return text
+
+
+def _levels(rows: Sequence[TableRow]) -> str:
+    counts = {len(row.run.folders) > 1 for row in rows}
+    if counts == {True}:
+        return "seeds and patients (Student's, variances of both added)"
+    if counts == {False}:
+        return 'patients'
+    return 'patients and, where there are several, seeds'
 
 
 def wide_cells(rows: Sequence[TableRow]) -> pd.DataFrame:
@@ -185,6 +215,7 @@ def table_frame(rows: Sequence[TableRow]) -> pd.DataFrame:
                 **numbers(row.measure.name, row.score),
                 f'{row.measure.name}_seed_sd': row.spread,
                 **numbers('difference', row.difference),
+                'difference_p_holm': row.holm,
                 **{
                     key: number
                     for measure in _columns(rows)

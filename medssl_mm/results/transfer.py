@@ -45,6 +45,7 @@ TOP1 = 'ImageNet top-1'
 # Points below which a correlation says next to nothing.
 FEW_POINTS = 8
 SEEN = '†'
+SHARE = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,7 @@ class TransferResults:
             return Interval()
         if 'digest' in self.groups[place][0]:
             return few_shot.accuracy(self._few_shot(place))
-        return mean_over_seeds(self._resampled(place, score))
+        return mean_over_seeds(self._resampled(place, score), SHARE)
 
     def difference(self, place: Place, score: str) -> Interval | None:
         """Against the baseline, paired; None where there is none."""
@@ -592,7 +593,9 @@ def _short(content: Mapping) -> dict:
                 [few_shot.FewShot('', '', 0, array, content['digest'])]
             )
         else:
-            found = mean_over_seeds([Resampled('', array, {}, content['patients'])])
+            found = mean_over_seeds(
+                [Resampled('', array, {}, content['patients'])], SHARE
+            )
         kept.setdefault('scores', {})[name] = interval_entry(found, 'value')
     return kept
 

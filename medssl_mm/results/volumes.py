@@ -148,17 +148,19 @@ def resample_cases(
 
 def _intervals(
     cases: pd.DataFrame,
-    names: Iterable[str],
+    measures: Iterable[Measure],
     classes: Sequence[str],
     samples: int,
     seed: int,
 ) -> tuple[dict[str, dict[str, Interval]], dict[str, Interval]]:
     """Per score: intervals by class, and that of the mean over classes."""
     per_class, mean = {}, {}
-    for name in names:
-        values, _, patients = matrix_of(cases, name, classes)
-        single, mean[name] = bootstrap_means(values, patients, samples, seed)
-        per_class[name] = dict(zip(classes, single))
+    for measure in measures:
+        values, _, patients = matrix_of(cases, measure.name, classes)
+        single, mean[measure.name] = bootstrap_means(
+            values, patients, samples, seed, measure.bounds
+        )
+        per_class[measure.name] = dict(zip(classes, single))
     return per_class, mean
 
 
@@ -185,9 +187,7 @@ def evaluate_cases(
         seed: Seed of the resampling.
     """
     foreground = list(classes[1:])
-    per_class, mean = _intervals(
-        cases, [m.name for m in measures], foreground, samples, seed
-    )
+    per_class, mean = _intervals(cases, measures, foreground, samples, seed)
     single = cases.drop_duplicates('case_id')
     patients = single['patient_id'].nunique()
     what = f'{len(single)} cases'
@@ -204,7 +204,7 @@ def evaluate_cases(
         settings=dict(
             **settings,
             volume_units=sorted(set(cases['volume_unit'])),
-            interval=interval_settings(samples, seed, 'cases'),
+            interval=interval_settings(samples, seed, 'cases', patients),
         ),
         notes=[
             *_unmeasured(single),
@@ -282,7 +282,7 @@ def _pooled_content(
     """Content of ``metrics.json`` of all splits together."""
     first = metrics[0]
     measures, classes = measures_of(first), list(first['per_class'])
-    per_class, mean = _intervals(cases, measures, classes, samples, seed)
+    per_class, mean = _intervals(cases, measures.values(), classes, samples, seed)
     splits = [
         dict(
             protocol=m.get('protocol'),

@@ -1,19 +1,20 @@
 """Means over the seeds of a method, and differences paired by patient.
 
 All evaluations that are put together are scored on the same resamples of the
-same patients, a column each. What else may vary from run to run, such as the
-seeds, is resampled along the other axis.
+same patients, a column each; a row is a seed.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
 
 from medssl_mm.errors import UserError
 
 from .interval import Interval
-from .resampling import intervals
+from .resampling import FEW_PATIENTS, intervals, standard_errors
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,19 @@ class Resampled:
     values: np.ndarray
     content: dict
     patients: int
+
+
+@dataclass(frozen=True)
+class Difference(Interval):
+    """A difference of two methods.
+
+    Args:
+        p (float): Two-sided, of no difference; NaN: no interval.
+        by_seed (tuple[float]): Of every seed, where both methods have as many.
+    """
+
+    p: float = math.nan
+    by_seed: tuple[float, ...] = ()
 
 
 def require_same_content(evaluations: Sequence[Resampled], advice: str) -> None:
@@ -60,53 +74,154 @@ def require_same_content(evaluations: Sequence[Resampled], advice: str) -> None:
             )
 
 
-def _curve(parts: Sequence[Resampled]) -> np.ndarray:
-    """Mean over evaluations, of all patients and of every resample."""
-    return np.mean([part.values for part in parts], axis=0)
+def mean_over_seeds(
+    parts: Sequence[Resampled], bounds: tuple[float, float] | None = None
+) -> Interval:
+    """Mean over the seeds of a method with its two-level interval.
 
-
-def mean_over_seeds(parts: Sequence[Resampled]) -> Interval:
-    """Mean over the seeds of a method with its interval over patients.
-
-    Every resample of patients is evaluated for all seeds and averaged, so the
-    interval is about patients; the spread over seeds is given beside it.
+    Of one seed the interval is over patients; of several over seeds and
+    patients, see :func:`two_level`.
 
     Args:
         parts: Evaluation of every seed, all with one seed of the resampling.
+        bounds: Least and greatest possible score, which the ends do not pass.
+            Defaults to None.
 
     Raises:
         UserError: If they are not of the same cases and classes.
     """
     require_same_content(parts, 'seeds of one run must be evaluated on one split')
-    return _with_ends(_curve(parts), parts[0].patients)
+    curves = np.stack([part.values for part in parts])
+    found, _ = two_level(curves, parts[0].patients)
+    if bounds is None:
+        return found
+    low, high = (float(np.clip(end, *bounds)) for end in (found.low, found.high))
+    return Interval(found.estimate, low, high, found.units)
 
 
 def paired_difference(
     first: Sequence[Resampled], second: Sequence[Resampled]
-) -> Interval:
-    """Compare two methods on the same patients by a paired bootstrap.
+) -> Difference:
+    """Compare two methods on the same patients.
 
     Both are evaluated on the same resampled patients, so that the variation
-    between patients cancels. Several evaluations of one method (seeds) are
-    averaged within every resample.
+    between patients cancels. Seeds are compared one by one where both methods
+    have as many: what they share, such as the labels that are drawn, cancels
+    too.
 
     Args:
-        first: Evaluations of the first method.
+        first: Evaluations of the first method, in the order of seeds.
         second: The same of the second; all with one seed of the resampling.
 
     Returns:
-        Interval: Second minus first.
+        Difference: Second minus first.
 
     Raises:
         UserError: If they are not of the same cases and classes.
     """
     require_same_content([*first, *second], 'compare runs of one protocol')
-    return _with_ends(_curve(second) - _curve(first), first[0].patients)
+    arms = [np.stack([part.values for part in arm]) for arm in (first, second)]
+    if len(arms[0]) == len(arms[1]):
+        curves = arms[1] - arms[0]
+        found, p = two_level(curves, first[0].patients)
+        by_seed = tuple(float(value) for value in curves[:, 0])
+    else:
+        found, p = two_level(arms[1], first[0].patients, minus=arms[0])
+        by_seed = ()
+    return Difference(*found.numbers, found.units, p, by_seed)
 
 
-def _with_ends(curve: np.ndarray, patients: int) -> Interval:
-    (found,) = intervals(curve[:1], curve[1:, None], patients)
-    return found
+def two_level(
+    curves: np.ndarray, patients: int, minus: np.ndarray | None = None
+) -> tuple[Interval, float]:
+    """95 % interval of a mean over seeds, for new seeds and new patients.
+
+    A score varies by seed, by patient and by both together. The variance of the
+    mean is the sum of that over seeds (their sample variance, by their number)
+    and that over patients (of resamples of the mean, times n / (n - 1)), less
+    the part that is in both; the interval is Student's, with the degrees of
+    freedom of `Satterthwaite (1946) <https://doi.org/10.2307/3002019>`_. With
+    three seeds a bootstrap of them would be much too narrow. Of one seed it is
+    about patients alone: percentiles, or Student's interval where patients are
+    few.
+
+    Args:
+        curves: Score of every seed.
+        patients: Number of patients.
+        minus: Scores of other seeds, whose mean is taken off. Defaults to None.
+
+    Shape: curves and minus ``(seeds, 1 + samples)``, first of all patients, then
+        of every resample.
+
+    Returns:
+        tuple: Interval, and two-sided p of a mean of 0 (NaN without an
+        interval).
+    """
+    arms = [curves] if minus is None else [curves, -minus]
+    mean = np.sum([arm.mean(0) for arm in arms], axis=0)
+    drawn = mean[1:][~np.isnan(mean[1:])]
+    estimate = float(mean[0])
+    seeds = [arm for arm in arms if len(arm) > 1]
+    if not len(drawn) or math.isnan(estimate):
+        return Interval(estimate, units=patients), math.nan
+    if not seeds and patients >= FEW_PATIENTS:
+        (found,) = intervals([estimate], drawn[:, None], patients)
+        tail = float(min((drawn <= 0).mean(), (drawn >= 0).mean()))
+        return found, min(1.0, 2 * max(tail, 1 / len(drawn)))
+    if patients < 2:
+        return Interval(estimate, units=patients), math.nan
+    (error,) = standard_errors(drawn[:, None], patients)
+    unbiased = patients / (patients - 1)
+    parts = [(float(error) ** 2, patients - 1)]
+    parts += [(arm[:, 0].var(ddof=1) / len(arm), len(arm) - 1) for arm in seeds]
+    both = sum(_interaction(arm) * unbiased / len(arm) for arm in seeds)
+    largest = max(variance for variance, _ in parts)
+    variance = max(largest, sum(variance for variance, _ in parts) - both)
+    return _student(estimate, variance, parts, patients)
+
+
+def _interaction(arm: np.ndarray) -> float:
+    """Variance over patients of what is of a seed alone, as an average."""
+    own = arm[:, 1:] - arm[:, 1:].mean(0)
+    own = own[:, ~np.isnan(own).any(0)]
+    return float(own.var(1).mean()) * len(arm) / (len(arm) - 1)
+
+
+def _student(
+    estimate: float,
+    variance: float,
+    parts: Sequence[tuple[float, int]],
+    units: int,
+) -> tuple[Interval, float]:
+    """Student's interval of a sum of variances, each with degrees of freedom."""
+    if variance == 0:
+        p = 1.0 if estimate == 0 else 0.0
+        return Interval(estimate, estimate, estimate, units), p
+    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+    error = math.sqrt(variance)
+    half = float(special.stdtrit(freedom, 0.975)) * error
+    p = 2 * float(special.stdtr(freedom, -abs(estimate) / error))
+    return Interval(estimate, estimate - half, estimate + half, units), p
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Adjust p values of several comparisons.
+
+    The step-down method of `Holm (1979) <https://www.jstor.org/stable/4615733>`_.
+
+    Args:
+        values: Of each comparison; NaN stays and does not count.
+    """
+    adjusted = [math.nan] * len(values)
+    order = sorted(
+        (index for index, p in enumerate(values) if not math.isnan(p)),
+        key=lambda index: values[index],
+    )
+    highest = 0.0
+    for rank, index in enumerate(order):
+        highest = max(highest, (len(order) - rank) * values[index])
+        adjusted[index] = min(1.0, highest)
+    return adjusted
 
 
 def spread(values: Sequence[float] | np.ndarray) -> float:

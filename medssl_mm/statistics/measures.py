@@ -25,6 +25,7 @@ class Measure:
         definition (str): What the number is, for captions. Defaults to ''.
         axis (str): The same, short, for figures. Defaults to ''.
         classes (str): What the number of one class is. Defaults to ''.
+        share (bool): Whether it lies between 0 and 1. Defaults to False.
     """
 
     name: str
@@ -36,6 +37,12 @@ class Measure:
     definition: str = ''
     axis: str = ''
     classes: str = ''
+    share: bool = False
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Least and greatest possible value, if there are such."""
+        return (0.0, 1.0) if self.share else None
 
     @property
     def heading(self) -> str:
@@ -55,9 +62,10 @@ DICE = Measure(
     definition='Dice per volume, averaged over cases, then over classes',
     axis='Dice per volume, mean over classes',
     classes='mean over cases that contain the class or for which it was predicted',
+    share=True,
 )
 HD95 = Measure('hd95', 'HD95', 'mm', digits=1, logged=True, column=True)
-NSD = Measure('nsd', 'NSD', logged=True)
+NSD = Measure('nsd', 'NSD', logged=True, share=True)
 VOLUME_ERROR = Measure('volume_error', 'volume error', digits=1)
 RELATIVE_VOLUME_ERROR = Measure('relative_volume_error', 'relative', digits=2)
 AUROC = Measure(
@@ -68,15 +76,17 @@ AUROC = Measure(
     'over classes',
     axis='AUROC, mean over classes',
     classes='against the rest',
+    share=True,
 )
-F1 = Measure('f1', 'F1', logged=True)
+F1 = Measure('f1', 'F1', logged=True, share=True)
 RECALL = Measure(
     'recall',
     'recall',
     definition='Share of the images of a class that are found; the mean over '
     'classes is the mean per-class accuracy',
+    share=True,
 )
-ACCURACY = Measure('accuracy', 'accuracy', logged=True)
+ACCURACY = Measure('accuracy', 'accuracy', logged=True, share=True)
 
 SHIPPED = {
     measure.name: measure

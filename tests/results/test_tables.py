@@ -38,6 +38,10 @@ def test_csv_and_markdown_hold_the_numbers(tmp_path, scores):
     assert float(entries[1]['dice']) == pytest.approx(scores[1].mean(), abs=1e-5)
     assert entries[0]['difference'] == '' and entries[0]['hd95_mm'] == ''
     table = results.to_markdown(results.table_cells(rows))
+    assert 'p (Holm)' in table and 'By seed' not in table  # there is one
+    assert float(entries[1]['difference_p_holm']) == pytest.approx(
+        rows[1].difference.p, rel=1e-4
+    )
     assert f'{100 * scores[1].mean():.1f} [' in table
     assert '| +2' in table or '| +1' in table
     assert 'HD95' not in table  # nobody measured it
@@ -78,3 +82,33 @@ def test_wide_table_has_a_column_per_evaluation_and_fraction(tmp_path, scores):
         if path.name == 'table-wide.md'
     )
     assert ' | '.join(moco) in path.read_text(encoding='utf-8')
+
+
+def test_seeds_are_shown_and_too_few_are_exploratory(tmp_path, scores):
+    """Differences of each seed, p after Holm, and what the interval is about."""
+
+    def arm(label, values, seeds):
+        folders = [
+            write_result(tmp_path / f'{label}-{seed}', values + 0.01 * seed**2 * sign)
+            for seed, sign in zip(range(seeds), (1, -1, 1, -1, 1))
+        ]
+        return Run('linear', label, tuple(folders))
+
+    def table(seeds):
+        runs = [
+            arm('random', scores[0], seeds),
+            arm('moco', scores[1], seeds),
+            arm('same', scores[0], seeds),
+        ]
+        return results.summarize(runs, 'random')
+
+    rows = table(3)
+    cells = results.table_cells(rows)
+    gain = f'{100 * (scores[1] - scores[0]).mean():+.1f}'
+    assert cells['By seed'].tolist() == ['–', ', '.join([gain] * 3), '+0.0, +0.0, +0.0']
+    assert rows[1].holm == pytest.approx(min(1, 2 * rows[1].difference.p))
+    assert cells['p (Holm)'].tolist()[0] == '–' and rows[2].holm == 1
+    text = results.caption_of(rows)
+    assert 'over seeds and patients' in text and 'Exploratory: 3 seeds' in text
+    assert 'adjusted after Holm' in text
+    assert 'Exploratory' not in results.caption_of(table(5))

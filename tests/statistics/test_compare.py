@@ -2,10 +2,12 @@ import csv
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from medssl_mm.errors import UserError
 from medssl_mm.results import resample_cases
 from medssl_mm.statistics import paired_difference
+from medssl_mm.statistics.compare import holm, two_level
 
 
 def write(path, values, patients=None):
@@ -38,6 +40,7 @@ def test_pairing_removes_the_variation_between_patients(tmp_path):
     (alone,) = arms[0]
     low, high = np.percentile(alone.values[1:], [2.5, 97.5])
     assert result.high - result.low < 0.1 * (high - low)
+    assert result.p < 1e-9 and result.by_seed == pytest.approx((0.03,))
 
 
 def test_runs_of_one_method_are_averaged(tmp_path):
@@ -55,3 +58,90 @@ def test_other_cases_are_refused(tmp_path):
     parts = [[resample_cases(path, samples=10)] for path in (first, second)]
     with pytest.raises(UserError, match='not of the same cases'):
         paired_difference(*parts)
+
+
+def curves_of(values, samples, seed=0):
+    """Mean over patients of every seed: of all, then of each resample."""
+    patients = values.shape[1]
+    times = np.random.default_rng(seed).multinomial(
+        patients, np.full(patients, 1 / patients), size=samples
+    )
+    return np.column_stack([values.mean(1), values @ times.T / patients])
+
+
+def made(rng, seeds, patients, seed_sd, patient_sd=8.0, both_sd=4.0):
+    return (
+        rng.normal(0, seed_sd, (seeds, 1))
+        + rng.normal(0, patient_sd, (1, patients))
+        + rng.normal(0, both_sd, (seeds, patients))
+    )
+
+
+@pytest.mark.parametrize('seeds, patients', [(3, 20), (5, 14), (2, 8)])
+def test_interval_is_that_of_an_analysis_of_variance(seeds, patients):
+    """Crossed random effects, by their mean squares."""
+    values = made(np.random.default_rng(seeds), seeds, patients, seed_sd=3)
+    found, p = two_level(curves_of(values, 40000), patients)
+    by_seed, by_patient = values.mean(1), values.mean(0)
+    rest = values - by_seed[:, None] - by_patient + values.mean()
+    error = (rest**2).sum() / (seeds - 1) / (patients - 1) / seeds / patients
+    parts = by_seed.var(ddof=1) / seeds, by_patient.var(ddof=1) / patients
+    variance = max(sum(parts) - error, *parts)
+    freedom = variance**2 / (
+        parts[0] ** 2 / (seeds - 1) + parts[1] ** 2 / (patients - 1)
+    )
+    half = stats.t.ppf(0.975, freedom) * np.sqrt(variance)
+    assert found.estimate == pytest.approx(values.mean())
+    assert found.high - found.estimate == pytest.approx(half, rel=0.02)
+    assert found.estimate - found.low == pytest.approx(half, rel=0.02)
+    expected = 2 * stats.t.sf(abs(values.mean()) / np.sqrt(variance), freedom)
+    assert p == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize('seeds, patients, sd', [(3, 14, 1), (3, 40, 3), (8, 20, 2)])
+def test_interval_covers_the_truth_over_new_seeds_and_patients(seeds, patients, sd):
+    rng = np.random.default_rng(seeds)
+    hits = 0
+    for trial in range(400):
+        curves = curves_of(made(rng, seeds, patients, sd), 200, trial)
+        found, _ = two_level(curves, patients)
+        hits += found.low <= 0 <= found.high
+    assert 0.92 <= hits / 400 <= 0.985
+
+
+def test_other_numbers_of_seeds_are_compared():
+    rng = np.random.default_rng(1)
+    first, second = made(rng, 3, 20, 2), made(rng, 5, 20, 2) + 100
+    curves = [curves_of(values, 4000) for values in (first, second)]
+    found, p = two_level(curves[1], 20, minus=curves[0])
+    assert found.estimate == pytest.approx(second.mean() - first.mean())
+    parts = [
+        first.mean(1).var(ddof=1) / 3,
+        second.mean(1).var(ddof=1) / 5,
+    ]
+    assert (found.high - found.low) / 2 > 1.96 * np.sqrt(sum(parts))
+    assert p < 1e-3
+
+
+def test_what_a_seed_shares_with_the_other_method_cancels():
+    """Both methods get the same labels of a seed: that is no noise."""
+    rng = np.random.default_rng(0)
+    shared = made(rng, 3, 20, seed_sd=9)
+    first = curves_of(shared, 1000)
+    second = curves_of(shared + 1 + rng.normal(0, 0.1, shared.shape), 1000)
+    paired, _ = two_level(second - first, 20)
+    apart, _ = two_level(second, 20, minus=first)
+    assert 0.9 < paired.low < paired.high < 1.1
+    assert apart.low < 0 < apart.high
+
+
+def test_one_patient_gives_no_interval():
+    found, p = two_level(np.ones((3, 10)), 1)
+    assert found.estimate == 1 and np.isnan([found.low, found.high, p]).all()
+
+
+def test_holm_equals_the_step_down_by_hand():
+    assert holm([0.01, np.nan, 0.04, 0.03]) == pytest.approx(
+        [0.03, np.nan, 0.06, 0.06], nan_ok=True
+    )
+    assert holm([0.6, 0.7]) == [1.0, 1.0] and holm([]) == []

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import stats
 
 from medssl_mm.statistics import bootstrap_means, few_patients, patient_weights
 
@@ -24,12 +25,34 @@ def test_equals_a_loop_over_resamples():
     draws = np.array(draws)
     assert per_class[0].estimate == pytest.approx(np.nanmean(values[:, 0]))
     assert per_class[0].units == 6 and per_class[1].units == 7
+    # Five patients: Student's interval with the spread of the resamples.
+    for found, drawn in ((per_class[1], draws[:, 1]), (overall, draws.mean(1))):
+        half = stats.t.ppf(0.975, 4) * drawn.std() * np.sqrt(5 / 4)
+        np.testing.assert_allclose(
+            [found.low, found.high], [found.estimate - half, found.estimate + half]
+        )
+    _, limited = bootstrap_means(values, patients, 500, seed=3, bounds=(0.4, 0.6))
+    assert (limited.low, limited.high) == (0.4, 0.6)
+
+
+def test_percentiles_from_fifteen_patients():
+    values = np.random.default_rng(0).random((15, 1))
+    _, found = bootstrap_means(values, list(range(15)), 500, seed=3)
+    drawn = patient_weights(list(range(15)), 500, seed=3) @ values[:, 0] / 15
     np.testing.assert_allclose(
-        [per_class[1].low, per_class[1].high], np.percentile(draws[:, 1], [2.5, 97.5])
+        [found.low, found.high], np.percentile(drawn, [2.5, 97.5])
     )
-    np.testing.assert_allclose(
-        [overall.low, overall.high], np.percentile(draws.mean(1), [2.5, 97.5])
-    )
+
+
+@pytest.mark.parametrize('patients', [3, 5, 10])
+def test_interval_of_few_patients_covers_the_truth(patients):
+    rng = np.random.default_rng(0)
+    hits = 0
+    for trial in range(400):
+        values = rng.normal(0.7, 0.1, (patients, 1))
+        _, found = bootstrap_means(values, list(range(patients)), 300, trial)
+        hits += found.low <= 0.7 <= found.high
+    assert 0.92 <= hits / 400 <= 0.98
 
 
 def test_interval_covers_the_truth():
