@@ -227,7 +227,8 @@ def test_results_by_hand(folder):
         abs=1e-5,
     )
     assert cell['notes'] == [
-        'only 4 test patients: the intervals are too narrow; look at the single cases'
+        "only 4 test patients: Student's intervals, which expect a symmetrical "
+        'spread; look at the single cases'
     ]
     assert cell['split'] == 'made' and cell['split_hash'] == split.hash
     # The episodes are the same for all encoders.
