@@ -417,14 +417,17 @@ def _median_distance(tiles: Iterable[tuple[int, Tensor]]) -> float:
         above = torch.triu_indices(height, height, 1, device=squared.device)
         pairs.append(squared[above[0], above[1]])
         pairs.append(squared[:, height:].flatten())
-    median = float(torch.cat(pairs).median().sqrt())
-    if not median > 0:
+    squares = torch.cat(pairs)
+    # Equal features come out as zero or, by rounding of their squares, nearly so.
+    noise = 16 * torch.finfo(squares.dtype).eps * float(squares.max())
+    square = float(squares.median())
+    if not square > noise:
         raise ValueError(
             'half of the samples or more have the same features: the median '
             'distance is 0 and cannot set the bandwidth; pass a bandwidth in '
             'feature units with relative=False.'
         )
-    return median
+    return square**0.5
 
 
 def _prepare(x: Tensor, y: Tensor, unbiased: bool) -> tuple[Tensor, Tensor]:
