@@ -230,7 +230,7 @@ def find_table(importer: PictureImporter, src: Path, name: str | None) -> Path:
                 'its path by --table'
             )
         return path
-    found = [*find_files(src, '*.csv'), *find_files(src, '*.csv.*')]
+    found = [p for p in find_files(src, '*') if '.csv' in map(str.lower, p.suffixes)]
     if len(found) != 1:
         names = ', '.join(path.name for path in found[:8])
         raise importer.nothing_found(

@@ -276,33 +276,39 @@ class NumberedVolumes(VolumeFiles):
     def discover(self, src: Path) -> VolumeDiscovery:
         """List the cases; images and labels may lie in any sub-folders."""
         src = Path(src)
-        images = self._numbered(src, self.image_name)
-        labels = self._numbered(src, self.label_name)
+        problems: dict[str, tuple[str, str]] = {}
+        images = self._numbered(src, self.image_name, problems)
+        labels = self._numbered(src, self.label_name, problems)
         if not images:
             raise self.nothing_found(src)
         cases = []
         for number, path in images.items():
             case_id = self.case_name.format(number)
             label = str(labels[number]) if number in labels else None
-            cases.append(SourceCase(case_id, case_id, str(path), label))
+            extra = dict(problem=problems[number]) if number in problems else {}
+            cases.append(SourceCase(case_id, case_id, str(path), label, extra))
+        stray = sorted(set(labels) - set(images))
         notes = [
-            f'label {labels[n]} has no image and is not used'
-            for n in sorted(set(labels) - set(images))
+            f'{len(stray)} label(s) without an image are not used, e.g. {labels[n]}'
+            for n in stray[:1]
         ]
         return self.found(cases, notes=notes)
 
-    def _numbered(self, src: Path, expression: str) -> dict[str, Path]:
-        """Files anywhere under ``src`` by the first group of a pattern."""
+    def _numbered(
+        self, src: Path, expression: str, problems: dict[str, tuple[str, str]]
+    ) -> dict[str, Path]:
+        """Files anywhere under ``src`` by the first group of a pattern, in any case."""
         found: dict[str, Path] = {}
-        for path in find_files(src, '**/*.nii*'):
-            match = re.fullmatch(expression, path.name)
+        for path in find_files(src):
+            match = re.fullmatch(expression, path.name, re.I)
             if not match:
                 continue
             other = found.setdefault(match[1], path)
             if other != path:
-                raise UserError(
+                problems[match[1]] = (
+                    'same-name',
                     f'{other} and {path} are both number {match[1]} '
-                    f'of {self.name!r}; keep one of them'
+                    f'of {self.name!r}; keep one of them.',
                 )
         return found
 

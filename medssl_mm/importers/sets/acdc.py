@@ -181,7 +181,9 @@ def _find_parts(
     volumes: dict[str, Path] = {}
     slices: dict[str, dict[int, Path]] = defaultdict(dict)
     strangers = []
-    for path in find_files(src, '**/*.h5'):
+    for path in find_files(src):
+        if path.suffix.lower() != '.h5':
+            continue
         volume = _VOLUME.fullmatch(path.stem)
         part = _SLICE.fullmatch(path.stem)
         if volume:

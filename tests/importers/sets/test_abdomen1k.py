@@ -1,6 +1,5 @@
-import pytest
+import re
 
-from medssl_mm.errors import UserError
 from medssl_mm.importers.sets.abdomen1k import Abdomen1KImporter
 
 
@@ -16,5 +15,16 @@ def test_abdomen1k_layout(tiny_nifti):
     part = folder / 'AbdomenCT-1K-ImagePart2'
     part.mkdir()
     (part / 'Case_00001_0000.nii.gz').write_bytes(b'')
-    with pytest.raises(UserError, match='ImagePart1.*ImagePart2.*00001'):
-        Abdomen1KImporter().discover(folder)
+    cases = Abdomen1KImporter().discover(folder).cases
+    code, message = cases[0].extra['problem']
+    assert code == 'same-name'
+    assert re.search('ImagePart1.*ImagePart2.*00001', message)
+    assert 'problem' not in cases[1].extra
+
+
+def test_names_in_any_case(tiny_nifti):
+    folder = tiny_nifti(1, 'A/Case_0000{}_0000.nii.gz', 'Mask/Case_0000{}.nii.gz')
+    image = folder / 'A' / 'Case_00001_0000.nii.gz'
+    image.rename(image.with_name('CASE_00001_0000.NII.GZ'))
+    (case,) = Abdomen1KImporter().discover(folder).cases
+    assert case.case_id == 'Case_00001' and case.label is not None

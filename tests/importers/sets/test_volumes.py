@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -308,3 +309,23 @@ def test_second_channels_without_a_name_are_told(tmp_path):
     assert found.channels == ()
     assert '3 file(s) of further channels (_0001)' in found.notes[0]
     assert 'c0_0001.nii.gz: name all channels by --channels' in found.notes[0]
+
+
+def test_names_of_any_script_length_and_case(tmp_path):
+    names = ['Müller_1', 'Möller_1', '患者一', 'Case', 'case', 'x' * 240, '(=1+1)']
+    for seed, name in enumerate(names):
+        path = tmp_path / 'src' / 'images' / f'{name}.nii'
+        write_volume(path, make_values(seed=seed))
+    result = import_dataset(NIfTIImporter(), tmp_path / 'src', tmp_path / 'store')
+    assert {r.status for r in result.results} == {'imported'} and not result.notes
+    infos = {Path(i.source_file).stem: i for i in result.store.infos()}
+    assert set(infos) == set(names)
+    folders = [i.case_id for i in infos.values()]
+    assert len({name.casefold() for name in folders}) == len(names)
+    assert max(len(name.encode()) for name in folders) < 200
+    for name, info in infos.items():
+        assert info.source_name == ('' if info.case_id == name else name)
+        assert info.patient_id == info.case_id
+    assert infos['患者一'].case_id == '患者一'
+    again = import_dataset(NIfTIImporter(), tmp_path / 'src', tmp_path / 'store')
+    assert {r.status for r in again.results} == {'unchanged'}
