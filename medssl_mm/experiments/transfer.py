@@ -243,7 +243,7 @@ def _compat(
     store = open_store(images['data_root'], 'classification')
     if images.get('split') and load_split(store.root, images['split']).by == IMAGE:
         return images, None
-    known = {path.stem for path in Path(store.root, 'splits').glob('*.json')}
+    known = {path.stem for path in Path(store.root, 'splits').glob('[!.]*.json')}
     name = f'{store.name}-compat'
     if name in known:
         pool = load_split(store.root, f'{name}-pool')['test']

@@ -50,7 +50,7 @@ INNEREYE_SEED = 42
 NO_PATIENTS = (
     'no patients are named: every image counts as one, so intervals are over images, '
     'and images of one patient may be in more than one subset. --patient-pattern '
-    'names them.'
+    'or --patients FILE.csv names them.'
 )
 
 

@@ -211,7 +211,9 @@ def _file_of(root: str | Path | None, name_or_path: str) -> Path:
     else:
         path = Path(root) / 'splits' / f'{name_or_path}.json'
     if not path.is_file():
-        have = ', '.join(sorted(p.stem for p in path.parent.glob('*.json'))) or 'none'
+        have = (
+            ', '.join(sorted(p.stem for p in path.parent.glob('[!.]*.json'))) or 'none'
+        )
         raise UserError(
             f'split file {path} does not exist; available there: {have}. '
             'tools/prepare_data.py makes splits by --holdout or --folds.'

@@ -256,6 +256,10 @@ def _put_back(staging: Path, root: Path) -> None:
     """Undo a publication that was killed, and clear what others left."""
     for old in root.glob(f'{_DONE}-*'):
         shutil.rmtree(old, ignore_errors=True)
+    for folder in (root, root / SPLITS):
+        for half in folder.glob('.[0-9]*.*'):  # of files.whole_file
+            if not _is_running(half.name.split('.')[1]):
+                half.unlink(missing_ok=True)
     kept, journal = staging / _REPLACED, staging / _JOURNAL
     if journal.is_file():
         new = load_json(journal)['new']
@@ -273,6 +277,16 @@ def _put_back(staging: Path, root: Path) -> None:
             os.replace(path, target)
     shutil.rmtree(kept, ignore_errors=True)
     journal.unlink(missing_ok=True)
+
+
+def _is_running(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except ValueError:  # no name of ours
+        return True
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return True
 
 
 def _keep_file(path: Path, kept: Path, undo: list[Callable[[], None]]) -> None:

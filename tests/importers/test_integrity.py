@@ -14,7 +14,9 @@ from medssl_mm.importers.integrity import (
     check_label,
     check_picture,
     find_duplicates,
+    find_near_copies,
 )
+from medssl_mm.store.case_info import describe
 
 CLASSES = ('background', 'liver', 'spleen')
 AFFINE = np.diag([-1.0, -1.0, 4.0, 1.0])
@@ -207,3 +209,68 @@ def test_empty_images_are_no_duplicates():
         SimpleNamespace(labelled=True, case_id=n, content_sha256='') for n in 'ab'
     ]
     assert find_duplicates(images) == {}
+
+
+class Volumes:
+    """Volumes in memory, as a store describes and opens them."""
+
+    def __init__(self, **images):
+        self.images = images
+
+    def infos(self, labelled=()):
+        return [
+            SimpleNamespace(
+                case_id=name,
+                labelled=name in labelled,
+                dtype=image.dtype.name,
+                shape=(image.shape[0], *image.shape[-2:]),
+                intensity=describe(image, 'arbitrary')[0],
+            )
+            for name, image in self.images.items()
+        ]
+
+    def open(self, name):
+        return SimpleNamespace(read=lambda index: self.images[name][index])
+
+    def copies(self, labelled=(), later=()):
+        return find_near_copies(self.infos(labelled), self.open, later)
+
+
+def test_near_copies_are_verified_voxel_by_voxel():
+    rng = np.random.default_rng(0)
+    one, other = rng.integers(-900, 900, (2, 7, 12, 10)).astype(np.int16)
+    changed = one.astype(np.float32)
+    changed[3, 4, 5] += 40
+    noisy = one + rng.integers(-30, 31, one.shape).astype(np.int16)
+    eight = np.rint((one + 900.0) * (255 / 1799)).astype(np.uint8)
+    found = Volumes(
+        a=one, b=other, c=changed, d=noisy, e=eight, f=one[::-1, :, ::-1].copy()
+    ).copies()
+    assert set(found) == {'e', 'f'}
+    assert found['f'] == ('a', 'mirrored along z, x')
+    assert found['e'][0] == 'a' and 'as uint8 instead of int16' in found['e'][1]
+    assert 'its values times 0.1' in found['e'][1]
+
+
+def test_which_of_two_near_copies_is_kept():
+    image = np.random.default_rng(1).integers(0, 99, (5, 9, 8)).astype(np.int16)
+    volumes = Volumes(a=image, b=image.astype(np.float32))
+    assert {k: v[0] for k, v in volumes.copies().items()} == {'b': 'a'}
+    assert {k: v[0] for k, v in volumes.copies(labelled='b').items()} == {'a': 'b'}
+    found = volumes.copies(labelled='b', later=['b'])
+    assert {k: v[0] for k, v in found.items()} == {'b': 'a'}
+
+
+def test_near_copies_of_several_channels():
+    rng = np.random.default_rng(2)
+    image = rng.integers(0, 500, (5, 2, 9, 8)).astype(np.int16)
+    scaled = image * np.float32([2, 0.5])[:, None, None] + np.float32(7)
+    swapped = image[:, ::-1].astype(np.float32)
+    found = Volumes(a=image, b=scaled, c=swapped).copies()
+    assert set(found) == {'b'} and found['b'][0] == 'a'
+
+
+def test_small_ranges_are_not_taken_for_rounding():
+    masks = np.random.default_rng(3).integers(0, 2, (4, 5, 9, 8)).astype(np.uint8)
+    masks[:, 0, 0] = 0
+    assert Volumes(**dict(zip('abcd', masks))).copies() == {}

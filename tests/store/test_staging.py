@@ -191,10 +191,19 @@ def test_what_an_import_left_behind_is_cleared(tmp_path):
     store = write_tiny_store(tmp_path / 's', patients=2)
     old = store.root / '.import-done-abc' / 'replaced' / 'cases' / 'gone'
     old.mkdir(parents=True)
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    halves = [store.root / f'.{pid}.dataset.json', store.root / f'splits/.{pid}.a.json']
+    whole = store.root / 'splits' / f'.{os.getpid()}.b.json'  # being written
+    for path in (*halves, whole):
+        path.write_text('{')
     writer = StoreWriter.create(
         store.root, 'tiny', 'CT', 'HU', store.classes, store.palette
     )
     assert not (store.root / '.import-done-abc').exists()
+    assert [path.exists() for path in (*halves, whole)] == [False, False, True]
     assert writer.published == ['p0-0', 'p1-0']
 
 
