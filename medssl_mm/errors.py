@@ -1,8 +1,13 @@
 """Errors whose message is meant for the person at the keyboard."""
 
 import difflib
+import os
+import re
 import sys
-from collections.abc import Callable, Iterable
+import tempfile
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from typing import NoReturn
 
 
 class UserError(ValueError):
@@ -38,24 +43,92 @@ def similar(name: str, names: Iterable[str]) -> str:
 
 
 def run_tool(main: Callable[[], object]) -> None:
-    """Run the ``main`` function of a tool and turn user errors into exit 2.
+    """Run the ``main`` function of a tool; every error ends in one line.
+
+    User errors have exit code 2. Others, which are bugs or nobody has thought of,
+    have 1, and their traceback is in a file that the line names.
 
     Args:
         main (Callable): Takes no argument; its return value is ignored.
     """
-    for stream in (sys.stdout, sys.stderr):
-        # Names need not be text, nor a terminal know all letters.
-        if hasattr(stream, 'reconfigure'):
-            stream.reconfigure(errors='backslashreplace')
     try:
         main()
-    except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
-        sys.exit(2)
     except KeyboardInterrupt:
-        print('interrupted', file=sys.stderr)
-        sys.exit(130)
+        _interrupted()
     except BrokenPipeError:
         # The reader of our output (head, less) went away; nothing is wrong.
         sys.stderr.close()
         sys.exit(141)
+    except Exception as error:
+        if any(isinstance(one, KeyboardInterrupt) for one in _chain(error)):
+            _interrupted()  # inside what makes another error of it
+        name, message = _cause(error)
+        if name == UserError.__name__:
+            print(f'error: {message}', file=sys.stderr)
+            sys.exit(2)
+        print(f'error: {_one_line(error, name, message)}', file=sys.stderr)
+        sys.exit(1)
+
+
+def _interrupted() -> NoReturn:
+    print('interrupted', file=sys.stderr)
+    sys.exit(130)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen = list[BaseException]()
+    while error is not None and error not in seen:
+        seen.append(error)
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _cause(error: Exception) -> tuple[str, str]:
+    """Kind and message of an error, of one in a worker process those it had there."""
+    text = str(error)
+    name = 'UserError' if isinstance(error, UserError) else type(error).__name__
+    wrapped = re.match(r'Caught (\w+) in [^\n]+\nOriginal Traceback', text)
+    if wrapped is None:
+        return name, text
+    # Torch puts the traceback of the worker into the message; what the worker
+    # raised is the last thing that it says.
+    raised = list(re.finditer(rf'^(?:\w+\.)*{wrapped[1]}(?:: |$)', text, re.M))
+    if raised:
+        text = text[raised[-1].end() :].strip()
+    return (name if name == 'UserError' else wrapped[1]), text
+
+
+def _one_line(error: Exception, name: str, message: str) -> str:
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    where = _keep_traceback(error)
+    if 'BrokenExecutor' in kinds:
+        return (
+            'a worker process ended abruptly, most likely killed for lack of memory: '
+            f'use fewer workers, and run the same command again ({where})'
+        )
+    if 'MemoryError' in kinds or 'OutOfMemoryError' in kinds:
+        said = ' '.join(message.split())[:200]
+        return (
+            f'out of memory: {said or name}; lower the batch size or the number of '
+            f'workers ({where})'
+        )
+    if isinstance(error, OSError) and error.strerror:
+        file = f'{error.filename}: ' if error.filename else ''
+        return f'{file}{error.strerror} ({where})'
+    said = ' '.join(message.split())
+    said = said[:300] + '...' * (len(said) > 300)
+    return f'unexpected {name}: {said} ({where}; please report it)'
+
+
+def _keep_traceback(error: Exception) -> str:
+    """Write the traceback to a file of its own; say where, or show it."""
+    text = ''.join(traceback.format_exception(error))
+    tool = re.sub(r'\W+', '-', os.path.basename(sys.argv[0] or 'tool'))
+    try:
+        handle, path = tempfile.mkstemp('.log', f'medssl_mm-{tool}-')
+        with open(handle, 'w', encoding='utf-8', errors='backslashreplace') as file:
+            file.write(f'{sys.argv}\n{text}')
+    except OSError:
+        print(text, file=sys.stderr)
+        return 'the traceback is above'
+    return f'traceback: {path}'

@@ -7,14 +7,18 @@ import fcntl
 import json
 import os
 import re
+import socket
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from medssl_mm.errors import UserError
 
+_LOCK = '.lock'
+# Folder that the process which started this one has locked for it.
+_LOCKED = 'MEDSSL_LOCKED'
 LARGEST_TEXT = 1 << 30  # bytes of a list or description
 
 
@@ -44,6 +48,14 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(f'cannot write {path}: {error.strerror or error}') from error
+    except RuntimeError as error:
+        # How torch.save meets a full disk.
+        words = ('PytorchStreamWriter', 'iostream', 'inline_container')
+        if not any(word in str(error) for word in words):
+            raise
+        raise UserError(
+            f'cannot write {path}: is the disk full? ({str(error).splitlines()[0]})'
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -58,20 +70,54 @@ def locked(folder: str | Path) -> Iterator[int | None]:
     supports locks.
 
     Args:
-        folder (str | Path): Made if need be; gets the empty file ``.lock``.
+        folder (str | Path): Made if need be; gets the file ``.lock``, which says
+            who was inside last.
 
     Yields:
         int | None: Descriptor of the lock; None while another one is inside.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / '.lock', 'w') as file:
+    with open(folder / _LOCK, 'a', encoding='utf-8') as file:
+        lock: int | None = file.fileno()
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            lock = file.fileno()
         except BlockingIOError:
             lock = None
+        except OSError:  # a drive without locks
+            pass
+        if lock is not None:
+            with suppress(OSError):  # a full disk
+                file.truncate(0)
+                file.write(f'process {os.getpid()} on {socket.gethostname()}')
+                file.flush()
         yield lock
+
+
+def inherited_lock(folder: str | Path) -> dict[str, str]:
+    """Environment of a child that works in a folder which this process has locked."""
+    return {_LOCKED: str(Path(folder).resolve())}
+
+
+def claim(folder: str | Path) -> ExitStack:
+    """Lock a folder until the result is closed, or the process ends.
+
+    What the starting process has locked for this one counts as its own.
+
+    Raises:
+        UserError: Another process works there; says which.
+    """
+    stack = ExitStack()
+    if os.environ.get(_LOCKED) == str(Path(folder).resolve()):
+        return stack
+    if stack.enter_context(locked(folder)) is None:
+        stack.close()
+        owner = Path(folder, _LOCK).read_text(encoding='utf-8', errors='replace')
+        raise UserError(
+            f'another run works in {folder} ({owner or "its process is unknown"}): '
+            'wait for its end, end it, or choose another --work-dir'
+        )
+    return stack
 
 
 def write_whole(path: str | Path, content: str | bytes) -> None:

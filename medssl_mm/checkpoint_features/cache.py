@@ -2,7 +2,8 @@
 
 A cache is a folder with one folder per key, the digest of a description of
 what the features depend on. It holds ``PLACE.npy`` of each place, float32,
-memory-mapped when read, and ``features.json``. A folder with that name is
+memory-mapped when read, and ``features.json``, which has the digest of each of
+them. A folder with that name is
 complete: it is written under another name and then renamed.
 """
 
@@ -77,6 +78,11 @@ def find_features(
             rows = len(found.read(place))
             if rows != len(found.image_ids):
                 raise ValueError(f'{place} has {rows} rows')
+            digest = (content.get('digests') or {}).get(place)
+            if digest is None:  # written by an earlier version
+                warn(f'cached features {folder} ({place}): no digest to compare with')
+            elif digest != _digest(folder / f'{place}.npy'):
+                raise ValueError(f'{place} is not what was written, by its digest')
     except FileNotFoundError:
         if not folder.exists():
             return None
@@ -115,8 +121,13 @@ def write_features(
         with _disk(final):
             temporary.mkdir(parents=True, exist_ok=True)
         places = _write_rows(temporary, image_ids, batches, final)
+        with _disk(final):
+            digests = {name: _digest(temporary / f'{name}.npy') for name in places}
         content = dict(
-            description=description, places=places, image_ids=list(image_ids)
+            description=description,
+            places=places,
+            digests=digests,
+            image_ids=list(image_ids),
         )
         with _disk(final):
             (temporary / INDEX).write_text(json.dumps(content), encoding='utf-8')
@@ -124,6 +135,14 @@ def write_features(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return CachedFeatures(final, tuple(image_ids), tuple(places))
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    with open(path, 'rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import re
 import zipfile
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 
-from medssl_mm import compat
+from medssl_mm import compat, files
 from medssl_mm.errors import UserError
+from medssl_mm.functional import distributed
 
 # Read back by ``weights_only=True`` as they are.
 _PLAIN = (
@@ -138,6 +140,33 @@ def set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state['torch'].cpu())
     if 'cuda' in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state['cuda'].cpu())
+
+
+def claim_folder(folder: str | Path) -> ExitStack:
+    """Be the only training in a work directory, all ranks together.
+
+    Left-overs of checkpoints that a killed run was writing are deleted.
+
+    Returns:
+        ExitStack: To be closed when the training has ended.
+
+    Raises:
+        UserError: Another training is there; on every rank.
+    """
+    claimed: ExitStack | UserError = ExitStack()
+    if distributed.is_main_process():
+        try:
+            claimed = files.claim(folder)
+            for path in Path(folder).glob('.*.pth.tmp'):
+                path.unlink(missing_ok=True)
+        except UserError as error:
+            claimed = error
+    refused = claimed if isinstance(claimed, UserError) else None
+    refused = distributed.gather_objects(refused)[0]
+    if refused is not None:
+        raise refused
+    assert isinstance(claimed, ExitStack), 'raised above'
+    return claimed
 
 
 def damage_of(path: str | Path) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from medssl_mm import compat, files
 from medssl_mm.engine import checkpoints
@@ -133,6 +133,7 @@ def make_runner(
     """
     _check_launcher(launcher)
     if not checkpoint:
+        _check_loop(config)
         _check_schedules(config)
     config.launcher = launcher
     config.setdefault('runner_type', 'medssl_mm.Runner')
@@ -156,11 +157,43 @@ def make_runner(
         compat.init_process_group(launcher, timeout or compat.COLLECTIVE_TIMEOUT)
         distributed.follow_ranks()
     try:
-        return build_of(RUNNERS, config, config.filename)
+        if checkpoint:
+            return build_of(RUNNERS, config, config.filename)
+        # The Runner claims it again to train; what is built writes there already.
+        with checkpoints.claim_folder(config.work_dir):
+            return build_of(RUNNERS, config, config.filename)
     except OSError as error:
         raise UserError(
             f'cannot set up the run in {config.work_dir}: {error}'
         ) from error
+
+
+def _check_loop(config: Config) -> None:
+    """Refuse settings that the training loop does not have."""
+    loop = config.get('train_cfg')
+    if not isinstance(loop, Mapping):
+        return
+    by_epoch = loop.get('by_epoch', loop.get('type') == 'EpochBasedTrainLoop')
+    if loop.get('type') not in (None, 'EpochBasedTrainLoop', 'IterBasedTrainLoop'):
+        return  # one of the user's own
+    kind = EpochBasedTrainLoop if by_epoch else IterBasedTrainLoop
+    known = list(inspect.signature(kind.__init__).parameters)[3:]
+    unit, other = ('epochs', 'iters') if by_epoch else ('iters', 'epochs')
+    unknown = [key for key in loop if key not in (*known, 'type', 'by_epoch')]
+    if unknown:
+        advice = similar(unknown[0], known)
+        if unknown[0] == f'max_{other}':
+            advice = (
+                f'; it goes by {unit}: set train_cfg.max_{unit}, or '
+                f'train_cfg.by_epoch={not by_epoch} with schedules and checkpoints '
+                'that do so, too'
+            )
+        raise UserError(f'train_cfg has no {unknown[0]!r} in this config{advice}')
+    if not isinstance(loop.get(f'max_{unit}'), int):
+        raise UserError(
+            f'train_cfg.max_{unit} must be a whole number, got '
+            f'{loop.get(f"max_{unit}")!r}'
+        )
 
 
 def _check_schedules(config: Config) -> None:

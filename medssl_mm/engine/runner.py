@@ -106,7 +106,7 @@ class Runner(BaseRunner):
         if not local:
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
             return
-        temporary = Path(out_dir, f'.{filename}.tmp')
+        temporary = Path(out_dir, f'.{os.getpid()}.{filename}.tmp')
         try:
             super().save_checkpoint(str(out_dir), temporary.name, *args, **kwargs)
             if distributed.is_main_process():
@@ -191,6 +191,12 @@ class Runner(BaseRunner):
                     'trained with; from here on the new ones apply:\n  '
                     + '\n  '.join(found)
                 )
+        if (self.cfg.get('model') or {}).get('feature_cache_gib'):
+            self.logger.warning(
+                'model.feature_cache_gib: the features are computed anew, in batches '
+                'of other images. The run continues equal to an uninterrupted one up '
+                'to rounding; without a cache (0) it is so bit for bit.'
+            )
         changes = schedule.go_on()
         if changes:
             self.logger.warning(
@@ -199,8 +205,12 @@ class Runner(BaseRunner):
             )
 
     def train(self) -> nn.Module:
-        """Train; a rank that the others wait for in vain is named."""
-        with _explained():
+        """Train; a rank that the others wait for in vain is named.
+
+        Raises:
+            UserError: Also when another training is in the work directory.
+        """
+        with checkpoints.claim_folder(self.work_dir), _explained():
             return super().train()
 
     def val(self) -> dict[str, float]:

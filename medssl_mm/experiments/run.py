@@ -11,11 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from medssl_mm import cores
 from medssl_mm.errors import UserError
@@ -27,12 +27,14 @@ from medssl_mm.experiments.checkpoints import (
 )
 from medssl_mm.experiments.plan import DONE, Step
 from medssl_mm.experiments.table import Table
-from medssl_mm.files import locked, shipped, write_json
+from medssl_mm.files import inherited_lock, locked, shipped, write_json
 from medssl_mm.results import Run, pool_results
 
 __all__ = ['StepRunner', 'command_of', 'finished_runs', 'run_steps', 'tools_folder']
 
 POLL = 2  # seconds between looks at what another process is busy with
+# Seconds that a step has to end by itself: to finish its iteration and save it.
+GRACE = 300
 
 
 def tools_folder() -> Path:
@@ -133,29 +135,70 @@ class StepRunner:
         with self._change:
             self._stopped = True
             for process in self._processes:
-                process.terminate()
+                _signal(process, signal.SIGTERM)
 
     def _execute(
-        self, command: list[str], environment: dict[str, str], lock: int, output: TextIO
+        self, command: list[str], environment: dict[str, str], lock: int, log: Path
     ) -> int:
-        with self._change:
+        with self._change, log.open('a', encoding='utf-8') as output:
             if self._stopped:
                 return -signal.SIGTERM
-            # The step holds the lock as well: it may outlive this process.
+            output.write(f'$ {shlex.join(command)}\n')
+            output.flush()
+            # The step holds the lock as well: it may outlive this process. It has a
+            # session of its own, so that all of its processes can be ended.
             process = subprocess.Popen(
                 command,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[lock],
-                env={'PYTHON': sys.executable, **os.environ, **environment},
+                start_new_session=True,
+                env={
+                    'PYTHON': sys.executable,
+                    **os.environ,
+                    **environment,
+                    **inherited_lock(log.parent),
+                },
             )
             self._processes.add(process)
         try:
-            return process.wait()
+            return self._wait(process, log)
         finally:
             with self._change:
                 self._processes.discard(process)
+
+    def _wait(self, process: subprocess.Popen, log: Path) -> int:
+        """Wait for a step; end it when it says nothing, or does not want to end.
+
+        Raises:
+            UserError: It was silent for too long.
+        """
+        silence, size, since = self.table.silence, -1, time.monotonic()
+        asked: float | None = None  # when it was asked to end
+        silent = False
+        while True:
+            try:
+                code = process.wait(min(POLL, (silence or POLL) / 4))
+                break
+            except subprocess.TimeoutExpired:
+                now = time.monotonic()
+            if log.stat().st_size != size:
+                size, since = log.stat().st_size, now
+            silent = silent or bool(silence and now - since > silence)
+            if asked is None and (silent or self._stopped):
+                asked = now
+                _signal(process, signal.SIGTERM)
+            if asked is not None and now - asked > min(GRACE, silence or GRACE):
+                # Frozen, or deaf to SIGTERM: nothing else is left.
+                _signal(process, signal.SIGKILL)
+        if silent:
+            raise UserError(
+                f'the step wrote no line for {silence:g} s and was ended: the disk or '
+                'network does not answer, or a process hangs. Run the table again to '
+                f'resume it; "silence" (seconds) in the table allows more. Log: {log}'
+            )
+        return code
 
     def _run(
         self,
@@ -169,10 +212,7 @@ class StepRunner:
         log = step.folder / 'run.log'
         begun(log)
         started = time.monotonic()
-        with log.open('a', encoding='utf-8') as output:
-            output.write(f'$ {shlex.join(command)}\n')
-            output.flush()
-            code = self._execute(command, environment, lock, output)
+        code = self._execute(command, environment, lock, log)
         if step.outputs:
             finished = step.done
         elif step.kind == 'test':
@@ -204,6 +244,12 @@ class StepRunner:
         )
         if not self.keep_checkpoints:
             drop_superseded(step.folder)
+
+
+def _signal(process: subprocess.Popen, number: signal.Signals) -> None:
+    """Send a signal to a step and all that it has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 def _check_needed(step: Step, table: Table, steps: dict[str, Step]) -> None:

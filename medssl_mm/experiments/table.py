@@ -17,6 +17,7 @@ from pydantic import (
     AfterValidator,
     Discriminator,
     Field,
+    NonNegativeFloat,
     StrictBool,
     StrictInt,
     StrictStr,
@@ -28,6 +29,9 @@ from medssl_mm.schema import Entry, Text, read_yaml
 
 __all__ = ['EvaluationConfig', 'Row', 'Table', 'load_table', 'select']
 
+# Seconds without a line after which a step is taken for hanging. Trainings write one
+# every few iterations; the fits of a linear probe may take an hour.
+SILENCE = 7200.0
 SPLIT_OPTIONS = {
     'pretrain': ('train_dataloader.dataset.split',),
     'evaluation': tuple(
@@ -114,6 +118,8 @@ class Table:
         validation (bool): Whether trainings validate and the best checkpoint
             is tested. False, for splits without a validation subset, tests
             the last one. Defaults to True.
+        silence (float): Seconds without a new line in its log after which a step
+            is ended; 0 waits for ever. Defaults to :data:`SILENCE`.
     """
 
     name: str
@@ -132,6 +138,7 @@ class Table:
     splits: tuple[str, ...] = ()
     split_options: dict = field(default_factory=lambda: dict(SPLIT_OPTIONS))
     validation: bool = True
+    silence: float = SILENCE
 
 
 def _all_different(values: tuple) -> tuple:
@@ -198,6 +205,7 @@ class _TableFile(Entry):
     )
     split_options: _SplitOptions | None = None
     validation: StrictBool = True
+    silence: NonNegativeFloat = SILENCE
     note: str = ''
 
 
@@ -245,6 +253,7 @@ def load_table(path: str | Path) -> Table:
         splits=content.splits or (),
         split_options=split_options.model_dump(),
         validation=content.validation,
+        silence=content.silence,
     )
 
 

@@ -504,6 +504,7 @@ def _engine(table: TransferTable) -> Table:
         weights_option='model.backbone.source',
         fraction_options=('', ''),
         note=table.note,
+        silence=table.silence,
     )
 
 

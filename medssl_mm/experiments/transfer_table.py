@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
+    NonNegativeFloat,
     PositiveInt,
     StrictBool,
     StrictInt,
@@ -23,6 +24,7 @@ from pydantic import (
 )
 
 from medssl_mm.errors import UserError
+from medssl_mm.experiments.table import SILENCE
 from medssl_mm.schema import Entry, Text, read_yaml
 
 __all__ = ['DatasetEntry', 'EncoderEntry', 'Protocol', 'TransferTable', 'load_transfer']
@@ -202,6 +204,8 @@ class TransferTable(Entry):
         processes (int): Of a fine-tuning; 0 starts it without a launcher.
             Defaults to 0.
         amp (str, optional): Mixed precision of fine-tuning.
+        silence (float): Seconds without a line after which a step is ended; 0
+            waits for ever. Defaults to 7200.
         note (str): Sentence below the tables. Defaults to ''.
     """
 
@@ -219,6 +223,7 @@ class TransferTable(Entry):
     cache: StrictStr = 'work_dirs/features'
     processes: Annotated[StrictInt, Field(ge=0)] = 0
     amp: Literal['bfloat16', 'float16'] | None = None
+    silence: NonNegativeFloat = SILENCE
     note: str = ''
 
     @field_validator('encoders', 'datasets', 'protocols')

@@ -40,6 +40,30 @@ def test_round_trip(tmp_path):
     assert content['description'] == DESCRIPTION
 
 
+def test_altered_numbers_are_not_read(tmp_path):
+    written = write_features(tmp_path, DESCRIPTION, IDS, batches())
+    path = written.folder / 'stage2.npy'
+    values = np.load(path)
+    values[3, 1] += 1  # as many rows as before
+    np.save(path, values)
+    said = []
+    assert find_features(tmp_path, DESCRIPTION, said.append) is None
+    assert 'stage2 is not what was written' in said[0]
+    again = write_features(tmp_path, DESCRIPTION, IDS, batches())
+    assert find_features(tmp_path, DESCRIPTION) == again
+
+
+def test_features_of_before_have_no_digest_and_are_read(tmp_path):
+    written = write_features(tmp_path, DESCRIPTION, IDS, batches())
+    index = written.folder / 'features.json'
+    content = json.loads(index.read_text())
+    del content['digests']
+    index.write_text(json.dumps(content))
+    said = []
+    assert find_features(tmp_path, DESCRIPTION, said.append) == written
+    assert 'no digest' in said[0]
+
+
 def test_key_depends_on_content_not_on_order():
     swapped = dict(reversed(DESCRIPTION.items()))
     assert cache_key(DESCRIPTION) == cache_key(swapped)

@@ -195,3 +195,20 @@ def test_a_schedule_that_begins_after_the_run_is_refused(
     with pytest.raises(UserError) as error:
         launch.make_runner(config)
     assert all(fact in str(error.value) for fact in facts)
+
+
+@pytest.mark.parametrize(
+    'by_epoch, change, message',
+    [
+        (False, dict(max_epochs=2), "no 'max_epochs' .*set train_cfg.max_iters"),
+        (True, dict(max_iters=2), "no 'max_iters' .*set train_cfg.max_epochs"),
+        (False, dict(val_intervall=2), "no 'val_intervall'.*did you mean val_interval"),
+        (True, dict(max_epochs='two'), "max_epochs must be a whole number, got 'two'"),
+        (True, dict(max_epochs=None), 'max_epochs must be a whole number, got None'),
+    ],
+)
+def test_training_loop_that_cannot_be_built(tmp_path, by_epoch, change, message):
+    settings = toy.config(tmp_path, by_epoch)
+    settings['train_cfg'].update(change)
+    with pytest.raises(UserError, match=message):
+        toy.train(settings)

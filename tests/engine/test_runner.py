@@ -1,3 +1,4 @@
+import multiprocessing
 import signal
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from medssl_mm.engine.checkpoints import random_state
 from medssl_mm.errors import UserError
 from tests.distributed import run_alone, run_processes
 from tests.engine import toy
+from tests.waiting import PATIENCE
 
 
 def _load(path):
@@ -277,6 +279,39 @@ def test_list_is_no_checkpoint(tmp_path):
         toy.train(dict(toy.config(tmp_path), load_from=str(tmp_path / 'a.pth')))
     with pytest.raises(UserError, match=r'a\.pth holds no named weights, but a list'):
         launch.make_runner(Config(toy.config(tmp_path)), checkpoint=tmp_path / 'a.pth')
+
+
+def _train_and_wait(work_dir):
+    class Wait(toy.Hook):
+        def before_train(self, runner):
+            Path(work_dir, 'training').touch()
+            while not Path(work_dir, 'go on').exists():
+                time.sleep(0.05)
+
+    toy.HOOKS.register_module(module=Wait)
+    toy.train(toy.config(work_dir, custom_hooks=[dict(type='Wait')]))
+
+
+def test_second_training_in_a_folder_is_refused_before_it_writes(tmp_path):
+    first = multiprocessing.get_context('spawn').Process(
+        target=_train_and_wait, args=(str(tmp_path),)
+    )
+    first.start()
+    latest = time.monotonic() + PATIENCE
+    while not (tmp_path / 'training').exists():
+        assert first.is_alive() and time.monotonic() < latest
+        time.sleep(0.1)
+    before = sorted(tmp_path.rglob('*'))
+    with pytest.raises(UserError, match=f'another run works in .*process {first.pid} '):
+        toy.train(toy.config(tmp_path))
+    assert sorted(tmp_path.rglob('*')) == before
+    (tmp_path / 'go on').touch()
+    first.join()
+    assert first.exitcode == 0
+    rest = tmp_path / '.123.epoch_9.pth.tmp'  # a run was killed while it wrote that
+    rest.touch()
+    toy.train(toy.config(tmp_path), 'auto')
+    assert not rest.exists()
 
 
 def test_data_that_do_not_fill_one_batch_are_an_error(tmp_path):

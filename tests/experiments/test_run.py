@@ -334,6 +334,36 @@ def test_killed_runner_leaves_no_step_that_is_not_locked(
     assert not first.done
 
 
+HANGING = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print('one line', flush=True)
+time.sleep(3600)
+"""
+
+
+def test_step_that_hangs_is_ended_also_where_it_is_deaf(table, fake_tools):
+    table = experiments.select(table, rows=['random'], seeds=[0], fractions=[1.0])
+    table = replace(table, silence=1.0)
+    for name in ('train.py', 'test.py'):
+        (fake_tools / 'tools' / name).write_text(HANGING)
+    steps, _ = plan(table)
+    (error,) = experiments.run_steps(table, steps, report=lambda line: None)
+    assert 'wrote no line for 1 s and was ended' in error
+    train = next(iter(steps.values()))
+    with locked(train.folder) as lock:
+        assert lock is not None  # nothing is left of it
+
+
+def test_step_may_use_the_folder_that_is_locked_for_it(table, fake_tools):
+    table = experiments.select(table, rows=['random'], seeds=[0], fractions=[1.0])
+    for name in ('train.py', 'test.py'):
+        path = fake_tools / 'tools' / name
+        claim = 'from medssl_mm.files import claim; claim(folder).close()'
+        path.write_text(f'{path.read_text()}\n{claim}\n')
+    assert experiments.run_steps(table, plan(table)[0], report=lambda line: None) == []
+
+
 def test_tools_are_found():
     folder = experiments.tools_folder()
     assert (folder / 'dist_train.sh').is_file()
