@@ -28,6 +28,7 @@ from medssl_mm.importers.readers.dicom_mosaic import Mosaic, is_mosaic, read_mos
 from medssl_mm.importers.readers.dicom_parts import SAME_DIRECTION
 
 _SAME_SPACING = 1e-4  # mm within one series
+_UNITS = {'CT': 'HU', 'MR': 'US'}  # 'US': unspecified
 _SIDEWAYS = 0.5  # of a pixel, across the slice normal
 
 
@@ -43,8 +44,9 @@ class _Frame:
     directions: np.ndarray  # (6,) along a row, down a column
     position: np.ndarray  # (3,) mm, LPS
     slope: float
-    intercept: float | None
-    unit: str  # RescaleType
+    intercept: float
+    rescaled: bool  # whether both are stated
+    unit: str  # RescaleType, that of the standard where it is not stated
     thickness: float
     mosaic: Mosaic | None = None
 
@@ -209,8 +211,9 @@ def _frame(header: Any, name: str, index: int, parts: list) -> _Frame:
         directions=np.asarray(place['ImageOrientationPatient'], float),
         position=np.asarray(place['ImagePositionPatient'], float),
         slope=1.0 if slope is None else float(slope),
-        intercept=None if intercept is None else float(intercept),
-        unit=str(stated(parts, 'RescaleType') or ''),
+        intercept=0.0 if intercept is None else float(intercept),
+        rescaled=slope is not None and intercept is not None,
+        unit=str(stated(parts, 'RescaleType') or _UNITS.get(header.Modality, '')),
         thickness=float(stated(parts, 'SliceThickness') or 0),
     )
 
@@ -273,14 +276,21 @@ def _check_uniform(frames: list[_Frame]) -> None:
                 for value, members in groups
             ],
         )
+    trivial = all(
+        f.file.Modality != 'CT' and (f.slope, f.intercept) == (1, 0) for f in frames
+    )
     words = (
         ('modality', lambda f: str(f.file.Modality)),
         (
             'photometric interpretation',
             lambda f: str(f.file.get('PhotometricInterpretation', 'MONOCHROME2')),
         ),
-        ('unit (RescaleType)', lambda f: f.unit or 'not stated'),
-        ('RescaleIntercept', lambda f: 'missing' if f.intercept is None else 'stated'),
+        ('unit (RescaleType)', lambda f: f.unit),
+        (
+            'RescaleSlope or RescaleIntercept',
+            # Where nothing is rescaled, a missing statement says the same.
+            lambda f: 'stated' if f.rescaled or trivial else 'missing',
+        ),
     )
     for what, word in words:
         parts: dict[str, list[_Frame]] = {}
@@ -447,15 +457,15 @@ def _pixels(frames: list[_Frame], problems: list[Problem]) -> np.ndarray:
     first = frames[0]
     is_ct = first.file.Modality == 'CT'
     has_table = 'ModalityLUTSequence' in first.file
-    if is_ct and first.intercept is None and not has_table:
+    if is_ct and not first.rescaled and not has_table:
         problems.append(
             warning(
                 'no-rescale',
-                f'{first.name}: RescaleIntercept is missing; stored values are '
-                'taken as HU',
+                f'{first.name}: RescaleSlope or RescaleIntercept is missing; stored '
+                'values are taken as HU',
             )
         )
-    elif is_ct and first.unit not in ('', 'HU'):
+    elif is_ct and first.unit != 'HU':
         problems.append(
             warning(
                 'rescale-type',
@@ -483,7 +493,7 @@ def _values(frame: _Frame, stored: np.ndarray, is_ct: bool) -> np.ndarray:
     if 'ModalityLUTSequence' in frame.file:
         values = apply_modality_lut(stored, frame.file).astype(np.float32)
     else:
-        values = stored.astype(np.float32) * frame.slope + (frame.intercept or 0)
+        values = stored.astype(np.float32) * frame.slope + frame.intercept
     if is_ct:
         values[is_padding(stored, frame.file)] = -1024
     return values

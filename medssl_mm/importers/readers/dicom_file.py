@@ -46,7 +46,11 @@ def _lacks_preamble(path: str | Path) -> bool:
     """Whether a file begins with an element of group 2 or 8, as data sets do."""
     with open(path, 'rb') as file:
         start = file.read(132)
-    return start[128:] != b'DICM' and start[:2] in (b'\x02\x00', b'\x08\x00')
+    return start[128:] != b'DICM' and start[:2] in (
+        b'\x02\x00',
+        b'\x08\x00',
+        b'\x00\x08',  # big endian
+    )
 
 
 def read_file(path: str) -> Any:
@@ -63,10 +67,12 @@ def read_file(path: str) -> Any:
             f'{path}: not a readable DICOM file ({type(error).__name__}: {error})',
         ) from None
     if 'TransferSyntaxUID' not in header.file_meta:
+        implicit, little = header.original_encoding
+        explicit = pydicom.uid.ExplicitVRLittleEndian
+        if not little:
+            explicit = pydicom.uid.ExplicitVRBigEndian
         header.file_meta.TransferSyntaxUID = (
-            pydicom.uid.ImplicitVRLittleEndian
-            if header.original_encoding[0]
-            else pydicom.uid.ExplicitVRLittleEndian
+            pydicom.uid.ImplicitVRLittleEndian if implicit else explicit
         )
     return header
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from medssl_mm.importers.base import CaseError, Problem, warning
 
-_NUMBER_OF_TILES = 0x0019100A
+_CREATOR, _NUMBER_OF_TILES = 0x00190010, 0x0019100A
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,12 @@ class Mosaic:
 
 
 def is_mosaic(header: Any) -> bool:
-    """Whether a file says that it holds a mosaic."""
-    return any(str(kind).upper() == 'MOSAIC' for kind in header.get('ImageType') or ())
+    """Whether a file says that it holds a mosaic: by its type, or its tiles."""
+    if any(str(kind).upper() == 'MOSAIC' for kind in header.get('ImageType') or ()):
+        return True
+    creator = header.get(_CREATOR)
+    siemens = creator is not None and creator.value == 'SIEMENS MR HEADER'
+    return siemens and _count(header, {}) > 1
 
 
 def read_mosaic(

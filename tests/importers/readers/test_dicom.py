@@ -314,7 +314,8 @@ def write_mixed(folder, odd, **common):
     [
         (dict(PhotometricInterpretation='MONOCHROME1'), 'photometric'),
         (dict(RescaleType='US'), 'unit .RescaleType.'),
-        (dict(RescaleIntercept=None), 'RescaleIntercept'),
+        (dict(RescaleIntercept=None), 'RescaleSlope or RescaleIntercept'),
+        (dict(RescaleSlope=None), 'RescaleSlope or RescaleIntercept'),
         (dict(Modality='MR'), 'modality'),
     ],
 )
@@ -323,6 +324,21 @@ def test_slices_that_differ_are_refused_whichever_comes_first(tmp_path, odd, wha
     with pytest.raises(CaseError, match=f'differ in {what}.*e.g. 1') as caught:
         read_series(files_of(tmp_path))
     assert caught.value.code == 'mixed-series'
+
+
+@pytest.mark.parametrize(
+    'common, odd',
+    [
+        (dict(RescaleType='HU'), dict(RescaleType='')),
+        (
+            dict(Modality='MR', RescaleSlope=1, RescaleIntercept=0),
+            dict(RescaleSlope=None, RescaleIntercept=None),
+        ),
+    ],
+)
+def test_what_the_standard_takes_for_granted_is_no_difference(tmp_path, common, odd):
+    write_mixed(tmp_path, odd, **common)
+    assert read_series(files_of(tmp_path))[2] == []
 
 
 def test_rescale_padding_and_sign_are_those_of_each_slice(tmp_path):

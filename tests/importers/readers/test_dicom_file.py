@@ -6,7 +6,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from medssl_mm.importers.readers.dicom_file import decode, read_file
+from medssl_mm.importers.readers.dicom_file import decode, read_file, read_tags
 
 FOLDER = Path(pydicom.__file__).parent / 'data' / 'test_files'
 
@@ -31,6 +31,19 @@ def shipped(name):
 def test_lossless_syntaxes_give_the_stored_values(name):
     expected = pydicom.dcmread(shipped('MR_small.dcm')).pixel_array
     np.testing.assert_array_equal(decode(read_file(shipped(name))), expected)
+
+
+@pytest.mark.parametrize(
+    'name', ['MR_small.dcm', 'MR_small_implicit.dcm', 'MR_small_bigendian.dcm']
+)
+def test_a_bare_data_set_is_read_in_its_own_encoding(tmp_path, name):
+    """Without preamble and meta information, which would tell the syntax."""
+    whole = read_file(shipped(name))
+    start = 132 + 12 + whole.file_meta.FileMetaInformationGroupLength
+    path = tmp_path / 'bare'
+    path.write_bytes(Path(shipped(name)).read_bytes()[start:])
+    np.testing.assert_array_equal(decode(read_file(str(path))), decode(whole))
+    assert read_tags(path, ['Modality']).Modality == 'MR'
 
 
 @pytest.mark.parametrize(

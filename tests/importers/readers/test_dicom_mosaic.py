@@ -25,8 +25,8 @@ def write_mosaic(path, slices, count=True, **changes):
         picture[12 * row : 12 * row + 12, 10 * column : 10 * column + 10] = pixels
     # The corner of a picture of that size with the slice in its middle.
     corner = np.array([-40, -60, 100.0]) - (0.7 * 10, 0.8 * 12, 0)
-    changes = dict(RescaleSlope=1, RescaleIntercept=0) | changes
-    made = make_slice(picture, corner, Modality='MR', ImageType=KIND, **changes)
+    usual = dict(RescaleSlope=1, RescaleIntercept=0, ImageType=KIND)
+    made = make_slice(picture, corner, Modality='MR', **{**usual, **changes})
     if count:
         block = made.private_block(0x0019, 'SIEMENS MR HEADER', create=True)
         block.add_new(0x0A, 'US', len(slices))
@@ -34,9 +34,10 @@ def write_mosaic(path, slices, count=True, **changes):
     made.save_as(path, enforce_file_format=True)
 
 
-def test_tiles_are_slices_in_their_places(tmp_path):
+@pytest.mark.parametrize('kind', [KIND, KIND[:-1]])
+def test_tiles_are_slices_in_their_places(tmp_path, kind):
     stored = stored_values()
-    write_mosaic(tmp_path / 'm', stored, SpacingBetweenSlices=3)
+    write_mosaic(tmp_path / 'm', stored, SpacingBetweenSlices=3, ImageType=kind)
     array, affine, problems = read_series(files_of(tmp_path))
     np.testing.assert_array_equal(array.transpose(2, 1, 0), stored)
     np.testing.assert_allclose(
