@@ -9,6 +9,13 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn
 
+# Exit code of a training that was told to end and can go on (EX_TEMPFAIL of
+# sysexits.h: try again later).
+EXIT_PREEMPTED = 75
+# Environment variable with the command line that started a run, where it is not that
+# of the process; for messages that say how to go on.
+COMMAND = 'MEDSSL_COMMAND'
+
 
 class UserError(ValueError):
     """A setting, file or installation that the user can put right.

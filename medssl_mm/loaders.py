@@ -9,10 +9,12 @@ milliseconds.
 
 import contextlib
 import functools
+import itertools
 import multiprocessing
 import multiprocessing.reduction
 import os
 import pickle
+import signal
 import sys
 import threading
 import time
@@ -36,6 +38,7 @@ __all__ = [
     'WatchedLoader',
     'first_of_views',
     'keep_apart',
+    'skip_batches',
     'start_server',
     'start_server_for',
     'timeout_of',
@@ -45,6 +48,10 @@ __all__ = [
 
 _METHODS = multiprocessing.get_all_start_methods()
 START_METHOD = 'forkserver' if 'forkserver' in _METHODS else 'spawn'
+
+# What a terminal or Slurm sends to all processes of a run at once. The run decides
+# what happens then, and needs its workers until it has ended.
+GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 # Seconds without a batch after which a run ends, where a config says nothing.
 LOADER_TIMEOUT = 300
@@ -79,11 +86,14 @@ def start_server(modules: Sequence[str] = ()) -> None:
     if START_METHOD != 'forkserver':
         return  # Windows: every worker imports for itself
     # There, this cannot be imported at all.
-    from multiprocessing import forkserver
+    from multiprocessing import forkserver, resource_tracker
 
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload([*_PRELOADED, *modules])
-    with _environment(dict.fromkeys(_ONE_THREAD, '1')):
+    # First: at its start Python unblocks some of the signals.
+    with _blocked(GROUP_SIGNALS):
+        resource_tracker.ensure_running()
+    with _environment(dict.fromkeys(_ONE_THREAD, '1')), _blocked(GROUP_SIGNALS):
         forkserver.ensure_running()
 
 
@@ -181,6 +191,40 @@ def watch(
         loader.label = label
         loader.watchdog = _Watchdog(label, timeout, settings)
     return loader
+
+
+def skip_batches(loader: DataLoader, batches: int) -> None:
+    """Let the next pass over a loader begin later; what is left out is not loaded.
+
+    Args:
+        loader (DataLoader): With a sampler whose order is that of its epoch.
+        batches (int): How many are left out.
+    """
+    sampler = loader.batch_sampler
+    if not isinstance(sampler, _LaterStart):
+        sampler = _LaterStart(sampler)
+        # Torch refuses another sampler after the start, lest its order is lost.
+        vars(loader)['batch_sampler'] = sampler
+    sampler.skip = batches
+
+
+class _LaterStart:
+    """The batches of a sampler, the first time without some at the beginning."""
+
+    def __init__(self, sampler: Any) -> None:
+        self.sampler = sampler
+        self.skip = 0
+
+    def __iter__(self) -> Iterator:
+        # In a generator, as torch makes two iterators and uses the second.
+        skip, self.skip = self.skip, 0
+        yield from itertools.islice(self.sampler, skip, None)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(vars(self)['sampler'], name)
 
 
 class WatchedLoader(DataLoader):
@@ -365,6 +409,8 @@ def _end_of(exitcode: int) -> str:
 def _start_worker(then: Callable[[int], None] | None, worker_id: int) -> None:
     """Prepare a worker: it ends with the run, and OpenCV starts no threads."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if START_METHOD == 'forkserver':
+        threading.Thread(target=_end_when_told, daemon=True).start()
     if 'cv2' in sys.modules:
         sys.modules['cv2'].setNumThreads(0)
     else:  # imported later, it would take all cores
@@ -380,6 +426,25 @@ def _end_with_parent() -> None:
     assert parent is not None, 'a worker has a parent'
     parent.join()
     os._exit(1)
+
+
+@contextlib.contextmanager
+def _blocked(signals: Sequence[int]) -> Iterator[None]:
+    """Let what is started meanwhile never get some signals."""
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
+def _end_when_told() -> None:
+    # The signals are blocked here, see GROUP_SIGNALS; torch ends its workers so.
+    parent = multiprocessing.parent_process()
+    assert parent is not None, 'a worker has a parent'
+    while True:
+        if signal.sigwaitinfo([signal.SIGTERM]).si_pid == parent.pid:
+            os._exit(0)
 
 
 @contextlib.contextmanager

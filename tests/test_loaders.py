@@ -41,6 +41,25 @@ class Facts(Numbers):
         return [server != main, tasks, cv2.getNumThreads(), torch.get_num_threads()]
 
 
+class Seen(Numbers):
+    """Remembers what was asked for."""
+
+    def __init__(self, size):
+        super().__init__(size)
+        self.seen = []
+
+    def __getitem__(self, index):
+        self.seen.append(index)
+        return index
+
+
+class Processes(Numbers):
+    """Who loads, and who has started that."""
+
+    def __getitem__(self, index):
+        return [os.getpid(), os.getppid()]
+
+
 class Unpicklable(Numbers):
     def __init__(self):
         super().__init__()
@@ -66,6 +85,47 @@ def test_batches_are_those_of_one_process(persistent):
         epoch = list(loader)
         assert len(epoch) == len(loader) == 4
         assert all(map(torch.equal, epoch, alone))
+
+
+@pytest.mark.parametrize('workers', [0, 1, 2])
+@pytest.mark.parametrize('persistent', [False, True])
+def test_first_pass_may_begin_later(workers, persistent):
+    options = dict(persistent_workers=True) if persistent and workers else {}
+    loader = loader_of(Seen(7), workers, batch_size=2, **options)
+    loaders.skip_batches(loader, 3)
+    assert [batch.tolist() for batch in loader] == [[6]]
+    assert len(loader) == 4
+    assert [batch.tolist() for batch in loader] == [[0, 1], [2, 3], [4, 5], [6]]
+    loaders.skip_batches(loader, 4)
+    assert list(loader) == []
+    loaders.skip_batches(loader, 2)
+    assert [batch.tolist() for batch in loader] == [[4, 5], [6]]
+
+
+def test_what_is_left_out_is_not_loaded():
+    data = Seen(8)
+    loader = loader_of(data, 0, batch_size=2)
+    loaders.skip_batches(loader, 3)
+    list(loader)
+    assert data.seen == [6, 7]
+
+
+@pytest.mark.parametrize('number', loaders.GROUP_SIGNALS)
+def test_signal_to_all_processes_leaves_the_workers(number):
+    """The run decides what it means, and may need further batches."""
+    loader = loader_of(Processes(6), 1, batch_size=None, prefetch_factor=1)
+    batches = iter(loader)
+    worker, server = next(batches)
+    assert worker != os.getpid() != server
+    # From another process: that of the loader may end its worker.
+    subprocess.run(['kill', f'-{int(number)}', str(worker), str(server)], check=True)
+    assert list(batches) == [[worker, server]] * 5
+    # It ends with the loader all the same.
+    del batches
+    end = time.monotonic() + 60
+    while Path(f'/proc/{worker}').exists():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def test_data_that_no_worker_can_get():

@@ -29,7 +29,14 @@ for item in cores.thread_environment(int(sys.argv[1]), cores.available()).items(
 # shellcheck disable=SC2086,SC2163  # two words, NAME=NUMBER
 export $THREADS
 
-exec "$PYTHON" -m torch.distributed.run \
+# How to go on, for the message of a run that was told to end.
+if [ -z "${MEDSSL_COMMAND:-}" ] && [ "$TOOL" = train.py ]; then
+    MEDSSL_COMMAND=$(printf '%q ' bash "$0" "$CONFIG" "$PROCESSES" "$@")
+    export MEDSSL_COMMAND
+fi
+
+# torchrun, with which such a run ends in peace and with a code of its own.
+exec "$PYTHON" -m medssl_mm.compat.torchrun \
     --nnodes="$NNODES" --node-rank="$NODE_RANK" \
     --master-addr="$MASTER_ADDR" --master-port="$PORT" \
     --nproc-per-node="$PROCESSES" \

@@ -1,12 +1,18 @@
 #!/usr/bin/env python
 """Train what a config describes: pretraining, segmentation, classification.
 
+Ctrl-C, SIGTERM and SIGUSR1 end the run after its iteration (in a validation: after
+that), on all processes: a checkpoint is written from which --resume goes on bit for
+bit, the command for it is printed, and the exit code is 75. A second signal ends the
+run at once.
+
 Example:
   python tools/train.py configs/selfsup/mocov2/CONFIG.py --amp --resume
   bash tools/dist_train.sh configs/selfsup/mocov2/CONFIG.py 2 --seed 1
 """
 
 import argparse
+import sys
 
 from medssl_mm.errors import run_tool
 
@@ -68,7 +74,7 @@ def main():
     # Late: importing torch and mmengine takes seconds.
     import medssl_mm.registry  # noqa: F401
     from medssl_mm import compat
-    from medssl_mm.engine import launch
+    from medssl_mm.engine import launch, preemption
     from medssl_mm.functional import distributed
 
     config = launch.load_config(args.config, args.cfg_options)
@@ -81,10 +87,11 @@ def main():
         seed=args.seed,
         launcher=args.launcher,
     )
-    runner.train()
+    code = preemption.train(runner)
     distributed.leave()
     del runner
-    compat.end_distributed_process()
+    compat.end_distributed_process(code)
+    sys.exit(code)
 
 
 if __name__ == '__main__':

@@ -56,13 +56,16 @@ def init_process_group(
     dist.init_process_group(timeout=timedelta(seconds=timeout), **_device_options())
 
 
-def end_distributed_process() -> None:
+def end_distributed_process(code: int = 0) -> None:
     """End a process that has left its group; on a single one, do nothing.
 
     Threads that torch leaves behind can abort the interpreter's teardown
     ('terminate called without an active exception', seen with gloo on a busy
     machine), and the launcher then reports a finished run as failed. So the
     teardown is left out, after what matters of it.
+
+    Args:
+        code (int): Exit code. Defaults to 0.
     """
     if int(os.environ.get('WORLD_SIZE', 1)) == 1:
         return
@@ -70,7 +73,7 @@ def end_distributed_process() -> None:
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
 
 
 def _device_options() -> dict[str, Any]:

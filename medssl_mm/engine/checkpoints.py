@@ -22,6 +22,9 @@ _PLAIN = (
     *(bool, int, float, complex, str, bytes),
     *(torch.Size, torch.dtype, torch.device),
 )
+# Written by a training that was told to end, at any iteration; the next checkpoint
+# of its epochs or iterations takes its place.
+INTERRUPTED = 'interrupted.pth'
 _STEP_FILE = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
 
 
@@ -262,6 +265,9 @@ def resume_candidates(folder: str | Path) -> list[Path]:
     if pointer.is_file():
         # By name only: the folder may have been moved.
         named = folder / Path(pointer.read_text().strip()).name
+        if named.name == INTERRUPTED and named.is_file():
+            # Written after all others of its run.
+            ordered.insert(0, named)
         if named in steps:
             ordered.sort(key=lambda path: steps[path] > steps[named])
     return ordered

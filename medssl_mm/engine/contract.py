@@ -18,6 +18,8 @@ from mmengine.optim.scheduler import ReduceOnPlateauParamScheduler
 from mmengine.runner import EpochBasedTrainLoop
 from torch.utils.data import ConcatDataset
 
+from medssl_mm.engine.loops import EpochTrainLoop
+
 __all__ = ['Schedule', 'contract_of', 'differences', 'follow_batches']
 
 # What has no influence on the weights, or is said elsewhere.
@@ -79,8 +81,9 @@ def follow_batches(runner: Any, old: Mapping) -> None:
         return
     now = len(loop.dataloader)
     before = (old.get('facts') or {}).get('batches of an epoch', now)
-    if before != now and loop.iter == loop.epoch * before:
-        loop._iter = loop.epoch * now
+    inside = loop.batches_done if isinstance(loop, EpochTrainLoop) else 0
+    if before != now and (inside or loop.iter == loop.epoch * before):
+        loop._iter = loop.epoch * now + inside
 
 
 class Schedule:

@@ -17,7 +17,7 @@ from mmengine.config import Config
 from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
 from mmengine.runner import Runner as BaseRunner
 from torch import nn
 from torch.utils.data import DataLoader
@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader
 from medssl_mm import loaders
 from medssl_mm.engine import checkpoints, contract
 from medssl_mm.engine.hooks.safe_checkpoint_hook import VALIDATED
+from medssl_mm.engine.loops import EpochTrainLoop
 from medssl_mm.errors import UserError
 from medssl_mm.functional import distributed
 from medssl_mm.registry import RUNNERS
@@ -46,14 +47,14 @@ class Runner(BaseRunner):
 
     - Checkpoints are complete or absent (written under another name first),
       hold plain types only, and hold the random states of every rank.
-    - Resuming restores everything that influences training: at the end of an
-      epoch for epoch-based loops, after any iteration for iteration-based
-      ones. A damaged newest checkpoint is skipped with a warning. A validation
-      that was due is done; other settings than the checkpoint was trained with
-      are applied and listed.
-    - The best checkpoint is there at any moment once there was one.
+    - Resuming restores everything that influences training, after any
+      iteration. A damaged newest checkpoint is skipped with a warning. A
+      validation that was due is done; other settings than the checkpoint was
+      trained with are applied and listed.
       The transforms may draw from the global generators only in the main
-      process, or in workers that start anew every epoch.
+      process, or, if the checkpoint is of the end of an epoch, in workers that
+      start anew every epoch.
+    - The best checkpoint is there at any moment once there was one.
     - Validation leaves the random generators as they were.
     - Data loaders draw from a generator of their own.
     - Every runner of a process has its own timestamp, and so its own logger,
@@ -227,6 +228,16 @@ class Runner(BaseRunner):
         finally:
             self._testing = False
 
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the training loop; one over epochs can go on inside an epoch."""
+        if not isinstance(loop, dict):
+            return super().build_train_loop(loop)
+        settings = dict(loop)
+        if settings.pop('by_epoch', settings.get('type') == 'EpochBasedTrainLoop'):
+            settings.pop('type', None)
+            return EpochTrainLoop(self, self._train_dataloader, **settings)
+        return super().build_train_loop(loop)
+
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         """Call the hooks, and do this class's part before or after them."""
         if self.world_size > 1 and fn_name.startswith('before_'):
@@ -366,7 +377,8 @@ class Runner(BaseRunner):
 
     def _stage_that_ends_setup(self) -> str:
         # The stage after which an uninterrupted run stood when it saved.
-        if isinstance(self._train_loop, EpochBasedTrainLoop):
+        loop = self._train_loop
+        if isinstance(loop, EpochTrainLoop) and not loop.batches_done:
             return 'before_train'
         return 'before_train_epoch'
 
@@ -395,9 +407,14 @@ class Runner(BaseRunner):
         if not self._resuming:
             return
         self._contract = checkpoint.get('contract')
+        if isinstance(self._train_loop, EpochTrainLoop):
+            self._train_loop.resume_inside(checkpoint['meta'])
         states = checkpoint.get('random_states')
         if states is not None and len(states) == self.world_size:
             self._pending_random_state = states[self.rank]
+            buffers = checkpoint['meta'].get('buffers_of_ranks')
+            if buffers:  # inside an epoch every rank has its own
+                checkpoint['state_dict'].update(buffers[self.rank])
             return
         found = 'none' if states is None else f'those of {len(states)}'
         self.logger.warning(

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import time
 
 import numpy as np
 import torch
@@ -84,6 +85,17 @@ class KillHook(Hook):
             if self.gently:
                 raise ArithmeticError('stopped')
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+@HOOKS.register_module(force=True)
+class PauseHook(Hook):
+    """Makes every iteration last longer, so that one can interfere."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        time.sleep(self.seconds)
 
 
 def config(work_dir, by_epoch=True, num_workers=0, **changes):
