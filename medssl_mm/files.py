@@ -268,3 +268,22 @@ def shipped(name: str) -> Path:
         f'the {name} are neither in {package.parent} nor in {package}/.mim; '
         'install the package again'
     )
+
+
+def config_path(text: str | Path) -> Path:
+    """Find a config by its path, also one that comes with the package.
+
+    ``medssl_mm::PATH`` is inside the shipped configs, and so is ``configs/PATH`` where
+    the working directory has no such file.
+
+    Args:
+        text (str | Path): As it was given.
+    """
+    path = Path(text)
+    prefix, colons, inside = str(text).partition('medssl_mm::')
+    if colons and not prefix:
+        return shipped('configs') / inside
+    if path.parts[:1] == ('configs',) and not path.exists():
+        found = shipped('configs').joinpath(*path.parts[1:])
+        return found if found.is_file() else path
+    return path

@@ -105,6 +105,8 @@ ARROWS = {
     'cores': (set(), set()),
     'files': ({'errors'}, set()),
     'texts': ({'errors'}, set()),
+    # Starts the tools.
+    'cli': ({'version', 'errors', 'files'}, set()),
     'unpickle': ({'errors'}, set()),
     'schema': ({'errors'}, set()),
     'functional': (set(), set()),
@@ -297,6 +299,7 @@ ARROWS = {
         },
         HOSTS,
     ),
+    'executors': ({'experiments', 'errors'}, HOSTS),
 }
 # Imported without any host, by whatever they import.
 HOST_FREE = [part for part, (_, hosts) in ARROWS.items() if not hosts]

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
 from tests.waiting import PATIENCE
@@ -93,6 +94,12 @@ def test_wheel_says_that_it_carries_types(wheel):
 
 
 @pytest.mark.slow
+def test_wheel_brings_the_command(wheel):
+    (text,) = (c for name, c in wheel.items() if name.endswith('entry_points.txt'))
+    assert 'medssl = medssl_mm.cli:main' in text.decode()
+
+
+@pytest.mark.slow
 def test_metadata(wheel):
     from medssl_mm import __version__
 
@@ -139,3 +146,25 @@ def test_metadata_has_every_range(wheel):
     everything = declared.pop('all')
     assert declared == stated
     assert everything == set().union(*stated.values()) - stated['']
+
+
+def test_container_is_made_from_what_is_there():
+    text = (ROOT / 'Dockerfile').read_text()
+    copied = re.findall(r'^COPY (.+) \S+$', text, re.M)
+    for name in ' '.join(copied).split():
+        assert (ROOT / name).exists(), name
+    # Set up before the sources come, by the same command.
+    assert text.count('RUN bash tools/setup.sh') == 2
+    needed = set(re.findall(r'[\w.-]+', copied[0])) | set(copied[1:-1])
+    assert needed >= {'pyproject.toml', 'setup.py', 'requirements', 'medssl_mm'}
+
+
+def test_citation_is_of_this_licence_and_names_the_papers():
+    content = yaml.safe_load((ROOT / 'CITATION.cff').read_text(encoding='utf-8'))
+    assert content['license'] == 'Apache-2.0'
+    readme = (ROOT / 'README.md').read_text(encoding='utf-8')
+    cited = [paper.get('doi') or paper['url'] for paper in content['references']]
+    assert len(cited) == 4
+    assert all(paper['authors'] and paper['year'] for paper in content['references'])
+    for name in ('2402.14611', '2110.14805', 'jimaging8120320'):
+        assert name in readme and any(name in paper for paper in cited)

@@ -21,12 +21,13 @@ Example:
       --seeds 0 --out work_dirs/tables/acdc20
   python tools/run_table.py configs/tables/curvas14.yaml \
       --splits curvas-14-5fold-fold0 --dry-run
+  python tools/run_table.py configs/tables/acdc20.yaml --executor slurm --status
 """
 
 import argparse
-import shlex
 from pathlib import Path
 
+from medssl_mm import executors
 from medssl_mm.errors import UserError, run_tool
 
 
@@ -69,56 +70,19 @@ def parse_args():
         help='only these splits of a cross-validation',
     )
     parser.add_argument(
-        '--jobs',
-        type=int,
-        default=1,
-        help='steps that run at the same time and share the cores (default: 1)',
-    )
-    parser.add_argument(
-        '--devices',
-        nargs='+',
-        default=[],
-        metavar='GPUS',
-        help='CUDA_VISIBLE_DEVICES of every job, e.g. 0 1',
-    )
-    parser.add_argument(
         '--processes',
         type=int,
         metavar='N',
         help='processes of a step instead of those of the table; 0: without a launcher',
     )
-    parser.add_argument(
-        '--keep-checkpoints',
-        action='store_true',
-        help='keep all checkpoints of a finished training, '
-        'not only the last and the best',
-    )
-    parser.add_argument(
-        '--dry-run', action='store_true', help='show the commands and what is finished'
-    )
-    parser.add_argument(
-        '--no-run', action='store_true', help='only write the table of what is finished'
-    )
+    executors.add_options(parser)
     return parser.parse_args()
-
-
-def show_plan(table, steps):
-    """Print every command with its state."""
-    from medssl_mm import experiments
-
-    for step in steps.values():
-        state = 'done' if step.done else 'resume' if step.folder.exists() else 'new'
-        command = experiments.command_of(step, table, steps)
-        print(f'[{state}] {step.title}\n    {shlex.join(command)}')
-    done = sum(step.done for step in steps.values())
-    print(f'{len(steps)} steps, {done} finished')
 
 
 def main():
     """Run the steps of the table and write it."""
     args = parse_args()
-    if args.jobs < 1:
-        raise UserError(f'--jobs must be at least 1, got {args.jobs}')
+    executors.check_options(args)
     from dataclasses import replace
 
     from medssl_mm import experiments, results
@@ -136,19 +100,10 @@ def main():
         args.baseline,
     )
     steps, planned = experiments.plan(table)
-    if args.dry_run:
-        show_plan(table, steps)
+    if executors.shows_only(args):
+        executors.show_plan(args, table, steps)
         return
-    errors = []
-    if not args.no_run:
-        errors = experiments.run_steps(
-            table,
-            steps,
-            args.jobs,
-            args.devices,
-            report=lambda line: print(line, flush=True),
-            keep_checkpoints=args.keep_checkpoints,
-        )
+    errors = executors.run_steps(args, table, steps)
     runs = experiments.finished_runs(planned, steps)
     if runs:
         baseline = next(

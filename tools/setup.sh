@@ -93,7 +93,7 @@ medssl_install_self() {
     (cd / && "$MEDSSL_VENV_PYTHON" -c 'import importlib.util as util, pathlib, sys
 folder = pathlib.Path(util.find_spec("medssl_mm").origin).parent
 sys.exit(not (folder.samefile(sys.argv[1]) and (folder / ".mim").exists()))' \
-        "$MEDSSL_ROOT/medssl_mm" 2>/dev/null) ||
+        "$MEDSSL_ROOT/medssl_mm" 2>/dev/null) && [ -x "$MEDSSL_VENV_PREFIX/bin/medssl" ] ||
         medssl_uv install -q --no-deps --no-build-isolation --reinstall-package medssl_mm -e . ||
         return 1
     (cd / && "$MEDSSL_VENV_PYTHON" -c 'import medssl_mm.registry, mmseg, torchvision') ||

@@ -23,9 +23,9 @@ Examples:
 """
 
 import argparse
-import shlex
 from pathlib import Path
 
+from medssl_mm import executors
 from medssl_mm.errors import UserError, run_tool
 
 
@@ -52,19 +52,6 @@ def parse_args():
     )
     parser.add_argument('--baseline', metavar='NAME', help='compare with this encoder')
     parser.add_argument(
-        '--jobs',
-        type=int,
-        default=1,
-        help='steps that run at the same time and share the cores (default: 1)',
-    )
-    parser.add_argument(
-        '--devices',
-        nargs='+',
-        default=[],
-        metavar='GPUS',
-        help='CUDA_VISIBLE_DEVICES of every job, e.g. 0 1',
-    )
-    parser.add_argument(
         '--device', default='cpu', help='of frozen encoders (default: cpu)'
     )
     parser.add_argument('--batch-size', type=int, default=32, help='default: 32')
@@ -87,15 +74,7 @@ def parse_args():
         metavar='DIR',
         help='write the features as .npy with a .csv of ids, patients, subsets, labels',
     )
-    parser.add_argument(
-        '--keep-checkpoints', action='store_true', help='of fine-tuning, all'
-    )
-    parser.add_argument(
-        '--dry-run', action='store_true', help='show the commands and what is finished'
-    )
-    parser.add_argument(
-        '--no-run', action='store_true', help='only write the table of what is finished'
-    )
+    executors.add_options(parser)
     return parser.parse_args()
 
 
@@ -103,9 +82,9 @@ def check(args):
     """Refuse what cannot work before the libraries are loaded."""
     if args.table is None and not args.list:
         raise UserError('give a TABLE.yaml, or --list')
-    for name in ('jobs', 'batch_size'):
-        if getattr(args, name) < 1:
-            raise UserError(f'--{name.replace("_", "-")} must be at least 1')
+    executors.check_options(args)
+    if args.batch_size < 1:
+        raise UserError('--batch-size must be at least 1')
     if args.num_workers < 0:
         raise UserError('--num-workers must not be negative')
 
@@ -152,20 +131,6 @@ def show_known():
     show_table(pd.DataFrame(rows, columns=columns), left=4)
 
 
-def show_plan(planned):
-    """Print every command with its state."""
-    from medssl_mm import experiments
-
-    for step in planned.steps.values():
-        state = 'done' if step.done else 'resume' if step.folder.exists() else 'new'
-        command = experiments.command_of(step, planned.engine, planned.steps)
-        print(f'[{state}] {step.title}\n    {shlex.join(command)}')
-    done = sum(step.done for step in planned.steps.values())
-    print(f'{len(planned.steps)} steps, {done} finished; {len(planned.cells)} results')
-    for note in planned.notes:
-        print(f'note: {note}')
-
-
 def main():
     """Run the steps of the table and write it."""
     args = parse_args()
@@ -189,20 +154,15 @@ def main():
     planned = experiments.plan_transfer(
         table, args.device, args.batch_size, args.num_workers
     )
-    if args.dry_run:
-        show_plan(planned)
+    if executors.shows_only(args):
+        executors.show_plan(args, planned.engine, planned.steps)
+        print(f'{len(planned.cells)} results')
+        for note in planned.notes:
+            print(f'note: {note}')
         return
-    errors = []
     if not args.no_run:
         planned.write_tasks()
-        errors = experiments.run_steps(
-            planned.engine,
-            planned.steps,
-            args.jobs,
-            args.devices,
-            report=lambda line: print(line, flush=True),
-            keep_checkpoints=args.keep_checkpoints,
-        )
+    errors = executors.run_steps(args, planned.engine, planned.steps)
     if args.export_features:
         for path in experiments.export_features(planned, args.export_features):
             print(f'written: {path}')

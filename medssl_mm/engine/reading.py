@@ -8,6 +8,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from medssl_mm.errors import UserError, similar
+from medssl_mm.files import config_path
 
 __all__ = ['config_name', 'read_config']
 
@@ -18,7 +19,8 @@ def read_config(text: str | Path) -> Config:
     What comes later in the sum wins. A part without ``.py`` is the name of a
     file in the nearest folder ``data`` beside or above the first part:
     ``configs/selfsup/mocov2/X.py+curvas`` puts the config on
-    ``configs/selfsup/data/curvas.py``.
+    ``configs/selfsup/data/curvas.py``. Shipped configs are found from any folder,
+    see :func:`medssl_mm.files.config_path`.
 
     Raises:
         UserError: A file is missing or faulty.
@@ -39,12 +41,13 @@ def _parts(text: str | Path) -> list[Path]:
     if Path(text).is_file():
         return [Path(text)]
     first, *others = str(text).split('+')
-    return [Path(first), *(_find(name, Path(first)) for name in others)]
+    method = config_path(first)
+    return [method, *(_find(name, method) for name in others)]
 
 
 def _find(name: str, first: Path) -> Path:
     if name.endswith('.py'):
-        return Path(name)
+        return config_path(name)
     folders = [folder / 'data' for folder in first.absolute().parents]
     for folder in folders:
         if (folder / f'{name}.py').is_file():

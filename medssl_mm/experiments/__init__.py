@@ -34,6 +34,7 @@ from medssl_mm.experiments.run import command_of, finished_runs, run_steps, tool
 from medssl_mm.experiments.table import EvaluationConfig, Row, Table, load_table, select
 
 if TYPE_CHECKING:
+    from medssl_mm.experiments.cluster import job_states, run_steps_by_slurm
     from medssl_mm.experiments.frozen import export_features
     from medssl_mm.experiments.transfer import finished_cells, plan_transfer
     from medssl_mm.experiments.transfer_table import load_transfer
@@ -51,6 +52,7 @@ __all__ = [
     'export_features',
     'finished_cells',
     'finished_runs',
+    'job_states',
     'last_checkpoint',
     'load_table',
     'load_transfer',
@@ -58,6 +60,7 @@ __all__ = [
     'plan_transfer',
     'resolved_config',
     'run_steps',
+    'run_steps_by_slurm',
     'select',
     'tools_folder',
 ]
@@ -65,8 +68,10 @@ __all__ = [
 _LATE = dict(
     export_features='frozen',
     finished_cells='transfer',
+    job_states='cluster',
     load_transfer='transfer_table',
     plan_transfer='transfer',
+    run_steps_by_slurm='cluster',
 )
 
 

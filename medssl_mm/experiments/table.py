@@ -25,6 +25,8 @@ from pydantic import (
 )
 
 from medssl_mm.errors import UserError
+from medssl_mm.experiments.resources import SlurmSettings
+from medssl_mm.files import config_path
 from medssl_mm.schema import Entry, Text, read_yaml
 
 __all__ = ['EvaluationConfig', 'Row', 'Table', 'load_table', 'select']
@@ -120,6 +122,7 @@ class Table:
             the last one. Defaults to True.
         silence (float): Seconds without a new line in its log after which a step
             is ended; 0 waits for ever. Defaults to :data:`SILENCE`.
+        slurm (SlurmSettings): What the jobs of its steps ask for.
     """
 
     name: str
@@ -139,6 +142,7 @@ class Table:
     split_options: dict = field(default_factory=lambda: dict(SPLIT_OPTIONS))
     validation: bool = True
     silence: float = SILENCE
+    slurm: SlurmSettings = field(default_factory=SlurmSettings)
 
 
 def _all_different(values: tuple) -> tuple:
@@ -207,6 +211,7 @@ class _TableFile(Entry):
     validation: StrictBool = True
     silence: NonNegativeFloat = SILENCE
     note: str = ''
+    slurm: SlurmSettings = SlurmSettings()
 
 
 def _on_data(config: str, data: _Data | None) -> tuple[str, dict]:
@@ -224,7 +229,7 @@ def load_table(path: str | Path) -> Table:
     Raises:
         UserError: Says what is wrong where.
     """
-    path = Path(path)
+    path = config_path(path)
     content = read_yaml(_TableFile, path, 'table')
     rows = tuple(_row(entry, content, path) for entry in content.rows)
     evaluations: list[EvaluationConfig] = []

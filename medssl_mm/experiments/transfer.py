@@ -505,6 +505,7 @@ def _engine(table: TransferTable) -> Table:
         fraction_options=('', ''),
         note=table.note,
         silence=table.silence,
+        slurm=table.slurm,
     )
 
 

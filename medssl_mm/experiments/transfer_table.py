@@ -24,7 +24,9 @@ from pydantic import (
 )
 
 from medssl_mm.errors import UserError
+from medssl_mm.experiments.resources import SlurmSettings
 from medssl_mm.experiments.table import SILENCE
+from medssl_mm.files import config_path
 from medssl_mm.schema import Entry, Text, read_yaml
 
 __all__ = ['DatasetEntry', 'EncoderEntry', 'Protocol', 'TransferTable', 'load_transfer']
@@ -207,6 +209,7 @@ class TransferTable(Entry):
         silence (float): Seconds without a line after which a step is ended; 0
             waits for ever. Defaults to 7200.
         note (str): Sentence below the tables. Defaults to ''.
+        slurm (SlurmSettings): What the jobs of its steps ask for.
     """
 
     name: Text = ''
@@ -225,6 +228,7 @@ class TransferTable(Entry):
     amp: Literal['bfloat16', 'float16'] | None = None
     silence: NonNegativeFloat = SILENCE
     note: str = ''
+    slurm: SlurmSettings = SlurmSettings()
 
     @field_validator('encoders', 'datasets', 'protocols')
     @classmethod
@@ -269,6 +273,7 @@ def load_transfer(
     Raises:
         UserError: Says what is wrong where; or a name is not in the table.
     """
+    path = config_path(path)
     table = read_yaml(TransferTable, path, 'transfer table')
     update: dict[str, Any] = dict(
         name=table.name or Path(path).stem, title=table.title or Path(path).stem
