@@ -60,6 +60,14 @@ def parse_args():
         'train_dataloader.batch_size=16',
     )
     parser.add_argument(
+        '--tracker',
+        nargs='+',
+        default=[],
+        choices=['tensorboard', 'mlflow', 'wandb'],
+        help='write the figures there, too; where it is, their own environment '
+        'variables say: MLFLOW_TRACKING_URI, WANDB_MODE=offline, ...',
+    )
+    parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm'],
         default='none',
@@ -86,6 +94,7 @@ def main():
         auto_scale_lr=args.auto_scale_lr,
         seed=args.seed,
         launcher=args.launcher,
+        trackers=args.tracker,
     )
     code = preemption.train(runner)
     distributed.leave()

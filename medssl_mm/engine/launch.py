@@ -17,6 +17,7 @@ from medssl_mm import compat, files
 from medssl_mm.engine import checkpoints
 from medssl_mm.engine.completion import complete
 from medssl_mm.engine.reading import config_name, read_config
+from medssl_mm.engine.trackers import add_trackers
 from medssl_mm.errors import UserError, similar
 from medssl_mm.functional import distributed
 from medssl_mm.registry import build_of
@@ -115,6 +116,7 @@ def make_runner(
     seed: int | None = None,
     launcher: str = 'none',
     checkpoint: str | None = None,
+    trackers: Iterable[str] = (),
 ) -> Runner:
     """Build the Runner of a config, joining the process group first.
 
@@ -130,6 +132,8 @@ def make_runner(
         seed (int, optional): Random seed. Defaults to that of the config.
         launcher (str): ``none``, ``pytorch`` or ``slurm``. Defaults to 'none'.
         checkpoint (str, optional): Weights to test. Defaults to None.
+        trackers (Iterable[str]): Names of :mod:`medssl_mm.engine.trackers`.
+            Defaults to ().
     """
     _check_launcher(launcher)
     if not checkpoint:
@@ -139,6 +143,7 @@ def make_runner(
     config.setdefault('runner_type', 'medssl_mm.Runner')
     if work_dir is not None:
         config.work_dir = work_dir
+    add_trackers(config, trackers)
     if seed is not None:
         config.setdefault('randomness', {})
         config.randomness.seed = seed
