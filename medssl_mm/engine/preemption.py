@@ -31,7 +31,8 @@ from medssl_mm.functional import distributed
 
 __all__ = ['Preempted', 'PreemptionHook', 'command_to_go_on', 'train']
 
-# What a terminal sends to all processes, a launcher sends on: not a second signal.
+# What a terminal sends to all processes, a launcher sends on, and Slurm's warning is
+# followed by a SIGTERM of who runs the job: not a second signal.
 _SAME = 1.0  # seconds
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 # Ranks ask each other once a second, but at least after so many iterations.
@@ -43,24 +44,24 @@ class Preempted(BaseException):
 
 
 class _Request:
-    """Notes the first signal; a second one ends the process as it always did."""
+    """Notes the first signal; the same again ends the process as it always did."""
 
     def __init__(self) -> None:
         self.name = ''
-        self._since = 0.0
+        self._first: dict[int, float] = {}
         self.former: dict[int, object] = {}
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if not self.name:
-            self.name, self._since = signal.Signals(number).name, now
+        if now - self._first.setdefault(number, now) > _SAME:
+            signal.signal(number, self.former[number])  # type: ignore[arg-type]
+            os.kill(os.getpid(), number)
+        elif not self.name:
+            self.name = signal.Signals(number).name
             if distributed.is_main_process():
                 # Not by print: this may be inside another print.
                 line = f'{self.name}: ending soon, a second one ends at once\n'
                 os.write(2, line.encode())
-        elif now - self._since > _SAME:
-            signal.signal(number, self.former[number])  # type: ignore[arg-type]
-            os.kill(os.getpid(), number)
 
 
 @contextlib.contextmanager
@@ -84,7 +85,7 @@ def train(runner: Runner, interval: float = 1.0) -> int:
 
     A checkpoint is written from which ``--resume`` goes on bit for bit, and the
     command for that is printed. A signal during validation lets it end first. The
-    second signal ends the process at once.
+    same signal again, a second later or more, ends the process at once.
 
     Args:
         runner (Runner): Ready to train.

@@ -103,7 +103,6 @@ class StepRunner:
         self.table = table
         self.steps = steps
         self.keep_checkpoints = keep_checkpoints
-        self._processes: set[subprocess.Popen] = set()
         self._stopped = False
         self._change = threading.Lock()
 
@@ -133,9 +132,7 @@ class StepRunner:
     def stop(self) -> None:
         """End what runs, and start nothing more."""
         with self._change:
-            self._stopped = True
-            for process in self._processes:
-                _signal(process, signal.SIGTERM)
+            self._stopped = True  # seen where the processes are waited for
 
     def _execute(
         self, command: list[str], environment: dict[str, str], lock: int, log: Path
@@ -161,12 +158,7 @@ class StepRunner:
                     **inherited_lock(log.parent),
                 },
             )
-            self._processes.add(process)
-        try:
-            return self._wait(process, log)
-        finally:
-            with self._change:
-                self._processes.discard(process)
+        return self._wait(process, log)
 
     def _wait(self, process: subprocess.Popen, log: Path) -> int:
         """Wait for a step; end it when it says nothing, or does not want to end.

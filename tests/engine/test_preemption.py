@@ -27,12 +27,14 @@ class SignalHook(Hook):
     def __init__(self, iteration, stage='before_train_iter', number='SIGUSR1', **more):
         self.number = getattr(signal, number)
         self.rank, self.pause = more.get('rank', 0), more.get('pause')
+        self.then = more.get('then', 0)
         setattr(self, stage, lambda runner, **_: self._send(runner, iteration))
 
     def _send(self, runner, iteration):
         if runner.iter == iteration and distributed.rank() == self.rank:
             self.rank = None  # once
             os.kill(os.getpid(), self.number)
+            time.sleep(self.then)
             if self.pause:
                 time.sleep(self.pause)
                 os.kill(os.getpid(), self.number)
@@ -132,6 +134,16 @@ def test_second_signal_ends_at_once(tmp_path):
     settings = dict(toy.config(tmp_path), **told)
     assert run_alone(_train_and_exit, settings) == -signal.SIGTERM
     assert not (tmp_path / INTERRUPTED).exists()
+
+
+def test_signal_of_another_kind_is_no_second_one(tmp_path):
+    """Slurm warns, and then whoever started the training passes it on."""
+    hooks = [
+        dict(type='SignalHook', iteration=5, number='SIGUSR1', then=1.2),
+        dict(type='SignalHook', iteration=5, number='SIGTERM'),
+    ]
+    settings = dict(toy.config(tmp_path), custom_hooks=hooks)
+    assert run_alone(_train_and_exit, settings) == EXIT_PREEMPTED
 
 
 def test_signal_of_terminal_and_launcher_is_one(tmp_path):
