@@ -109,7 +109,8 @@ def index():
         collection['README'] = readme.relative_to(ROOT).as_posix()
         collections.append(collection)
         models += [model_of(row, readme) for row in rows_of(text)]
-    return {'Collections': collections, 'Models': models}
+    # Whatever inherits from `medssl_mm::...` makes mmengine look for this key.
+    return {'Import': [], 'Collections': collections, 'Models': models}
 
 
 def text_of(content):

@@ -97,6 +97,8 @@ def main():
         trackers=args.tracker,
     )
     code = preemption.train(runner)
+    if code:
+        preemption.ignore_signals()
     distributed.leave()
     del runner
     compat.end_distributed_process(code)

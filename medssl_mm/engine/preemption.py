@@ -29,7 +29,7 @@ from medssl_mm.engine.loops import EpochTrainLoop
 from medssl_mm.errors import COMMAND, EXIT_PREEMPTED
 from medssl_mm.functional import distributed
 
-__all__ = ['Preempted', 'PreemptionHook', 'command_to_go_on', 'train']
+__all__ = ['Preempted', 'PreemptionHook', 'command_to_go_on', 'ignore_signals', 'train']
 
 # What a terminal sends to all processes, a launcher sends on, and Slurm's warning is
 # followed by a SIGTERM of who runs the job: not a second signal.
@@ -104,6 +104,15 @@ def train(runner: Runner, interval: float = 1.0) -> int:
                 print(end, file=sys.stderr, flush=True)
             return EXIT_PREEMPTED
     return 0
+
+
+def ignore_signals() -> None:
+    """Let nothing change the exit code of a process that ends now.
+
+    srun and torchrun send SIGTERM to the others when the first process has ended.
+    """
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class PreemptionHook(Hook):

@@ -216,3 +216,14 @@ def _wrapped(work_dir, told):
 def test_command_to_go_on(monkeypatch, words, environment, expected):
     monkeypatch.setenv(COMMAND, environment)
     assert preemption.command_to_go_on(words) == expected
+
+
+def _ignore_and_exit():
+    preemption.ignore_signals()
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        os.kill(os.getpid(), number)
+    sys.exit(EXIT_PREEMPTED)
+
+
+def test_code_stays_when_a_launcher_ends_the_rest():
+    assert run_alone(_ignore_and_exit) == EXIT_PREEMPTED
