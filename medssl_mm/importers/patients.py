@@ -327,7 +327,7 @@ def _look_alike(people: Sequence[Person], unit: str) -> list[str]:
     example = max(same, key=lambda key: len(same[key]))
     return [
         f'no patients are named, and {sum(map(len, same.values()))} of {len(people)} '
-        f'{unit}s look like several scans of {len(same)} people, e.g. '
+        f'{unit}s look like several scans of {len(same)} person(s), e.g. '
         f'{", ".join(same[example][:SHOWN])}: each counts as a patient of its own, and '
         "a split may part them. --patient-pattern REGEX ('^(.+)$': they are right as "
         'they are) or --patients FILE.csv (columns case,patient) says who they are'

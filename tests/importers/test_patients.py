@@ -101,7 +101,7 @@ def test_names_that_look_like_one_person(names, several, persons, example):
     found, (note,) = guessed(*names)
     assert found == {}
     assert f'{several} of {len(names)} cases look like' in note
-    assert f'several scans of {persons} people' in note and example in note
+    assert f'several scans of {persons} person(s)' in note and example in note
     assert '--patients FILE.csv' in note
     assert name_patients(people(*names), notes := [], pattern='(.*)') == {}
     assert notes == []
@@ -213,7 +213,7 @@ def test_patients_of_pictures(tmp_path):
         write_picture(folder / 'ab'[seed % 2] / name, make_picture(seed, 16))
     result = import_dataset(ImageFolderImporter(), folder, tmp_path / 'one')
     assert any(
-        '12 of 12 images look like several scans of 6' in n for n in result.notes
+        '12 of 12 images look like several scans of 6 person' in n for n in result.notes
     )
     table = write_table(
         tmp_path / 'p.csv',
