@@ -75,6 +75,8 @@ def read_yaml(model: type[Kind], path: str | Path, what: str) -> Kind:
         content = yaml.load(text, _UniqueKeys)  # a SafeLoader
     except FileNotFoundError as error:
         raise UserError(f'{what} {path} does not exist') from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'{what} {path} cannot be read: {error}') from error
     except yaml.YAMLError as error:
         raise UserError(f'{what} {path} is not YAML: {error}') from error
     return checked(model, content, path)

@@ -60,7 +60,8 @@ def load_checkpoint(
     except Exception as error:
         # torch meets a truncated or foreign file with almost any error.
         raise UserError(
-            f'{file}: cannot be read as a checkpoint ({error}); the file is '
+            f'{file}: cannot be read as a checkpoint '
+            f'({str(error) or type(error).__name__}); the file is '
             'truncated or not one that torch.save wrote'
         ) from error
 

