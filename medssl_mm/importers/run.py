@@ -71,6 +71,8 @@ class ImportResult:
         gone (frozenset[str]): Cases of the store that are no longer in the source;
             they are in no new split.
         renamed (dict[str, str]): Those of them that are there under another name.
+        copies (dict[str, str]): Cases that differ from another one in axes, type or
+            scale only, which stands beside them; they are in no new split.
         previous (dict[str, Split]): Splits of the store before the import, by
             protocol.
         changed (frozenset[str]): Cases that were in the store and were imported anew.
@@ -84,6 +86,7 @@ class ImportResult:
     notes: list[str] = field(default_factory=list)
     gone: frozenset[str] = frozenset()
     renamed: dict[str, str] = field(default_factory=dict)
+    copies: dict[str, str] = field(default_factory=dict)
     previous: dict[str, Split] = field(default_factory=dict)
     changed: frozenset[str] = frozenset()
     refused: list[str] = field(default_factory=list)
@@ -159,12 +162,18 @@ def import_dataset(
                 progress(len(results), len(cases))
         results.sort(key=lambda r: r.case_id)
         gone = published - {case.case_id for case in found.cases}
-        again = _reject_duplicates(found, results, gone, writer)
+        again, copies = _reject_duplicates(found, results, gone, writer)
         store = _publish(found, results, writer, gone if prune else frozenset(), strict)
     notes = list(found.notes)
     if importer.source_needed and importer.tells_rest:
         notes += left_out(Path(src or '.'), _files_of(importer, found.cases))
     notes += _gone(found, gone, again, prune)
+    if copies:
+        one = min(copies)
+        notes.append(
+            f'{len(copies)} {found.unit}(s) are others with other axes, type or scale, '
+            f'e.g. {one!r} is {copies[one]!r}: they are in no new split'
+        )
     changed = published & {r.case_id for r in results if r.status == IMPORTED}
     return ImportResult(
         store,
@@ -173,6 +182,7 @@ def import_dataset(
         notes=notes,
         gone=gone,
         renamed=again,
+        copies=copies,
         previous=previous,
         changed=changed,
     )
@@ -483,7 +493,7 @@ def _reject_duplicates(
     results: Sequence[CaseResult],
     gone: Collection[str],
     writer: Any,
-) -> dict[str, str]:
+) -> tuple[dict[str, str], dict[str, str]]:
     """Judge the cases of the same pixels: copies, and those that contradict.
 
     Args:
@@ -493,7 +503,8 @@ def _reject_duplicates(
         writer: Of the store.
 
     Returns:
-        dict[str, str]: Those of them whose pixels a case of the source has.
+        tuple: Those of ``gone`` whose pixels a case of the source has, with its id;
+        and likewise the cases that are kept though they follow from another one.
     """
     usable = {r.case_id: r for r in results if r.status != REJECTED}
     kept = [writer.read_case(name) for name in sorted(gone)]
@@ -524,4 +535,9 @@ def _reject_duplicates(
             if problem.severity == ERROR:
                 usable[name].status = REJECTED
                 writer.drop_staged(name)
-    return again
+    kept_copies = {
+        name: original
+        for name, (original, _) in near.items()
+        if name in usable and usable[name].status != REJECTED
+    }
+    return again, kept_copies

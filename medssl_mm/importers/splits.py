@@ -69,7 +69,8 @@ def write_splits(
     classes_of = result.found.classes_of(result.store) if stratified else None
     if stratified and holdout is None and folds is None:
         raise UserError('--stratified needs --holdout or --folds')
-    infos = [i for i in result.store.infos() if i.case_id not in result.gone]
+    left_out = {*result.gone, *result.copies}
+    infos = [i for i in result.store.infos() if i.case_id not in left_out]
     patient_of = {i.case_id: i.patient_id for i in infos}
     labelled = [i.case_id for i in infos if i.labelled] or list(patient_of)
     drawn: dict[str, Any] = dict(seed=seed, classes_of=classes_of)

@@ -21,6 +21,7 @@ from medssl_mm.importers.base import (
     SourceCase,
     check_unique,
     error,
+    warning,
 )
 from medssl_mm.importers.naming import find_files
 from medssl_mm.importers.patients import Person, name_patients
@@ -109,11 +110,20 @@ class VolumeDiscovery(Discovery):
         return info, problems
 
     def duplicate(self, original: str, same_patient: bool, how: str = '') -> Problem:
-        """An error: one of the two files is too many, whoever it shows."""
+        """An error: one of the two files is too many, whoever it shows.
+
+        A warning where axes, type or scale differ: which of the two is right is not
+        for the import to say, so both are there, but one of them in no new split.
+        """
+        if how:
+            return warning(
+                'duplicate',
+                f'image content equals that of case {original!r}, {how}: the same '
+                'scan, which is in no new split a second time. Remove one file.',
+            )
         return error(
             'duplicate',
-            f'image content equals that of case {original!r}'
-            f'{f", {how}" if how else ""}. Remove one file; '
+            f'image content equals that of case {original!r}. Remove one file; '
             'the same scan on both sides of a split would be a leak.',
         )
 

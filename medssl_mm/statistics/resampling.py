@@ -142,7 +142,8 @@ def intervals(
     Shape: estimates ``(values,)``, drawn ``(samples, values)``.
     """
     estimates = np.asarray(estimates, float)
-    low = high = np.full(len(estimates), np.nan)
+    low: np.ndarray = np.full(len(estimates), np.nan)
+    high: np.ndarray = low
     if drawn is not None and len(drawn):
         if patients is None or patients >= FEW_PATIENTS:
             low, high = percentiles(drawn)

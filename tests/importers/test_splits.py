@@ -196,6 +196,11 @@ def test_copies_are_known_whatever_their_form(tiny_nifti, tmp_path, change, how)
     ((code, message),) = found.pop('copy')
     assert code == 'duplicate' and "case 'case2'" in message and how in message
     assert found == dict(case1=[], case2=[], case3=[])
+    # Both are there; a split has one of them.
+    assert result.copies == {'copy': 'case2'} and 'copy' in result.store.case_ids
+    assert any("'copy' is 'case2': they are in no new" in n for n in result.notes)
+    write_splits(NIfTIImporter(modality='MR'), result, holdout=0.34)
+    assert set(result.splits[0].case_ids) == {'case1', 'case2', 'case3'}
     # A case of the store that left the source is known as well.
     (folder / 'images' / 'case2.nii.gz').unlink()
     result = import_dataset(NIfTIImporter(modality='MR'), folder, out)
