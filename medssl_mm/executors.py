@@ -6,6 +6,7 @@ What the tools of tables share: their options, what is finished, and the running
 import argparse
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from medssl_mm.errors import UserError
@@ -45,6 +46,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         'not only the last and the best',
     )
     parser.add_argument(
+        '--allow-seen',
+        action='store_true',
+        help='score cases all the same that a network was trained on or chosen by; the '
+        'table says which',
+    )
+    parser.add_argument(
         '--status', action='store_true', help='show what is finished, runs or waits'
     )
     parser.add_argument(
@@ -77,6 +84,7 @@ def show_plan(
     """Print every step with its state, and its command with ``--dry-run``."""
     from medssl_mm import experiments
 
+    steps = _allowed(args, steps)
     states: Mapping[str, str] = {}
     if args.executor == 'slurm':
         states = experiments.job_states(dict(steps))
@@ -92,6 +100,14 @@ def show_plan(
     print(f'{len(steps)} steps, {done} finished')
 
 
+def _allowed(
+    args: argparse.Namespace, steps: Mapping[str, 'Step']
+) -> dict[str, 'Step']:
+    if not args.allow_seen:
+        return dict(steps)
+    return {key: replace(step, allow_seen=True) for key, step in steps.items()}
+
+
 def run_steps(
     args: argparse.Namespace, table: 'Table', steps: dict[str, 'Step']
 ) -> list[str]:
@@ -104,6 +120,7 @@ def run_steps(
 
     if args.no_run:
         return []
+    steps = _allowed(args, steps)
 
     def report(line: str) -> None:
         print(line, flush=True)

@@ -29,6 +29,7 @@ from medssl_mm.importers.readers.nifti import form_code, read_header
 from medssl_mm.importers.run import import_case
 from medssl_mm.importers.sets.dicom import KEEP
 from medssl_mm.importers.volumes import units_of
+from medssl_mm.provenance import Cases, Seen, require_unseen, seen_of, sentences
 from medssl_mm.registry import MODELS
 from medssl_mm.store.case_info import CaseInfo
 
@@ -76,6 +77,8 @@ class VolumeSegmentor:
         device (str, optional): Such as 'cpu' or 'cuda:0'. Defaults to None,
             which takes a GPU when there is one.
         batch_size (int): Slices per forward pass. Defaults to 8.
+        allow_seen (bool): Whether volumes may be segmented that the network was
+            trained on or chosen by. Defaults to False.
 
     Raises:
         UserError: If config and checkpoint do not fit each other.
@@ -87,13 +90,17 @@ class VolumeSegmentor:
         checkpoint: str | Path,
         device: str | None = None,
         batch_size: int = 8,
+        allow_seen: bool = False,
     ) -> None:
         if batch_size < 1:
             raise UserError(f'batch size {batch_size} must be at least 1')
         self.device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
         self.batch_size = batch_size
         self.pipeline = _test_pipeline(config)
-        self.model, self.classes, self.channels = _load_model(config, checkpoint)
+        self.checkpoint, self.allow_seen = str(checkpoint), allow_seen
+        self.model, self.classes, self.channels, self.seen = _load_model(
+            config, checkpoint
+        )
         try:
             self.model.to(self.device)
         except (RuntimeError, AssertionError) as error:
@@ -127,7 +134,8 @@ class VolumeSegmentor:
             Segmentation: Labels and geometry.
 
         Raises:
-            UserError: If the volume cannot be read or used.
+            UserError: If the volume cannot be read or used, or the network was
+                trained on it.
         """
         if modality is None:
             windows = [step['type'] for step in self.pipeline]
@@ -141,6 +149,7 @@ class VolumeSegmentor:
             case, warnings = _import_one(
                 files, Path(folder, 'store'), modality, series, self.channels
             )
+            warnings += self._seen_before(case, files[0])
             dataset = SliceDataset(
                 data_root=str(Path(folder, 'store')),
                 pipeline=self.pipeline,
@@ -148,6 +157,20 @@ class VolumeSegmentor:
             )
             labels = self._predict(dataset, case.shape, progress)
         return Segmentation(labels, case, self.classes, warnings)
+
+    def _seen_before(self, case: CaseInfo, path: Path) -> tuple[str, ...]:
+        """Compare the volume with what the network has seen; by content alone."""
+        cases = Cases(
+            dataset='the input',
+            protocol=path.name,
+            split_hash='',
+            subsets=(),
+            ids=[path.name],
+            contents=[case.content_sha256],
+            patients=[''],  # not known
+        )
+        facts = require_unseen(self.seen, cases, self.checkpoint, allow=self.allow_seen)
+        return tuple(sentences(facts))
 
     def _check_number(self, files: Sequence[Path]) -> None:
         if len(files) != len(self.channels) and not (
@@ -193,7 +216,7 @@ def _test_pipeline(config: Config) -> list[dict]:
 
 def _load_model(
     config: Config, checkpoint: str | Path
-) -> tuple[Any, tuple[str, ...], tuple[str, ...]]:
+) -> tuple[Any, tuple[str, ...], tuple[str, ...], Seen]:
     """Build the model of a config and load all of its weights."""
     init_default_scope(config.get('default_scope', 'mmseg'))
     model = revert_sync_batchnorm(MODELS.build(config['model']))
@@ -220,7 +243,8 @@ def _load_model(
     names = meta.get('classes') or ()
     if len(names) != number:
         names = ['background'] + [f'class {i}' for i in range(1, number)]
-    return model, tuple(names), _channels_of(model, meta)
+    seen = seen_of(content, str(checkpoint))
+    return model, tuple(names), _channels_of(model, meta), seen
 
 
 def _channels_of(model: Any, meta: dict) -> tuple[str, ...]:
@@ -312,6 +336,7 @@ def predict_file(
     batch_size: int = 8,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    allow_seen: bool = False,
 ) -> Segmentation:
     """Segment a volume and write the labels as NIfTI on its own grid.
 
@@ -327,6 +352,7 @@ def predict_file(
         batch_size (int): Slices per forward pass. Defaults to 8.
         overwrite (bool): Whether ``output`` may exist. Defaults to False.
         progress (Callable, optional): Called with slices done and in all.
+        allow_seen (bool): See :class:`VolumeSegmentor`. Defaults to False.
 
     Returns:
         Segmentation: What was written.
@@ -336,7 +362,7 @@ def predict_file(
     """
     output, inputs = Path(output), _as_paths(source)
     _check_output(output, inputs, overwrite)
-    segmentor = VolumeSegmentor(config, checkpoint, device, batch_size)
+    segmentor = VolumeSegmentor(config, checkpoint, device, batch_size, allow_seen)
     result = segmentor.segment(source, modality, series, progress)
     code = form_code(read_header(inputs[0])) if _is_nifti(inputs[0]) else SCANNER
     told = write_label_nifti(result.labels, result.case, output, code)

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from medssl_mm.errors import UserError
 from medssl_mm.importers.readers.dicom import read_series
 from medssl_mm.inference import VolumeSegmentor, predict_file
+from medssl_mm.provenance import Cases, Seen, Shown, attach
 from tests.importers.dicom_files import make_slice
 from tests.numerics import double
 
@@ -84,6 +85,27 @@ def predict(model, image, folder, name='in.nii.gz', **kwargs):
     output = folder / f'out-{name}'
     result = predict_file(*model, folder / name, output, device='cpu', **kwargs)
     return nib.load(output), result
+
+
+def test_a_volume_of_the_training_is_refused_or_noted(model, image, tmp_path):
+    config, path = model
+    nib.save(image, tmp_path / 'in.nii.gz')
+    known = predict_file(config, path, tmp_path / 'in.nii.gz', tmp_path / '0.nii.gz')
+    assert any('is not known' in note for note in known.warnings)
+    cases = Cases(
+        'x', 'p', 'abc', ('train',), ['a'], [known.case.content_sha256], ['p']
+    )
+    content = torch.load(path, weights_only=True)
+    trained = tmp_path / 'trained.pth'
+    torch.save(attach(content, Seen((Shown.of('train', cases),))), trained)
+    arguments = (config, trained, tmp_path / 'in.nii.gz', tmp_path / '1.nii.gz')
+    with pytest.raises(
+        UserError, match=r'1 of 1 .* \(in.nii.gz\) were seen in training'
+    ):
+        predict_file(*arguments)
+    assert not (tmp_path / '1.nii.gz').exists()
+    found = predict_file(*arguments, allow_seen=True)
+    assert found.warnings == ('seen in training: 1 of 1 test cases (in.nii.gz)',)
 
 
 def test_labels_lie_on_the_grid_of_the_input(model, image, tmp_path):

@@ -109,6 +109,8 @@ ARROWS = {
     'cli': ({'version', 'errors', 'files'}, set()),
     'unpickle': ({'errors'}, set()),
     'schema': ({'errors'}, set()),
+    # What networks have seen: compared without a deep-learning installation.
+    'provenance': ({'errors'}, set()),
     'functional': (set(), set()),
     # Networks by their parts, whatever host built them.
     'backbones': ({'functional', 'errors'}, set()),
@@ -138,7 +140,7 @@ ARROWS = {
     'analysis': ({'statistics', 'functional', 'errors', 'files'}, set()),
     # Shows and writes what others computed.
     'results': (
-        {'analysis', 'statistics', 'store', 'errors', 'files', 'texts'},
+        {'analysis', 'statistics', 'store', 'provenance', 'errors', 'files', 'texts'},
         set(),
     ),
     'compat': ({'errors'}, HOSTS),
@@ -151,6 +153,7 @@ ARROWS = {
     ),
     'datasets': (
         {
+            'provenance',
             'datasets.image_sets',
             'store',
             'functional',
@@ -163,6 +166,7 @@ ARROWS = {
     ),
     'evaluation': (
         {
+            'provenance',
             'results',
             'statistics',
             'store',
@@ -177,6 +181,7 @@ ARROWS = {
     'loaders': ({'cores', 'errors', 'functional'}, {'mmengine'}),
     'engine': (
         {
+            'provenance',
             'loaders',
             'results',
             'analysis',
@@ -209,6 +214,7 @@ ARROWS = {
     # Networks with their own preprocessing and weights.
     'encoders': (
         {
+            'provenance',
             'datasets.image_sets',
             'engine',
             'converters',
@@ -224,6 +230,7 @@ ARROWS = {
     ),
     'checkpoint_features': (
         {
+            'provenance',
             'encoders',
             'engine',
             'loaders',
@@ -267,6 +274,7 @@ ARROWS = {
     ),
     'inference': (
         {
+            'provenance',
             'engine',
             'evaluation',
             'datasets',
@@ -280,6 +288,7 @@ ARROWS = {
     ),
     'experiments': (
         {
+            'provenance',
             'checkpoint_features',
             'encoders',
             'datasets',

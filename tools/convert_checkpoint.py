@@ -141,6 +141,17 @@ def convert_source(args, transform):
     return dict(state_dict=tensors), notes
 
 
+def seen_in_source(args):
+    """What the weights have seen that are converted."""
+    from medssl_mm.engine.seen import seen_in_file
+    from medssl_mm.provenance import Seen
+
+    try:
+        return seen_in_file(args.checkpoint)
+    except UserError:  # of a library that torch does not read
+        return Seen(unknown=(args.checkpoint.name,))
+
+
 def main():
     """Convert one checkpoint."""
     args = parse_args()
@@ -152,6 +163,7 @@ def main():
     import torch
 
     from medssl_mm.converters import export_backbone
+    from medssl_mm.provenance import attach
 
     if args.source in (None, 'medssl_mm') and args.decorrelation == 'fold':
         state_dict, transform = read_decorrelation(args)
@@ -168,6 +180,9 @@ def main():
         except ValueError as error:
             raise UserError(f'{args.checkpoint}: {error}') from error
         content = dict(state_dict=tensors)
+    seen = seen_in_source(args)
+    content = attach(content, seen)
+    notes += seen.words()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(args.out) as temporary:
         torch.save(content, temporary)

@@ -49,6 +49,11 @@ def parse_args():
         '--overwrite', action='store_true', help='replace the output file'
     )
     parser.add_argument(
+        '--allow-seen',
+        action='store_true',
+        help='predict a volume that the network was trained on or chosen by',
+    )
+    parser.add_argument(
         '--cfg-options',
         nargs='+',
         action='extend',
@@ -86,6 +91,7 @@ def main():
             device=args.device,
             batch_size=args.batch_size,
             overwrite=args.overwrite,
+            allow_seen=args.allow_seen,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     for message in result.warnings:

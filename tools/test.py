@@ -34,6 +34,12 @@ def parse_args():
         '--out', metavar='FILE', help='write the metrics to this JSON file too'
     )
     parser.add_argument(
+        '--allow-seen',
+        action='store_true',
+        help='score cases all the same that the network was trained on or chosen by; '
+        'metrics.json says which',
+    )
+    parser.add_argument(
         '--cfg-options',
         nargs='+',
         action='extend',
@@ -65,10 +71,12 @@ def main():
         work_dir=args.work_dir,
         launcher=args.launcher,
         checkpoint=args.checkpoint,
+        allow_seen=args.allow_seen,
     )
     metrics = runner.test()
     if args.out:
-        launch.write_metrics(args.out, metrics)
+        seen = runner.seen_in_test  # in the metrics.json of the metric, too
+        launch.write_metrics(args.out, dict(metrics, seen=seen) if seen else metrics)
     distributed.leave()
     del runner
     compat.end_distributed_process()

@@ -49,6 +49,11 @@ def parse_args():
         action='store_true',
         help='scale the learning rate with the global batch size',
     )
+    parser.add_argument(
+        '--allow-seen',
+        action='store_true',
+        help='go on where the weights have seen cases of validation or test',
+    )
     parser.add_argument('--seed', type=int, help='random seed')
     parser.add_argument(
         '--cfg-options',
@@ -95,6 +100,7 @@ def main():
         seed=args.seed,
         launcher=args.launcher,
         trackers=args.tracker,
+        allow_seen=args.allow_seen,
     )
     code = preemption.train(runner)
     if code:

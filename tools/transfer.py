@@ -152,7 +152,11 @@ def main():
             f'--baseline {args.baseline} is none of the encoders {", ".join(names)}'
         )
     planned = experiments.plan_transfer(
-        table, args.device, args.batch_size, args.num_workers
+        table,
+        args.device,
+        args.batch_size,
+        args.num_workers,
+        allow_seen=args.allow_seen,
     )
     if executors.shows_only(args):
         executors.show_plan(args, planned.engine, planned.steps)

@@ -28,6 +28,7 @@ from .weights import Weights, parse_weights, sources_by_name
 if TYPE_CHECKING:
     from .extract import EncoderFeatures
     from .images import ImageSubsets, config_of_datasets, config_of_images
+    from .seen import compare_seen
 
 __all__ = [
     'ALL',
@@ -41,6 +42,7 @@ __all__ = [
     'add_weights_arguments',
     'check_arguments',
     'check_no_shared_patients',
+    'compare_seen',
     'compared_weights',
     'config_of_datasets',
     'config_of_images',
@@ -55,6 +57,7 @@ __all__ = [
 _LATE = dict(
     EncoderFeatures='extract',
     ImageSubsets='images',
+    compare_seen='seen',
     config_of_images='images',
     config_of_datasets='images',
 )

@@ -95,6 +95,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument('--device', default='cpu', help='default: cpu')
     parser.add_argument(
+        '--allow-seen',
+        action='store_true',
+        help='score images all the same that a network was trained on or chosen by',
+    )
+    parser.add_argument(
         '--cfg-options',
         nargs='+',
         default=[],

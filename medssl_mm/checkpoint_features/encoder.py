@@ -18,11 +18,14 @@ from medssl_mm.encoders import (
     PretrainedEncoder,
     fill_encoder,
     parse_source,
+    seen_by,
     weights_digest,
 )
 from medssl_mm.engine.observing import own_randomness
 from medssl_mm.engine.pretrained import PretrainedBackbone, load_pretrained_backbone
+from medssl_mm.engine.seen import seen_in_file
 from medssl_mm.errors import UserError
+from medssl_mm.provenance import Seen
 from medssl_mm.registry import FUNCTIONS, MODELS, build_of
 from medssl_mm.schema import checked
 
@@ -58,6 +61,11 @@ class Encoder(ABC):
         """Of the file with the weights; 'random:SEED' of random ones."""
         return weights_digest(self.path) or f'random:{self.weights.seed}'
 
+    @property
+    @abstractmethod
+    def seen(self) -> Seen:
+        """What the weights have seen, see :mod:`medssl_mm.provenance`."""
+
     @abstractmethod
     def describe(self) -> dict:
         """What features depend on besides images and weights."""
@@ -91,6 +99,11 @@ class ConfigEncoder(Encoder):
     def path(self) -> Path | None:
         """As it was given."""
         return self.weights.path
+
+    @functools.cached_property
+    def seen(self) -> Seen:
+        """As the file says."""
+        return Seen() if self.path is None else seen_in_file(self.path)
 
     def describe(self) -> dict:
         """Network and data preprocessor."""
@@ -177,6 +190,11 @@ class NamedEncoder(Encoder):
     def path(self) -> Path | None:
         """As it was given, or found."""
         return self._source.path
+
+    @functools.cached_property
+    def seen(self) -> Seen:
+        """As file or export say; of published weights it is not known."""
+        return seen_by(self._source)
 
     def describe(self) -> dict:
         """Network, preprocessing and how the file is read."""

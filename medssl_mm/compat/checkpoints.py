@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -68,14 +69,18 @@ def load_checkpoint(
 
 def _read_safetensors(file: str) -> Any:
     try:
-        from safetensors import SafetensorError
+        from safetensors import SafetensorError, safe_open
         from safetensors.torch import load_file
     except ImportError as error:
         raise InstallError(
             f'{file} needs safetensors; install medssl_mm[models]'
         ) from error
     try:
-        return load_file(file)
+        # With an attribute, as a dict of tensors has no place for it.
+        tensors: Any = OrderedDict(load_file(file))
+        with safe_open(file, 'pt') as opened:
+            tensors.provenance = (opened.metadata() or {}).get('provenance')
+        return tensors
     except (SafetensorError, OSError) as error:
         raise UserError(
             f'{file}: cannot be read as safetensors ({error}); the file is truncated '

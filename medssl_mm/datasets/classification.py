@@ -276,6 +276,12 @@ class ClassificationImages(SplitDataset):
         self.full_init()
         return self._labels.astype(np.int64)
 
+    def _shown(self) -> tuple[list[str], list[str], list[str]]:
+        places = np.unique(self._places)
+        ids = self.store.image_ids[places].tolist()
+        patients = self.store.patient_ids[places].tolist()
+        return ids, self.store.contents[places].tolist(), patients
+
     def patient_names(self) -> set[str]:
         """Names of the patients of all samples."""
         self.full_init()

@@ -113,6 +113,7 @@ class SliceDataset(SplitDataset):
         # objects that it merely looks at.
         self._case_ids = np.array([info.case_id for info in infos])
         self._patient_ids = np.array([info.patient_id for info in infos])
+        self._contents = np.array([info.content_sha256 for info in infos])
         self._spacings = np.array(
             [(np.nan,) * 3 if info.spacing is None else info.spacing for info in infos],
             np.float64,
@@ -214,6 +215,12 @@ class SliceDataset(SplitDataset):
             seg_fields=[],
             rng=sample_rng(idx if isinstance(idx, EpochIndex) else index, self.seed),
         )
+
+    def _shown(self) -> tuple[list[str], list[str], list[str]]:
+        rows = np.unique(self._sample_cases)
+        columns = (self._case_ids, self._contents, self._patient_ids)
+        ids, contents, patients = (column[rows].tolist() for column in columns)
+        return ids, contents, patients
 
     def patient_names(self) -> set[str]:
         """Names of the patients of all samples."""

@@ -11,9 +11,16 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
+from medssl_mm.datasets.image_sets import IMAGE_SETS
 from medssl_mm.errors import UserError
+from medssl_mm.provenance import Cases
 from medssl_mm.store import ImageStore, SliceStore, open_store
-from medssl_mm.store.splits import load_split, take_fraction
+from medssl_mm.store.header import IMAGES
+from medssl_mm.store.known import KNOWN
+from medssl_mm.store.splits import IMAGE, load_split, take_fraction
+
+# Whose patients are known by their ids; a phantom of another seed has others.
+_PUBLISHED = {*KNOWN, *IMAGE_SETS} - {'phantom'}
 
 
 class SplitDataset(BaseDataset):
@@ -89,6 +96,7 @@ class SplitDataset(BaseDataset):
         self.seed = seed
         self.protocol = self._everything
         self.split_hash = ''
+        self._keeps_test_apart = False
         super().__init__(
             data_root=str(data_root),
             data_prefix=dict(),
@@ -142,6 +150,7 @@ class SplitDataset(BaseDataset):
         split = load_split(self.data_root, self.split)
         self.protocol, self.split_hash = split.protocol, split.hash
         self._metainfo['split_by'] = split.by
+        self._keeps_test_apart = 'pretrain' in split.subsets
         chosen = sorted(
             {
                 sample_id
@@ -188,6 +197,30 @@ class SplitDataset(BaseDataset):
             for subset in ([subsets] if isinstance(subsets, str) else subsets)
             for name in split[subset]
         }
+
+    def cases(self) -> Cases:
+        """Cases or images of all samples, by content: what a network is shown."""
+        self.full_init()
+        store = open_store(self.data_root)
+        ids, contents, patients = self._shown()
+        return Cases(
+            dataset=store.name,
+            protocol=self.protocol,
+            split_hash=self.split_hash,
+            subsets=tuple(self.subsets) if self.split is not None else (),
+            ids=ids,
+            contents=contents,
+            patients=patients,
+            kind='image' if store.kind == IMAGES else 'case',
+            by_image=self._metainfo.get('split_by') == IMAGE,
+            keeps_test_apart=self._keeps_test_apart,
+            published=store.name in _PUBLISHED,
+            whole=lambda: (info.content_sha256 for info in store.infos()),
+        )
+
+    def _shown(self) -> tuple[list[str], list[str], list[str]]:
+        """Names, digests and patients of the cases, or images, of all samples."""
+        raise NotImplementedError
 
     @property
     def _where(self) -> str:

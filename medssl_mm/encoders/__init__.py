@@ -15,6 +15,7 @@ from .preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from .encoder import PretrainedEncoder, fill_encoder, load_encoder
+    from .seen import seen_by
     from .settings import (
         EncoderSettings,
         EncoderSource,
@@ -36,14 +37,20 @@ __all__ = [
     'load_encoder',
     'parse_source',
     'read_settings',
+    'seen_by',
     'weights_digest',
 ]
 
-_OF_ENCODER = ('PretrainedEncoder', 'fill_encoder', 'load_encoder')
+_MODULES = dict(
+    PretrainedEncoder='encoder',
+    fill_encoder='encoder',
+    load_encoder='encoder',
+    seen_by='seen',
+)
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    module = 'encoder' if name in _OF_ENCODER else 'settings'
+    module = _MODULES.get(name, 'settings')
     return getattr(import_module(f'{__name__}.{module}'), name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from medssl_mm.datasets.image_sets import IMAGE_SETS
+from medssl_mm.provenance import Seen
 
 from .plain import HOSTS, Plain
 from .preprocessing import Preprocessing
@@ -81,7 +82,11 @@ def values_of(step: Preprocessing) -> str:
 
 
 def write_card(
-    settings: EncoderSettings, plain: Plain, notes: Mapping[str, str], length: int
+    settings: EncoderSettings,
+    plain: Plain,
+    notes: Mapping[str, str],
+    length: int,
+    seen: Seen,
 ) -> str:
     """Write the README of an export.
 
@@ -90,6 +95,7 @@ def write_card(
         plain (Plain): The network of the target.
         notes (Mapping[str, str]): What else is known of its pictures: window.
         length (int): Numbers of a feature vector.
+        seen (Seen): What the weights have seen.
     """
     step = settings.preprocessing
     size = step.resize_to or step.size
@@ -107,6 +113,7 @@ def write_card(
         **notes,
         'weights from': settings.source or 'not stated',
         'have seen': ', '.join(settings.trained_on) or 'not stated',
+        'in detail': '; '.join(seen.words()) or 'nothing: random weights',
         **{
             f'licence of {name}': text
             for name, text in licences(settings.trained_on).items()

@@ -23,9 +23,11 @@ from medssl_mm.backbones import (
 from medssl_mm.engine.observing import own_randomness, quietly
 from medssl_mm.engine.pretrained import PretrainedBackbone, load_pretrained_backbone
 from medssl_mm.errors import UserError, similar
+from medssl_mm.provenance import KEY, Seen
 from medssl_mm.registry import MODELS, build_of
 
 from .preprocessing import Preprocessing
+from .seen import seen_by
 from .settings import (
     EncoderSettings,
     EncoderSource,
@@ -63,6 +65,11 @@ class PretrainedEncoder(nn.Module):
         ):
             return TimmNetworkBackbone(self.backbone)
         return backbone_of(self.backbone)
+
+    @property
+    def provenance(self) -> Seen:
+        """What the weights have seen, see :mod:`medssl_mm.provenance`."""
+        return getattr(self.backbone, KEY, None) or Seen()
 
     @property
     def digest(self) -> str:
@@ -131,7 +138,7 @@ def fill_encoder(source: EncoderSource, seed: int = 0) -> PretrainedEncoder:
     backbone = build_backbone(settings.backbone, settings.name, seed, path is None)
     encoder = PretrainedEncoder(settings, backbone)
     if path is not None:
-        _fill(encoder.backbone, settings, path)
+        _fill(encoder.backbone, settings, path, seen_by(source))
     found = encoder.places.channels[encoder.places.last]
     if found != settings.embedding_length:
         raise UserError(
@@ -176,7 +183,9 @@ def _start_randomly(backbone: Any, seed: int) -> None:
             nn.init.ones_(part.weight)
 
 
-def _fill(backbone: nn.Module, settings: EncoderSettings, path: Path) -> None:
+def _fill(
+    backbone: nn.Module, settings: EncoderSettings, path: Path, seen: Seen
+) -> None:
     checkpoint: Any = path
     folded: dict[str, Tensor] = {}
     if path.is_dir():
@@ -190,6 +199,6 @@ def _fill(backbone: nn.Module, settings: EncoderSettings, path: Path) -> None:
         # Gives the tensors in names that a host, timm or torchvision has.
         read = import_module('medssl_mm.converters').read_weights
         checkpoint = read(settings.converter, path, settings.backbone)
-    load_pretrained_backbone(backbone, checkpoint, source=str(path))
+    load_pretrained_backbone(backbone, checkpoint, source=str(path), seen=seen)
     if folded:
         exported().add_decorrelation(backbone, **folded)

@@ -65,9 +65,12 @@ def export_encoder(
         values=values_of(settings.preprocessing),
         notes=notes,
         licences=licences(settings.trained_on),
+        provenance=made.provenance.to_plain(),
         nnunet='2D encoders do not fit nnU-Net',
     )
-    card = write_card(settings, plain, notes, settings.embedding_length)
+    card = write_card(
+        settings, plain, notes, settings.embedding_length, made.provenance
+    )
     write_folder(
         Path(folder),
         tensors,

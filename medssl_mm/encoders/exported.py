@@ -18,6 +18,7 @@ from medssl_mm.backbones import backbone_of
 from medssl_mm.errors import InstallError, UserError
 from medssl_mm.files import whole_file, write_json, write_whole
 from medssl_mm.importers.run import file_digest
+from medssl_mm.provenance import KEY, Seen, seen_of
 from medssl_mm.schema import checked
 
 from .settings import EncoderSettings
@@ -98,6 +99,15 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     return {**names_for_hosts(tensors), **folded}
 
 
+def read_seen(folder: Path) -> Seen:
+    """Read what the weights of an export have seen, see :mod:`medssl_mm.provenance`.
+
+    Raises:
+        UserError: See :func:`read_config`.
+    """
+    return seen_of(read_config(folder), folder.name)
+
+
 def add_decorrelation(network: Any, weight: Tensor, bias: Tensor) -> None:
     """Make a backbone decorrelate the map of its last place.
 
@@ -161,12 +171,13 @@ def write_folder(
         raise UserError(f'{folder} is not empty; choose another --out')
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().contiguous() for name, value in tensors.items()}
-    with whole_file(folder / WEIGHTS) as temporary:
-        safetensors().save_file(tensors, temporary, metadata=dict(format='pt'))
     own = config['medssl_mm']
+    with whole_file(folder / WEIGHTS) as temporary:
+        metadata = dict(format='pt', **{KEY: json.dumps(own[KEY])})
+        safetensors().save_file(tensors, temporary, metadata=metadata)
     own.update(format=FORMAT, sha256=file_digest([str(folder / WEIGHTS)]))
     if own['target'] in ('mmpretrain', 'mmseg'):
         with whole_file(folder / 'model.pth') as temporary:
-            torch.save(dict(state_dict=tensors), temporary)
+            torch.save({'state_dict': tensors, KEY: own[KEY]}, temporary)
     write_whole(folder / CARD, card)
     write_json(folder / CONFIG, config)

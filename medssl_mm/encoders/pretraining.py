@@ -14,6 +14,7 @@ from medssl_mm.engine.pretrained import (
     read_checkpoint,
 )
 from medssl_mm.errors import UserError
+from medssl_mm.provenance import seen_of
 
 from .encoder import PretrainedEncoder, build_backbone
 from .exported import add_decorrelation
@@ -77,6 +78,7 @@ def pretrained_encoder(
         network,
         {name: v for name, v in tensors.items() if name.startswith('backbone.')},
         source=str(path),
+        seen=seen_of(checkpoint, str(path)),
     )
     places = backbone_of(network)
     if folded:

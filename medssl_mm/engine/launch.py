@@ -33,6 +33,7 @@ __all__ = [
 # Top-level keys that a config may have besides the arguments of a Runner.
 _FURTHER_KEYS = (
     'activation_checkpointing',
+    'allow_seen',
     'compile',
     'custom_imports',
     'efficient_conv_bn_eval',
@@ -117,6 +118,7 @@ def make_runner(
     launcher: str = 'none',
     checkpoint: str | None = None,
     trackers: Iterable[str] = (),
+    allow_seen: bool = False,
 ) -> Runner:
     """Build the Runner of a config, joining the process group first.
 
@@ -134,6 +136,9 @@ def make_runner(
         checkpoint (str, optional): Weights to test. Defaults to None.
         trackers (Iterable[str]): Names of :mod:`medssl_mm.engine.trackers`.
             Defaults to ().
+        allow_seen (bool): Score cases all the same that the weights have seen
+            where they must not, see :mod:`medssl_mm.provenance`. Defaults to
+            False.
     """
     _check_launcher(launcher)
     if not checkpoint:
@@ -147,6 +152,8 @@ def make_runner(
     if seed is not None:
         config.setdefault('randomness', {})
         config.randomness.seed = seed
+    if allow_seen:
+        config.allow_seen = True
     if amp:
         _set_amp(config, amp)
     if auto_scale_lr:

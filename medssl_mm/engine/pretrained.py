@@ -25,6 +25,7 @@ from medssl_mm.engine.hooks import CalibrateBatchNormHook
 from medssl_mm.engine.layouts import containers, find_layout, find_state_dict
 from medssl_mm.engine.observing import quietly
 from medssl_mm.errors import UserError
+from medssl_mm.provenance import Seen, seen_of
 from medssl_mm.registry import HOOKS, WEIGHT_INITIALIZERS
 
 
@@ -288,6 +289,7 @@ def load_pretrained_backbone(
     checkpoint: str | Path | Mapping[str, Tensor],
     encoder: str | None = None,
     source: str = 'the given state dict',
+    seen: Seen | None = None,
 ) -> LoadReport:
     """Load pretrained weights into a backbone, all of them or none.
 
@@ -303,6 +305,8 @@ def load_pretrained_backbone(
             checkpoint that holds both. Defaults to None: the target of BYOL,
             else the online one.
         source (str): What given tensors are called in the report.
+        seen (Seen, optional): What the weights have seen, which the module gets
+            as ``provenance``. Defaults to None: what the file says.
 
     Returns:
         LoadReport: What was loaded and what was not.
@@ -320,6 +324,7 @@ def load_pretrained_backbone(
     module.load_state_dict(found, strict=False)
     network: Any = module  # gets attributes, which are no parts
     network.random_weights = False
+    network.provenance = seen_of(content, source) if seen is None else seen
     # mmcls and mmpretrain would go on to zero the last scale of every block,
     # which they leave out for their own initialiser only.
     if hasattr(network, 'zero_init_residual'):

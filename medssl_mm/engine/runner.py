@@ -22,10 +22,11 @@ from mmengine.runner import Runner as BaseRunner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from medssl_mm import loaders
+from medssl_mm import loaders, provenance
 from medssl_mm.engine import checkpoints, contract
 from medssl_mm.engine.hooks.safe_checkpoint_hook import VALIDATED
 from medssl_mm.engine.loops import EpochTrainLoop
+from medssl_mm.engine.seen import RunRecord
 from medssl_mm.errors import UserError
 from medssl_mm.functional import distributed
 from medssl_mm.registry import RUNNERS
@@ -57,6 +58,8 @@ class Runner(BaseRunner):
     - The best checkpoint is there at any moment once there was one.
     - Validation leaves the random generators as they were.
     - Data loaders draw from a generator of their own.
+    - They hold what the weights have seen (:mod:`medssl_mm.provenance`), and
+      cases are not scored that a network was trained on, or chosen by.
     - Every runner of a process has its own timestamp, and so its own logger,
       visualizer, default scope and log folder.
     """
@@ -70,6 +73,8 @@ class Runner(BaseRunner):
         self._contract: dict | None = None
         self._loading = ''
         self._state_before_validation: dict = {}
+        self._record = RunRecord()
+        self._file_name = ''
         super().__init__(*args, **_with_labels(kwargs))
 
     @classmethod
@@ -100,6 +105,7 @@ class Runner(BaseRunner):
         To be called on every rank: the random states are gathered.
         """
         distributed.unify_buffers(self.model)
+        self._file_name = filename
         # The best is saved inside a validation, which leaves no trace.
         state = self._state_before_validation or checkpoints.random_state()
         self._random_states = distributed.gather_objects(state)
@@ -238,12 +244,20 @@ class Runner(BaseRunner):
             return EpochTrainLoop(self, self._train_dataloader, **settings)
         return super().build_train_loop(loop)
 
+    @property
+    def seen_in_test(self) -> dict[str, Any] | None:
+        """What the weights have seen of the last test, for its results."""
+        return self._record.in_test
+
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         """Call the hooks, and do this class's part before or after them."""
         if self.world_size > 1 and fn_name.startswith('before_'):
             distributed.note_progress(self._place(fn_name, kwargs.get('batch_idx')))
         if fn_name == 'before_train':
             self._check_number_of_batches()
+            self._record.start_training(self)
+        if fn_name == 'before_test':
+            self._record.start_test(self)
         if fn_name == 'before_val':
             distributed.unify_buffers(self.model)
             self._state_before_validation = checkpoints.random_state()
@@ -385,6 +399,7 @@ class Runner(BaseRunner):
     def _complete(self, checkpoint: dict) -> None:
         checkpoint['random_states'] = self._random_states
         checkpoint['contract'] = contract.contract_of(self)
+        checkpoint[provenance.KEY] = self._record.entry(self._file_name)
         dropped = checkpoints.plain_checkpoint(checkpoint)
         if dropped:
             self.logger.warning(
@@ -404,6 +419,7 @@ class Runner(BaseRunner):
         if isinstance(weights, Mapping):
             checkpoints.require_finite(weights, self._loading, model.state_dict())
         checkpoints.restore_history(checkpoint)
+        self._record.take_over(checkpoint, self._loading or 'weights')
         if not self._resuming:
             return
         self._contract = checkpoint.get('contract')

@@ -1,6 +1,6 @@
 """What the metrics of this package share: one evaluation for all processes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mmengine.evaluator import BaseMetric
 
@@ -14,7 +14,8 @@ class GatheredMetric(BaseMetric):
     The host cuts gathered results to the size of the data set in the order of
     the sampler. Here ``compute_metrics`` gets everything, in the order of
     ranks, and recognises duplicates itself, so any sampler will do.
-    ``self.dataset_size`` is then the number of samples of the data set.
+    ``self.dataset_size`` is then the number of samples of the data set, and
+    ``self.seen`` is written into the result.
 
     Args:
         bootstrap_samples (int): Resamples of patients for the intervals; 0
@@ -34,6 +35,9 @@ class GatheredMetric(BaseMetric):
     """
 
     dataset_size: int | None = None
+    # What the network has seen of the cases, for the result of a test; see
+    # medssl_mm.provenance.
+    seen: Mapping | None = None
 
     def __init__(
         self,

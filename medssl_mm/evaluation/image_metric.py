@@ -131,6 +131,7 @@ class ClassificationMetric(GatheredMetric):
             threshold=self.threshold,
             bootstrap_samples=self.bootstrap_samples,
             bootstrap_seed=self.bootstrap_seed,
+            seen=self.seen,
         )
         _require_any(evaluation)
         if self.bootstrap_samples:

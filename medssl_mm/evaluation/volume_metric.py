@@ -13,6 +13,7 @@ from mmengine.logging import print_log
 from mmengine.structures import PixelData
 
 from medssl_mm.errors import UserError
+from medssl_mm.provenance import result_entry, sentences
 from medssl_mm.registry import METRICS
 from medssl_mm.results.evaluation import Evaluation, library_versions
 from medssl_mm.results.volumes import CASES, evaluate_cases
@@ -401,13 +402,14 @@ class VolumeMetric(GatheredMetric):
                 protocol=common_value(results, 'protocol'),
                 split_hash=common_value(results, 'split_hash'),
                 data_root=common_value(results, 'store_root'),
+                **result_entry(self.seen),
             ),
             settings=dict(
                 tolerance_mm=self.tolerance_mm,
                 policy=POLICY,
                 versions=library_versions(LIBRARIES),
             ),
-            notes=_partial_notes(scored),
+            notes=[*sentences(self.seen), *_partial_notes(scored)],
             samples=self.bootstrap_samples,
             seed=self.bootstrap_seed,
         )

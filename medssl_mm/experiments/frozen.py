@@ -28,12 +28,14 @@ from medssl_mm.checkpoint_features import (
     ImageSubsets,
     Weights,
     check_no_shared_patients,
+    compare_seen,
     config_of_images,
     read_labels,
 )
 from medssl_mm.encoders import parse_source
 from medssl_mm.errors import UserError, run_tool
 from medssl_mm.files import whole_file, write_json
+from medssl_mm.provenance import sentences
 from medssl_mm.results import plain, write_results
 from medssl_mm.statistics import Predictions, few_patients
 
@@ -188,6 +190,26 @@ class FrozenSet:
             np.concatenate(probabilities)[order],
         )
 
+    def seen(self, settings: Mapping) -> dict | None:
+        """What the encoder has seen of the images that a protocol scores.
+
+        Raises:
+            UserError: It was trained on them.
+        """
+        all_scored = settings['kind'] == FEW_SHOT or settings.get('folds')
+        tested = [self.everything if all_scored else self.images.subset('test')]
+        validated = [] if all_scored else [self.images.subset('val')]
+        # Results are marked that a table says to be of weights trained on the set.
+        declared = self._name in (self.task['encoder'].get('trained_on') or ())
+        found = compare_seen(
+            self.source,
+            [self.weights()],
+            tested,
+            validated,
+            bool(self.task.get('allow_seen')) or declared,
+        )
+        return next(iter(found.values()), None)
+
     # ------------------------------------------------------------ protocols
 
     def few_shot(self, settings: Mapping) -> dict:
@@ -319,6 +341,8 @@ class FrozenSet:
         settings = protocol['settings']
         self.notes.clear()
         started = time.monotonic()
+        seen = self.seen(settings)
+        self.notes += sentences(seen, unknown=False)
         run = {FEW_SHOT: self.few_shot, KNN: self.knn, LINEAR: self.linear}
         found = run[settings['kind']](settings)
         predictions = found.pop('predictions', None)
@@ -343,6 +367,7 @@ class FrozenSet:
                 split=subset.protocol,
                 split_hash=subset.split_hash,
                 facts=found.pop('facts'),
+                seen=seen,
                 notes=list(self.notes),
                 seconds=round(time.monotonic() - started, 1),
                 **found,

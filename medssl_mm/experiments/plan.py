@@ -50,6 +50,8 @@ class Step:
         command (tuple[str]): Of kind 'frozen'.
         outputs (tuple[str]): Of kind 'frozen': files that it writes; it is done
             when all are there.
+        allow_seen (bool): Whether it scores cases that its weights have seen, as
+            the table says that they have. Defaults to False.
     """
 
     key: str
@@ -65,6 +67,7 @@ class Step:
     best: bool = False
     command: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    allow_seen: bool = False
 
     @property
     def done(self) -> bool:

@@ -67,6 +67,8 @@ def command_of(step: Step, table: Table, steps: dict[str, Step]) -> list[str]:
             options[table.weights_option] = (
                 checkpoint_of(step.weights) if step.weights in steps else step.weights
             )
+    if step.allow_seen:
+        arguments.append('--allow-seen')
     arguments += ['--work-dir', str(step.folder)]
     if options:
         arguments.append('--cfg-options')

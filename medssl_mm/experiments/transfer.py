@@ -12,8 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from medssl_mm.datasets.shared_sets import read_images
 from medssl_mm.encoders import EncoderSource, parse_source, weights_digest
 from medssl_mm.errors import UserError
 from medssl_mm.files import shipped, write_json
+from medssl_mm.provenance import sentences
 from medssl_mm.results import read_metrics, read_predictions
 from medssl_mm.statistics import few_patients
 from medssl_mm.store import open_store
@@ -272,6 +273,7 @@ def plan_transfer(
     batch_size: int = 32,
     num_workers: int = 0,
     plan_training: Callable[..., Any] = plan,
+    allow_seen: bool = False,
 ) -> TransferPlan:
     """Work out the steps and results of a table.
 
@@ -282,6 +284,8 @@ def plan_transfer(
         num_workers: Processes that load. Defaults to 0.
         plan_training: Plans fine-tuning. Defaults to
             :func:`medssl_mm.experiments.plan`.
+        allow_seen: Whether images are scored that an encoder was trained on.
+            Defaults to False.
 
     Raises:
         UserError: An encoder, its weights or a data set is not there.
@@ -295,6 +299,7 @@ def plan_transfer(
         encoders.append(PlannedEncoder(entry, source, weights_digest(source.path)))
     datasets = [plan_dataset(entry, table) for entry in table.datasets]
     planner = _TransferPlanner(table, device, batch_size, num_workers)
+    planner.computing['allow_seen'] = allow_seen
     for dataset in datasets:
         for encoder in encoders:
             planner.add_frozen(encoder, dataset)
@@ -473,8 +478,11 @@ class _TransferPlanner:
                 }
             )
             steps, results = plan_training(table)
-            self.steps.update(steps)
             by_name = {encoder.entry.name: encoder for encoder in encoders}
+            for run, tests in results:
+                if _declared(by_name[run.label], known[run.group]):
+                    _allow_seen(steps, [key for keys in tests for key in keys])
+            self.steps.update(steps)
             for run, tests in results:
                 for seed, (key,) in zip(self.table.seeds, tests, strict=True):
                     self.cells.append(
@@ -487,6 +495,18 @@ class _TransferPlanner:
                             steps[key].folder,
                         )
                     )
+
+
+def _declared(encoder: PlannedEncoder, dataset: PlannedDataset) -> bool:
+    """Whether the table says that the weights have seen the data set."""
+    return dataset.entry.name in encoder.facts['trained_on']
+
+
+def _allow_seen(steps: dict[str, Step], keys: Iterable[str]) -> None:
+    """Let tests, and what they need, score cases that the weights have seen."""
+    for key in keys:
+        steps[key] = replace(steps[key], allow_seen=True)
+        _allow_seen(steps, steps[key].needs)
 
 
 def _engine(table: TransferTable) -> Table:
@@ -593,7 +613,11 @@ def _fine_tuned(
         split=metrics.get('protocol'),
         split_hash=metrics.get('split_hash'),
         facts=dict(folder=str(cell.path)),
-        notes=few_patients(len(set(predictions.patients)), 'test patient'),
+        seen=metrics.get('seen'),
+        notes=[
+            *sentences(metrics.get('seen'), unknown=False),
+            *few_patients(len(set(predictions.patients)), 'test patient'),
+        ],
         **scores_of(drawn, predictions),
     )
     write_json(path, content, indent=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medssl_mm.errors import UserError
+from medssl_mm.provenance import result_entry, sentences
 from medssl_mm.statistics import Interval, Predictions, Resampled, Scores, few_patients
 from medssl_mm.statistics.classification import POLICY, SCORES, resampled_scores, score
 from medssl_mm.statistics.resampling import intervals
@@ -49,6 +50,8 @@ class ClassificationEvaluation:
             set counts as predicted.
         bootstrap_samples (int): Resamples; 0 for no intervals.
         bootstrap_seed (int): Seed of the resampling.
+        seen (Mapping, optional): What the network has seen of the images, see
+            :mod:`medssl_mm.provenance`. Defaults to None.
     """
 
     predictions: Predictions
@@ -58,6 +61,7 @@ class ClassificationEvaluation:
     threshold: float
     bootstrap_samples: int
     bootstrap_seed: int
+    seen: Mapping | None = None
 
     @property
     def num_patients(self) -> int:
@@ -127,7 +131,11 @@ class ClassificationEvaluation:
 
     def notes(self) -> list[str]:
         """What a reader of the numbers has to know."""
-        notes = [*self._undefined_notes(), *self._resampling_notes()]
+        notes = [
+            *sentences(self.seen),
+            *self._undefined_notes(),
+            *self._resampling_notes(),
+        ]
         least, undefined = self.predictions.min_positive_patients, self.undefined
         found = list(
             zip(
@@ -206,6 +214,7 @@ class ClassificationEvaluation:
                 protocol=self.protocol,
                 split_hash=self.split_hash,
                 data_root=self.data_root,
+                **result_entry(self.seen),
                 task=TASKS[not predictions.multi_label],
                 images=images,
                 patients=self.num_patients,

@@ -19,6 +19,7 @@ from medssl_mm.analysis.probing import (
     listed,
     summarize,
 )
+from medssl_mm.provenance import sentences
 from medssl_mm.statistics import Interval
 
 from .figures import plot_places, styled_subplots
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def probe_notes(probes: Sequence[Probe]) -> list[str]:
+def probe_notes(
+    probes: Sequence[Probe], seen: Mapping[str, Mapping] | None = None
+) -> list[str]:
     """Say once what a reader of the numbers has to know."""
     notes = []
     for probe in probes:
@@ -56,6 +59,11 @@ def probe_notes(probes: Sequence[Probe]) -> list[str]:
         notes.append(
             f'{ends} of {len(probes)} probes chose the smallest or the largest strength'
         )
+    notes += [
+        f'{source}: {line}'
+        for source, facts in (seen or {}).items()
+        for line in sentences(facts)
+    ]
     return list(dict.fromkeys(notes))
 
 
@@ -89,12 +97,17 @@ def _text(interval: Interval | None, sign: str = '') -> str:
     return '' if interval is None else interval.text(sign=sign, missing='nan')
 
 
-def markdown_table(probes: Sequence[Probe], baseline: str | None = None) -> str:
+def markdown_table(
+    probes: Sequence[Probe],
+    baseline: str | None = None,
+    seen: Mapping[str, Mapping] | None = None,
+) -> str:
     """Write a table per share of labels, a row per name, a column per stage.
 
     Args:
         probes: The results.
         baseline: Name that the others are compared with.
+        seen: By weights what they have seen of the test images. Defaults to none.
     """
     import pandas as pd
 
@@ -129,7 +142,7 @@ def markdown_table(probes: Sequence[Probe], baseline: str | None = None) -> str:
             parts.append(
                 f'{title}, {100 * fraction:g} % of the labels\n\n{to_markdown(table)}'
             )
-    parts += [f'{note}.\n' for note in probe_notes(probes)]
+    parts += [f'{note}.\n' for note in probe_notes(probes, seen)]
     return '\n'.join(parts)
 
 
@@ -268,7 +281,8 @@ def write_probes(
     Args:
         probes: The results.
         folder: Made if need be.
-        settings: What they were made with; plain data.
+        settings: What they were made with, plain data; ``seen`` is by weights
+            what they have seen of the test images (:mod:`medssl_mm.provenance`).
         baseline: Name that the others are compared with.
         further: Results that are in the tables, not in the figure.
     """
@@ -277,7 +291,7 @@ def write_probes(
     content = dict(
         **settings,
         policy=POLICY,
-        notes=probe_notes(probes),
+        notes=probe_notes(probes, settings.get('seen')),
         means=[_mean_content(row, found) for row in found.rows],
         probes=[_content(probe) for probe in probes],
     )
@@ -287,7 +301,7 @@ def write_probes(
             'probe.json': content,
             'probe.csv': csv_text(probe_frame(probes), '%.6f'),
             'probe.png': draw_probes(shown),
-            'probe.md': markdown_table(probes, baseline),
+            'probe.md': markdown_table(probes, baseline, settings.get('seen')),
         },
     )
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medssl_mm.errors import UserError
+from medssl_mm.provenance import sentences
 from medssl_mm.statistics import Interval, Resampled, mean_over_seeds, paired_difference
 from medssl_mm.statistics.compare import Difference, holm, spread
 from medssl_mm.statistics.measures import AUROC, Measure, compared_measure, measures_of
@@ -81,6 +82,8 @@ class TableRow:
             their own beside the compared one. Defaults to none.
         holm (float): p of the difference, adjusted for all comparisons of the
             table. Defaults to NaN: not compared.
+        seen (tuple[str]): What the networks have seen of the test cases, or that
+            it is not known, in words. Defaults to ().
     """
 
     run: Run
@@ -95,6 +98,7 @@ class TableRow:
     undefined: tuple[str, ...] = ()
     others: Mapping[Measure, Interval] = field(default_factory=dict)
     holm: float = math.nan
+    seen: tuple[str, ...] = ()
 
 
 def collect_scores(runs: Sequence[Run]) -> pd.DataFrame:
@@ -254,7 +258,7 @@ def summarize(
             scored[id(run)],
             baselines.get((run.group, run.fraction)),
             _one_split(run, seen, found),
-            found[run.folders[0]],
+            [found[folder] for folder in run.folders],
             samples,
         )
         for run in runs
@@ -269,10 +273,10 @@ def _row(
     parts: list[Resampled],
     baseline: list[Resampled] | None,
     split: tuple[str, str],
-    metrics: Mapping,
+    results: Sequence[Mapping],
     samples: int,
 ) -> TableRow:
-    score = mean_over_seeds(parts, measure.bounds)
+    score, metrics = mean_over_seeds(parts, measure.bounds), results[0]
     return TableRow(
         run=run,
         measure=measure,
@@ -294,6 +298,11 @@ def _row(
             for column in measures_of(metrics).values()
             if column.column
         },
+        seen=tuple(
+            dict.fromkeys(
+                line for one in results for line in sentences(one.get('seen'))
+            )
+        ),
     )
 
 

@@ -114,6 +114,9 @@ def caption_of(rows: Sequence[TableRow]) -> str:
             ' Not in the mean, as all test images have one value of the '
             f'class: {", ".join(undefined)}.'
         )
+    for row in rows:
+        for line in row.seen:
+            text += f' {row.run.group}, {row.run.label}: {line}.'
     pooled = sorted({row.splits for row in rows if row.splits > 1})
     if pooled:
         text += (

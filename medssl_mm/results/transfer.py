@@ -405,6 +405,17 @@ class TransferResults:
                     f'{place.encoder}, {place.dataset}: {note}'
                     for note in content['notes']
                 ]
+        unknown = dict.fromkeys(
+            name
+            for group in self.groups.values()
+            for content in group
+            for name in (content.get('seen') or {}).get('not_known', ())
+        )
+        if unknown:
+            notes.append(
+                'no record of what was seen comes with these weights; images that are '
+                f'tested may be among it: {", ".join(unknown)}'
+            )
         points = [found.points for *_, found in self.correlations()]
         if points and min(points) < FEW_POINTS:
             notes.append(

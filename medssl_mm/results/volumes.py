@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medssl_mm.errors import UserError
+from medssl_mm.provenance import join_facts, result_entry
 from medssl_mm.statistics import Interval, Resampled, bootstrap_means, few_patients
 from medssl_mm.statistics.measures import Measure, measures_of
 from medssl_mm.statistics.resampling import (
@@ -293,10 +294,11 @@ def _pooled_content(
     ]
     hashes = sorted(str(split['split_hash']) for split in splits)
     return dict(
-        first,
+        {key: value for key, value in first.items() if key != 'seen'},
         protocol=_pooled_protocol([str(s['protocol']) for s in splits]),
         split_hash=hashlib.sha256('\n'.join(hashes).encode()).hexdigest()[:12],
         splits=splits,
+        **result_entry(join_facts([m.get('seen') for m in metrics])),
         cases=cases['case_id'].nunique(),
         patients=cases['patient_id'].nunique(),
         mean={score: interval_entry(found) for score, found in mean.items()},

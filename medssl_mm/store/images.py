@@ -242,7 +242,7 @@ class ImageStore:
 
     def _read_table(self) -> dict[str, np.ndarray]:
         if self._table is None:
-            ids, patients, labels, prints = [], [], [], []
+            ids, patients, labels, prints, contents = [], [], [], [], []
 
             def rows() -> Iterator[ImageInfo]:  # which are not kept
                 for info in self.infos():
@@ -250,6 +250,7 @@ class ImageStore:
                     patients.append(info.patient_id)
                     labels.append(info.label)
                     prints.append(info.fingerprint)
+                    contents.append(info.content_sha256)
                     yield info
 
             if table_digest(rows()) != self._digest:
@@ -260,6 +261,7 @@ class ImageStore:
                 patients=np.array(patients, str),
                 labels=np.array(labels, np.int16).reshape(-1, *width),
                 fingerprints=np.array(prints, 'S16'),
+                contents=np.array(contents, 'S16'),
             )
         return self._table
 
@@ -275,6 +277,11 @@ class ImageStore:
     def patient_ids(self) -> np.ndarray:
         """Patient of every image ``(N, )``."""
         return self._read_table()['patients']
+
+    @property
+    def contents(self) -> np.ndarray:
+        """First 16 hex digits of the digest of every image ``(N, )``; '': constant."""
+        return self._read_table()['contents'].astype(str)
 
     @property
     def labels(self) -> np.ndarray:

@@ -26,7 +26,9 @@ from medssl_mm.converters import (
     named_for,
     read_weights,
 )
+from medssl_mm.engine.seen import seen_in_file
 from medssl_mm.errors import InstallError, UserError
+from medssl_mm.provenance import Seen
 from medssl_mm.registry import MODELS
 from tests.converters import originals
 from tests.models.backbones.test_res_net_same_padding import slow as slow_same_padding
@@ -524,6 +526,11 @@ def test_tool(tmp_path):
     done = tool(path, '--from', 'moco-cxr', '--out', tmp_path / 'b')
     assert "'type': 'mmpretrain.ResNet', 'depth': 18" in done.stdout
     assert 'backbone.conv1.weight' in torch.load(tmp_path / 'b')['state_dict']
+    # Nothing but tensors for torchvision; that it is not known what they have seen
+    # is told by both.
+    assert all(isinstance(value, torch.Tensor) for value in found.values())
+    for name in 'ab':
+        assert seen_in_file(tmp_path / name) == Seen(unknown=('r8w.pth.tar',))
     done = tool(path, '--from', 'moco-v2', '--out', tmp_path / 'c')
     assert done.returncode == 2 and 'It fits moco-cxr' in done.stderr
     assert not (tmp_path / 'c').exists()

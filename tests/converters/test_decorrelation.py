@@ -16,8 +16,10 @@ from medssl_mm.converters import (
     fold_into_preceding,
 )
 from medssl_mm.engine.pretrained import load_pretrained_backbone
+from medssl_mm.engine.seen import seen_in_file
 from medssl_mm.errors import UserError
 from medssl_mm.models.heads import DecorrelationHead
+from medssl_mm.provenance import Cases, Seen, Shown, attach
 from medssl_mm.registry import MODELS
 from tests.models.algorithms.toy import (
     backbone,
@@ -142,7 +144,10 @@ def downstream(file, folded):
 def test_exported_network_equals_the_trained_one(trained, tmp_path, choice):
     checkpoint, out = tmp_path / 'epoch_1.pth', tmp_path / 'out.pth'
     text = Config(dict(model=dict(decorrelation=HEAD))).pretty_text
-    torch.save(dict(state_dict=trained.state_dict(), meta=dict(cfg=text)), checkpoint)
+    content = dict(state_dict=trained.state_dict(), meta=dict(cfg=text))
+    cases = Cases('ct', 'p', 'abc', ('pretrain',), ['a'], ['f' * 64], ['x'])
+    seen = Seen((Shown.of('pretrain', cases),))
+    torch.save(attach(content, seen), checkpoint)
     command = [
         sys.executable,
         str(ROOT / 'tools/convert_checkpoint.py'),
@@ -157,6 +162,8 @@ def test_exported_network_equals_the_trained_one(trained, tmp_path, choice):
     )
     assert done.returncode == 0, done.stderr
     assert f'decorrelation: {choice[:4]}' in done.stdout
+    assert 'pretraining on ct (p, split abc, pretrain): 1 case' in done.stdout
+    assert seen_in_file(out) == seen
     images = double(torch.rand(2, 1, 64, 64))
     exact = double(copy.deepcopy(trained))
     expected = exact.backbone(images)[-1]

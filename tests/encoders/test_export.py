@@ -13,7 +13,9 @@ from PIL import Image
 
 from medssl_mm.encoders import load_encoder
 from medssl_mm.encoders.export import export_encoder
+from medssl_mm.engine.seen import seen_in_file
 from medssl_mm.errors import UserError
+from medssl_mm.provenance import Cases, Seen, Shown, attach
 from medssl_mm.registry import MODELS
 from tests.converters import originals
 
@@ -327,6 +329,29 @@ def test_tool(tmp_path):
     assert done.returncode == 2 and 'is not empty; choose another' in done.stderr
     done = tool(tmp_path / 'epoch_1.pth', '--to', 'nnunet', '--out', tmp_path / 'b')
     assert done.returncode == 2 and 'does not fit' in done.stderr
+
+
+@pytest.mark.parametrize('target', ['timm', 'mmseg'])
+def test_what_the_weights_have_seen_goes_along(tmp_path, target):
+    write_pretraining(tmp_path / 'epoch_1.pth', GREY, UNIT)
+    cases = Cases('nih1000', 'p', 'abc', ('pretrain',), ['a'], ['f' * 64], ['x'])
+    seen = Seen((Shown.of('pretrain', cases),))
+    content = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
+    torch.save(attach(content, seen), tmp_path / 'epoch_1.pth')
+    export_encoder(tmp_path / 'epoch_1.pth', target, tmp_path / 'out')
+    assert load_encoder(tmp_path / 'out').provenance == seen
+    for file in tmp_path.glob('out/model.*'):
+        assert seen_in_file(file) == seen
+    assert (
+        'pretraining on nih1000 (p, split abc, pretrain): 1 case, 1 patient'
+        in (tmp_path / 'out' / 'README.md').read_text()
+    )
+    # An export of the export, and a file of before.
+    export_encoder(tmp_path / 'out', target, tmp_path / 'again')
+    assert load_encoder(tmp_path / 'again').provenance == seen
+    torch.save(content, tmp_path / 'old.pth')
+    export_encoder(tmp_path / 'old.pth', target, tmp_path / 'third')
+    assert load_encoder(tmp_path / 'third').provenance == Seen(unknown=('old.pth',))
 
 
 def test_settings_that_mean_nothing(tmp_path):

@@ -1,4 +1,5 @@
 import csv
+import json
 import re
 
 import pytest
@@ -26,6 +27,27 @@ def test_table_of_a_cross_validation(tmp_path, scores):
     alone = Run('linear', 'one', (tmp_path / 'moco/fold1',))
     with pytest.raises(UserError, match='different splits'):
         results.summarize([*runs, alone])
+
+
+def test_the_caption_says_what_networks_have_seen(tmp_path, scores):
+    seen = dict(
+        kind='case',
+        role='test',
+        of=8,
+        pretrain=dict(cases=3, further_of_seen_patients=0, names=['a', 'b', 'c']),
+        not_known=[],
+    )
+    runs = []
+    for name, values in zip(('random', 'moco'), scores):
+        folders = write_folds(tmp_path / name, values)
+        for folder in folders if name == 'moco' else ():
+            path = folder / 'metrics.json'
+            path.write_text(json.dumps({**json.loads(path.read_text()), 'seen': seen}))
+        results.pool_results(folders, tmp_path / name / 'all')
+        runs.append(Run('linear', name, (tmp_path / name / 'all',)))
+    text = results.caption_of(results.summarize(runs, 'random'))
+    assert 'linear, moco: seen in pretraining: 6 of 16 test cases (a, b, c' in text
+    assert 'linear, random: seen' not in text
 
 
 def test_csv_and_markdown_hold_the_numbers(tmp_path, scores):

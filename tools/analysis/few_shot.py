@@ -32,12 +32,14 @@ from medssl_mm.checkpoint_features import (
     add_arguments,
     add_weights_arguments,
     check_arguments,
+    compare_seen,
     compared_weights,
     open_labelled,
     open_source,
     sources_by_name,
 )
 from medssl_mm.errors import UserError, run_tool
+from medssl_mm.provenance import sentences
 
 
 def parse_args():
@@ -165,6 +167,9 @@ def main():
     with Progress(console=console) as bar:
         source = open_source(args, bar, console)
         subsets, classes, known, numbers, patients = open_images(source, args.subsets)
+        seen = compare_seen(
+            source, checkpoints, list(subsets.values()), allow=args.allow_seen
+        )
         ways, episodes = draw(args, source, numbers, patients, classes)
         for weights in checkpoints:
             features = [source.features(weights, name) for name in args.subsets]
@@ -189,6 +194,9 @@ def main():
         f'{side} on both sides of an episode; {len(numbers)} images of '
         f'{len(set(classes))} classes from the {", ".join(args.subsets)} images'
     )
+    notes += [
+        f'{name}: {line}' for name, facts in seen.items() for line in sentences(facts)
+    ]
     title = f'{ways}-way, {args.queries} queries, {args.episodes} episodes'
     print_few_shot(results, title, args.baseline, notes, console)
     paths = write_few_shot(
@@ -210,6 +218,7 @@ def main():
             seed=args.seed,
             by_patient=apart,
             baseline=args.baseline,
+            seen=seen,
         ),
         ways,
         args.baseline,

@@ -36,6 +36,7 @@ from medssl_mm.checkpoint_features import (
     add_arguments,
     add_weights_arguments,
     check_arguments,
+    compare_seen,
     compared_weights,
     open_labelled,
     open_source,
@@ -249,6 +250,9 @@ def main():
     with Progress(console=console) as bar:
         source = open_source(args, bar, console, config_of_two(args))
         subsets, labels = open_data(source)
+        seen = compare_seen(
+            source, checkpoints, [subsets['test']], [subsets['val']], args.allow_seen
+        )
         parts = {
             draw: label_fraction(
                 source, subsets, labels, *draw, args.min_positive_patients
@@ -304,6 +308,7 @@ def main():
             baseline=args.baseline,
             bootstrap=dict(samples=args.bootstrap, seed=0),
             attribute=args.attribute,
+            seen=seen,
         ),
         args.baseline,
         further,

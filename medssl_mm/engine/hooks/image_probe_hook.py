@@ -116,6 +116,11 @@ class ImageProbeHook(ProbeHook):
         """Name of the probe's entry in a checkpoint."""
         return f'{self.name}_probe'
 
+    @property
+    def scored_dataset(self) -> Mapping:
+        """The images of ``val_dataset``."""
+        return self.settings['val_dataset']
+
     # ------------------------------------------------------------- the run
 
     def before_train(self, runner: Runner) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 import torch
 from mmengine.hooks import Hook
@@ -43,6 +43,11 @@ class ProbeHook(Hook, ABC):
     @abstractmethod
     def state(self) -> dict | None:
         """What a checkpoint keeps of the probe; None: nothing yet."""
+
+    @property
+    def scored_dataset(self) -> Mapping | None:
+        """Config of the data set that the probe scores; None: it has none."""
+        return None
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Put what the probe has learned into the checkpoint."""

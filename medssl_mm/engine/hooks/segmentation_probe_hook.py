@@ -95,6 +95,11 @@ class SegmentationProbeHook(ProbeHook):
         self._decoders = nn.ModuleDict()  # empty until the first measurement
         self._optimizer: torch.optim.Optimizer
 
+    @property
+    def scored_dataset(self) -> Mapping:
+        """The slices of ``val_dataset``."""
+        return self.datasets['val']
+
     def after_train_epoch(self, runner: Runner) -> None:
         """Measure at the end of every ``interval`` epochs."""
         if not self.every_n_epochs(runner, self.interval):
