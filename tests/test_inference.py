@@ -379,6 +379,12 @@ def test_wrong_checkpoint(model, image, tmp_path):
         VolumeSegmentor(other, path)
     with pytest.raises(UserError, match="device 'nonsense' cannot be used"):
         VolumeSegmentor(config, path, device='nonsense')
+    ruined = tmp_path / 'ruined.pth'
+    name = next(name for name in weights if name.endswith('bn1.weight'))
+    weights[name] = weights[name] * torch.nan
+    torch.save(dict(state_dict=weights), ruined)
+    with pytest.raises(UserError, match=rf'ruined.pth holds 1 weights .* {name}'):
+        VolumeSegmentor(config, ruined)
 
 
 @pytest.mark.slow

@@ -163,6 +163,7 @@ def main():
     import torch
 
     from medssl_mm.converters import export_backbone
+    from medssl_mm.engine.checkpoints import require_finite
     from medssl_mm.provenance import attach
 
     if args.source in (None, 'medssl_mm') and args.decorrelation == 'fold':
@@ -179,6 +180,7 @@ def main():
             )
         except ValueError as error:
             raise UserError(f'{args.checkpoint}: {error}') from error
+        require_finite(tensors, str(args.checkpoint))
         content = dict(state_dict=tensors)
     seen = seen_in_source(args)
     content = attach(content, seen)

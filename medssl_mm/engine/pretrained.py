@@ -555,7 +555,8 @@ def require_equal(
         kind (str): What the model does. Defaults to 'segmentation'.
 
     Raises:
-        UserError: Names missing, additional and misfitting tensors.
+        UserError: Names missing, additional and misfitting tensors, or those that
+            are not finite.
     """
     problems = []
     missing = tuple(name for name in target if name not in state_dict and _counts(name))
@@ -580,3 +581,4 @@ def require_equal(
             'with, or its backbone alone by '
             f'model.backbone.init_cfg.checkpoint={source}'
         )
+    checkpoints.require_finite(state_dict, source, target)

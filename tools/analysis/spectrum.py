@@ -81,6 +81,7 @@ def build_model(name, config):
     from mmengine.registry import DefaultScope
 
     from medssl_mm.converters import parse_config_text
+    from medssl_mm.engine.checkpoints import require_finite
     from medssl_mm.engine.pretrained import find_state_dict, read_checkpoint
     from medssl_mm.registry import MODELS
 
@@ -97,8 +98,10 @@ def build_model(name, config):
     if name == 'random':
         model.init_weights()
         return model
+    weights = find_state_dict(checkpoint, name)
+    require_finite(weights, name, model.state_dict())
     try:
-        model.load_state_dict(find_state_dict(checkpoint, name))
+        model.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(f'{name} is not of the model in its config: {error}') from error
     return model

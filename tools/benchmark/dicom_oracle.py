@@ -2,8 +2,6 @@
 
 Prints the largest difference of a voxel and of a corner, volume by volume.
 Without folders: the test images in the packages pydicom and nibabel.
-
-    python tools/benchmark/dicom_oracle.py [DIR ...]
 """
 
 from __future__ import annotations
@@ -29,15 +27,23 @@ from medssl_mm.importers.readers.dicom import read_series
 from medssl_mm.importers.readers.dicom_series import Series, group_series
 from medssl_mm.store.orientation import canonicalize, corner_shift
 
+EXAMPLE = """example:
+  python tools/benchmark/dicom_oracle.py ~/scans ~/phantoms
+"""
+
 Volume = tuple[NDArray, NDArray[np.float64]]
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('folders', nargs='*', type=Path, metavar='DIR')
+    parser.add_argument(
+        'folders', nargs='*', type=Path, metavar='DIR', help='with DICOM series'
+    )
     return parser.parse_args()
 
 
