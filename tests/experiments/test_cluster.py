@@ -26,6 +26,10 @@ for name in ('SIGUSR1', 'SIGTERM'):
 end = folder / 'go'
 while not end.exists():
     time.sleep(0.1)
+# What the next step asks for.
+folder.joinpath('best_score_epoch_1.pth').touch()
+folder.joinpath('epoch_1.pth').touch()
+folder.joinpath('last_checkpoint').write_text('epoch_1.pth')
 folder.joinpath('end').touch()
 """
 DRIVER = """
@@ -40,8 +44,10 @@ folder, script = Path(sys.argv[1]), sys.argv[2]
 def step(key, *needs):
     own = folder / key
     command = (sys.executable, script, str(own))
-    made = (key, 'frozen', own, '', {}, needs, 0, None, key, False, command, ('end',))
-    return Step(*made)
+    return Step(
+        key=key, kind='frozen', folder=own, config='', options={}, needs=needs, seed=0,
+        weights=None, title=key, command=command, outputs=('end',),
+    )
 steps = {s.key: s for s in (step('a'), step('b', 'a'), step('c'))}
 table = Table('t', 't', None, (0,), (1.0,), 0, None, (), (), folder, '', ('', ''), '')
 if sys.argv[3:] == ['status']:
