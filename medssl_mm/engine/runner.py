@@ -335,6 +335,10 @@ class Runner(BaseRunner):
         settings.setdefault('generator', torch.Generator().manual_seed(seed or 0))
         options = loaders.worker_options(settings.get('num_workers', 0), label)
         settings['num_workers'] = options.pop('num_workers')
+        if not settings['num_workers']:
+            # torch refuses them, also where only the number was set to 0.
+            for name in ('persistent_workers', 'prefetch_factor'):
+                settings.pop(name, None)
         loader = BaseRunner.build_dataloader(
             {**options, **settings}, seed=seed, diff_rank_seed=diff_rank_seed
         )

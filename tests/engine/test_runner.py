@@ -328,3 +328,11 @@ def test_two_processes_validate_and_save_one_model(tmp_path):
     assert torch.equal(variance, other[1])
     saved = _load(tmp_path / 'epoch_4.pth')['state_dict']
     assert torch.equal(saved['backbone.1.running_mean'], mean)
+
+
+def test_settings_of_workers_are_no_obstacle_to_none(tmp_path):
+    """Any shipped config can be run with num_workers=0, to look for an error."""
+    settings = toy.config(tmp_path)
+    settings['train_dataloader'].update(persistent_workers=True, prefetch_factor=2)
+    toy.train(settings)
+    assert (tmp_path / 'epoch_4.pth').exists()
