@@ -410,6 +410,8 @@ def _start_worker(then: Callable[[int], None] | None, worker_id: int) -> None:
     """Prepare a worker: it ends with the run, and OpenCV starts no threads."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if START_METHOD == 'forkserver':
+        # Also where others had started the server before start_server could.
+        signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
         threading.Thread(target=_end_when_told, daemon=True).start()
     if 'cv2' in sys.modules:
         sys.modules['cv2'].setNumThreads(0)

@@ -3,6 +3,7 @@
 import io
 import multiprocessing
 import os
+import signal
 import tempfile
 import traceback
 from multiprocessing.connection import wait
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from medssl_mm.loaders import GROUP_SIGNALS
 from tests.rounding import imitated_rounding
 from tests.waiting import PATIENCE
 
@@ -101,6 +103,7 @@ def _run(sender, store, rank, world_size, function, args):
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size))
     # On a machine with fewer GPUs than ranks mmengine's logger looks for a missing one.
     os.environ['CUDA_VISIBLE_DEVICES'] = ''
+    _heed_signals()
     torch.set_num_threads(1)
     try:
         torch.distributed.init_process_group(
@@ -127,7 +130,13 @@ def _run(sender, store, rank, world_size, function, args):
         torch.distributed.destroy_process_group()
 
 
+def _heed_signals():
+    """Undo what a fork server of loaders hands on, if it was the first to start."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)
+
+
 def _run_quietly(function, args, threads):
+    _heed_signals()
     torch.set_num_threads(threads)
     with imitated_rounding():
         function(*args)

@@ -110,9 +110,8 @@ def test_what_is_left_out_is_not_loaded():
     assert data.seen == [6, 7]
 
 
-@pytest.mark.parametrize('number', loaders.GROUP_SIGNALS)
-def test_signal_to_all_processes_leaves_the_workers(number):
-    """The run decides what it means, and may need further batches."""
+def signal_all(number):
+    """Send a signal to worker and server of a loader, which must not heed it."""
     loader = loader_of(Processes(6), 1, batch_size=None, prefetch_factor=1)
     batches = iter(loader)
     worker, server = next(batches)
@@ -126,6 +125,26 @@ def test_signal_to_all_processes_leaves_the_workers(number):
     while Path(f'/proc/{worker}').exists():
         assert time.monotonic() < end
         time.sleep(0.1)
+
+
+def test_signal_to_all_processes_leaves_the_workers():
+    """The run decides what it means, and may need further batches.
+
+    In a process of its own: here another test may have started the server.
+    """
+    code = (
+        'from tests import test_loaders as t\n'
+        'for number in t.loaders.GROUP_SIGNALS:\n'
+        '    t.signal_all(number)\n'
+        '    print("heeded by the run alone:", number.name, flush=True)\n'
+    )
+    result = subprocess.run(
+        [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert [line.split()[-1] for line in result.stdout.splitlines()] == [
+        number.name for number in loaders.GROUP_SIGNALS
+    ]
 
 
 def test_data_that_no_worker_can_get():

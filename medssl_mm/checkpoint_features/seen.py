@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from medssl_mm.engine.seen import cases_of
 from medssl_mm.provenance import TEST, VALIDATION, join_facts, require_unseen, sentences
 
-from .extract import EncoderFeatures
-from .subsets import Subset
-from .weights import Weights
+if TYPE_CHECKING:
+    from .extract import EncoderFeatures
+    from .subsets import Subset
+    from .weights import Weights
 
 
 def compare_seen(
@@ -38,6 +38,9 @@ def compare_seen(
         UserError: An encoder was trained on images that are scored, chosen by
             them, or pretrained on images that their split keeps apart.
     """
+    # Late: the help of the tools that import this must not wait for torch.
+    from medssl_mm.engine.seen import cases_of
+
     parts = [(TEST, c) for subset in tested for c in cases_of(subset.dataset)[0]]
     parts += [
         (VALIDATION, c) for subset in validated for c in cases_of(subset.dataset)[0]

@@ -290,6 +290,14 @@ def test_broken_weights(tmp_path, source):
         model.layer3[0].conv1.weight.fill_(float('nan'))
     torch.save(model.state_dict(), path)
     with pytest.raises(
+        UserError, match=r'a\.pth holds 1 weights .*layer3\.0\.conv1\.weight'
+    ):
+        source.features(Weights('a', path), 'val')
+    # Finite weights may have features that are not.
+    with torch.no_grad():
+        model.layer3[0].conv1.weight.fill_(3e38)
+    torch.save(model.state_dict(), path)
+    with pytest.raises(
         UserError, match='features of stage3 are not finite for image val-0'
     ):
         source.features(Weights('a', path), 'val')
