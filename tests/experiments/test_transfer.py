@@ -318,6 +318,8 @@ def start(folder, *options):
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        # A suite in the background ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
