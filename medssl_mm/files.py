@@ -4,6 +4,7 @@ import codecs
 import csv
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -197,6 +198,24 @@ def delimiter_of(text: str, columns: Sequence[str] = ()) -> tuple[str, int]:
         return len(set(columns) & set(names)), len(names)
 
     return max(',;\t', key=fits), 0
+
+
+def file_hash(path: str | Path, algorithm: str = 'sha256', **settings: Any) -> str:
+    """Hash a file piece by piece.
+
+    Args:
+        path (str | Path): The file.
+        algorithm (str): Of ``hashlib``. Defaults to 'sha256'.
+        **settings: Of the algorithm, such as ``digest_size``.
+
+    Returns:
+        str: Hexadecimal digits.
+    """
+    digest = getattr(hashlib, algorithm)(**settings)
+    with open(path, 'rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def read_regular(path: str | Path, limit: int | None = None) -> bytes:

@@ -226,10 +226,7 @@ def _load_model(
             'one of configs/segmentation'
         )
     content: Any = read_checkpoint(checkpoint)
-    weights = {
-        name.removeprefix('module.'): value
-        for name, value in find_state_dict(content, str(checkpoint)).items()
-    }
+    weights = find_state_dict(content, str(checkpoint))
     if not any(name.startswith('decode_head.') for name in weights):
         raise UserError(
             f'{checkpoint} holds no decode head; give the checkpoint of a '

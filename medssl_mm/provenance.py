@@ -384,9 +384,7 @@ class Overlap:
                 names=[*self.shared[stage], *self.patients[stage]][:_SHOWN],
             )
             for stage in STAGES
-            if stage in self.shared
-            and (stage != PRETRAIN or self.role == TEST)
-            and (stage != CHOICE or self.role == TEST)
+            if stage in self.shared and (stage == TRAIN or self.role == TEST)
         }
         if self.perhaps:
             found['perhaps_of_seen_patients'] = dict(
@@ -441,9 +439,8 @@ def _parted(one: Shown, cases: Cases) -> bool:
     if not one.split_hash or one.split_hash != cases.split_hash:
         return False
     subsets = set(one.subsets), set(cases.subsets)
-    if any(PRETRAIN in part for part in subsets):
-        # It overlaps with all but the test cases.
-        return {TEST} in subsets and not subsets[0] & subsets[1]
+    if any(PRETRAIN in part for part in subsets) and {TEST} not in subsets:
+        return False  # it overlaps with all but the test cases
     return not subsets[0] & subsets[1]
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from medssl_mm.errors import UserError
+from medssl_mm.files import file_hash
 
 if TYPE_CHECKING:  # --help of the tools must not wait for torch
     from torch import Tensor
@@ -138,11 +139,7 @@ def write_features(
 
 
 def _digest(path: Path) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    with open(path, 'rb') as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return file_hash(path, 'blake2b', digest_size=16)
 
 
 @contextmanager

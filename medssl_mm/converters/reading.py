@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import pickle
 import re
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from medssl_mm.errors import UserError
+from medssl_mm.files import file_hash
 from medssl_mm.unpickle import (
     ArrayUnpickler,
     ForeignClass,
@@ -171,15 +171,6 @@ def load_torch(path: str | Path) -> Any:
         ) from None
 
 
-def sha256_of(path: str | Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def check_hash_in_name(path: str | Path) -> None:
     """Compare a file with the start of its SHA-256 that its name ends with.
 
@@ -193,7 +184,7 @@ def check_hash_in_name(path: str | Path) -> None:
     stated = re.search(r'[-_]([0-9a-f]{8})\.\w+$', path.name)
     if stated is None or not path.is_file():
         return
-    digest = sha256_of(path)
+    digest = file_hash(path)
     if not digest.startswith(stated[1]):
         raise UserError(
             f'{path} is not the file that was published: its SHA-256 should start '

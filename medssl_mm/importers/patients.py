@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from medssl_mm.errors import UserError
 from medssl_mm.importers.readers.table import read_rows
@@ -117,6 +118,20 @@ def name_patients(
     guessed = _by_layout(people, notes, unit)
     notes += _look_alike([p for p in people if p.case_id not in guessed], unit)
     return guessed
+
+
+def patients_of(
+    importer: Any, people: Sequence[Person], notes: list[str], unit: str = 'case'
+) -> dict[str, str]:
+    """Decide on patients as the options of an importer say, see the above."""
+    return name_patients(
+        people,
+        notes,
+        getattr(importer, 'patients', None),
+        getattr(importer, 'patient_pattern', None),
+        importer.guesses_patients,
+        unit,
+    )
 
 
 def read_patients(

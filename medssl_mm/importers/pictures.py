@@ -19,7 +19,7 @@ from medssl_mm.importers.base import (
 from medssl_mm.importers.images import ImageDiscovery, ImageFiles
 from medssl_mm.importers.naming import readable
 from medssl_mm.importers.options import option
-from medssl_mm.importers.patients import Person, name_patients
+from medssl_mm.importers.patients import Person, patients_of
 from medssl_mm.importers.readers.picture import (
     ALL_SUFFIXES,
     DICOM,
@@ -220,14 +220,7 @@ class PictureImporter(ImageFiles):
             for picture in pictures
             if picture.problem is None
         ]
-        patients = name_patients(
-            people,
-            notes,
-            getattr(self, 'patients', None),
-            getattr(self, 'patient_pattern', None),
-            self.guesses_patients,
-            'image',
-        )
+        patients = patients_of(self, people, notes, 'image')
         return [
             replace(picture, patient=patients.get(picture.name, picture.patient))
             for picture in pictures

@@ -19,12 +19,12 @@ from collections.abc import (
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import joblib
 
 from medssl_mm.errors import InstallError, UserError
-from medssl_mm.files import locked
+from medssl_mm.files import file_hash, locked
 from medssl_mm.importers.base import (
     ERROR,
     CaseError,
@@ -475,17 +475,7 @@ def file_digest(paths: Sequence[str]) -> str:
 # The last one is kept: a file may hold all images of a set.
 @functools.lru_cache(maxsize=1)
 def _digest_of_file(path: str, size: int, time: int) -> str:
-    with open(path, 'rb') as file:
-        if hasattr(hashlib, 'file_digest'):
-            return hashlib.file_digest(file, 'sha256').hexdigest()
-        return _digest_of(file)
-
-
-def _digest_of(file: BinaryIO) -> str:  # Python 3.10 has no hashlib.file_digest
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
+    return file_hash(path)
 
 
 def _reject_duplicates(

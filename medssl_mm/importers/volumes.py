@@ -24,7 +24,7 @@ from medssl_mm.importers.base import (
     warning,
 )
 from medssl_mm.importers.naming import find_files
-from medssl_mm.importers.patients import Person, name_patients
+from medssl_mm.importers.patients import Person, patients_of
 from medssl_mm.importers.readers import (
     load_volume,
     read_volume,
@@ -183,13 +183,7 @@ class VolumeImporter(Importer):
             )
             for case in cases
         ]
-        patients = name_patients(
-            people,
-            notes,
-            getattr(self, 'patients', None),
-            getattr(self, 'patient_pattern', None),
-            self.guesses_patients,
-        )
+        patients = patients_of(self, people, notes)
         return [
             replace(case, patient_id=patients.get(case.case_id, case.patient_id))
             for case in cases

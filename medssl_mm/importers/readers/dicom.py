@@ -25,7 +25,7 @@ from medssl_mm.importers.readers.dicom_file import (
     stated,
 )
 from medssl_mm.importers.readers.dicom_mosaic import Mosaic, is_mosaic, read_mosaic
-from medssl_mm.importers.readers.dicom_parts import SAME_DIRECTION
+from medssl_mm.importers.readers.dicom_parts import SAME_DIRECTION, alike
 
 _SAME_SPACING = 1e-4  # mm within one series
 _UNITS = {'CT': 'HU', 'MR': 'US'}  # 'US': unspecified
@@ -260,15 +260,7 @@ def _check_uniform(frames: list[_Frame]) -> None:
         ('pixel spacing', lambda f: f.spacing, _SAME_SPACING, 4),
     )
     for what, fact, tolerance, digits in numbers:
-        groups: list[tuple[np.ndarray, list[_Frame]]] = []
-        for frame in frames:
-            found = fact(frame)
-            for known, members in groups:
-                if np.abs(known - found).max() <= tolerance:
-                    members.append(frame)
-                    break
-            else:
-                groups.append((found, [frame]))
+        groups = alike(frames, fact, tolerance)
         _refuse_parts(
             what,
             [

@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from medssl_mm.importers.readers.dicom_file import (
 
 # Greatest difference of direction cosines, and of mm along the normal.
 SAME_DIRECTION, SAME_PLACE = 1e-3, 1e-3
+Item = TypeVar('Item')
 Parts = list[tuple[str, list['Slice']]]
 _SIEMENS_B, _PHILIPS_B, _GE_B = 0x0019100C, 0x20011003, 0x00431039
 # What tells several volumes in one place apart, best first.
@@ -158,19 +159,28 @@ def _by_size(slices: list[Slice]) -> Parts:
     return _grouped(slices, sizes, lambda size: f'{size[0]}x{size[1]}')
 
 
+def alike(
+    items: Iterable[Item], fact: Callable[[Item], NDArray[Any]], tolerance: float
+) -> list[tuple[NDArray[Any], list[Item]]]:
+    """Group what differs from the first of its group by no more than a tolerance."""
+    groups: list[tuple[NDArray[Any], list[Item]]] = []
+    for item in items:
+        found = fact(item)
+        for known, members in groups:
+            if np.abs(known - found).max() <= tolerance:
+                members.append(item)
+                break
+        else:
+            groups.append((found, [item]))
+    return groups
+
+
 def _by_orientation(slices: list[Slice]) -> Parts:
     """Part stacks of other directions; a turn from slice to slice is no stack."""
     if not placed(slices):
         return [('', slices)]
-    stacks: list[tuple[NDArray[np.float64], list[Slice]]] = []
-    for item in sorted(slices, key=lambda s: (s.uid, s.frame or 0)):
-        directions = np.array(item.directions)
-        for known, members in stacks:
-            if np.abs(known - directions).max() <= SAME_DIRECTION:
-                members.append(item)
-                break
-        else:
-            stacks.append((directions, [item]))
+    ordered = sorted(slices, key=lambda s: (s.uid, s.frame or 0))
+    stacks = alike(ordered, lambda s: np.array(s.directions), SAME_DIRECTION)
     if len(stacks) == 1 or all(len(members) == 1 for _, members in stacks):
         return [('', slices)]
     planes = [_plane(members[0]) for _, members in stacks]
