@@ -51,10 +51,7 @@ def commands() -> dict[str, Path]:
     files = [file for file in files if file.name not in _FOR_DEVELOPERS]
     files += [folder / name for name in _LAUNCHERS]
     named = {_NAMES.get(f.stem, f.stem).replace('_', '-'): f for f in sorted(files)}
-    order = ['import', 'train', 'test', 'predict', 'report', 'table', 'transfer']
-    return {
-        name: named[name] for name in [*order, *(n for n in named if n not in order)]
-    }
+    return {name: named[name] for name in dict.fromkeys((*_FIRST, *named))}
 
 
 def _purpose(path: Path) -> str:
