@@ -79,9 +79,19 @@ def shows_only(args: argparse.Namespace) -> bool:
 
 
 def show_plan(
-    args: argparse.Namespace, table: 'Table', steps: Mapping[str, 'Step']
+    args: argparse.Namespace,
+    table: 'Table',
+    steps: Mapping[str, 'Step'],
+    more: str = '',
 ) -> None:
-    """Print every step with its state, and its command with ``--dry-run``."""
+    """Print every step with its state, and its command with ``--dry-run``.
+
+    Args:
+        args: With the options of :func:`add_options`.
+        table: The table.
+        steps: Of its plan.
+        more: What the last line counts besides. Defaults to ''.
+    """
     from medssl_mm import experiments
 
     steps = _allowed(args, steps)
@@ -97,7 +107,7 @@ def show_plan(
         if args.dry_run:
             print(f'    {shlex.join(experiments.command_of(step, table, dict(steps)))}')
     done = sum(step.done for step in steps.values())
-    print(f'{len(steps)} steps, {done} finished')
+    print(f'{len(steps)} steps, {done} finished{more}')
 
 
 def _allowed(

@@ -159,8 +159,8 @@ def main():
         allow_seen=args.allow_seen,
     )
     if executors.shows_only(args):
-        executors.show_plan(args, planned.engine, planned.steps)
-        print(f'{len(planned.cells)} results')
+        results = f'; {len(planned.cells)} results'
+        executors.show_plan(args, planned.engine, planned.steps, results)
         for note in planned.notes:
             print(f'note: {note}')
         return
