@@ -46,6 +46,16 @@ def _fresh_mmengine_scopes():
 
 
 @pytest.fixture(autouse=True)
+def _same_environment():
+    """Take back what a test, or what it called, wrote into the environment."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
 def _rounding():
     """Compute as another processor would, if the environment asks for it."""
     if 'MEDSSL_TEST_ROUNDING' not in os.environ:

@@ -102,4 +102,3 @@ def test_command_is_kept_for_messages(monkeypatch, tmp_path):
     cli.main()
     expected = [['medssl train', 'a b.py'], "medssl train 'a b.py'", '__main__']
     assert (tmp_path / 'seen').read_text() == repr(expected)
-    monkeypatch.delenv(COMMAND)
