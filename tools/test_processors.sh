@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Runs the numeric tests as other processors would compute them.
 #
-#   bash tools/test_processors.sh [--repeat N] [--logs DIR] [--active | --venv DIR]
-#       [TEST ...]
+#   bash tools/test_processors.sh [--short] [--repeat N] [--logs DIR]
+#       [--active | --venv DIR] [TEST ...]
 #
+#   --short     every instruction set and every number of threads once instead of
+#               each with each; without what tools/test.sh runs
 #   --repeat N  how often every setting must pass in a row (default: 1)
 #   --logs DIR  where the logs of failed settings are kept
 #               (default: work_dirs/test_processors)
@@ -31,11 +33,13 @@ if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then
 fi
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 repeat=1
+short=
 logs="$MEDSSL_ROOT/work_dirs/test_processors"
 setup_arguments=()
 tests=()
 while [ $# -gt 0 ]; do
     case "$1" in
+    --short) short=yes ;;
     --repeat) repeat="${2:-}" && shift ;;
     --repeat=*) repeat="${1#*=}" ;;
     --logs) logs="$(realpath -m -- "${2:-}")" && shift ;;
@@ -85,9 +89,11 @@ run() {
 
 for ((round = 1; round <= repeat; round++)); do
     for threads in 1 2; do
-        run 'this processor' "$threads"
-        run 'AVX2' "$threads" ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2
-        run 'baseline' "$threads" ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default
+        [ "$short$threads" = yes1 ] || run 'this processor' "$threads"
+        [ "$short$threads" = yes2 ] ||
+            run 'AVX2' "$threads" ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2
+        [ "$short$threads" = yes1 ] ||
+            run 'baseline' "$threads" ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default
     done
     # Another processor in every round.
     run 'other rounding' 1 MEDSSL_TEST_ROUNDING="$round"
