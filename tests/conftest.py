@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# What tools/test_processors.sh runs as other processors would.
+# What tools/test_processors.sh runs as other processors would: the tests of these
+# places, which compare numbers with a reference or within a tolerance ...
 NUMERIC = (
     'functional/',
     'models/',
@@ -19,7 +20,9 @@ NUMERIC = (
     'engine/optimizers/',
     'engine/test_pretrained.py',
 )
-# But not what starts tools: most of that time is the loading of libraries.
+# ... but not those marked exact (a test of an exact file may be marked numeric): a
+# run compared with itself, copies, messages, settings and formats of files. Nor
+# what starts tools: most of that time is the loading of libraries.
 STARTS_TOOLS = ('test_tool', 'can_be_exported', 'test_exported_network')
 
 
@@ -28,7 +31,9 @@ def pytest_collection_modifyitems(items):
     tests = Path(__file__).parent
     for item in items:
         place = item.path.relative_to(tests).as_posix()
-        if place.startswith(NUMERIC) and not any(n in item.name for n in STARTS_TOOLS):
+        if not place.startswith(NUMERIC) or item.get_closest_marker('exact'):
+            continue
+        if not any(name in item.name for name in STARTS_TOOLS):
             item.add_marker('numeric')
 
 

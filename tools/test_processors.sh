@@ -20,11 +20,11 @@
 # only one that stands for instructions that this processor lacks.
 # On processors without AVX2 the settings that ask for it repeat the others.
 #
-# Runs what is marked numeric (tests/conftest.py): functional, models,
-# evaluation, converters and the numeric part of engine. Left out: the tests of
-# launching, logging, resuming and checkpoint files, which compare a run with
-# itself; those that start tools; data and tables, where nothing goes through a
-# network.
+# Runs what is marked numeric (tests/conftest.py): what functional, models,
+# evaluation, converters and a part of engine compare with a reference or within a
+# tolerance. Left out: what compares a run with itself, or texts and files (marked
+# exact: launching, resuming, messages, formats); those that start tools; data and
+# tables, where nothing goes through a network.
 set -euo pipefail
 
 if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then

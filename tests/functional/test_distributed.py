@@ -95,6 +95,7 @@ def _collectives():
     )
 
 
+@pytest.mark.exact
 def test_plain_collectives_of_two_processes():
     first, second = run_processes(_collectives, 2)
     for result in (first, second):
@@ -108,6 +109,7 @@ def test_plain_collectives_of_two_processes():
     assert (first['main'], second['main']) == (True, False)
 
 
+@pytest.mark.exact
 def test_permutation_is_that_of_rank_zero_and_every_rank_draws():
     torch.manual_seed(0)
     expected, drawn = torch.randperm(6), torch.rand(1)
@@ -132,6 +134,7 @@ def _exchanged(order, dtype):
     assert torch.equal(back, own)
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.int64])
 @pytest.mark.parametrize('processes', [2, 3])
 def test_exchange_deals_the_joint_batch_out(processes, dtype):
@@ -166,6 +169,7 @@ def _fail_on_rank_one():
         raise ValueError('queue is full')
 
 
+@pytest.mark.exact
 def test_helper_raises_what_a_rank_raised():
     with pytest.raises(ValueError, match='queue is full') as caught:
         run_processes(_fail_on_rank_one, 2)

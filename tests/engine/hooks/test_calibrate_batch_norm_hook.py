@@ -46,6 +46,7 @@ class Snapshot(Hook):
             self.order = list(runner.train_dataloader.sampler)
 
 
+@pytest.mark.exact
 def test_nothing_else_changes(tmp_path):
     shots = []
     for hooks in ([], [dict(type='medssl_mm.CalibrateBatchNormHook')]):
@@ -63,6 +64,7 @@ def test_nothing_else_changes(tmp_path):
         assert torch.equal(weight, with_hook.weights[name]), name
 
 
+@pytest.mark.exact
 def test_resumed_run_keeps_its_statistics(tmp_path):
     toy.train(toy.config(tmp_path))
     runner = _runner(
@@ -78,6 +80,7 @@ def test_resumed_run_keeps_its_statistics(tmp_path):
     )
 
 
+@pytest.mark.exact
 def test_backbone_without_batch_norm_is_an_error(tmp_path):
     runner = _runner(tmp_path)
     with pytest.raises(ValueError, match='no batch normalisation.*"head"'):

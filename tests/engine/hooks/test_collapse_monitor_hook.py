@@ -120,6 +120,7 @@ def same(first, second):
     return first == second
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize('by_epoch', [True, False])
 def test_training_is_the_same_bit_for_bit(tmp_path, by_epoch):
     hook = dict(interval=1, by_epoch=by_epoch, num_samples=6, batch_size=4)
@@ -159,6 +160,7 @@ def test_what_is_written(tmp_path):
     assert 'Effective rank: stage1 ' in (next(tmp_path.glob('*/*.log')).read_text())
 
 
+@pytest.mark.exact
 def test_held_out_images_are_those_of_the_subset(tmp_path):
     content = settings(tmp_path, hook=dict(num_samples=4))
     from medssl_mm.engine import launch
@@ -196,6 +198,7 @@ def test_collapse_is_reported_once(tmp_path):
         assert log.index('collapse: ') > log.index('Effective rank: ')
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize(
     'wrong, message',
     [

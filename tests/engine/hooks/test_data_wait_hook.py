@@ -3,6 +3,9 @@ from mmengine.logging import MessageHub
 
 from medssl_mm.engine.hooks import DataWaitHook, data_wait_hook
 
+# Lines of the log.
+pytestmark = pytest.mark.exact
+
 
 class Clock:
     now = 0.0

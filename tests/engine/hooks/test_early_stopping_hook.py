@@ -1,6 +1,11 @@
 from types import SimpleNamespace
 
+import pytest
+
 from medssl_mm.engine import ResumableEarlyStoppingHook
+
+# Settings and lines of the log.
+pytestmark = pytest.mark.exact
 
 
 def made():

@@ -5,6 +5,9 @@ from mmengine.structures import BaseDataElement
 from medssl_mm.engine.hooks import FiniteLossHook, NonFiniteLossError
 from tests.engine import toy
 
+# Messages.
+pytestmark = pytest.mark.exact
+
 
 def test_training_stops_at_the_iteration_and_saves_nothing(tmp_path):
     model = dict(type='ToyModel', bad_from=6)

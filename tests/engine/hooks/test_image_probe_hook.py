@@ -12,6 +12,9 @@ from tests.distributed import run_processes
 from tests.engine.hooks import test_collapse_monitor_hook as toy
 from tests.engine.hooks.classified import LOADED, knn, log_of, online, run
 
+# A run is compared with itself; the rest are messages and what is written.
+pytestmark = pytest.mark.exact
+
 TOY_CLASSES = dict(type='ToyClassified', labels=(0, 1, 2), classes=('x', 'y', 'z'))
 
 

@@ -54,6 +54,7 @@ def test_two_processes_equal_one(tmp_path):
         np.testing.assert_allclose(one[name], two[name], atol=1e-6)
 
 
+@pytest.mark.exact
 def test_resumed_run_keeps_its_zero_line(tmp_path):
     runner, _ = run(tmp_path, [knn()], train_cfg__max_epochs=1)
     run(tmp_path, [knn()], resume='auto')
@@ -64,11 +65,13 @@ def test_resumed_run_keeps_its_zero_line(tmp_path):
     assert f'(start {start[1]:.3f})' in last
 
 
+@pytest.mark.exact
 def test_more_neighbours_than_images(tmp_path):
     with pytest.raises(ValueError, match='k=20 neighbours of 12 images'):
         run(tmp_path, [knn(k=20)])
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize(
     'wrong, message',
     [

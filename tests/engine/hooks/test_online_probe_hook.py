@@ -38,6 +38,7 @@ _SAVED_OFTEN = dict(
 )
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize('by_epoch', [True, False])
 def test_killed_and_resumed_probe_equals_an_uninterrupted_one(tmp_path, by_epoch):
     """Classifier, optimizer and place in the data; noise of every batch, too."""
@@ -61,6 +62,7 @@ def test_killed_and_resumed_probe_equals_an_uninterrupted_one(tmp_path, by_epoch
         np.testing.assert_array_equal(curves[name], again[name])
 
 
+@pytest.mark.exact
 def test_checkpoint_without_the_probe_starts_it_anew(tmp_path):
     run(tmp_path, train_cfg__max_epochs=1)
     run(tmp_path, [online()], resume='auto')
@@ -73,6 +75,7 @@ def log_of_last(folder):
     return sorted(folder.glob('*/*.log'))[-1].read_text()
 
 
+@pytest.mark.exact
 def test_probe_of_other_classes_is_not_resumed(tmp_path):
     run(tmp_path, [online()], train_cfg__max_epochs=1)
     three = dict(type='ToyClassified', labels=(0, 1, 2), classes='xyz')
@@ -97,6 +100,7 @@ class NoGradient(Hook):
         assert all(p.grad is None for p in runner.model.parameters())
 
 
+@pytest.mark.exact
 def test_the_encoder_gets_no_gradient(tmp_path):
     runner, _ = make(tmp_path, [online()])
     runner.register_hook(hook := NoGradient())
@@ -104,6 +108,7 @@ def test_the_encoder_gets_no_gradient(tmp_path):
     assert hook.seen == [True] * 8
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize('size', [4, 6, 60])
 def test_an_epoch_is_one_pass_of_the_pretraining(tmp_path, size):
     """Whether the probe's data are fewer or more; they go round by themselves."""
@@ -179,6 +184,7 @@ def test_zero_line_is_a_classifier_trained_on_the_first_encoder(tmp_path):
     assert losses[0] < 0.8 * losses[1]
 
 
+@pytest.mark.exact
 def test_without_a_zero_line(tmp_path):
     run(tmp_path, [online(start_steps=0)])
     curves = read_scalars(tmp_path)
@@ -186,6 +192,7 @@ def test_without_a_zero_line(tmp_path):
     assert '(start' not in log_of(tmp_path)
 
 
+@pytest.mark.exact
 def test_encoder_in_training_mode_takes_statistics_of_the_probe(tmp_path):
     _, without = run(tmp_path / 'without')
     _, probed = run(tmp_path / 'with', [online(encoder_mode='train')])
@@ -212,6 +219,7 @@ def test_class_weights_count_both_data_sets(tmp_path):
     torch.testing.assert_close(weights, torch.tensor([0.21, 0.79]))
 
 
+@pytest.mark.exact
 def test_balanced_weights_need_every_class(tmp_path):
     three = dict(type='ToyClassified', labels=(0, 1), classes='xyz')
     probe = online(
@@ -223,6 +231,7 @@ def test_balanced_weights_need_every_class(tmp_path):
         run(tmp_path, [probe])
 
 
+@pytest.mark.exact
 def test_features_that_are_not_finite_are_passed_over(tmp_path):
     """Said once; the classifier keeps its weights."""
     runner, _ = make(tmp_path, [online()])
@@ -244,6 +253,7 @@ def test_features_that_are_not_finite_are_passed_over(tmp_path):
     assert all(p.isfinite().all() for p in head.parameters())
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize(
     'wrong, message',
     [
@@ -260,6 +270,7 @@ def test_wrong_settings(wrong, message):
         HOOKS.build(online(**wrong))
 
 
+@pytest.mark.exact
 def test_class_weights_of_another_number(tmp_path):
     with pytest.raises(ValueError, match=r'3 numbers; give one per class \(across,'):
         run(tmp_path, [online(class_weights=[1, 2, 3])])

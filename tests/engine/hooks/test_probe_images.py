@@ -9,6 +9,9 @@ from medssl_mm.errors import UserError
 from tests.datasets.images import write_image_set
 from tests.engine.hooks.classified import ToyClassified
 
+# Images are copied.
+pytestmark = pytest.mark.exact
+
 
 @pytest.fixture(scope='module')
 def store(tmp_path_factory):

@@ -9,6 +9,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from medssl_mm.engine.hooks import QueueCheckHook
 from medssl_mm.models.utils import KeyQueue
 
+# Messages.
+pytestmark = pytest.mark.exact
+
 
 class Model(nn.Module):
     def __init__(self, queue_len):

@@ -11,6 +11,9 @@ from medssl_mm.engine.runner import Runner
 from tests.distributed import run_alone, run_processes
 from tests.engine import toy
 
+# A run is compared with itself.
+pytestmark = pytest.mark.exact
+
 
 def _settings(work_dir, keep=3, **changes):
     settings = toy.config(work_dir, by_epoch=False, **changes)

@@ -88,6 +88,7 @@ def saved_probe(folder, epoch=3):
     return checkpoint['segmentation_probe'], checkpoint['state_dict']
 
 
+@pytest.mark.exact
 def test_resumed_probe_continues_exactly(tmp_path):
     run(tmp_path / 'straight', [PROBE], max_epochs=3)
     run(tmp_path / 'parts', [PROBE], max_epochs=3)
@@ -116,6 +117,7 @@ def test_dice_of_cases():
     assert np.isnan(mean_dice(np.zeros((1, 3, 3))))
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize(
     'wrong, message',
     [
@@ -135,6 +137,7 @@ def test_unfit_data(tmp_path, wrong, message):
         run(tmp_path, [dict(PROBE, **wrong)])
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize(
     'wrong, message',
     [

@@ -91,6 +91,7 @@ def test_tau_of_every_iteration(tmp_path):
     assert len(shown) == 12 and shown[0] == pytest.approx(DECAY, abs=1e-3)
 
 
+@pytest.mark.exact
 def test_resumed_run_is_the_same(tmp_path):
     straight = make_runner(tmp_path / 'straight')
     straight.train()
@@ -130,6 +131,7 @@ def test_checkpoint_holds_the_last_step(tmp_path):
     torch.testing.assert_close(saved['target_net.module.1.fc0.weight'], expected)
 
 
+@pytest.mark.exact
 def test_other_models_are_left_alone(tmp_path):
     states = []
     for hook in (True, False):

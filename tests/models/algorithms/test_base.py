@@ -105,6 +105,7 @@ def test_two_processes_equal_one(place):
         close(dict(two_state), dict(state))
 
 
+@pytest.mark.exact
 def test_resume_is_exact():
     data = list(batches(steps=4))
     settings = dict(decorrelation=HEAD, levels=TERMS)

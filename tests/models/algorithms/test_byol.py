@@ -208,6 +208,7 @@ def test_two_processes_equal_one(levels):
             close(torch.stack(parts).mean(), value)
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize('statistics', ['own', 'copied'])
 @pytest.mark.parametrize('settings', [{}, dict(levels=TERMS, decorrelation=HEAD)])
 def test_resume_is_exact(settings, statistics):

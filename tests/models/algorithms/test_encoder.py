@@ -42,6 +42,7 @@ def levels(*stages):
     ]
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize('settings', FAMILIES.values(), ids=FAMILIES)
 def test_every_family_is_pretrained_with_all_parts(settings):
     """No channels in the config; the last stage and one before it."""
@@ -76,6 +77,7 @@ def test_every_family_is_pretrained_with_all_parts(settings):
     assert names == {'0', '1', '2', '3'}
 
 
+@pytest.mark.exact
 def test_last_stage_is_the_backbone_s():
     """Not the fourth: EfficientNet has six."""
     settings = dict(type='medssl_mm.EfficientNetAnyChannels')
@@ -106,6 +108,7 @@ def test_output_names_its_parts():
     assert not plain.encoder.level_necks
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize(
     'settings, message',
     [

@@ -178,6 +178,7 @@ def test_equal_views_are_found():
     assert logs['loss_contrastive'] < logs['chance_level']
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize('levels', [(), TERMS])
 def test_resume_is_exact(levels):
     data = list(batches(steps=4))
@@ -378,6 +379,7 @@ def run(work_dir, **validation):
     return runner
 
 
+@pytest.mark.exact
 @pytest.mark.slow
 def test_run_with_validation_trains_alike_and_keeps_the_best(tmp_path):
     plain = run(tmp_path / 'plain')

@@ -42,6 +42,7 @@ def enqueue_on_every_rank():
     return queue.rows[:, 0]
 
 
+@pytest.mark.exact
 def test_two_processes_hold_the_keys_of_both():
     expected = torch.tensor([20.0, 20.0, 21.0, 21.0, 10.0, 10.0, 11.0, 11.0])
     for found in run_processes(enqueue_on_every_rank, 2):
