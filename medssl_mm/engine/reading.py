@@ -17,7 +17,8 @@ def read_config(text: str | Path) -> Config:
     """Read ``CONFIG.py`` or ``CONFIG.py+OTHER.py+NAME``.
 
     What comes later in the sum wins. A part without ``.py`` is the name of a
-    file in the nearest folder ``data`` beside or above the first part:
+    file in the nearest folder ``data``, or ``_base_/readouts``, beside or above
+    the first part:
     ``configs/selfsup/mocov2/X.py+curvas`` puts the config on
     ``configs/selfsup/data/curvas.py``. Shipped configs are found from any folder,
     see :func:`medssl_mm.files.config_path`.
@@ -48,13 +49,18 @@ def _parts(text: str | Path) -> list[Path]:
 def _find(name: str, first: Path) -> Path:
     if name.endswith('.py'):
         return config_path(name)
-    folders = [folder / 'data' for folder in first.absolute().parents]
+    folders = [
+        folder / kind
+        for folder in first.absolute().parents
+        for kind in ('data', '_base_/readouts')
+    ]
     for folder in folders:
         if (folder / f'{name}.py').is_file():
             return folder / f'{name}.py'
     names = sorted({p.stem for folder in folders for p in folder.glob('*.py')})
     raise UserError(
-        f'{first}+{name}: no folder named data beside or above {first.parent} holds '
+        f'{first}+{name}: no folder data or _base_/readouts beside or above '
+        f'{first.parent} holds '
         f'{name}.py{similar(name, names)}'
     )
 

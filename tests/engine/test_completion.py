@@ -214,7 +214,13 @@ def test_map_that_the_backbone_does_not_return_is_named(data, tmp_path):
     more = "model = dict(backbone=dict(_delete_=True, type='mmpretrain.DenseNet'))\n"
     with pytest.raises(UserError) as raised:
         launch.load_config(three_lines(tmp_path, LINEAR, data / 'ct', more))
-    for fact in ('own.py', 'decode_head', 'in_index=3', '1 map', 'out_indices'):
+    for fact in (
+        'own.py',
+        'decode_head',
+        'in_index=[0, 1, 2, 3]',
+        '1 map',
+        'out_indices',
+    ):
         assert fact in str(raised.value)
 
 
@@ -335,7 +341,7 @@ def test_what_the_config_says_itself_stays(data, tmp_path):
         if 'Window' in step.type
     ]
     assert (step.level, step.width) == (-600, 1500)
-    assert content.model.decode_head.in_channels == 2048
+    assert content.model.decode_head.in_channels == [256, 512, 1024, 2048]
     splits = [
         content[f'{name}_dataloader'].dataset.split for name in ('train', 'val', 'test')
     ]
@@ -454,3 +460,25 @@ def test_absent_public_data_are_known(experiment, monkeypatch, tmp_path):
     classes = content.test_dataloader.dataset.get('metainfo', {}).get('classes')
     known = DATASETS.get(content.test_dataloader.dataset.type).METAINFO['classes']
     assert content.model.decode_head.num_classes == len(classes or known)
+
+
+@pytest.mark.parametrize(
+    ('readout', 'index', 'channels'),
+    [
+        ('', [0, 1, 2, 3], [64, 128, 256, 512]),
+        ('+stage1', 0, 64),
+        ('+stage2', 1, 128),
+        ('+stage3', 2, 256),
+        ('+stage4', 3, 512),
+    ],
+)
+def test_a_linear_decoder_reads_all_stages_or_one(
+    data, tmp_path, readout, index, channels
+):
+    path = three_lines(tmp_path, LINEAR, data / 'two')
+    where = CONFIGS / 'segmentation/_base_/readouts'
+    part = f'+{where}/{readout[1:]}.py' if readout else ''
+    head = launch.load_config(f'{path}{part}').model.decode_head
+    assert (head.in_index, head.in_channels) == (index, channels)
+    shipped = launch.load_config(f'{CONFIGS}/{LINEAR}.py{readout}')
+    assert shipped.model.decode_head.in_channels == channels

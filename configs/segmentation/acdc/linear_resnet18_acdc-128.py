@@ -1,4 +1,4 @@
-# Linear decoder: ACDC, protocol acdc-20, 3 structures.
+# Linear decoder on the stages 1 to 4: ACDC, protocol acdc-20, 3 structures.
 _base_ = [
     '../_base_/models/linear_resnet18.py',
     '../_base_/datasets/slices_128.py',

@@ -1,4 +1,4 @@
-# Linear decoder: BTCV, protocol btcv-18-12, 8 organs.
+# Linear decoder on the stages 1 to 4: BTCV, protocol btcv-18-12, 8 organs.
 _base_ = [
     '../_base_/models/linear_resnet50.py',
     '../_base_/datasets/slices_512.py',

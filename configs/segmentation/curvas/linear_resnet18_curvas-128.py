@@ -1,4 +1,4 @@
-# Linear decoder: CURVAS slices, protocol curvas-14, 3 organs.
+# Linear decoder on the stages 1 to 4: CURVAS slices, protocol curvas-14, 3 organs.
 _base_ = [
     '../_base_/models/linear_resnet18.py',
     '../_base_/datasets/slices_128.py',

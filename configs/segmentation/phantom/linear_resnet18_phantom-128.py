@@ -1,4 +1,4 @@
-# Linear decoder: CT phantom, protocol phantom-24, 13 organs.
+# Linear decoder on the stages 1 to 4: CT phantom, protocol phantom-24, 13 organs.
 _base_ = [
     '../_base_/models/linear_resnet18.py',
     '../_base_/datasets/slices_128.py',

@@ -1,4 +1,5 @@
-# Linear decoder on a frozen ResNet-50 dilated to stride 8.
+# Linear decoder on the stages 1 to 4 of a frozen ResNet-50 dilated to stride 8.
+# A stage alone: decode_head.in_index=0 (stage 1) to 3 (stage 4).
 model = dict(
     type='medssl_mm.FrozenEncoderDecoder',
     # Images are normalised by the transforms of the data set.
@@ -16,7 +17,7 @@ model = dict(
     ),
     decode_head=dict(
         type='medssl_mm.LinearHead',
-        in_index=3,
+        in_index=[0, 1, 2, 3],
         align_corners=False,
         loss_decode=[
             dict(type='CrossEntropyLoss', avg_non_ignore=True),
