@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom.pixels import apply_modality_lut
 
 from medssl_mm.importers.base import CaseError, Problem, warning
@@ -200,22 +201,54 @@ def _frame(header: Any, name: str, index: int, parts: list) -> _Frame:
             + '; the place of the slice is unknown. Convert the series to NIfTI '
             'with a tool that knows its scanner.',
         )
-    slope = stated(parts, 'RescaleSlope')
-    intercept = stated(parts, 'RescaleIntercept')
+    rescale = {key: stated(parts, key) for key in ('RescaleSlope', 'RescaleIntercept')}
+    slope, intercept = (
+        default if value is None else float(_numbers(header, key, value, 1)[0])
+        for (key, value), default in zip(rescale.items(), (1.0, 0.0))
+    )
+    if not slope:
+        raise CaseError(
+            'no-rescale',
+            f'{header.filename}: RescaleSlope is 0, by which every pixel would have '
+            'one value. Correct the header, or copy the file again.',
+        )
     return _Frame(
         name,
         header,
         index,
         size=(int(header.Rows), int(header.Columns)),
-        spacing=np.asarray(place['PixelSpacing'], float),
-        directions=np.asarray(place['ImageOrientationPatient'], float),
-        position=np.asarray(place['ImagePositionPatient'], float),
-        slope=1.0 if slope is None else float(slope),
-        intercept=0.0 if intercept is None else float(intercept),
-        rescaled=slope is not None and intercept is not None,
+        spacing=_numbers(header, 'PixelSpacing', place['PixelSpacing'], 2),
+        directions=_numbers(
+            header, 'ImageOrientationPatient', place['ImageOrientationPatient'], 6
+        ),
+        position=_numbers(
+            header, 'ImagePositionPatient', place['ImagePositionPatient'], 3
+        ),
+        slope=slope,
+        intercept=intercept,
+        rescaled=None not in rescale.values(),
         unit=str(stated(parts, 'RescaleType') or _UNITS.get(header.Modality, '')),
         thickness=float(stated(parts, 'SliceThickness') or 0),
     )
+
+
+def _numbers(header: Any, key: str, value: Any, count: int) -> NDArray[np.float64]:
+    """Numbers of a tag.
+
+    Raises:
+        CaseError: They are none, or not as many as the standard has.
+    """
+    try:
+        numbers = np.atleast_1d(np.asarray(value, np.float64))
+    except (TypeError, ValueError):
+        numbers = np.array([np.nan])
+    if len(numbers) != count or not np.isfinite(numbers).all():
+        raise CaseError(
+            'bad-number',
+            f'{header.filename}: {key} is {str(value)!r}, expected {count} number(s). '
+            'Correct the header, or copy the file again.',
+        )
+    return numbers
 
 
 def _short(header: Any) -> str:
@@ -411,12 +444,25 @@ def _check_doubles(
             f'{frames[i].name} and {frames[i + 1].name} at {heights[i]:.2f} mm'
             for i in tiny[:3]
         )
+        facts = _differing(*(frames[i].file for i in (tiny[0], tiny[0] + 1)))
         raise CaseError(
             'duplicate-position',
-            f'{len(tiny)} slice position(s) occur more '
-            f'than once: {pairs}. Several phases or reconstructions in one '
-            'series must be separated first.',
+            f'{len(tiny)} slice position(s) occur more than once: {pairs}. No time, '
+            'echo, b-value, acquisition or other fact of the standard parts them into '
+            f'volumes; the headers of the first two differ in {facts or "nothing"}. '
+            'Put the volumes into folders with SeriesInstanceUIDs of their own.',
         )
+
+
+def _differing(one: Any, other: Any) -> str:
+    """What two headers say otherwise, but for UIDs and pixels.
+
+    InstanceNumber is among it: the standard has it count images, and no more
+    (PS3.3, C.7.6.1), so that it makes no volumes.
+    """
+    plain = [item for item in one if item.VR not in ('UI', 'SQ', 'OB', 'OW', 'UN')]
+    words = [i.keyword for i in plain if i.keyword and other.get(i.keyword) != i.value]
+    return ', '.join(words[:8])
 
 
 def _check_line(frames: list[_Frame], places: np.ndarray, heights: np.ndarray) -> None:

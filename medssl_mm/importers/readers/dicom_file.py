@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
-from pydicom.errors import InvalidDicomError
 
 from medssl_mm.importers.base import CaseError
 
 # Functional groups, in which files of many frames state what is true of each.
 GROUPS = ('SharedFunctionalGroupsSequence', 'PerFrameFunctionalGroupsSequence')
+_PREAMBLE = 128  # bytes before the mark
 _DECODERS = 'pip install pylibjpeg pylibjpeg-openjpeg pylibjpeg-libjpeg'
 # What pydicom says where no decoder is installed.
 _NO_DECODER = (
@@ -28,28 +29,41 @@ _NO_DECODER = (
 def read_tags(path: str | Path, tags: Sequence[str | int]) -> Any:
     """Read some tags of a DICOM file; None when it is none.
 
-    Files without preamble (old scanners, some exports) are read where their
-    first bytes are those of a DICOM data set.
+    Files without preamble, or without its mark (old scanners, some exports), are
+    read where their first bytes are those of a DICOM data set.
     """
     try:
-        return pydicom.dcmread(
+        return _read(
             path,
             stop_before_pixels=True,
             specific_tags=[pydicom.tag.Tag(tag) for tag in tags],
-            force=_lacks_preamble(path),
         )
-    except (InvalidDicomError, OSError, EOFError, ValueError):
+    except Exception:  # whatever a file of another kind provokes
         return None
 
 
-def _lacks_preamble(path: str | Path) -> bool:
-    """Whether a file begins with an element of group 2 or 8, as data sets do."""
+def _read(path: str | Path, **settings: Any) -> Any:
+    """Read by pydicom, from where the data set begins."""
     with open(path, 'rb') as file:
-        start = file.read(132)
-    return start[128:] != b'DICM' and start[:2] in (
-        b'\x02\x00',
-        b'\x08\x00',
-        b'\x00\x08',  # big endian
+        start = file.read(_PREAMBLE + 4 + 8)
+    if start[_PREAMBLE : _PREAMBLE + 4] == b'DICM':
+        return pydicom.dcmread(path, **settings)
+    places = (0, _PREAMBLE, _PREAMBLE + 4)
+    begin = next((at for at in places if _begins(start[at : at + 8])), None)
+    if not begin:  # what is no data set is pydicom's to refuse
+        return pydicom.dcmread(path, force=begin == 0, **settings)
+    content = Path(path).read_bytes()[begin:]
+    header = pydicom.dcmread(io.BytesIO(content), force=True, **settings)
+    header.filename = str(path)
+    return header
+
+
+def _begins(element: bytes) -> bool:
+    """Whether a data set begins so: a tag of group 2 or 8, and its VR or length."""
+    if element[:2] == b'\x00\x08':  # big endian, which always states the VR
+        return element[4:6].isupper()
+    return element[:2] in (b'\x02\x00', b'\x08\x00') and (
+        element[4:6].isupper() or element[6:8] == b'\0\0'
     )
 
 
@@ -60,7 +74,7 @@ def read_file(path: str) -> Any:
         CaseError: No DICOM file, or damaged.
     """
     try:
-        header = pydicom.dcmread(path, force=_lacks_preamble(path))
+        header = _read(path)
     except Exception as error:
         raise CaseError(
             'unreadable',
@@ -163,9 +177,18 @@ def decode(header: Any) -> np.ndarray:
     """Decode the stored values of a file, of whatever transfer syntax.
 
     Raises:
-        CaseError: No decoder is installed ('no-decoder'), or the pixel data
-            is damaged ('damaged-pixels').
+        CaseError: No decoder is installed ('no-decoder'), the pixel data is damaged
+            ('damaged-pixels'), or its bits are elsewhere ('bit-layout').
     """
+    high, bits = (header.get(key) for key in ('HighBit', 'BitsStored'))
+    syntax = header.file_meta.TransferSyntaxUID
+    if not syntax.is_compressed and None not in (high, bits) and high != bits - 1:
+        raise CaseError(
+            'bit-layout',
+            f'{header.filename}: HighBit is {high}; expected {bits - 1}, one less than '
+            f'BitsStored ({bits}): the values lie in other bits. Convert the series '
+            'with a tool that shifts them (e.g. gdcmconv).',
+        )
     try:
         return header.pixel_array
     except Exception as error:  # whatever a broken file provokes

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 
 from medssl_mm.importers.base import CaseError
-from medssl_mm.importers.readers.dicom_file import read_tags
+from medssl_mm.importers.readers.dicom_file import read_file, read_tags
 
 _TOLERANCE = 0.05  # voxels that a frame may lie off the grid of the series
 
@@ -93,7 +92,7 @@ def read_segmentation(
         CaseError: Unreadable, on another grid, or segments that overlap.
     """
     try:
-        found = pydicom.dcmread(path)
+        found = read_file(str(path))
         pixels = np.asarray(found.pixel_array)
     except Exception as error:  # many kinds; each means the file is bad
         raise CaseError(

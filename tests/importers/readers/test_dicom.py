@@ -7,6 +7,7 @@ from pydicom.uid import generate_uid
 
 from medssl_mm.importers.base import CaseError
 from medssl_mm.importers.readers.dicom import read_series
+from medssl_mm.importers.readers.dicom_series import group_series
 from tests.importers.dicom_files import (
     CT_IMAGE,
     files_of,
@@ -69,6 +70,9 @@ def test_descending_positions_give_the_same_volume(tmp_path):
             'bad-orientation',
             'perpendicular',
         ),
+        (dict(RescaleSlope=0), 'no-rescale', 'image0: RescaleSlope is 0'),
+        (dict(PixelSpacing=[0.8]), 'bad-number', 'PixelSpacing.*expected 2'),
+        (dict(HighBit=15), 'bit-layout', 'HighBit is 15; expected 11'),
     ],
 )
 def test_bad_series_is_refused_with_its_reason(tmp_path, changes, code, text):
@@ -83,10 +87,32 @@ def test_two_slices_at_one_position_are_refused(tmp_path):
     make_slice(stored_values(1)[0], (-40, -60, 106)).save_as(
         tmp_path / 'second', enforce_file_format=True
     )
-    with pytest.raises(CaseError, match='106.00 mm.*phases') as caught:
+    with pytest.raises(CaseError, match='106.00 mm.*of their own') as caught:
         read_series(files_of(tmp_path))
     assert caught.value.code == 'duplicate-position'
     assert 'second' in str(caught.value)
+
+
+def test_numbers_of_other_countries_name_the_file_and_the_tag(tmp_path):
+    write_series(tmp_path)
+    path = tmp_path / 'image2'
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'0.8\\0.7', b'0,8\\0,7'))
+    with pytest.raises(CaseError, match="image2: PixelSpacing is .*'0,8'"):
+        read_series(files_of(tmp_path))
+
+
+def test_the_number_of_an_image_makes_no_volumes(tmp_path):
+    volume = write_series(tmp_path / 'a')
+    write_series(tmp_path / 'a' / 'b', volume + 1)
+    for path in (tmp_path / 'a' / 'b').iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.InstanceNumber += 5
+        dataset.save_as(path)
+    (series,), _ = group_series(tmp_path)
+    with pytest.raises(CaseError, match='5 slice .*differ in InstanceNumber') as caught:
+        read_series(series.files)
+    assert caught.value.code == 'duplicate-position'
 
 
 def test_a_file_copied_twice_is_used_once(tmp_path):

@@ -31,6 +31,35 @@ def test_files_without_preamble_are_read(tmp_path):
     np.testing.assert_array_equal(array.transpose(2, 1, 0), stored.astype(int) - 1024)
 
 
+def _bare(path):
+    """The data set of a file without its meta information."""
+    dataset = pydicom.dcmread(path)
+    del dataset.file_meta
+    dataset.preamble = None
+    dataset.save_as(path, implicit_vr=True, little_endian=True)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    'form',
+    [
+        lambda path: bytes(132) + path.read_bytes()[132:],
+        lambda path: bytes(128) + path.read_bytes()[132:],
+        lambda path: b'\xff' * 128 + _bare(path),
+        lambda path: bytes(132) + _bare(path),
+    ],
+)
+def test_a_preamble_without_its_mark_is_passed_over(tmp_path, form):
+    stored = write_series(tmp_path)
+    for path in sorted(tmp_path.iterdir())[:2]:
+        path.write_bytes(form(path))
+    (tmp_path / 'zeros').write_bytes(bytes(400))
+    (series,), skipped = group_series(tmp_path)
+    assert len(series.files) == 5 and skipped == {'no DICOM file': 1}
+    array, _, _ = read_series(series.files)
+    np.testing.assert_array_equal(array.transpose(2, 1, 0), stored.astype(int) - 1024)
+
+
 @pytest.mark.parametrize('kept', [0, 100, 200, 500])
 def test_a_file_cut_in_its_header_belongs_to_the_series(tmp_path, kept):
     write_series(tmp_path)
