@@ -373,9 +373,9 @@ class ImageFiles(ImageImporter):
 
     def load(self, case: SourceCase) -> LoadedImage:
         """Read one image and bring it to the size of the set."""
-        return self.form(
-            case.image, read_picture(case.image), self.channels, self.side, self.pad
-        )
+        pixels, problems = read_picture(case.image)
+        loaded = self.form(case.image, pixels, self.channels, self.side, self.pad)
+        return replace(loaded, problems=[*problems, *loaded.problems])
 
     def form(
         self, path: str, pixels: np.ndarray, channels: int, side: int, pad: bool

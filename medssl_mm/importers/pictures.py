@@ -149,7 +149,7 @@ class PictureImporter(ImageFiles):
             from medssl_mm.importers.readers import dicom_picture
 
             return dicom_picture.read_dicom_picture(path, self.window or 'range')
-        pixels = read_picture(path)
+        pixels, problems = read_picture(path)
         if pixels.dtype != np.uint8:
             if self.window != 'range':
                 raise CaseError(
@@ -163,7 +163,7 @@ class PictureImporter(ImageFiles):
                     'not-finite', f'{path}: some pixels are NaN or infinite.'
                 )
             pixels = scale_to_bytes(pixels, float(pixels.min()), float(pixels.max()))
-        return pixels, []
+        return pixels, problems
 
     def load(self, case: SourceCase) -> LoadedImage:
         """Read one picture and bring it to the form of the set."""

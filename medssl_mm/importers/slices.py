@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from medssl_mm.importers.base import CaseError, Discovery, LoadedCase, SourceCase
+from medssl_mm.importers.base import (
+    CaseError,
+    Discovery,
+    LoadedCase,
+    Problem,
+    SourceCase,
+)
 from medssl_mm.importers.naming import (
     NoMatchError,
     by_wildcard,
@@ -63,6 +69,28 @@ def stack_slices(slices: Sequence[tuple[str, np.ndarray]], remedy: str) -> np.nd
             f'{"; ".join(parts)}. {remedy}',
         )
     return np.stack([pixels for _, pixels in slices])
+
+
+def read_slices(paths: Sequence[str], remedy: str) -> tuple[np.ndarray, list[Problem]]:
+    """Read and stack the slices of a case; a finding of many is told once.
+
+    Args:
+        paths (Sequence[str]): Files of grey pictures.
+        remedy (str): Of :func:`stack_slices`.
+
+    Raises:
+        CaseError: One cannot be read, or they differ.
+    """
+    read = [(path, *read_grey(path)) for path in paths]
+    found: dict[str, list[Problem]] = defaultdict(list)
+    for _, _, problems in read:
+        for problem in problems:
+            found[problem.code].append(problem)
+    volume = stack_slices([(path, pixels) for path, pixels, _ in read], remedy)
+    return volume, [
+        replace(first, message=f'{1 + len(more)} slice(s), first {first.message}')
+        for first, *more in found.values()
+    ]
 
 
 def slice_case(
@@ -223,8 +251,8 @@ class PictureSlices(VolumeImporter):
         images = case.extra['image_files']
         masks = case.extra['mask_files']
         code = case.extra['mask_code']
-        image = stack_slices(
-            [(path, read_grey(path)) for path in images],
+        image, problems = read_slices(
+            images,
             'Give the groups patient ids of their own (--patient-pattern) or '
             'bring them to one grid first.',
         )
@@ -255,6 +283,7 @@ class PictureSlices(VolumeImporter):
             label=label,
             source_shape=tuple(image.shape),
             labelled_slices=labelled,
+            problems=problems,
         )
 
 

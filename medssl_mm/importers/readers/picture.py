@@ -27,6 +27,7 @@ DICOM = ('.dcm', '.dicom')
 ALL_SUFFIXES = (*SUFFIXES, '.tif', '.tiff', *DICOM)
 PNG, JPEG = b'\x89PNG', b'\xff\xd8'
 TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')  # the latter two: BigTIFF
+_ORIENTATION = 274  # EXIF tag: which way up, 1 to 8
 _PNG_END, _JPEG_END = b'IEND\xaeB`\x82', b'\xff\xd9'
 # What a pixel of a PNG file is made of, by its colour type.
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -118,7 +119,7 @@ def _check_tiff(path: str, content: bytes) -> None:
 
 
 def decode(path: str, content: bytes, flag: int) -> np.ndarray:
-    """Decode an image file with an OpenCV flag; colours in RGB order.
+    """Decode an image file with an OpenCV flag; colours in RGB(A) order.
 
     Raises:
         CaseError: Damaged.
@@ -133,20 +134,89 @@ def decode(path: str, content: bytes, flag: int) -> np.ndarray:
         raise CaseError(
             'unreadable', f'{path}: the image data is damaged; copy the file again.'
         )
-    if pixels.ndim == 3:
-        pixels = pixels[..., 2::-1]  # drops alpha; OpenCV has BGR
+    if pixels.ndim == 3:  # OpenCV has BGR, and what is transparent behind it
+        clear = pixels.shape[2] == 4
+        pixels = pixels[..., (2, 1, 0, 3)] if clear else pixels[..., 2::-1]
     return pixels
 
 
-def read_picture(path: str) -> np.ndarray:
+def read_picture(path: str) -> tuple[np.ndarray, list[Problem]]:
     """Read an image at its own depth: ``(H, W)``, or ``(H, W, 3)`` RGB.
+
+    It is turned as its file says (EXIF). Of several pages the first is taken, and
+    of transparent pixels their colour, with a warning.
 
     Raises:
         CaseError: Unreadable or truncated.
     """
     import cv2
 
-    return decode(path, read_bytes(path), cv2.IMREAD_UNCHANGED)
+    content = read_bytes(path)
+    pixels = decode(path, content, cv2.IMREAD_UNCHANGED)
+    problems = []
+    if pixels.ndim == 3 and pixels.shape[2] == 4:
+        full = 1 if pixels.dtype.kind == 'f' else np.iinfo(pixels.dtype).max
+        clear = int((pixels[..., 3] < full).sum())
+        pixels = pixels[..., :3]
+        if clear:
+            problems.append(
+                warning(
+                    'transparent',
+                    f'{path}: {clear} pixels are transparent; the colour that they '
+                    'have nevertheless was taken.',
+                )
+            )
+    pages = _pages(content)
+    if pages > 1:
+        problems.append(
+            warning('several-pages', f'{path}: {pages} pages; the first was taken.')
+        )
+    pixels, turned = upright(path, content, pixels)
+    return pixels, [*problems, *turned]
+
+
+def _pages(content: bytes) -> int:
+    """Pages of a TIFF file, or frames of an animated PNG; else 1."""
+    animated = content.startswith(PNG) and b'acTL' in content[:1024]
+    if not animated and not content.startswith(TIFF):
+        return 1
+    try:
+        return getattr(Image.open(io.BytesIO(content)), 'n_frames', 1)
+    except Exception:  # the decoder could read it
+        return 1
+
+
+def upright(
+    path: str, content: bytes, pixels: np.ndarray
+) -> tuple[np.ndarray, list[Problem]]:
+    """Turn decoded pixels as the EXIF data of their file say, as viewers do.
+
+    Args:
+        path (str): The file, for messages.
+        content (bytes): What it holds: PNG or JPEG; OpenCV turns TIFF by itself.
+        pixels (np.ndarray): ``(H, W, ...)``, as stored.
+
+    Returns:
+        tuple: pixels; 'turned' (warning) where they are not as stored.
+    """
+    # A picture without EXIF data is not parsed a second time.
+    if (b'eXIf' if content.startswith(PNG) else b'Exif\0') not in content:
+        return pixels, []
+    try:
+        turn = Image.open(io.BytesIO(content)).getexif().get(_ORIENTATION, 1)
+    except Exception:  # metadata are no reason to leave a picture out
+        return pixels, []
+    if content.startswith(TIFF) or turn not in range(2, 9):
+        return pixels, []
+    if turn > 4:
+        pixels = pixels.swapaxes(0, 1)
+    if turn in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if turn in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels), [
+        warning('turned', f'{path}: turned as its EXIF data say (orientation {turn}).')
+    ]
 
 
 def _as_grey(pixels: np.ndarray, path: str) -> np.ndarray:
@@ -162,13 +232,14 @@ def _as_grey(pixels: np.ndarray, path: str) -> np.ndarray:
     return np.ascontiguousarray(pixels[..., 0])
 
 
-def read_grey(path: str) -> np.ndarray:
+def read_grey(path: str) -> tuple[np.ndarray, list[Problem]]:
     """Read a grey image of 8 or 16 bit; three equal channels become one.
 
     Raises:
         CaseError: Unreadable, truncated, or coloured.
     """
-    return _as_grey(read_picture(path), path)
+    pixels, problems = read_picture(path)
+    return _as_grey(pixels, path), problems
 
 
 def eight_bit(pixels: np.ndarray, path: str) -> np.ndarray:
@@ -192,7 +263,7 @@ def read_grey_picture(path: str) -> tuple[np.ndarray, list[Problem]]:
     Raises:
         CaseError: Unreadable, not of 8 bit, or coloured.
     """
-    return in_channels(read_picture(path), 1, path)
+    return _with_channels(path, 1)
 
 
 def read_colour_picture(path: str) -> tuple[np.ndarray, list[Problem]]:
@@ -201,7 +272,13 @@ def read_colour_picture(path: str) -> tuple[np.ndarray, list[Problem]]:
     Raises:
         CaseError: Unreadable, or not of 8 bit.
     """
-    return in_channels(read_picture(path), 3, path)
+    return _with_channels(path, 3)
+
+
+def _with_channels(path: str, channels: int) -> tuple[np.ndarray, list[Problem]]:
+    pixels, problems = read_picture(path)
+    pixels, more = in_channels(pixels, channels, path)
+    return pixels, [*problems, *more]
 
 
 def in_channels(
@@ -258,7 +335,7 @@ def read_mask(path: str, classes: Sequence[str], values: list | None) -> np.ndar
     """
     if values is not None and isinstance(values[0], list):
         colours = True
-        pixels = read_picture(path)
+        pixels, _ = read_picture(path)
         if pixels.ndim == 2:
             pixels = np.repeat(pixels[..., None], 3, 2)
         red, green, blue = np.moveaxis(pixels.astype(np.int32), 2, 0)
@@ -267,7 +344,7 @@ def read_mask(path: str, classes: Sequence[str], values: list | None) -> np.ndar
     else:
         colours = False
         entries = None if values else _table_entries(path)
-        pixels = read_grey(path) if entries is None else entries
+        pixels = read_grey(path)[0] if entries is None else entries
         pixels = pixels.astype(np.int32)
         known = values or list(range(len(classes)))
     # One comparison per class; sorting the pixels would be far slower.
@@ -283,12 +360,17 @@ def read_mask(path: str, classes: Sequence[str], values: list | None) -> np.ndar
 
 
 def _table_entries(path: str) -> np.ndarray | None:
-    """Pixels of a PNG with a colour table as indices into it; else None."""
+    """Pixels of a PNG with a colour table as indices into it; else None.
+
+    A grey one of 1 bit holds 0 and 1, which others show as 0 and 255.
+    """
     content = read_bytes(path)
-    if not content.startswith(PNG) or content[25] != 3:  # its colour type
+    depth, kind = content[24:26]  # of a PNG
+    if not content.startswith(PNG) or not (kind == 3 or (depth, kind) == (1, 0)):
         return None
     try:
-        return np.asarray(Image.open(io.BytesIO(content)))
+        entries = np.asarray(Image.open(io.BytesIO(content)))
+        return upright(path, content, entries)[0]
     except Exception as error:
         raise CaseError(
             'unreadable', f'{path}: the image data is damaged ({error}); copy it again.'

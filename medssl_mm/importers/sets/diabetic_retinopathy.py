@@ -22,6 +22,7 @@ from medssl_mm.importers.readers.picture import (
     decode,
     eight_bit,
     read_bytes,
+    upright,
 )
 from medssl_mm.importers.readers.table import (
     by_name,
@@ -258,16 +259,16 @@ class DiabeticRetinopathyImporter(ImageFiles):
 
     def load(self, case: SourceCase) -> LoadedImage:
         """Read one picture and cut out its round field."""
-        picture = read_reduced(case.image, 2 * self.side)
+        picture, turned = read_reduced(case.image, 2 * self.side)
         image, problems = circle_crop(picture, self.side, case.image)
-        return LoadedImage(image, problems)
+        return LoadedImage(image, [*turned, *problems])
 
 
 def _patient(image_id: str) -> str:
     return image_id.split('_')[0]
 
 
-def read_reduced(path: str, least_side: int) -> np.ndarray:
+def read_reduced(path: str, least_side: int) -> tuple[np.ndarray, list[Problem]]:
     """Read a colour picture, large JPEG files at a half, quarter or eighth.
 
     A JPEG file is stored in blocks of 8 pixels, which a decoder can shrink
@@ -297,4 +298,4 @@ def read_reduced(path: str, least_side: int) -> np.ndarray:
             flag = reduced
             break
     pixels = decode(path, content, flag | cv2.IMREAD_IGNORE_ORIENTATION)
-    return eight_bit(pixels, path)
+    return upright(path, content, eight_bit(pixels, path))

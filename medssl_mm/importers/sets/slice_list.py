@@ -13,13 +13,12 @@ from medssl_mm.errors import UserError
 from medssl_mm.importers.base import CaseError, LoadedCase, SourceCase
 from medssl_mm.importers.naming import find_files, match_patient, safe_case_id
 from medssl_mm.importers.options import option, patients_option
-from medssl_mm.importers.readers.picture import read_grey
 from medssl_mm.importers.readers.table import by_name, read_lines
 from medssl_mm.importers.slices import (
     SLICE_PATTERN,
+    read_slices,
     slice_case,
     slice_number,
-    stack_slices,
 )
 from medssl_mm.importers.volumes import VolumeDiscovery, VolumeImporter
 
@@ -107,9 +106,8 @@ class SliceListImporter(VolumeImporter):
     def load(self, case: SourceCase) -> LoadedCase:
         """Read the slices of one volume and subtract the offset."""
         files = case.extra['image_files']
-        stored = stack_slices(
-            [(path, read_grey(path)) for path in files],
-            'Slices of one folder must be of one volume.',
+        stored, problems = read_slices(
+            files, 'Slices of one folder must be of one volume.'
         )
         if stored.dtype == np.uint8:
             raise CaseError(
@@ -119,7 +117,7 @@ class SliceListImporter(VolumeImporter):
             )
         offset = 1024 if self.offset is None else self.offset
         image = stored.astype(np.int32) - offset
-        return LoadedCase(image=image, source_shape=tuple(image.shape))
+        return LoadedCase(image, source_shape=tuple(image.shape), problems=problems)
 
 
 def _parse_line(where: str, line: str) -> tuple[str, str]:

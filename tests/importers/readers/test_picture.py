@@ -1,7 +1,7 @@
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from medssl_mm.importers.base import CaseError
 from medssl_mm.importers.readers.picture import (
@@ -11,6 +11,7 @@ from medssl_mm.importers.readers.picture import (
     read_grey,
     read_grey_picture,
     read_mask,
+    read_picture,
 )
 from tests.datasets.images import make_picture, write_picture
 
@@ -31,8 +32,38 @@ def test_transparency_is_dropped(tmp_path):
     grey = make_picture(0, channels=1)
     picture = np.dstack([grey] * 3 + [np.full_like(grey, 9)])
     path = str(write_picture(tmp_path / 'a.png', picture))
-    np.testing.assert_array_equal(read_grey_picture(path)[0], grey)
+    found, problems = read_grey_picture(path)
+    np.testing.assert_array_equal(found, grey)
+    assert codes(problems) == ['transparent'] and '256 pixels' in problems[0].message
     np.testing.assert_array_equal(read_colour_picture(path)[0], picture[..., :3])
+    picture[..., 3] = 255
+    path = str(write_picture(tmp_path / 'b.png', picture))
+    assert not read_colour_picture(path)[1]
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.tif', '.jpg'])
+@pytest.mark.parametrize('turn', range(1, 9))
+def test_pictures_are_turned_as_viewers_turn_them(tmp_path, suffix, turn):
+    pixels = cv2.resize(make_picture(0), (24, 16))
+    image = Image.fromarray(pixels)
+    image.getexif()[274] = turn
+    path = tmp_path / f'a{suffix}'
+    image.save(path, exif=image.getexif())
+    found, problems = read_picture(str(path))
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(path)))
+    np.testing.assert_allclose(found, expected, atol=3)  # two decoders of JPEG
+    told = turn > 1 and suffix != '.tif'
+    assert codes(problems) == ['turned'] * told
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.tif'])
+def test_of_several_pages_the_first_is_taken_and_told(tmp_path, suffix):
+    pages = [Image.fromarray(make_picture(seed)) for seed in range(3)]
+    path = tmp_path / f'a{suffix}'
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    found, problems = read_picture(str(path))
+    np.testing.assert_array_equal(found, np.asarray(pages[0]))
+    assert codes(problems) == ['several-pages'] and '3 pages' in problems[0].message
 
 
 def test_grey_and_colour_are_told_apart(tmp_path):
@@ -152,6 +183,15 @@ def test_bytes_behind_the_end_are_passed_over(tmp_path):
         before, _ = read_colour_picture(str(path))
         path.write_bytes(content + b'\r\n')
         np.testing.assert_array_equal(read_colour_picture(str(path))[0], before)
+
+
+def test_masks_of_one_bit_hold_0_and_1(tmp_path):
+    mask = make_picture(0, channels=1) > 100
+    Image.fromarray(mask).save(tmp_path / 'a.png')
+    found = read_mask(str(tmp_path / 'a.png'), ['background', 'liver'], None)
+    np.testing.assert_array_equal(found, mask)
+    found = read_mask(str(tmp_path / 'a.png'), ['background', 'liver'], [0, 255])
+    np.testing.assert_array_equal(found, mask)
 
 
 def test_masks_with_a_colour_table_are_read_by_its_entries(tmp_path):
