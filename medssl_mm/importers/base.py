@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from medssl_mm.errors import UserError
+from medssl_mm.importers.leftovers import left_out
 from medssl_mm.importers.naming import digest_of, find_files, folded
 from medssl_mm.store.splits import Split
 
@@ -338,7 +339,8 @@ class Importer:
 
     def nothing_found(self, src: str | Path, detail: str = '') -> UserError:
         """Make the error for a folder without cases of this layout."""
-        detail = f' {detail}' if detail else ''
+        rest = left_out(Path(src), ()) if self.tells_rest else []
+        detail = ''.join(f' {text.rstrip(".")}.' for text in (detail, *rest) if text)
         return UserError(
             f"no cases for '{self.name}' under {src}.{detail} Expected "
             f'layout:\n{self.layout.rstrip()}'

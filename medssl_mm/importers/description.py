@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medssl_mm.errors import UserError
 from medssl_mm.files import read_json
 from medssl_mm.importers.classes import described_classes
 
@@ -26,6 +27,8 @@ class Description:
         ending (str): Of the image files, '.nii.gz'. Defaults to ''.
         training (int, optional): Number of training cases. Defaults to None.
         listed (tuple[str]): Training images by path. Defaults to ().
+        cases (Mapping): Images, one per channel, and label (or None) by case, of
+            nnU-Net's list of cases in any place. Defaults to {}: there is none.
         notes (tuple[str]): What to say of it. Defaults to ().
     """
 
@@ -34,6 +37,9 @@ class Description:
     ending: str = ''
     training: int | None = None
     listed: tuple[str, ...] = ()
+    cases: Mapping[str, tuple[tuple[str, ...], str | None]] = field(
+        default_factory=dict
+    )
     notes: tuple[str, ...] = field(default=())
 
     def compare(self, src: Path, cases: int, files: Sequence[Path]) -> list[str]:
@@ -63,7 +69,7 @@ def read_description(src: Path) -> Description:
     """Read ``dataset.json`` of a folder, in either dialect.
 
     Raises:
-        UserError: It is not JSON, or its labels have no meaning.
+        UserError: It is not JSON, or its labels or cases have no meaning.
     """
     path = src / DESCRIPTION
     if not path.is_file():
@@ -80,8 +86,25 @@ def read_description(src: Path) -> Description:
         str(content.get('file_ending') or ''),
         training if type(training) is int else None,
         tuple(_listed(content.get('training'))),
+        dict(_cases(path, content.get('dataset'))),
         tuple(notes),
     )
+
+
+def _cases(
+    path: Path, named: Any
+) -> Iterator[tuple[str, tuple[tuple[str, ...], str | None]]]:
+    """Cases of nnU-Net's key ``dataset``, which may also be a mere name."""
+    for key, entry in named.items() if isinstance(named, dict) else ():
+        entry = entry if isinstance(entry, dict) else {}
+        images, label = entry.get('images') or [], entry.get('label')
+        texts = [*images, label or ''] if isinstance(images, list) else ['']
+        if len(texts) < 2 or not all(isinstance(text, str) for text in texts):
+            raise UserError(
+                f'{path}: expected "dataset" to list {{"images": ["PATH", ...], '
+                f'"label": "PATH"}} by case; found {entry} for {key!r}'
+            )
+        yield key, (tuple(images), label)
 
 
 def _channels(named: Any) -> tuple[str, ...]:

@@ -95,6 +95,19 @@ def test_what_is_not_as_promised_is_told(tmp_path):
     assert '1 file(s) have not the file_ending' in notes[2] and 'y.nrrd' in notes[2]
 
 
+def test_cases_in_any_place(tmp_path):
+    cases = {'a': {'images': ['x/1.nii.gz', '/y/2.nii.gz'], 'label': 'z.nii.gz'}}
+    found = describe(tmp_path, dataset={**cases, 'b': {'images': ['3.nii.gz']}})
+    assert found.cases == {
+        'a': (('x/1.nii.gz', '/y/2.nii.gz'), 'z.nii.gz'),
+        'b': (('3.nii.gz',), None),
+    }
+    assert describe(tmp_path, dataset='a name').cases == {}
+    for entry in ('x.nii.gz', {'images': []}, {'images': [1]}, {'label': 'x'}):
+        with pytest.raises(UserError, match='dataset.json.*"images".*for \'a\''):
+            describe(tmp_path, dataset={'a': entry})
+
+
 def test_nothing_said(tmp_path):
     assert read_description(tmp_path).classes == ()
     assert describe(tmp_path, name='mine').channels == ()

@@ -9,6 +9,7 @@ from typing import Any
 import nibabel
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
 
 from medssl_mm.importers.base import CaseError, Problem, warning
 from medssl_mm.importers.readers.budget import (
@@ -47,13 +48,23 @@ def read_nifti(
     """
     path = Path(path)
     try:
-        image, array = _unpack(path, channels)
+        image, array, stated = _unpack(path, channels)
     except CaseError:
         raise
     except Exception as error:  # many kinds; each means the file is bad
         raise _unreadable(path, error) from None
     factor = _UNITS_IN_MM.get(int(image.header['xyzt_units']) & 7, 1.0)
     affine, problems = _choose_form(path, image, factor)
+    lengths = np.isfinite(stated) & (stated > 0)
+    if not lengths.all() and not int(image.header['sform_code']):
+        problems.append(
+            warning(
+                'spacing-unusual',
+                f'{path}: pixdim says voxels of {_numbers(stated)}; what is no length '
+                f'was read as {_numbers(spacing_of(affine))} mm. Distances in mm are '
+                'wrong if that is.',
+            )
+        )
     if factor != 1:
         problems.append(
             warning(
@@ -94,8 +105,11 @@ def _unreadable(path: str | Path, error: Exception) -> CaseError:
     )
 
 
-def _header(content: bytes) -> tuple[Any, Any]:
-    """Header of a file by its content, and nibabel's class of its image."""
+def _header(content: bytes) -> tuple[Any, Any, NDArray[np.float64]]:
+    """Header of a file by its content, nibabel's class of its image, and pixdim.
+
+    Nibabel corrects the header; the three lengths are as the file has them.
+    """
     start = content[:_START]
     if start[:2] == b'\x1f\x8b':
         start = zlib.decompressobj(31).decompress(start, _START)
@@ -106,13 +120,14 @@ def _header(content: bytes) -> tuple[Any, Any]:
     length = kind.header_class.sizeof_hdr
     if len(start) < length:
         raise EOFError(f'{len(start)} bytes of the header are there')
-    return kind.header_class(start[:length]), kind
+    stated = kind.header_class(start[:length], check=False)['pixdim'][1:4]
+    return kind.header_class(start[:length]), kind, np.array(stated, np.float64)
 
 
-def _unpack(path: Path, channels: int) -> tuple[Any, np.ndarray]:
-    """The image of nibabel, and its values with their scale factors applied."""
+def _unpack(path: Path, channels: int) -> tuple[Any, np.ndarray, NDArray[np.float64]]:
+    """The image of nibabel, its values with scale factors applied, and pixdim."""
     content = read_content(path)
-    header, kind = _header(content)
+    header, kind, stated = _header(content)
     shape, dtype = header.get_data_shape(), header.get_data_dtype()
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
@@ -130,7 +145,7 @@ def _unpack(path: Path, channels: int) -> tuple[Any, np.ndarray]:
         # float32 holds 16 bits and their scaled values well enough.
         wide = np.float32 if dtype.itemsize <= 2 else np.float64
         array = array.astype(wide) * wide(slope) + wide(inter)
-    return image, np.asarray(array).reshape(shape, order='F')
+    return image, np.asarray(array).reshape(shape, order='F'), stated
 
 
 def _check_kind(

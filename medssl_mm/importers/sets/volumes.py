@@ -58,7 +58,8 @@ class VolumesImporter(VolumeFiles):
     ``img/img*.mha`` and ``label/label*.nrrd`` pair ``0007`` with ``0007``;
     ``*/ct.nii.gz`` and ``*/seg.nii.gz`` pair by folder. A ``dataset.json``
     (nnU-Net, Decathlon) gives classes, modality and channels: ``CASE_0000``,
-    ``CASE_0001`` ..., or the fourth axis of a NIfTI file.
+    ``CASE_0001`` ..., or the fourth axis of a NIfTI file; its key ``dataset`` lists
+    the files of every case, in any place.
     """
 
     images: str | None = option('images, relative to --src', metavar='GLOB')
@@ -111,7 +112,8 @@ slices, no geometry); labels may be missing for some or all images"""
                 f'{pairs.labels[stray[0]]}'
             )
         images = [path for paths in pairs.images.values() for path in paths]
-        for suffix in set(map(self._suffix, [*images, *pairs.labels.values()])):
+        suffixes = set(map(self._suffix, [*images, *pairs.labels.values()]))
+        for suffix in suffixes - {''}:  # others are reported with their case
             check_reader(suffix)
         notes += said.compare(src, len(pairs.images), images)
         notes += self._overridden(said)
@@ -133,7 +135,8 @@ slices, no geometry); labels may be missing for some or all images"""
         paths = pairs.images[key]
         name = key or self._stem(paths[0])
         case_id = safe_case_id(name)
-        relative = paths[0].relative_to(src).as_posix()
+        inside = paths[0].is_relative_to(src)  # dataset.json may list any place
+        relative = (paths[0].relative_to(src) if inside else paths[0]).as_posix()
         patient, problem = find_patient(self.patient_pattern, relative, case_id)
         extra: dict[str, Any] = {}
         if len(names) > 1:
@@ -152,6 +155,11 @@ slices, no geometry); labels may be missing for some or all images"""
             notes.append(
                 f'--modality {self.modality} is used; {DESCRIPTION} says '
                 f'{", ".join(said.channels)} ({named})'
+            )
+        if said.cases and self.images:
+            notes.append(
+                f'--images is used; the {len(said.cases)} cases that {DESCRIPTION} '
+                'lists ("dataset") are not'
             )
         if said.classes and self.classes:
             names = class_names(self.classes)
@@ -182,6 +190,9 @@ slices, no geometry); labels may be missing for some or all images"""
         if self.images:
             self._pair_globs(pairs, src, self.images, names)
             return pairs
+        if said.cases:
+            self._pair_listed(pairs, src, said, names)
+            return pairs
         for folders in FOLDERS:
             image_folder, label_folder = folders
             found = self._in_folder(src, image_folder, pairs)
@@ -196,6 +207,21 @@ slices, no geometry); labels may be missing for some or all images"""
             self._add_channels(pairs, src, image_folder.partition('/')[0], names)
         pairs.labels = self._in_folder(src, label_folder, pairs)
         return pairs
+
+    def _pair_listed(
+        self, pairs: _Pairs, src: Path, said: Description, names: tuple[str, ...]
+    ) -> None:
+        """Take the cases that ``dataset.json`` lists, wherever their files are."""
+        for key, (images, label) in said.cases.items():
+            pairs.images[key] = [src / name for name in images]
+            if label:
+                pairs.labels[key] = src / label
+            if len(images) not in (1, len(names)):
+                pairs.problems[key] = (
+                    'missing',
+                    f'{DESCRIPTION} lists {len(images)} images for case {key!r}; '
+                    f'expected one per channel ({", ".join(names) or "not named"}).',
+                )
 
     def _add_channels(
         self, pairs: _Pairs, src: Path, folder: str, names: tuple[str, ...]

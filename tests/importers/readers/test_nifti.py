@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from medssl_mm.importers.base import CaseError
+from medssl_mm.importers.readers import to_canonical
 from medssl_mm.importers.readers.nifti import read_nifti
 from tests.conftest import make_ct, write_nifti
 
@@ -156,6 +157,27 @@ def test_pixdim_against_the_sform(tmp_path):
     assert problem.code == 'pixdim-sform'
     assert 'pixdim says voxels of 2, 2, 5 mm, the sform 2, 2, 4 mm' in problem.message
     assert '14, 16, 10 or 14, 16, 8 mm' in problem.message
+
+
+@pytest.mark.parametrize('size', [0, -0.7, np.nan])
+def test_a_voxel_size_that_is_none_is_told(tmp_path, size):
+    image = nibabel.Nifti1Image(np.zeros((4, 5, 6), np.int16), np.diag([0.7, 1, 2, 1]))
+    image.set_sform(None, 0)
+    image.set_qform(image.affine, 1)
+    path = tmp_path / 'a.nii'
+    nibabel.save(image, path)
+    assert read_nifti(path)[2] == []
+    content = bytearray(path.read_bytes())
+    content[80:84] = np.float32(size).tobytes()  # pixdim[1]
+    path.write_bytes(content)
+    if np.isnan(size):
+        with pytest.raises(CaseError) as caught:
+            to_canonical(path, *read_nifti(path))
+        assert caught.value.code == 'affine'
+        return
+    _, affine, (problem,) = read_nifti(path)
+    assert problem.code == 'spacing-unusual' and f'{size:g}, 1, 2;' in problem.message
+    np.testing.assert_allclose(np.abs(affine[0, 0]), abs(size) or 1, rtol=1e-6)
 
 
 def test_a_form_that_is_none(tmp_path):

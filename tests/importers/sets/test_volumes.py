@@ -311,6 +311,38 @@ def test_second_channels_without_a_name_are_told(tmp_path):
     assert 'c0_0001.nii.gz: name all channels by --channels' in found.notes[0]
 
 
+def test_cases_that_dataset_json_lists(tmp_path):
+    src, values = tmp_path / 'src', make_values()
+    elsewhere = write_volume(tmp_path / 'elsewhere' / 'two.nii.gz', values + 1)
+    write_volume(src / 'scans' / 'one.nii.gz', values)
+    write_volume(src / 'masks' / 'one.nii.gz', (values > 0).astype(np.uint8))
+    content = dict(
+        channel_names={'0': 'CT'},
+        labels={'background': 0, 'liver': 1},
+        dataset={
+            'first': dict(images=['scans/one.nii.gz'], label='./masks/one.nii.gz'),
+            'second': dict(images=[str(elsewhere)]),
+            'third': dict(images=['scans/gone.nii.gz']),
+            'fourth': dict(images=['scans/one.nii.gz', 'scans/one.nii.gz']),
+        },
+    )
+    (src / 'dataset.json').write_text(json.dumps(content))
+    result = import_dataset(NIfTIImporter(), src, tmp_path / 'out')
+    assert result.store.case_ids == ('first', 'second')
+    assert result.store.case('first').labelled and result.store.classes[1] == 'liver'
+    assert not result.store.case('second').labelled
+    found = {r.case_id: [p.code for p in r.problems] for r in result.results}
+    assert found['third'] == found['fourth'] == ['missing']
+
+
+def test_a_folder_without_cases_is_described(tmp_path):
+    (tmp_path / 'images').mkdir()
+    for name in ('a.hdr', 'a.img', 'b.img'):
+        (tmp_path / 'images' / name).touch()
+    with pytest.raises(UserError, match='2 x .img, e.g. images/a.img; 1 x .hdr'):
+        NIfTIImporter().discover(tmp_path)
+
+
 def test_names_of_any_script_length_and_case(tmp_path):
     names = ['Müller_1', 'Möller_1', '患者一', 'Case', 'case', 'x' * 240, '(=1+1)']
     for seed, name in enumerate(names):
