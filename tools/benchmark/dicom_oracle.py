@@ -2,6 +2,14 @@
 
 Prints the largest difference of a voxel and of a corner, volume by volume.
 Without folders: the test images in the packages pydicom and nibabel.
+
+Series of a tilted gantry differ in their corners from both. Every slice of ours lies
+where its ImagePositionPatient says. SimpleITK stacks the slices along their normal.
+dcm2niix (1.0.20260724) leaves the shear in the affine of what it does not resample,
+but gives the step from slice to slice the length of its part along the normal: of n
+slices the last lies (n - 1) * step * (1 - cos(tilt)) too near, 1.06 mm for 8 slices of
+2.5 mm at 20 degrees. In the column of positions the first voxels of all slices are
+compared with the files themselves.
 """
 
 from __future__ import annotations
@@ -105,6 +113,18 @@ def difference(ours: Volume, other: Volume) -> tuple[float, float] | None:
     return float(np.abs(one - two.astype(float)).max()), shift
 
 
+def misplaced(series: Series, ours: Volume) -> str:
+    """Farthest that a slice of the files lies from every slice of ours, in words."""
+    places = [item.position for item in series.slices]
+    array, affine = ours
+    if None in places:
+        return ''
+    own = affine[:3, 2] * np.arange(array.shape[2])[:, None] + affine[:3, 3]
+    stated = np.array(places, np.float64) * (-1, -1, 1)
+    apart = np.linalg.norm(own[:, None] - stated[None], axis=2).min(0)
+    return f'{apart.max():.2g} mm'
+
+
 def compare(ours: Volume, others: list[Volume]) -> str:
     """The nearest of the volumes of another reader, in words."""
     found = [result for other in others if (result := difference(ours, other))]
@@ -115,9 +135,9 @@ def compare(ours: Volume, others: list[Volume]) -> str:
     return f'{voxel:.4g}, {corner:.2g} mm'
 
 
-def linked(series: Series, folder: Path) -> Path:
-    """The files of a series alone in a folder."""
-    folder.mkdir()
+def linked(series: Series, scratch: Path) -> Path:
+    """The files of a series alone in a new folder."""
+    folder = Path(tempfile.mkdtemp(dir=scratch))
     for index, path in enumerate(series.files):
         (folder / f'{index}.dcm').symlink_to(path)
     return folder
@@ -125,15 +145,15 @@ def linked(series: Series, folder: Path) -> Path:
 
 def rows(folder: Path, scratch: Path) -> Iterator[list[str]]:
     """One row per volume below a folder."""
-    for number, series in enumerate(group_series(folder)[0]):
+    for series in group_series(folder)[0]:
         where = series.folder.relative_to(folder).as_posix()
         name = f'{where} {series.number or ""} {series.part}'.strip()
         try:
             array, affine, problems = read_series(series.files, series.frames)
         except UserError as error:
-            yield [name, '', '', '', f'refused: {error}']
+            yield [name, '', '', '', '', f'refused: {error}']
             continue
-        alone = linked(series, scratch / f'{folder.name}-{number}')
+        alone = linked(series, scratch)
         ours = array, affine
         other = 'not on PATH'
         if shutil.which('dcm2niix'):
@@ -141,6 +161,7 @@ def rows(folder: Path, scratch: Path) -> Iterator[list[str]]:
         yield [
             name,
             ' x '.join(map(str, array.shape)),
+            misplaced(series, ours),
             compare(ours, list(by_simpleitk(alone))),
             other,
             ', '.join(problem.code for problem in problems),
@@ -152,13 +173,13 @@ def main() -> None:
     args = parse_args()
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    table = Table('volume', 'voxels', 'SimpleITK', 'dcm2niix', 'findings')
+    table = Table('volume', 'voxels', 'positions', 'SimpleITK', 'dcm2niix', 'findings')
     with tempfile.TemporaryDirectory() as scratch:
         for folder in args.folders or packaged(Path(scratch, 'nibabel')):
             for row in rows(folder, Path(scratch)):
                 table.add_row(*row)
     Console().print(table)
-    print('largest difference of a voxel, and of a corner')
+    print('largest difference of a voxel, and of a corner; of positions, of a slice')
 
 
 if __name__ == '__main__':

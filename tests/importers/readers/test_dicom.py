@@ -8,8 +8,11 @@ from pydicom.uid import generate_uid
 from medssl_mm.importers.base import CaseError
 from medssl_mm.importers.readers.dicom import read_series
 from medssl_mm.importers.readers.dicom_series import group_series
+from medssl_mm.store.orientation import canonicalize
 from tests.importers.dicom_files import (
+    AXIAL,
     CT_IMAGE,
+    TILTED,
     files_of,
     item,
     make_slice,
@@ -33,6 +36,37 @@ def test_affine_is_the_position_of_every_voxel(tmp_path):
         np.testing.assert_allclose(
             affine @ (column, row, index, 1), (-left, -posterior, superior, 1)
         )
+
+
+@pytest.mark.parametrize(
+    'directions, turn',
+    [(AXIAL, 1), (AXIAL, -1), (TILTED, 1), (TILTED, -1), ((0, 1, 0, 0, 0, -1), 1)],
+)
+def test_values_and_places_are_those_of_highdicom(tmp_path, directions, turn):
+    highdicom = pytest.importorskip('highdicom')
+    normal = np.cross(directions[:3], directions[3:])
+    required = ('StudyDate', 'StudyTime', 'StudyID', 'AccessionNumber', 'KVP')
+    write_series(
+        tmp_path,
+        step=3.0 * turn * normal,
+        ImageOrientationPatient=list(directions),
+        SliceThickness=3,  # without which highdicom refuses a file
+        FrameOfReferenceUID='1.2.9',
+        SeriesNumber=1,
+        AcquisitionNumber=1,
+        **dict.fromkeys((*required, 'PatientSex', 'ReferringPhysicianName'), ''),
+        Manufacturer='',
+    )
+    slices = [pydicom.dcmread(path) for path in files_of(tmp_path)]
+    other = highdicom.get_volume_from_series(slices)
+    order = [2, 1, 0]  # it has (slice, row, column), and the patient's left as +x
+    affine = np.diag([-1, -1, 1, 1]) @ other.affine[:, [*order, 3]]
+    values, affine, _ = canonicalize(other.array.transpose(order), affine)
+    array, own, problems = read_series(files_of(tmp_path))
+    found, own, _ = canonicalize(array, own)
+    np.testing.assert_array_equal(found, values)
+    np.testing.assert_allclose(own, affine, atol=1e-9)
+    assert problems == []
 
 
 def test_descending_positions_give_the_same_volume(tmp_path):
