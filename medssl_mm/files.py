@@ -4,12 +4,14 @@ import codecs
 import csv
 import errno
 import fcntl
+import functools
 import hashlib
 import json
 import os
 import re
 import socket
 import stat
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -137,6 +139,7 @@ def write_json(path: str | Path, content: Any, indent: int | None = 1) -> None:
     write_whole(path, json.dumps(content, indent=indent) + '\n')
 
 
+_RELATIVES = ('cp1252', 'iso8859-15', 'cp1250', 'iso8859-2')
 _MARKS = {
     codecs.BOM_UTF8: 'utf-8-sig',
     codecs.BOM_UTF32_LE: 'utf-32',  # begins as that of UTF-16 does
@@ -161,19 +164,52 @@ def encoding_of(start: bytes) -> str:
 def decode(content: bytes, path: str | Path, what: str = 'file') -> str:
     """Turn what another program wrote into text without byte order mark.
 
+    Windows-1252 is taken, with a line on stderr, where other encodings of one byte
+    would give the same letters.
+
     Raises:
-        UserError: Neither UTF-8 nor UTF-16.
+        UserError: None of UTF-8, UTF-16 and, without a doubt, Windows-1252.
     """
     try:
         text = content.decode(encoding_of(content[:4]))
     except UnicodeDecodeError as error:
-        raise UserError(
-            f'{what} {path} is neither UTF-8 nor UTF-16 (byte {error.start}); save it '
-            'as UTF-8 (Excel: "CSV UTF-8")'
-        ) from None
+        text = _western(content)
+        if not text:
+            raise UserError(
+                f'{what} {path} is neither UTF-8 nor UTF-16 (byte {error.start}); '
+                'save it as UTF-8 (Excel: "CSV UTF-8")'
+            ) from None
+        word = re.search(r'\w*[^\W\x00-\x7f]\w*', text)
+        _tell(
+            f'note: {what} {path} is not UTF-8; it was read as Windows-1252, e.g. '
+            f'{word[0] if word else ""!r}. Save it as UTF-8 if that is wrong'
+        )
     if '\0' in text:
         raise UserError(f'{what} {path} is no text: it holds zero bytes')
     return text
+
+
+def _western(content: bytes) -> str:
+    """Text of Windows-1252, if its letters are those of its relatives; else ''.
+
+    The encodings of western and central Europe have ä, é, ß and others in one place.
+    Words of other scripts have several bytes above 127 in a row.
+    """
+    if re.search(rb'[\x80-\xff]{3}', content):
+        return ''
+    try:
+        texts = {content.decode(name) for name in _RELATIVES}
+    except UnicodeDecodeError:
+        return ''
+    text = texts.pop()
+    letters = all(letter.isalpha() for letter in text if letter > '\x7f')
+    return text if not texts and letters else ''
+
+
+@functools.cache
+def _tell(text: str) -> None:
+    """Write a line on stderr, once."""
+    print(text, file=sys.stderr)
 
 
 def delimiter_of(text: str, columns: Sequence[str] = ()) -> tuple[str, int]:

@@ -113,11 +113,37 @@ def test_compressed_tables_by_their_content(tmp_path):
         read_rows(path)
 
 
-def test_what_is_no_text_is_told(tmp_path):
+def test_windows_1252_is_read_where_it_is_sure(tmp_path, capsys):
     path = tmp_path / 'a.csv'
-    path.write_bytes('image,level\nMüller,0\n'.encode('latin-1'))
+    path.write_bytes('image,level\nMüller,0\nCafé,1\n'.encode('cp1252'))
+    for _ in range(2):
+        rows = read_rows(path)
+    assert [row['image'] for _, row in rows] == ['Müller', 'Café']
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "a.csv is not UTF-8; it was read as Windows-1252, e.g. 'Müller'" in line
+
+
+@pytest.mark.parametrize(
+    'word, encoding',
+    [
+        ('Señor', 'cp1252'),  # Seńor in central Europe
+        ('Müller', 'mac-roman'),
+        ('Müller', 'cp437'),
+        ('снимок', 'cp1251'),
+        ('患者', 'gbk'),
+        ('患者一', 'shift-jis'),
+        ('Dvořák', 'cp1250'),
+    ],
+)
+def test_other_encodings_are_refused(tmp_path, word, encoding):
+    path = tmp_path / 'a.csv'
+    path.write_bytes(f'image,level\n{word},0\n'.encode(encoding))
     with pytest.raises(UserError, match='neither UTF-8 nor UTF-16.*"CSV UTF-8"'):
         read_rows(path)
+
+
+def test_what_is_no_text_is_told(tmp_path):
+    path = tmp_path / 'a.csv'
     path.write_bytes(b'image,level\na\0b,0\n')
     with pytest.raises(UserError, match='zero bytes'):
         read_rows(path)
