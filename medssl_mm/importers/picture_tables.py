@@ -118,6 +118,8 @@ def _meaning(
 ) -> str:
     text = text.strip()
     if meaning is None:
+        if text.lower() == 'nan':  # an empty cell, as pandas shows it
+            return ''
         number = whole_number(text)
         return text if number is None else str(number)  # '1.0' as '1'
     if text not in meaning and text:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -236,6 +237,25 @@ def _check_pages(path: Path) -> None:
         place = number(place + count + entry * number(place, count), offset)
 
 
+def _sizes(path: Path, fields: Mapping[str, str]) -> list[Problem]:
+    """Tell a header without voxel sizes, or with negative ones."""
+    if fields.get('space directions'):
+        return []
+    keys = ('elementspacing', 'elementsize', 'spacings')
+    stated = next((fields[key] for key in keys if fields.get(key)), '')
+    if stated and not re.search(r'(^|\s)-', stated):
+        return []
+    found = f'voxels of {stated}' if stated else 'no size of its voxels'
+    read = 'without the sign' if stated else 'as 1 mm'
+    return [
+        warning(
+            'spacing-unusual',
+            f'{path} states {found}, which was read {read}. Distances in mm are wrong '
+            'if that is.',
+        )
+    ]
+
+
 def _header_problems(path: Path, suffix: str) -> tuple[float, list[Problem]]:
     """Factor from the header's units to mm; what is to be looked at."""
     fields, _ = read_header(path)
@@ -253,6 +273,7 @@ def _header_problems(path: Path, suffix: str) -> tuple[float, list[Problem]]:
                 'the left, y to posterior, z up.',
             )
         )
+    problems += _sizes(path, fields)
     units = set(re.findall(r'"([^"]*)"', fields.get('space units', '')))
     if not units - {'mm', ''}:
         return 1.0, problems

@@ -1,5 +1,7 @@
 """NRRD, MetaImage and TIFF: geometry, units, damage."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -131,6 +133,21 @@ def test_headers_without_orientation_are_told(tmp_path):
     change(path, b'TransformMatrix', b'Comment')
     change(path, b'AnatomicalOrientation', b'Other')
     assert [p.code for p in read_simpleitk(path)[2]] == ['no-orientation']
+
+
+@pytest.mark.parametrize(
+    'old, new, told, spacing',
+    [
+        (b'ElementSpacing', b'Comment', 'no size of its voxels.*as 1 mm', (1, 1, 1)),
+        (b'Spacing = 0', b'Spacing = -0', 'voxels of -0.*the sign', SPACING),
+    ],
+)
+def test_voxel_sizes_that_are_guessed_are_told(tmp_path, old, new, told, spacing):
+    path = write_itk(tmp_path / 'a.mha', make_values())
+    change(path, old, new)
+    _, affine, (problem,) = read_simpleitk(path)
+    assert problem.code == 'spacing-unusual' and re.search(told, problem.message)
+    np.testing.assert_allclose(np.abs(np.diag(affine)[:3]), spacing)
 
 
 @pytest.mark.parametrize(

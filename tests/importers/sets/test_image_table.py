@@ -85,6 +85,14 @@ def test_one_name_in_two_folders(folder):
         ImageTableImporter().discover(folder)
 
 
+def test_empty_cells_of_pandas_are_no_class(folder, tmp_path):
+    rows = [f'p{n},{("ill", "well", "nan", "NaN", "")[n % 5]},{n}' for n in range(20)]
+    table(folder, rows)
+    result, _ = prepare(ImageTableImporter, folder, tmp_path)
+    assert result.store.classes == ('ill', 'well')
+    assert sum(info.labelled for info in result.store.infos()) == 8
+
+
 def test_numbers_are_classes_in_order(folder, tmp_path):
     table(folder, [f'p{n},{n % 11}.0,{n}' for n in range(20)])
     result, _ = prepare(ImageTableImporter, folder, tmp_path)
