@@ -21,9 +21,7 @@ NUMERIC = (
     'engine/test_pretrained.py',
 )
 # ... but not those marked exact (a test of an exact file may be marked numeric): a
-# run compared with itself, copies, messages, settings and formats of files. Nor
-# what starts tools: most of that time is the loading of libraries.
-STARTS_TOOLS = ('test_tool', 'can_be_exported', 'test_exported_network')
+# run compared with itself, copies, messages, settings and formats of files.
 
 
 def pytest_collection_modifyitems(items):
@@ -31,10 +29,15 @@ def pytest_collection_modifyitems(items):
     tests = Path(__file__).parent
     for item in items:
         place = item.path.relative_to(tests).as_posix()
-        if not place.startswith(NUMERIC) or item.get_closest_marker('exact'):
-            continue
-        if not any(name in item.name for name in STARTS_TOOLS):
+        if place.startswith(NUMERIC) and not item.get_closest_marker('exact'):
             item.add_marker('numeric')
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _server():
+    """Let the processes of tests be prepared, by one server and beside other tests."""
+    if 'tests.distributed' in sys.modules:
+        sys.modules['tests.distributed'].start_server()
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +73,18 @@ def _rounding():
 
     with imitated_rounding():
         yield
+
+
+@pytest.fixture
+def call(monkeypatch, tmp_path):
+    """Function that runs a tool of analysis in the folder of the test.
+
+    ``call('probe', *arguments)`` returns the exit code.
+    """
+    from tests import tools
+
+    monkeypatch.chdir(tmp_path)
+    return lambda tool, *arguments: tools.call(f'analysis/{tool}.py', *arguments)
 
 
 @pytest.fixture(scope='session')

@@ -6,6 +6,7 @@ import os
 import signal
 import tempfile
 import traceback
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -17,6 +18,14 @@ from tests.waiting import PATIENCE
 
 _context = multiprocessing.get_context('forkserver')
 _context.set_forkserver_preload(['tests.preload'])
+
+
+def start_server():
+    """Start what the processes come from, in the background, with its imports.
+
+    The first server of this process serves its loaders, too.
+    """
+    forkserver.ensure_running()
 
 
 def run_processes(function, world_size, *args, timeout=PATIENCE):

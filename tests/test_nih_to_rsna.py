@@ -1,9 +1,6 @@
 """BYOL on images of NIH, RSNA's labels beside it, then a classifier, by the tools."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +8,7 @@ import pytest
 import torch
 
 from medssl_mm.importers.sets.nih_cxr14 import FINDINGS
+from tests import tools
 from tests.datasets.images import write_image_set
 from tests.importers.dicom_files import make_slice
 
@@ -29,13 +27,7 @@ SMALL = (
 
 
 def run(folder, tool, *arguments):
-    done = subprocess.run(
-        [sys.executable, ROOT / 'tools' / tool, *map(str, arguments)],
-        cwd=folder,
-        env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'},
-        capture_output=True,
-        text=True,
-    )
+    done = tools.run(tool, *arguments, folder=folder)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
 

@@ -12,6 +12,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests import tools
 from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,7 +78,7 @@ def test_help_explains_without_heavy_imports(path, tmp_path):
 
 @pytest.mark.parametrize('path', PYTHON_TOOLS, ids=ids(PYTHON_TOOLS))
 def test_unknown_option_is_refused(path, tmp_path):
-    result = run(sys.executable, path, '--no-such-option', cwd=tmp_path)
+    result = tools.run(path, '--no-such-option', folder=tmp_path)
     assert result.returncode == 2
     assert 'Traceback' not in result.stderr
 
@@ -362,9 +363,7 @@ def test_lock_pins_exactly_and_once(version, machine):
     ],
 )
 def test_bad_input_ends_with_one_message(arguments, message, tmp_path):
-    result = run(
-        sys.executable, ROOT / 'tools' / arguments[0], *arguments[1:], cwd=tmp_path
-    )
+    result = tools.run(*arguments, folder=tmp_path)
     assert result.returncode == 2
     assert message in result.stderr and 'Traceback' not in result.stderr
     assert not list(tmp_path.iterdir())

@@ -1,9 +1,7 @@
 """probe.py and cka.py, from a config and checkpoints to files."""
 
 import json
-import logging
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -17,25 +15,6 @@ from medssl_mm.functional.cka import linear_cka, rbf_cka
 from tests.analysis import toy
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture
-def call(monkeypatch, tmp_path):
-    """Function that runs a tool in this process; returns its exit code."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(tool, *arguments):
-        path = str(ROOT / f'tools/analysis/{tool}.py')
-        monkeypatch.setattr(sys, 'argv', [path, *(str(part) for part in arguments)])
-        try:
-            runpy.run_path(path, run_name='__main__')
-        except SystemExit as end:
-            return end.code
-        finally:
-            logging.disable(logging.NOTSET)
-        return 0
-
-    return run
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """Tools that look into encoders, from pictures to files, on a small encoder."""
 
 import json
-import logging
 import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,25 +23,6 @@ DESCRIPTION = """encoder = dict(
     preprocessing=dict(size=32),
 )
 """
-
-
-@pytest.fixture
-def call(monkeypatch, tmp_path):
-    """Function that runs a tool in this process; returns its exit code."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(tool, *arguments):
-        path = str(ROOT / f'tools/analysis/{tool}.py')
-        monkeypatch.setattr(sys, 'argv', [path, *(str(part) for part in arguments)])
-        try:
-            runpy.run_path(path, run_name='__main__')
-        except SystemExit as end:
-            return end.code
-        finally:
-            logging.disable(logging.NOTSET)
-        return 0
-
-    return run
 
 
 @pytest.fixture

@@ -1,15 +1,11 @@
 """The tool that compares output distributions, on tiny evaluations."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[1]
-TOOL = ROOT / 'tools/analysis/output_distributions.py'
+from tests import tools
 
 
 def write(folder, seed, classes=('Mass', 'Hernia'), multi_label=True):
@@ -37,15 +33,9 @@ def write(folder, seed, classes=('Mass', 'Hernia'), multi_label=True):
 
 
 def run(*arguments):
-    return subprocess.run(
-        [sys.executable, str(TOOL), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return tools.run('analysis/output_distributions.py', *arguments)
 
 
-@pytest.mark.slow
 def test_compares_the_files_of_evaluations(tmp_path):
     from medssl_mm.analysis.output_distributions import ks_distances
 
@@ -81,7 +71,6 @@ def test_compares_the_files_of_evaluations(tmp_path):
     assert 'output_distributions.json exists' in again.stderr
 
 
-@pytest.mark.slow
 def test_two_exclusive_classes_are_one_column(tmp_path):
     for seed, name in enumerate(('few', 'many')):
         write(tmp_path / name, seed, ('no', 'yes'), multi_label=False)
@@ -91,7 +80,6 @@ def test_two_exclusive_classes_are_one_column(tmp_path):
     assert list(content['methods']['moco']['per_class']) == ['yes']
 
 
-@pytest.mark.slow
 def test_bad_input_ends_in_one_message(tmp_path):
     write(tmp_path / 'few', 0)
     write(tmp_path / 'other', 0, ('Mass', 'Edema'))

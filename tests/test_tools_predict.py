@@ -1,24 +1,13 @@
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import nibabel as nib
 import numpy as np
 
-from .test_inference import image, model  # noqa: F401
+from tests import tools
 
-ROOT = Path(__file__).parents[1]
+from .test_inference import image, model  # noqa: F401
 
 
 def run(*args):
-    return subprocess.run(
-        [sys.executable, 'tools/predict.py', *map(str, args)],
-        cwd=ROOT,
-        env=dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1'),
-        capture_output=True,
-        text=True,
-    )
+    return tools.run('predict.py', *args)
 
 
 def test_writes_labels_and_refuses_bad_input(model, image, tmp_path):  # noqa: F811

@@ -1,10 +1,6 @@
 """The import tool as a user runs it."""
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -13,25 +9,24 @@ from medssl_mm.importers.options import flag
 from medssl_mm.store import SliceStore
 from medssl_mm.store.images import ImageStore
 from medssl_mm.store.splits import load_split
+from tests import tools
 from tests.datasets.images import make_picture, write_picture
 
-TOOL = Path(__file__).resolve().parents[1] / 'tools' / 'prepare_data.py'
+
+@pytest.fixture
+def prepare(monkeypatch):
+    """Function that runs the tool; its last error line must not be a traceback."""
+    monkeypatch.setenv('COLUMNS', '120')
+
+    def run(*args):
+        done = tools.run('prepare_data.py', *args)
+        assert 'Traceback' not in done.stderr
+        return done
+
+    return run
 
 
-def prepare(*args):
-    """Run the tool; its last error line must not be a traceback."""
-    environment = dict(os.environ, PYTHONPATH=str(TOOL.parents[1]), COLUMNS='120')
-    done = subprocess.run(
-        [sys.executable, str(TOOL), *map(str, args)],
-        text=True,
-        capture_output=True,
-        env=environment,
-    )
-    assert 'Traceback' not in done.stderr
-    return done
-
-
-def test_import_twice_with_splits(tiny_nifti, tmp_path):
+def test_import_twice_with_splits(prepare, tiny_nifti, tmp_path):
     folder, out = tiny_nifti(), tmp_path / 'out'
     args = (
         'nifti',
@@ -61,7 +56,9 @@ def test_import_twice_with_splits(tiny_nifti, tmp_path):
     assert 'nothing to do' in again.stdout
 
 
-def test_strict_failure_names_the_file_and_leaves_nothing(tiny_nifti, tmp_path):
+def test_strict_failure_names_the_file_and_leaves_nothing(
+    prepare, tiny_nifti, tmp_path
+):
     folder, out = tiny_nifti(), tmp_path / 'out'
     path = folder / 'images' / 'case2.nii.gz'
     path.write_bytes(path.read_bytes()[:500])
@@ -75,7 +72,7 @@ def test_strict_failure_names_the_file_and_leaves_nothing(tiny_nifti, tmp_path):
     assert 'cases were left out' in done.stderr
 
 
-def test_images_twice_with_their_splits(tmp_path):
+def test_images_twice_with_their_splits(prepare, tmp_path):
     folder, out = tmp_path / 'source', tmp_path / 'out'
     for seed in range(24):
         patient, label = 10253 + seed // 4, seed % 2
@@ -104,7 +101,7 @@ def test_images_twice_with_their_splits(tmp_path):
     assert len(ImageStore(out)) == 23
 
 
-def test_empty_folder(tmp_path):
+def test_empty_folder(prepare, tmp_path):
     done = prepare('abdomen1k', '--src', tmp_path, '--out', tmp_path / 'out')
     assert done.returncode == 2
     assert f'under {tmp_path}' in done.stderr
@@ -123,7 +120,7 @@ def test_empty_folder(tmp_path):
         (('nifty', '--src', '.'), "data set 'nifty'; .*; did you mean nifti?"),
     ],
 )
-def test_wrong_options(tmp_path, args, message):
+def test_wrong_options(prepare, tmp_path, args, message):
     done = prepare(*args, '--out', tmp_path / 'out')
     assert done.returncode == 2
     assert re.search(message.replace('?', r'\?'), done.stderr), done.stderr
@@ -131,7 +128,7 @@ def test_wrong_options(tmp_path, args, message):
 
 
 @pytest.mark.parametrize('name', ['dicom', 'btcv', 'phantom', 'nih-cxr14'])
-def test_help_of_a_name_shows_its_own_options(name):
+def test_help_of_a_name_shows_its_own_options(prepare, name):
     done = prepare(name, '--help')
     assert done.returncode == 0
     kind = importer_class(name)
@@ -144,14 +141,14 @@ def test_help_of_a_name_shows_its_own_options(name):
     assert own <= shown and not (others - own - {'--seed'}) & shown
 
 
-def test_the_name_may_follow_options(tiny_nifti, tmp_path):
+def test_the_name_may_follow_options(prepare, tiny_nifti, tmp_path):
     out = tmp_path / 'out'
     done = prepare('--src', tiny_nifti(2), 'nifti', '--out', out, '--classes', 'a,b')
     assert done.returncode == 0, done.stderr
     assert SliceStore(out).classes == ('background', 'a', 'b')
 
 
-def test_help_shows_an_example():
+def test_help_shows_an_example(prepare):
     done = prepare('--help')
     assert done.returncode == 0
     assert 'python tools/prepare_data.py btcv' in done.stdout

@@ -23,8 +23,8 @@
 # Runs what is marked numeric (tests/conftest.py): what functional, models,
 # evaluation, converters and a part of engine compare with a reference or within a
 # tolerance. Left out: what compares a run with itself, or texts and files (marked
-# exact: launching, resuming, messages, formats); those that start tools; data and
-# tables, where nothing goes through a network.
+# exact: launching, resuming, messages, formats); data and tables, where nothing
+# goes through a network.
 set -euo pipefail
 
 if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then

@@ -3,7 +3,6 @@
 import argparse
 import os
 import re
-import subprocess
 import sys
 import zipfile
 from collections import OrderedDict
@@ -30,13 +29,13 @@ from medssl_mm.engine.seen import seen_in_file
 from medssl_mm.errors import InstallError, UserError
 from medssl_mm.provenance import Seen
 from medssl_mm.registry import MODELS
+from tests import tools
 from tests.converters import originals
 from tests.models.backbones.test_res_net_same_padding import slow as slow_same_padding
 
 # Tensors are copied; what computes with them is marked numeric.
 pytestmark = pytest.mark.exact
 
-ROOT = Path(__file__).resolve().parents[2]
 REALDATA = os.environ.get('MEDSSL_REALDATA')
 IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 
@@ -506,16 +505,7 @@ def test_hash_in_the_name(tmp_path):
 
 
 def tool(*arguments):
-    return subprocess.run(
-        [
-            sys.executable,
-            ROOT / 'tools' / 'convert_checkpoint.py',
-            *map(str, arguments),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return tools.run('convert_checkpoint.py', *arguments)
 
 
 def test_tool(tmp_path):

@@ -1,7 +1,4 @@
 import copy
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -21,6 +18,7 @@ from medssl_mm.errors import UserError
 from medssl_mm.models.heads import DecorrelationHead
 from medssl_mm.provenance import Cases, Seen, Shown, attach
 from medssl_mm.registry import MODELS
+from tests import tools
 from tests.models.algorithms.toy import (
     backbone,
     batches,
@@ -31,7 +29,6 @@ from tests.models.algorithms.toy import (
 )
 from tests.numerics import STORED, close, double
 
-ROOT = Path(__file__).resolve().parents[2]
 HEAD = dict(
     type='medssl_mm.DecorrelationHead',
     num_channels=64,
@@ -148,18 +145,8 @@ def test_exported_network_equals_the_trained_one(trained, tmp_path, choice):
     cases = Cases('ct', 'p', 'abc', ('pretrain',), ['a'], ['f' * 64], ['x'])
     seen = Seen((Shown.of('pretrain', cases),))
     torch.save(attach(content, seen), checkpoint)
-    command = [
-        sys.executable,
-        str(ROOT / 'tools/convert_checkpoint.py'),
-        str(checkpoint),
-        '--out',
-        str(out),
-        '--decorrelation',
-        choice,
-    ]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, check=False
-    )
+    command = [checkpoint, '--out', out, '--decorrelation', choice]
+    done = tools.run('convert_checkpoint.py', *command)
     assert done.returncode == 0, done.stderr
     assert f'decorrelation: {choice[:4]}' in done.stdout
     assert 'pretraining on ct (p, split abc, pretrain): 1 case' in done.stdout
@@ -171,9 +158,7 @@ def test_exported_network_equals_the_trained_one(trained, tmp_path, choice):
         expected = exact.decorrelation(expected)
     found = downstream(out, choice == 'fold')(images)[-1]
     close(found, expected, **(STORED if choice == 'fold' else {}))
-    again = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, check=False
-    )
+    again = tools.run('convert_checkpoint.py', *command)
     assert again.returncode == 2
     assert 'exists; choose another --out' in again.stderr
 
@@ -214,17 +199,10 @@ def test_target_encoder_can_be_exported(trained, tmp_path, choice):
     checkpoint, out = tmp_path / 'epoch_1.pth', tmp_path / 'out.pth'
     text = Config(dict(model=dict(decorrelation=HEAD))).pretty_text
     torch.save(dict(state_dict=trained.state_dict(), meta=dict(cfg=text)), checkpoint)
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(ROOT / 'tools/convert_checkpoint.py'),
-            str(checkpoint),
-            *('--out', str(out), '--decorrelation', choice, '--encoder', 'target'),
-        ],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=False,
+    done = tools.run(
+        'convert_checkpoint.py',
+        checkpoint,
+        *('--out', out, '--decorrelation', choice, '--encoder', 'target'),
     )
     assert done.returncode == 0, done.stderr
     assert 'encoder: target (encoder_k.module.0.*)' in done.stdout

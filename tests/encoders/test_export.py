@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +16,9 @@ from medssl_mm.engine.seen import seen_in_file
 from medssl_mm.errors import UserError
 from medssl_mm.provenance import Cases, Seen, Shown, attach
 from medssl_mm.registry import MODELS
+from tests import tools
 from tests.converters import originals
 
-ROOT = Path(__file__).resolve().parents[2]
 HOSTS = ('mmengine', 'mmcv', 'mmpretrain', 'mmseg', 'mmselfsup', 'mmcls', 'medssl_mm')
 
 GREY = dict(type='ResNet', depth=18, in_channels=1, norm_cfg=dict(type='BN'))
@@ -312,12 +311,7 @@ def test_damaged_exports(tmp_path, change, message):
 
 
 def tool(*arguments):
-    return subprocess.run(
-        [sys.executable, ROOT / 'tools' / 'export.py', *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return tools.run('export.py', *arguments)
 
 
 def test_tool(tmp_path):

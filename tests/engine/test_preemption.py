@@ -45,8 +45,8 @@ def _train(settings, resume=None):
     return preemption.train(runner, interval=0)
 
 
-def _train_and_exit(settings, resume=None):
-    sys.exit(_train(settings, resume))
+def _train_and_exit(settings):
+    sys.exit(_train(settings))
 
 
 def _told(**settings):
@@ -74,7 +74,7 @@ def straight(tmp_path_factory):
         key = by_epoch, num_workers
         if key not in folders:
             folders[key] = tmp_path_factory.mktemp('straight')
-            run_alone(toy.train, _config(folders[key], *key))
+            toy.train(_config(folders[key], *key))
         return folders[key]
 
     return run
@@ -106,7 +106,7 @@ def test_it_goes_on_exactly(tmp_path, straight, by_epoch, num_workers, settings)
     assert (tmp_path / INTERRUPTED).exists()
     last = 'epoch_4.pth' if by_epoch else 'iter_16.pth'
     assert not (tmp_path / last).exists()
-    assert run_alone(_train_and_exit, parts, 'auto') == 0
+    assert _train(parts, 'auto') == 0
     _assert_same_end(straight(by_epoch, num_workers) / last, tmp_path / last)
     assert not (tmp_path / INTERRUPTED).exists()
 
@@ -125,7 +125,7 @@ def test_no_iteration_is_done_twice(tmp_path, capfd):
 def test_accumulated_gradients_are_used_first(tmp_path):
     settings = dict(toy.config(tmp_path), **_told(iteration=4))
     settings['optim_wrapper']['accumulative_counts'] = 3
-    assert run_alone(_train_and_exit, settings) == EXIT_PREEMPTED
+    assert _train(settings) == EXIT_PREEMPTED
     assert _load(tmp_path / INTERRUPTED)['meta']['iter'] == 6
 
 
@@ -166,7 +166,7 @@ def test_handlers_are_those_of_before(tmp_path):
 
 def test_other_number_of_batches_continues_at_the_same_share(tmp_path, capfd):
     settings = dict(toy.config(tmp_path), **_told(iteration=9))
-    assert run_alone(_train_and_exit, settings) == EXIT_PREEMPTED
+    assert _train(settings) == EXIT_PREEMPTED
     settings = toy.config(tmp_path)
     settings['train_dataloader']['batch_size'] = 2
     _train(settings, 'auto')

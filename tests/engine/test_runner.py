@@ -56,8 +56,7 @@ def _buffers_after_validation(work_dir):
 @pytest.mark.parametrize('num_workers', [0, 1])
 def test_killed_and_resumed_run_equals_a_straight_one(tmp_path, by_epoch, num_workers):
     last = 'epoch_4.pth' if by_epoch else 'iter_16.pth'
-    straight = toy.config(tmp_path / 'straight', by_epoch, num_workers)
-    run_alone(toy.train, straight)
+    toy.train(toy.config(tmp_path / 'straight', by_epoch, num_workers))
     killed = toy.config(
         tmp_path / 'killed',
         by_epoch,
@@ -67,7 +66,7 @@ def test_killed_and_resumed_run_equals_a_straight_one(tmp_path, by_epoch, num_wo
     assert run_alone(toy.train, killed) == -signal.SIGKILL
     assert not (tmp_path / 'killed' / last).exists()
     killed['custom_hooks'] = []
-    assert run_alone(toy.train, killed, 'auto') == 0
+    toy.train(killed, 'auto')
     _assert_same_training_state(
         _load(tmp_path / 'straight' / last), _load(tmp_path / 'killed' / last)
     )
@@ -75,13 +74,12 @@ def test_killed_and_resumed_run_equals_a_straight_one(tmp_path, by_epoch, num_wo
 
 def test_toy_training_depends_on_every_random_generator(tmp_path):
     """Otherwise the test above would prove little."""
-    straight = toy.config(tmp_path / 'straight')
-    run_alone(toy.train, straight)
+    toy.train(toy.config(tmp_path / 'straight'))
     path = tmp_path / 'straight' / 'epoch_2.pth'
     for name in ('python', 'torch'):
         checkpoint = _load(path)
         work_dir = tmp_path / name
-        run_alone(_spoil_and_train, str(work_dir), checkpoint, name)
+        _spoil_and_train(str(work_dir), checkpoint, name)
         end = _load(work_dir / 'epoch_4.pth')
         reference = _load(tmp_path / 'straight' / 'epoch_4.pth')
         assert not torch.equal(

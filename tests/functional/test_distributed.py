@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from torch.nn.parallel import DistributedDataParallel
@@ -121,30 +123,31 @@ def test_permutation_is_that_of_rank_zero_and_every_rank_draws():
     torch.testing.assert_close(results[1]['drawn'], torch.rand(1))
 
 
-def _exchanged(order, dtype):
-    size = len(order) // distributed.world_size()
-    torch.manual_seed(distributed.rank())
-    own = torch.randn(size, 2, 3).to(dtype)
-    kept = own.clone().requires_grad_(own.is_floating_point())
-    dealt = distributed.exchange(kept, order)
-    assert not dealt.requires_grad and dealt.dtype == dtype
-    wanted = order.view(-1, size)[distributed.rank()]
-    assert torch.equal(dealt, distributed.gather(own)[wanted])
-    back = distributed.exchange(dealt, order.argsort())
-    assert torch.equal(back, own)
+def _exchanged(orders, dtypes):
+    for order, dtype in itertools.product(orders, dtypes):
+        size = len(order) // distributed.world_size()
+        torch.manual_seed(distributed.rank())
+        own = torch.randn(size, 2, 3).to(dtype)
+        kept = own.clone().requires_grad_(own.is_floating_point())
+        dealt = distributed.exchange(kept, order)
+        assert not dealt.requires_grad and dealt.dtype == dtype
+        wanted = order.view(-1, size)[distributed.rank()]
+        assert torch.equal(dealt, distributed.gather(own)[wanted]), dtype
+        back = distributed.exchange(dealt, order.argsort())
+        assert torch.equal(back, own), dtype
 
 
 @pytest.mark.exact
-@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.int64])
 @pytest.mark.parametrize('processes', [2, 3])
-def test_exchange_deals_the_joint_batch_out(processes, dtype):
+def test_exchange_deals_the_joint_batch_out(processes):
     torch.manual_seed(5)
-    for order in (
+    orders = (
         torch.randperm(4 * processes),
         torch.arange(4 * processes),  # everybody keeps the own rows
-        torch.arange(4 * processes).roll(4),
-    ):  # nobody keeps any
-        run_processes(_exchanged, processes, order, dtype)
+        torch.arange(4 * processes).roll(4),  # nobody keeps any
+    )
+    dtypes = (torch.float32, torch.bfloat16, torch.int64)
+    run_processes(_exchanged, processes, orders, dtypes)
 
 
 def test_exchange_within_one_process_permutes():

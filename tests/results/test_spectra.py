@@ -1,20 +1,15 @@
 import dataclasses
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
-import pytest
 import torch
 from mmengine.config import Config
 
 from medssl_mm.analysis import Spectrum
 from medssl_mm.results.spectra import draw_spectra, print_spectra, write_spectra
+from tests import tools
 from tests.engine.hooks.test_collapse_monitor_hook import HEAD, settings
 from tests.models.algorithms.toy import build_ours
 
-ROOT = Path(__file__).resolve().parents[2]
 FIGURES = dict(
     effective_rank=1.5, rankme=2.0, alpha_req=float('nan'), std_of_l2_normalized=0.1
 )
@@ -87,7 +82,6 @@ def test_table(capsys):
     assert 'eff. rank' in out and 'nan' in out
 
 
-@pytest.mark.slow
 def test_tool_compares_checkpoints(tmp_path):
     """Each of its own model, all on the images of the config."""
     decorrelated = settings(tmp_path / 'run')
@@ -107,8 +101,7 @@ def test_tool_compares_checkpoints(tmp_path):
     )
     torch.save(dict(state_dict=build_ours(seed=1).state_dict()), tmp_path / 'plain.pth')
     command = [
-        sys.executable,
-        str(ROOT / 'tools/analysis/spectrum.py'),
+        'analysis/spectrum.py',
         'random',
         str(tmp_path / 'plain.pth'),
         str(tmp_path / 'decorr.pth'),
@@ -123,10 +116,7 @@ def test_tool_compares_checkpoints(tmp_path):
         'plain',
         'decorr',
     ]
-    environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=environment, check=False
-    )
+    done = tools.run(*command)
     assert done.returncode == 0, done.stderr
     content = json.loads((tmp_path / 'out/spectrum.json').read_text())
     found = {(s['label'], s['place']) for s in content}
@@ -135,23 +125,15 @@ def test_tool_compares_checkpoints(tmp_path):
         (label, place) for label in ('random', 'plain', 'decorr') for place in places
     } | {('decorr', 'decorrelated')}
     assert (tmp_path / 'out/spectrum.png').stat().st_size > 1000
-    again = subprocess.run(
-        command, capture_output=True, text=True, env=environment, check=False
-    )
+    again = tools.run(*command)
     assert again.returncode == 2
     assert 'spectrum.json exists; choose another --out' in again.stderr
     command[command.index('--out') + 1] = str(tmp_path / 'part')
-    del command[command.index('decorr')], command[4]  # no decorrelation now
+    del command[command.index('decorr')], command[3]  # no decorrelation now
     for place, message in (
         ('stage9', 'no model has features at stage9, but at stage1, stage2,'),
         ('decorrelated', 'no model has features at decorrelated, but at'),
     ):
-        part = subprocess.run(
-            [*command, '--places', 'pooled', place],
-            capture_output=True,
-            text=True,
-            env=environment,
-            check=False,
-        )
+        part = tools.run(*command, '--places', 'pooled', place)
         assert part.returncode == 2
         assert message in part.stderr
