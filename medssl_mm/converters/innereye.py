@@ -297,7 +297,25 @@ def transforms_of(settings: AugmentationFile, train: bool = True) -> list[dict]:
 
 
 def _training_steps(settings: AugmentationFile, crop: dict) -> Iterator[dict]:
-    what, size = settings.augmentation, settings.preprocess.resize
+    """Steps of training in the original's order; of the random ones those in use."""
+    what = settings.augmentation
+    yield from _moved(what, settings.preprocess.resize)
+    yield from _recoloured(what)
+    yield crop
+    if what.use_random_erasing:
+        erasing = what.random_erasing
+        yield dict(
+            type='RandomErasing',
+            scale=list(erasing.scale),
+            ratio=list(erasing.ratio),
+        )
+    if what.add_gaussian_noise:
+        noise = what.gaussian_noise
+        yield dict(type='medssl_mm.RangeNoise', std=noise.std, prob=noise.p_apply)
+
+
+def _moved(what: Augmentation, size: int | None) -> Iterator[dict]:
+    """Affine, crop or resizing, flip."""
     if what.use_random_affine:
         affine = what.random_affine
         yield dict(
@@ -314,6 +332,10 @@ def _training_steps(settings: AugmentationFile, crop: dict) -> Iterator[dict]:
         yield dict(type='Resize', size=size)
     if what.use_random_horizontal_flip:
         yield dict(type='RandomHorizontalFlip', p=what.random_horizontal_flip.prob)
+
+
+def _recoloured(what: Augmentation) -> Iterator[dict]:
+    """Grey values, colours, and the elastic deformation behind them."""
     if what.use_gamma_transform:
         yield dict(
             type='medssl_mm.GammaJitter',
@@ -337,17 +359,6 @@ def _training_steps(settings: AugmentationFile, crop: dict) -> Iterator[dict]:
             sigma=elastic.sigma,
             prob=elastic.p_apply,
         )
-    yield crop
-    if what.use_random_erasing:
-        erasing = what.random_erasing
-        yield dict(
-            type='RandomErasing',
-            scale=list(erasing.scale),
-            ratio=list(erasing.ratio),
-        )
-    if what.add_gaussian_noise:
-        noise = what.gaussian_noise
-        yield dict(type='medssl_mm.RangeNoise', std=noise.std, prob=noise.p_apply)
 
 
 def _joined(steps: Iterator[dict] | Sequence[dict]) -> list[dict]:

@@ -4,8 +4,8 @@ import copy
 import inspect
 import math
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +22,12 @@ from medssl_mm import compat
 from medssl_mm.backbones import TARGET, describe_weights, find_family
 from medssl_mm.engine import checkpoints
 from medssl_mm.engine.hooks import CalibrateBatchNormHook
-from medssl_mm.engine.layouts import containers, find_layout, find_state_dict
+from medssl_mm.engine.layouts import (
+    Layout,
+    containers,
+    find_layout,
+    find_state_dict,
+)
 from medssl_mm.engine.observing import quietly
 from medssl_mm.errors import UserError
 from medssl_mm.provenance import Seen, seen_of
@@ -221,67 +226,91 @@ def match_backbone(
         tuple[dict[str, Tensor], LoadReport]: The fitting tensors by the
         backbone's names, and what became of the others.
     """
-    wanted = {name for name in target if _counts(name)}
     layout = find_layout(content, target, source, encoder)
-    own = layout.own
-    found, loaded, missing, mismatched, adapted = {}, [], [], [], []
-    for name, tensor in target.items():
-        if name not in own:
-            if _counts(name):
-                missing.append(name)
-            continue
-        value, note = _fit(name, own[name], tensor)
-        if value is None:
-            mismatched.append(note)
-            continue
-        found[name] = value
-        if _counts(name):
-            loaded.append(name)
-        if note:
-            adapted.append(note)
+    fitted = _Fitted.of(layout.own, target)
+    checkpoints.require_finite(fitted.tensors, source, target)
+    wanted = [name for name in target if _counts(name)]
     parts = {name.split('.')[0] for name in wanted}
-    unexpected: list[str] = []
-    ignored = Counter(
-        name.removeprefix('module.').split('.')[0] for name in layout.others
-    )
-    for name in own:
-        if name.split('.')[0] not in parts:
-            ignored[name.removeprefix('module.').split('.')[0]] += 1
-        elif name not in target and _counts(name):
-            unexpected.append(name)
-    for container, tensors in containers(content):
-        if container != layout.container:
-            ignored[container or 'the top'] += len(tensors)
-    checkpoints.require_finite(found, source, target)
-    advice = ''
-    theirs, ours = describe_weights(own), describe_weights(wanted)
-    if not own or len(missing) == len(wanted):
-        advice = (
-            'no name of the backbone was recognised (the file starts '
-            f'with {_first((*own, *layout.others), 3)})'
-        )
-    if theirs != ours and theirs and ours:
-        advice = f'checkpoint looks like {theirs}, model is {ours}'
-    whitening = [name for name in unexpected if name.endswith('.running_wm')]
-    if whitening:
-        advice = (
-            f'{whitening[0].rpartition(".")[0]} is iterative normalisation; '
-            'python tools/convert_checkpoint.py makes it a plain one'
-        )
-    return found, LoadReport(
+    unexpected = [
+        name
+        for name in layout.own
+        if name.split('.')[0] in parts and name not in target and _counts(name)
+    ]
+    return fitted.tensors, LoadReport(
         source=source,
         prefix=layout.prefix,
-        loaded=tuple(loaded),
-        missing=tuple(missing),
+        loaded=tuple(name for name in fitted.tensors if _counts(name)),
+        missing=tuple(fitted.missing),
         unexpected=tuple(unexpected),
-        mismatched=tuple(mismatched),
-        adapted=tuple(adapted),
-        ignored=tuple(sorted(ignored.items())),
-        advice=advice,
+        mismatched=tuple(fitted.mismatched),
+        adapted=tuple(fitted.adapted),
+        ignored=tuple(sorted(_other_parts(content, layout, parts).items())),
+        advice=_advice(layout, wanted, fitted.missing, unexpected),
         encoder=layout.encoder,
         container=layout.container,
         naming=layout.naming,
     )
+
+
+@dataclass
+class _Fitted:
+    """Tensors that fit a model, and names or notes of the others."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    mismatched: list[str] = field(default_factory=list)
+    adapted: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, own: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> '_Fitted':
+        fitted = cls()
+        for name, tensor in target.items():
+            if name not in own:
+                if _counts(name):
+                    fitted.missing.append(name)
+                continue
+            value, note = _fit(name, own[name], tensor)
+            if value is None:
+                fitted.mismatched.append(note)
+                continue
+            fitted.tensors[name] = value
+            if note:
+                fitted.adapted.append(note)
+        return fitted
+
+
+def _other_parts(
+    content: Mapping[str, Any], layout: Layout, parts: set[str]
+) -> Counter[str]:
+    """Count the tensors of what is no part of the backbone, by its name."""
+    others = [*layout.others]
+    others += [name for name in layout.own if name.split('.')[0] not in parts]
+    ignored = Counter(name.removeprefix('module.').split('.')[0] for name in others)
+    for container, tensors in containers(content):
+        if container != layout.container:
+            ignored[container or 'the top'] += len(tensors)
+    return ignored
+
+
+def _advice(
+    layout: Layout, wanted: Sequence[str], missing: Sequence[str], unexpected: list[str]
+) -> str:
+    """What the names say about the cause of a misfit."""
+    whitening = [name for name in unexpected if name.endswith('.running_wm')]
+    if whitening:
+        return (
+            f'{whitening[0].rpartition(".")[0]} is iterative normalisation; '
+            'python tools/convert_checkpoint.py makes it a plain one'
+        )
+    theirs, ours = describe_weights(layout.own), describe_weights(wanted)
+    if theirs != ours and theirs and ours:
+        return f'checkpoint looks like {theirs}, model is {ours}'
+    if not layout.own or len(missing) == len(wanted):
+        return (
+            'no name of the backbone was recognised (the file starts '
+            f'with {_first((*layout.own, *layout.others), 3)})'
+        )
+    return ''
 
 
 def load_pretrained_backbone(

@@ -1,5 +1,7 @@
 """One patient: drawn, painted and scanned."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from medssl_mm.errors import UserError
@@ -60,24 +62,10 @@ def make_phantom_case(
     z, y, x = np.ix_(
         *((np.arange(n) - (n - 1) / 2) * s for n, s in zip(shape, spacing, strict=True))
     )
-    deform = [smooth_field(rng, shape, spacing, 62) * 4.5 for _ in range(3)]
-
-    def position(axis: int) -> np.ndarray:
-        """World (left, posterior, superior) -> patient frame."""
-        # Explicit sums keep the bytes independent of the BLAS in use.
-        row = (scanner.rotation(scan['turn']).T @ grid)[axis]
-        values = row[0] * x + row[1] * y + row[2] * z
-        values = (values + scan['shift'][axis]) / patient.scale[axis]
-        return (values + deform[axis]).astype(np.float32)
-
-    canvas = patient.canvas = Canvas(
-        (position(0), position(1), position(2)),
-        max(spacing[1], 1.5),
-        [
-            smooth_field(rng, shape, spacing, wavelength)
-            for wavelength in (40, 28, 20, 9)
-        ],
-    )
+    rows = scanner.rotation(scan['turn']).T @ grid
+    # Explicit sums keep the bytes independent of the BLAS in use.
+    turned = [row[0] * x + row[1] * y + row[2] * z for row in rows]
+    canvas = patient.canvas = _canvas(patient, scan, turned, spacing)
     for paint in _PARTS:
         paint(patient)
     scanner.paint_table(canvas.image, x, y, rng)
@@ -89,3 +77,30 @@ def make_phantom_case(
     return scanner.to_file_order(
         image, canvas.label, spacing, grid, scan['isocentre'], scan['code']
     )
+
+
+def _canvas(
+    patient: Patient,
+    scan: dict,
+    turned: Sequence[np.ndarray],
+    spacing: tuple[float, float, float],
+) -> Canvas:
+    """Empty canvas of a patient, who is moved, scaled and deformed in the scanner.
+
+    Args:
+        patient: Whose frame it has.
+        scan: See :func:`medssl_mm.phantom.scanner.draw_scan`.
+        turned: World coordinates (left, posterior, superior) along the turned axes
+            of the patient, ``(Z, Y, X)``, mm.
+        spacing: Of slices, rows and columns, mm.
+    """
+    rng, shape = patient.rng, turned[0].shape
+    deform = [smooth_field(rng, shape, spacing, 62) * 4.5 for _ in range(3)]
+    x, y, z = (
+        (((turned[axis] + scan['shift'][axis]) / patient.scale[axis]) + field).astype(
+            np.float32
+        )
+        for axis, field in enumerate(deform)
+    )
+    fields = [smooth_field(rng, shape, spacing, length) for length in (40, 28, 20, 9)]
+    return Canvas((x, y, z), max(spacing[1], 1.5), fields)
