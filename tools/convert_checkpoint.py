@@ -17,18 +17,16 @@ Example:
       --from moco-v2 --to mmpretrain --out moco-v2.pth
 """
 
-import argparse
 from pathlib import Path
 
+from medssl_mm.arguments import tool_parser
 from medssl_mm.errors import UserError, run_tool
 from medssl_mm.files import whole_file
 
 
 def parse_args():
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('checkpoint', type=Path, nargs='?')
     parser.add_argument('--out', type=Path, help='file to write; must not exist')
     parser.add_argument(

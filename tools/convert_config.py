@@ -12,18 +12,16 @@ Examples:
   python tools/train.py CONFIG.py+strong.py
 """
 
-import argparse
 from pathlib import Path
 
+from medssl_mm.arguments import tool_parser
 from medssl_mm.errors import UserError, run_tool
 from medssl_mm.files import whole_file
 
 
 def parse_args():
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('package', choices=('innereye',))
     parser.add_argument('file', type=Path, help='the YAML file')
     parser.add_argument(

@@ -13,9 +13,9 @@ Example:
       --out moco-v2
 """
 
-import argparse
 from pathlib import Path
 
+from medssl_mm.arguments import tool_parser
 from medssl_mm.errors import UserError, run_tool, similar
 
 TARGETS = ('torchvision', 'timm', 'mmpretrain', 'mmseg')
@@ -23,9 +23,7 @@ TARGETS = ('torchvision', 'timm', 'mmpretrain', 'mmseg')
 
 def parse_args():
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         'encoder',
         metavar='CHECKPOINT',

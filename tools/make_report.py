@@ -14,17 +14,15 @@ Example:
       --baseline random --curve 'MoCo v2=work_dirs/pretrain'
 """
 
-import argparse
 from pathlib import Path
 
+from medssl_mm.arguments import tool_parser
 from medssl_mm.errors import UserError, run_tool
 
 
 def parse_args():
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         '--run',
         action='append',

@@ -7,12 +7,12 @@ Example:
   python tools/model_index.py            # after a README has changed
 """
 
-import argparse
 import re
 from pathlib import Path
 
 import yaml
 
+from medssl_mm.arguments import tool_parser
 from medssl_mm.errors import UserError, run_tool
 from medssl_mm.files import write_whole
 
@@ -37,9 +37,7 @@ FIRST_METHOD = {'intermediate': 'moco'}
 
 def parse_args():
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         '--out', type=Path, default=ROOT / 'model-index.yml', help='default: that file'
     )

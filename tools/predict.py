@@ -12,17 +12,13 @@ A model of several channels takes a file each, in the order of the training:
   python tools/predict.py CONFIG.py CHECKPOINT.pth t1.nii.gz t2.nii.gz labels.nii.gz
 """
 
-import argparse
-
+from medssl_mm.arguments import add_config_options, tool_parser
 from medssl_mm.errors import run_tool
 
 
 def parse_args():
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('config', help='config the model was trained with')
     parser.add_argument('checkpoint', help='checkpoint of that training')
     parser.add_argument(
@@ -53,14 +49,7 @@ def parse_args():
         action='store_true',
         help='predict a volume that the network was trained on or chosen by',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action='extend',
-        default=[],
-        metavar='KEY=VALUE',
-        help='change settings of the config',
-    )
+    add_config_options(parser)
     return parser.parse_args()
 
 

@@ -24,18 +24,16 @@ Example:
   python tools/run_table.py configs/tables/acdc20.yaml --executor slurm --status
 """
 
-import argparse
 from pathlib import Path
 
 from medssl_mm import executors
+from medssl_mm.arguments import tool_parser
 from medssl_mm.errors import UserError, run_tool
 
 
 def parse_args():
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('table', help='YAML file, see configs/tables')
     parser.add_argument(
         '--out', type=Path, help='folder of the table (default: work_dirs/tables/NAME)'

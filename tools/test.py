@@ -12,17 +12,13 @@ Example:
       work_dirs/CONFIG/best_*.pth
 """
 
-import argparse
-
+from medssl_mm.arguments import add_config_options, tool_parser
 from medssl_mm.errors import run_tool
 
 
 def parse_args():
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint of that config')
     parser.add_argument(
@@ -39,14 +35,7 @@ def parse_args():
         help='score cases all the same that the network was trained on or chosen by; '
         'metrics.json says which',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action='extend',
-        default=[],
-        metavar='KEY=VALUE',
-        help='change settings, e.g. test_dataloader.batch_size=4',
-    )
+    add_config_options(parser, 'change settings, e.g. test_dataloader.batch_size=4')
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm'],

@@ -11,18 +11,15 @@ Example:
   bash tools/dist_train.sh configs/selfsup/mocov2/CONFIG.py 2 --seed 1
 """
 
-import argparse
 import sys
 
+from medssl_mm.arguments import add_config_options, tool_parser
 from medssl_mm.errors import run_tool
 
 
 def parse_args():
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument(
         '--work-dir',
@@ -55,14 +52,9 @@ def parse_args():
         help='go on where the weights have seen cases of validation or test',
     )
     parser.add_argument('--seed', type=int, help='random seed')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action='extend',
-        default=[],
-        metavar='KEY=VALUE',
-        help='change settings, e.g. train_cfg.max_epochs=2 '
-        'train_dataloader.batch_size=16',
+    add_config_options(
+        parser,
+        'change settings, e.g. train_cfg.max_epochs=2 train_dataloader.batch_size=16',
     )
     parser.add_argument(
         '--tracker',

@@ -22,18 +22,16 @@ Examples:
       --export-features work_dirs/features_npy
 """
 
-import argparse
 from pathlib import Path
 
 from medssl_mm import executors
+from medssl_mm.arguments import tool_parser
 from medssl_mm.errors import UserError, run_tool
 
 
 def parse_args():
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('table', nargs='?', help='YAML file, see configs/tables')
     parser.add_argument(
         '--list', action='store_true', help='show the encoders and data sets there are'

@@ -24,9 +24,9 @@ Examples:
       --kernel linear --unbiased --out DIR
 """
 
-import argparse
 import logging
 
+from medssl_mm.arguments import tool_parser
 from medssl_mm.checkpoint_features import (
     SUBSETS,
     add_arguments,
@@ -40,9 +40,7 @@ from medssl_mm.errors import UserError, run_tool
 
 def parse_args():
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('config', help='classification config')
     parser.add_argument(
         '--before',

@@ -16,9 +16,9 @@ Example:
       lite0=efficientnet-lite0 random:resnet18 --out work_dirs/prior --device cuda
 """
 
-import argparse
 import logging
 
+from medssl_mm.arguments import tool_parser
 from medssl_mm.encoder_analysis import (
     add_arguments,
     add_chosen_arguments,
@@ -33,9 +33,7 @@ from medssl_mm.pictures import open_pictures
 
 def parse_args():
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     add_arguments(parser)
     add_chosen_arguments(parser, 5)
     parser.add_argument(

@@ -24,9 +24,9 @@ Examples:
       --baseline random --ways 5 --shots 1 5 20 --subsets train val test
 """
 
-import argparse
 import logging
 
+from medssl_mm.arguments import tool_parser
 from medssl_mm.checkpoint_features import (
     SUBSETS,
     add_arguments,
@@ -44,9 +44,7 @@ from medssl_mm.provenance import sentences
 
 def parse_args():
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     add_weights_arguments(parser)
     parser.add_argument(
         '--ways',

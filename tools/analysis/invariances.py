@@ -19,9 +19,9 @@ Examples:
       --transforms rotation h_flip --steps 36 --out work_dirs/rotation
 """
 
-import argparse
 import logging
 
+from medssl_mm.arguments import tool_parser
 from medssl_mm.encoder_analysis import (
     add_arguments,
     check_arguments,
@@ -42,9 +42,7 @@ PAIRS = 'pairs'
 
 def parse_args():
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     add_arguments(parser)
     parser.add_argument(
         '--transforms', nargs='+', metavar='NAME', help='default: all that make sense'

@@ -12,9 +12,9 @@ Example:
       lite0=efficientnet-lite0 random:resnet18 --out work_dirs/neighbours
 """
 
-import argparse
 import logging
 
+from medssl_mm.arguments import tool_parser
 from medssl_mm.encoder_analysis import (
     add_arguments,
     check_arguments,
@@ -28,9 +28,7 @@ from medssl_mm.pictures import open_pictures
 
 def parse_args():
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     add_arguments(parser)
     parser.add_argument(
         '--neighbours', type=int, default=5, help='of every query (default: 5)'

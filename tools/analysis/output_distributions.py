@@ -15,17 +15,15 @@ Example:
       --pair moco work_dirs/moco-10pct/test work_dirs/moco-100pct/test
 """
 
-import argparse
 from pathlib import Path
 
+from medssl_mm.arguments import tool_parser
 from medssl_mm.errors import UserError, run_tool
 
 
 def parse_args():
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         '--pair',
         nargs=3,

@@ -17,11 +17,11 @@ Examples:
       b.png=b_made.png --out work_dirs/distance
 """
 
-import argparse
 import json
 import logging
 from pathlib import Path
 
+from medssl_mm.arguments import tool_parser
 from medssl_mm.encoder_analysis import (
     add_arguments,
     check_arguments,
@@ -35,9 +35,7 @@ PAIRS = 'pairs'
 
 def parse_args():
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         'folders', nargs='*', type=Path, help='written by deep_image_prior.py'
     )

@@ -27,10 +27,10 @@ Examples:
       --fractions 0.01 0.1 1 --fraction-seeds 0 1 2 --jobs 4 --out DIR
 """
 
-import argparse
 import logging
 from pathlib import Path
 
+from medssl_mm.arguments import tool_parser
 from medssl_mm.checkpoint_features import (
     SUBSETS,
     add_arguments,
@@ -47,9 +47,7 @@ from medssl_mm.errors import UserError, run_tool
 
 def parse_args():
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     add_weights_arguments(parser, needs_config=False)
     parser.add_argument(
         '--train-on',

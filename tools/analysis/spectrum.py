@@ -12,18 +12,16 @@ Example:
       configs/selfsup/mocov2/mocov2_resnet18_1xb64-coslr-150e_acdc-64.py
 """
 
-import argparse
 import logging
 from pathlib import Path
 
+from medssl_mm.arguments import tool_parser
 from medssl_mm.errors import UserError, run_tool
 
 
 def parse_args():
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         'checkpoints',
         nargs='+',

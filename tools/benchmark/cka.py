@@ -6,11 +6,11 @@ centres each by matrix products, as widely used code does. Prints the median
 times, the ratio and the difference of the values.
 """
 
-import argparse
 import statistics
 from pathlib import Path
 
 from medssl_mm import benchmarking
+from medssl_mm.arguments import tool_parser
 from medssl_mm.errors import run_tool
 
 EXAMPLE = """\
@@ -22,11 +22,7 @@ example:
 
 def parse_args():
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__, epilog=EXAMPLE)
     parser.add_argument('--samples', type=int, default=1000, help='default: 1000')
     parser.add_argument(
         '--channels',

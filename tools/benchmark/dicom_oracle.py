@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from medssl_mm.arguments import tool_parser
 from medssl_mm.errors import UserError, run_tool
 from medssl_mm.importers.readers.dicom import read_series
 from medssl_mm.importers.readers.dicom_series import Series, group_series
@@ -44,11 +45,7 @@ Volume = tuple[NDArray, NDArray[np.float64]]
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__, epilog=EXAMPLE)
     parser.add_argument(
         'folders', nargs='*', type=Path, metavar='DIR', help='with DICOM series'
     )

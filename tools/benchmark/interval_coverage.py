@@ -7,10 +7,9 @@ experiments; beside it the percentile interval of resampled patients, which
 knows nothing of seeds.
 """
 
-import argparse
-
 import numpy as np
 
+from medssl_mm.arguments import tool_parser
 from medssl_mm.errors import UserError, run_tool
 
 EXAMPLE = """example:
@@ -20,11 +19,7 @@ EXAMPLE = """example:
 
 def parse_args():
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__, epilog=EXAMPLE)
     numbers = dict(nargs='+', metavar='N')
     parser.add_argument('--seeds', type=int, default=[3, 5, 10], **numbers)
     parser.add_argument('--patients', type=int, default=[14, 20, 40], **numbers)

@@ -10,7 +10,6 @@ CT data configs use. The contenders take turns within each round; read the
 ratios rather than the rates.
 """
 
-import argparse
 import os
 import statistics
 import tempfile
@@ -18,6 +17,7 @@ import warnings
 from pathlib import Path
 
 from medssl_mm import benchmarking
+from medssl_mm.arguments import tool_parser
 from medssl_mm.errors import UserError, run_tool
 
 EXAMPLE = """example:
@@ -35,11 +35,7 @@ VIEW = 224  # pixels
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__, epilog=EXAMPLE)
     parser.add_argument(
         '--data-root', help='CT slice store to read from (a small one is made)'
     )

@@ -7,10 +7,10 @@ classifier, at several batch sizes. No input pipeline. Steps take turns, so that
 whatever else the machine does hits all of them alike.
 """
 
-import argparse
 import statistics
 
 from medssl_mm import benchmarking
+from medssl_mm.arguments import tool_parser
 from medssl_mm.errors import UserError, run_tool
 
 EXAMPLE = """example:
@@ -22,11 +22,7 @@ EXAMPLE = """example:
 
 def parse_args():
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__, epilog=EXAMPLE)
     parser.add_argument('config', help='pretraining config')
     parser.add_argument('--size', type=int, default=64, help='image side, px (64)')
     parser.add_argument('--batch', type=int, default=64, help='images per step (64)')

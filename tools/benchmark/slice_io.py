@@ -1,10 +1,10 @@
 """Measure random slice reads: the store against the usual containers."""
 
-import argparse
 import tempfile
 from pathlib import Path
 
 from medssl_mm import benchmarking
+from medssl_mm.arguments import tool_parser
 from medssl_mm.errors import UserError, run_tool
 
 EXAMPLE = """\
@@ -20,11 +20,7 @@ PNG_OFFSET = 8192  # HU; a PNG has no negative values
 
 def parse_args():
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__, epilog=EXAMPLE)
     parser.add_argument(
         '--nifti',
         type=Path,

@@ -12,7 +12,6 @@ contenders take turns within each round, so that whatever else the machine
 does hits all of them alike; read the ratios rather than the milliseconds.
 """
 
-import argparse
 import copy
 import os
 import statistics
@@ -20,6 +19,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from medssl_mm import benchmarking
+from medssl_mm.arguments import tool_parser
 from medssl_mm.errors import UserError, run_tool
 
 EXAMPLE = """example:
@@ -65,11 +65,7 @@ LEVELS = Path(__file__).parents[2] / 'configs/selfsup/_base_/levels'
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__, epilog=EXAMPLE)
     parser.add_argument('--method', choices=('moco', *METHODS), default='moco')
     parser.add_argument('--arch', choices=WIDTH, default='resnet18')
     parser.add_argument(

@@ -7,11 +7,11 @@ moments and the transform cost alone), and how far the result is from white.
 With --step-ms, the time of a training step, also the share of that step.
 """
 
-import argparse
 import statistics
 from pathlib import Path
 
 from medssl_mm import benchmarking
+from medssl_mm.arguments import tool_parser
 from medssl_mm.errors import UserError, run_tool
 
 EXAMPLE = """\
@@ -26,11 +26,7 @@ METHODS = ('zca', 'newton_schulz', 'cholesky', 'iternorm')
 
 def parse_args():
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__, epilog=EXAMPLE)
     parser.add_argument(
         '--channels',
         type=int,
