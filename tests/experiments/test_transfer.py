@@ -22,6 +22,7 @@ from medssl_mm.errors import UserError
 from medssl_mm.experiments import frozen
 from medssl_mm.store import open_store
 from medssl_mm.store.splits import Split, load_split, save_split
+from tests import tools
 from tests.checkpoint_features.test_encoder import describe
 from tests.datasets.images import write_image_set
 
@@ -310,9 +311,9 @@ def test_too_few_images(folder, protocol, message):
     assert [c['protocol'] for c in experiments.finished_cells(planned)] == ['knn']
 
 
-def start(folder, *options):
+def start(folder):
     return subprocess.Popen(
-        [sys.executable, ROOT / 'tools' / 'transfer.py', 'table.yaml', *options],
+        [sys.executable, ROOT / 'tools' / 'transfer.py', 'table.yaml'],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -340,9 +341,9 @@ def test_a_table_is_killed_and_resumed(folder):
     assert kept and len(kept) < 12
     for path in kept:
         json.loads(path.read_text())
-    process = start(folder, '--jobs', '2', '--export-features', 'npy')
-    text = process.communicate(timeout=500)[0]
-    assert process.returncode == 0, text
+    command = ('transfer.py', 'table.yaml')
+    done = tools.run(*command, '--jobs', 2, '--export-features', 'npy', folder=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
     out = folder / 'work_dirs' / 'transfer' / 'table'
     lines = [
@@ -364,7 +365,7 @@ def test_a_table_is_killed_and_resumed(folder):
     ids = pd.read_csv(folder / 'npy' / 'a-one.csv')
     assert features.shape == (48, 64) and list(ids['subset'].unique()) != ['']
     # A second run computes nothing.
-    again = start(folder)
-    assert '4 steps, 4 finished before' in again.communicate(timeout=200)[0]
-    dry = start(folder, '--dry-run').communicate(timeout=200)[0]
+    again = tools.run(*command, folder=folder)
+    assert '4 steps, 4 finished before' in again.stdout
+    dry = tools.run(*command, '--dry-run', folder=folder).stdout
     assert dry.count('[done]') == 4 and '4 steps, 4 finished; 12 results' in dry
