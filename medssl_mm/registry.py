@@ -102,6 +102,7 @@ MODEL_MODULES = {
     'FeatureMSELoss': 'medssl_mm.models.losses',
     'FrozenEncoderDecoder': 'medssl_mm.models.segmentors',
     'FrozenImageClassifier': 'medssl_mm.models.classifiers',
+    'HandmadeFeatures': 'medssl_mm.models.backbones.handmade_features',
     'InfoNCELoss': 'medssl_mm.models.losses',
     'LatentPredictionLoss': 'medssl_mm.models.losses',
     'LinearHead': 'medssl_mm.models.decode_heads',

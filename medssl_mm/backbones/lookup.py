@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from medssl_mm.errors import UserError
 
 from .base import Backbone
+from .handmade import HandmadeBackbone
 from .hosts import (
     ConvNeXtBackbone,
     DenseNetBackbone,
@@ -24,6 +25,7 @@ FAMILIES: tuple[type[Backbone], ...] = (
     ConvNeXtBackbone,
     EfficientNetBackbone,
     VisionTransformerBackbone,
+    HandmadeBackbone,
     TimmPyramidBackbone,
     TimmTransformerBackbone,
 )

@@ -1,6 +1,7 @@
 """From a config file and command-line options to a Runner."""
 
 import ast
+import copy
 import difflib
 import inspect
 import os
@@ -105,7 +106,8 @@ def apply_options(config: Config, options: dict[str, Any]) -> None:
     """
     for key in options:
         _check_key(config, key)
-    config.merge_from_dict(options)
+    # A copy: merging takes `_delete_` out of what it is given.
+    config.merge_from_dict(copy.deepcopy(options))
 
 
 def make_runner(
