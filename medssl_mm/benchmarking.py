@@ -1,12 +1,12 @@
 """What the benchmark tools share: taking turns, the machine, the report."""
 
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from medssl_mm import cores
 from medssl_mm.errors import UserError
 from medssl_mm.files import write_whole
 
@@ -132,14 +132,7 @@ def machine(device: str = 'cpu') -> dict:
     """
     import torch
 
-    cpu, flags = platform.processor() or platform.machine(), set()
-    info = Path('/proc/cpuinfo')
-    for line in info.read_text().splitlines() if info.exists() else ():
-        name, _, value = line.partition(':')
-        if name.strip() == 'model name':
-            cpu = value.strip()
-        elif name.strip() in ('flags', 'Features'):  # x86-64, Arm
-            flags.update(value.split())
+    cpu, flags = cores.processor()
     gpu = None if device == 'cpu' else torch.cuda.get_device_name()
     return dict(
         torch=torch.__version__,

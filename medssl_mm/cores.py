@@ -5,9 +5,17 @@ obeys it too, so that pools inside the job stay within the part.
 """
 
 import os
+import platform
 from collections.abc import Mapping
+from pathlib import Path
 
-__all__ = ['available', 'job_environment', 'thread_environment', 'workers_within']
+__all__ = [
+    'available',
+    'job_environment',
+    'processor',
+    'thread_environment',
+    'workers_within',
+]
 
 _PART = 'LOKY_MAX_CPU_COUNT'
 
@@ -22,6 +30,23 @@ def available() -> int:
     import joblib
 
     return joblib.cpu_count()
+
+
+def processor() -> tuple[str, frozenset[str]]:
+    """Name of the processor, and its instruction sets as the system calls them.
+
+    Returns:
+        tuple: The set is empty where the system does not say.
+    """
+    name, flags = platform.processor() or platform.machine(), set[str]()
+    info = Path('/proc/cpuinfo')
+    for line in info.read_text().splitlines() if info.exists() else ():
+        key, _, value = line.partition(':')
+        if key.strip() == 'model name':
+            name = value.strip()
+        elif key.strip() in ('flags', 'Features'):  # x86-64, Arm
+            flags.update(value.split())
+    return name, frozenset(flags)
 
 
 def thread_environment(

@@ -119,7 +119,7 @@ ARROWS = {
     'aliases': ({'errors'}, set()),
     # Numbers with intervals: needs numpy and scipy alone.
     'statistics': ({'errors'}, set()),
-    'benchmarking': ({'errors', 'files'}, set()),
+    'benchmarking': ({'cores', 'errors', 'files'}, set()),
     # What public sets of images are called, hold and look like.
     'datasets.image_sets': ({'errors'}, set()),
     # Read and written without a deep-learning installation.

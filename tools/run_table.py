@@ -15,6 +15,9 @@ trained and tested on each split, and the test cases are pooled. With
 "validation: false" (splits without a validation subset) the last checkpoint
 is tested.
 
+The table says on what it was computed; "--repeat-check" computes one cell again
+under other instructions and threads, as another machine would.
+
 Example:
   python tools/run_table.py configs/tables/acdc20.yaml --dry-run
   python tools/run_table.py configs/tables/acdc20.yaml --rows random mocov2 \
@@ -22,6 +25,8 @@ Example:
   python tools/run_table.py configs/tables/curvas14.yaml \
       --splits curvas-14-5fold-fold0 --dry-run
   python tools/run_table.py configs/tables/acdc20.yaml --executor slurm --status
+  python tools/run_table.py configs/tables/acdc20.yaml --rows mocov2 --seeds 0 \
+      --evaluations linear-stages --fractions 1 --repeat-check avx2
 """
 
 from pathlib import Path
@@ -73,8 +78,46 @@ def parse_args():
         metavar='N',
         help='processes of a step instead of those of the table; 0: without a launcher',
     )
+    parser.add_argument(
+        '--repeat-check',
+        nargs='*',
+        metavar='SETTING',
+        help='compute one cell again under other settings of the processor (avx2, '
+        'threads-1, threads-2; default: all), in folders beside, and print the spread '
+        'of its scores',
+    )
     executors.add_options(parser)
     return parser.parse_args()
+
+
+def repeat(args, table):
+    """Run one cell under several settings and write how far its scores are apart."""
+    from medssl_mm import experiments, results
+    from medssl_mm.experiments.repeat import SETTINGS, told_spread
+
+    unknown = sorted(set(args.repeat_check) - set(SETTINGS))
+    if unknown or executors.shows_only(args):
+        raise UserError(
+            f'--repeat-check knows the settings {", ".join(SETTINGS)}, got {unknown}'
+            if unknown
+            else '--repeat-check runs its steps: leave --dry-run and --status out'
+        )
+    runs, errors = experiments.repeat_check(
+        table,
+        lambda own, steps: executors.run_steps(args, own, steps),
+        args.repeat_check or list(SETTINGS),
+    )
+    if runs:
+        rows = results.summarize(runs, runs[0].label)
+        title = f'{table.title}: {table.rows[0].title}, repeated'
+        told = told_spread({row.run.label: row.score.estimate for row in rows})
+        results.print_table(rows, title)
+        print(told)
+        out = args.out or Path('work_dirs', 'tables', f'{table.name}-repeat')
+        paths = results.write_table(rows, out, title, f'{table.note} {told}'.strip())
+        print('written: ' + ', '.join(map(str, paths)))
+    if errors:
+        raise UserError(f'{len(errors)} steps failed:\n' + '\n'.join(errors))
 
 
 def main():
@@ -97,6 +140,9 @@ def main():
         args.splits,
         args.baseline,
     )
+    if args.repeat_check is not None:
+        repeat(args, table)
+        return
     steps, planned = experiments.plan(table)
     if executors.shows_only(args):
         executors.show_plan(args, table, steps)
@@ -112,7 +158,8 @@ def main():
         )
         results.print_table(rows, table.title)
         out = args.out or Path('work_dirs', 'tables', table.name)
-        paths = results.write_table(rows, out, table.title, table.note)
+        note = f'{table.note} {experiments.told_machines(steps.values())}'.strip()
+        paths = results.write_table(rows, out, table.title, note)
         print('written: ' + ', '.join(map(str, paths)))
     if errors:
         raise UserError(f'{len(errors)} steps failed:\n' + '\n'.join(errors))

@@ -29,6 +29,7 @@ from medssl_mm.experiments.checkpoints import (
     drop_superseded,
     last_checkpoint,
 )
+from medssl_mm.experiments.machines import told_machines
 from medssl_mm.experiments.plan import DONE, Step, plan, resolved_config
 from medssl_mm.experiments.run import command_of, finished_runs, run_steps, tools_folder
 from medssl_mm.experiments.table import EvaluationConfig, Row, Table, load_table, select
@@ -36,6 +37,7 @@ from medssl_mm.experiments.table import EvaluationConfig, Row, Table, load_table
 if TYPE_CHECKING:
     from medssl_mm.experiments.cluster import job_states, run_steps_by_slurm
     from medssl_mm.experiments.frozen import export_features
+    from medssl_mm.experiments.repeat import repeat_check
     from medssl_mm.experiments.transfer import finished_cells, plan_transfer
     from medssl_mm.experiments.transfer_table import load_transfer
 
@@ -58,10 +60,12 @@ __all__ = [
     'load_transfer',
     'plan',
     'plan_transfer',
+    'repeat_check',
     'resolved_config',
     'run_steps',
     'run_steps_by_slurm',
     'select',
+    'told_machines',
     'tools_folder',
 ]
 
@@ -71,6 +75,7 @@ _LATE = dict(
     job_states='cluster',
     load_transfer='transfer_table',
     plan_transfer='transfer',
+    repeat_check='repeat',
     run_steps_by_slurm='cluster',
 )
 

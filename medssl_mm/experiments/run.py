@@ -25,6 +25,7 @@ from medssl_mm.experiments.checkpoints import (
     drop_superseded,
     last_checkpoint,
 )
+from medssl_mm.experiments.machines import machine_of
 from medssl_mm.experiments.plan import DONE, Step
 from medssl_mm.experiments.table import Table
 from medssl_mm.files import inherited_lock, locked, shipped, write_json
@@ -234,6 +235,7 @@ class StepRunner:
                 title=step.title,
                 command=command,
                 seconds=round(time.monotonic() - started, 1),
+                machine=machine_of(step, self.table, environment),
             ),
         )
         if not self.keep_checkpoints:
