@@ -28,10 +28,17 @@ class _QueueCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, queue: Tensor, temperature: float
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        queue: Tensor,
+        temperature: float,
+        masked: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         positive = (query * key).sum(dim=1, keepdim=True) / temperature
         negative = (query @ queue.T).div_(temperature)  # (N, K)
+        if masked is not None:
+            negative.masked_fill_(masked, float('-inf'))
         hardest = negative.amax(dim=1, keepdim=True)
         peak = torch.maximum(positive, hardest)
         negative.sub_(peak).exp_()
@@ -59,7 +66,7 @@ class _QueueCrossEntropy(torch.autograd.Function):
         grads = (
             None if grad is None else grad * grad_loss for grad in ctx.saved_tensors
         )
-        return (*grads, None, None)
+        return (*grads, None, None, None)
 
 
 def _in_batch_cross_entropy(
@@ -88,6 +95,7 @@ def info_nce(
     queue: Tensor | None = None,
     temperature: float = 0.2,
     return_top1: bool = False,
+    masked: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     r"""Cross-entropy of finding the own key among negatives.
 
@@ -115,8 +123,11 @@ def info_nce(
         temperature (float): Divisor of the dot products. Defaults to 0.2.
         return_top1 (bool): Whether to return also the share (0-1) of samples
             whose own key has the largest dot product. Defaults to False.
+        masked (Tensor, optional): Rows of the queue that are no negatives of a
+            query, such as keys of the same patient. Defaults to None.
 
-    Shape: query, key ``(N, D)``; queue ``(K, D)``. Returns a scalar, or two.
+    Shape: query, key ``(N, D)``; queue ``(K, D)``; masked ``(N, K)``, bool. Returns a
+        scalar, or two.
 
     Raises:
         ValueError: When shapes do not fit or temperature is not positive.
@@ -133,6 +144,13 @@ def info_nce(
         )
     if not temperature > 0:
         raise ValueError(f'temperature must be positive, got {temperature}')
+    if masked is not None:
+        wanted = None if queue is None else (len(query), len(queue))
+        if tuple(masked.shape) != wanted:
+            raise ValueError(
+                f'masked must be (N, K) = {wanted} of a queue, got '
+                f'{tuple(masked.shape)}'
+            )
     with torch.autocast(query.device.type, enabled=False):
         query = at_least_float32(query)
         key = key.to(query.dtype)
@@ -140,7 +158,7 @@ def info_nce(
             loss, top1 = _in_batch_cross_entropy(query, key, temperature)
         else:
             loss, top1 = _QueueCrossEntropy.apply(
-                query, key, queue.detach().to(query.dtype), temperature
+                query, key, queue.detach().to(query.dtype), temperature, masked
             )
     return (loss, top1) if return_top1 else loss
 

@@ -1,5 +1,6 @@
 """Momentum contrast with further loss terms on chosen stages."""
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,6 +10,7 @@ import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
+from medssl_mm.errors import UserError
 from medssl_mm.functional.contrastive import unit_rows
 from medssl_mm.functional.distributed import (
     exchange,
@@ -21,6 +23,12 @@ from medssl_mm.registry import MODELS
 
 from .base import BaseAlgorithm
 from .encoder import Encoder, EncoderOutput
+
+
+def number_of_patient(name: str) -> int:
+    """Number above 0 that stands for a patient, the same in every process."""
+    digest = hashlib.blake2b(name.encode(), digest_size=7).digest()
+    return int.from_bytes(digest, 'big') + 1
 
 
 @MODELS.register_module()
@@ -54,6 +62,9 @@ class MultiLevelMoCo(BaseAlgorithm):
         feat_dim (int): Length of the embeddings. Defaults to 128.
         ema_decay (float): Share of the old weights that the key encoder keeps
             at a step. Defaults to 0.999.
+        mask_same_patient (bool): Whether keys of the query's own patient, other
+            slices and moments of the same anatomy, are left out of the negatives;
+            the samples must name their ``patient_id``. Defaults to False.
         **kwargs: ``multi_level_head``, ``decorrelation``,
             ``channels_last``, ``data_preprocessor`` and ``init_cfg`` of
             :class:`BaseAlgorithm`.
@@ -67,11 +78,13 @@ class MultiLevelMoCo(BaseAlgorithm):
         queue_len: int = 65536,
         feat_dim: int = 128,
         ema_decay: float = 0.999,
+        mask_same_patient: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone=backbone, neck=neck, head=head, **kwargs)
         self.encoder_k = ForeachEMA(self.encoder, ema_decay)
-        self.key_queue = KeyQueue(queue_len, feat_dim)
+        self.mask_same_patient = mask_same_patient
+        self.key_queue = KeyQueue(queue_len, feat_dim, mask_same_patient)
         hoist_state(self, 'key_queue')  # the host's names: queue, queue_ptr
         self.apply_memory_format()
 
@@ -98,7 +111,7 @@ class MultiLevelMoCo(BaseAlgorithm):
         key = self._encode_keys(images[1])
         key_rows = unit_rows(key.embedding)
         logs = self._terms(query, key, key_rows, images, data_samples)
-        self.key_queue.enqueue(key_rows)
+        self.key_queue.enqueue(key_rows, self._patients(data_samples, key_rows))
         keys_seen = self.encoder_k.steps * (len(key_rows) * world_size())
         logs['queue_fill'] = (keys_seen / self.key_queue.queue_len).clamp(max=1)
         return logs
@@ -132,17 +145,42 @@ class MultiLevelMoCo(BaseAlgorithm):
         images: tuple[Tensor, Tensor],
         data_samples: Sequence,
     ) -> dict[str, Tensor]:
+        more = {}
+        patients = self._patients(data_samples, key_rows)
+        if patients is not None:
+            more['masked'] = patients[:, None] == self.key_queue.queue_patients
         loss, top1 = self.head(
-            unit_rows(query.embedding), key_rows, self.key_queue.rows
+            unit_rows(query.embedding), key_rows, self.key_queue.rows, **more
         )
         logs = dict(loss_contrastive=loss)
         if self.multi_level_head is not None:
             logs.update(self.multi_level_head(query, key, images, data_samples))
-        logs['chance_level'] = torch.full_like(
-            loss.detach(), math.log(self.key_queue.queue_len + 1)
-        )
+        if more:
+            negatives = (~more['masked']).sum(1)
+            logs['chance_level'] = negatives.to(loss.dtype).add(1).log().mean()
+        else:
+            logs['chance_level'] = torch.full_like(
+                loss.detach(), math.log(self.key_queue.queue_len + 1)
+            )
         logs['contrastive_top1'] = top1
         return logs
+
+    def _patients(self, data_samples: Sequence, rows: Tensor) -> Tensor | None:
+        """Number of each sample's patient, where they are asked for."""
+        if not self.mask_same_patient:
+            return None
+        names = [
+            getattr(sample, 'metainfo', {}).get('patient_id') for sample in data_samples
+        ]
+        if len(names) != len(rows) or None in names:
+            raise UserError(
+                'mask_same_patient=True needs the patient of every sample, but '
+                f'{max(names.count(None), len(rows) - len(names))} of {len(rows)} have '
+                'no patient_id; load them with a data set of medssl_mm and pack them '
+                'with medssl_mm.PackViews, or set mask_same_patient=False'
+            )
+        numbers = [number_of_patient(str(name)) for name in names]
+        return torch.tensor(numbers, device=rows.device)
 
     @torch.no_grad()
     def _encode_keys(self, images: Tensor) -> EncoderOutput:

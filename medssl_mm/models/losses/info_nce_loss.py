@@ -23,12 +23,19 @@ class InfoNCELoss(nn.Module):
         self.temperature = temperature
 
     def forward(
-        self, query: Tensor, key: Tensor, queue: Tensor
+        self,
+        query: Tensor,
+        key: Tensor,
+        queue: Tensor,
+        masked: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Compute the loss and the share of samples told apart.
 
-        Shape: query, key ``(N, D)``, normalised; queue ``(K, D)``. Returns
-            two scalars: loss, and share of samples whose own key is nearest.
+        Shape: query, key ``(N, D)``, normalised; queue ``(K, D)``; masked ``(N,
+            K)``, bool, what is no negative. Returns two scalars: loss, and share
+            of samples whose own key is nearest.
         """
-        loss, top1 = info_nce(query, key, queue, self.temperature, return_top1=True)
+        loss, top1 = info_nce(
+            query, key, queue, self.temperature, return_top1=True, masked=masked
+        )
         return loss, top1

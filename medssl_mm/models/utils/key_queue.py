@@ -22,6 +22,8 @@ class KeyQueue(nn.Module):
     Args:
         queue_len (int): Number of keys kept.
         feat_dim (int): Length of a key. Defaults to 128.
+        with_patients (bool): Whether it knows the patient of each key, in the buffer
+            ``queue_patients``. Defaults to False.
 
     Raises:
         ValueError: When a size is not positive.
@@ -29,8 +31,11 @@ class KeyQueue(nn.Module):
 
     queue: Tensor
     queue_ptr: Tensor
+    queue_patients: Tensor
 
-    def __init__(self, queue_len: int, feat_dim: int = 128) -> None:
+    def __init__(
+        self, queue_len: int, feat_dim: int = 128, with_patients: bool = False
+    ) -> None:
         super().__init__()
         if queue_len < 1 or feat_dim < 1:
             raise ValueError(
@@ -42,6 +47,11 @@ class KeyQueue(nn.Module):
             'queue', F.normalize(torch.randn(feat_dim, queue_len), dim=0)
         )
         self.register_buffer('queue_ptr', torch.zeros(1, dtype=torch.long))
+        self.with_patients = with_patients
+        if with_patients:  # 0: of nobody, as the random start
+            self.register_buffer(
+                'queue_patients', torch.zeros(queue_len, dtype=torch.long)
+            )
 
     @property
     def rows(self) -> Tensor:
@@ -69,10 +79,11 @@ class KeyQueue(nn.Module):
         )
 
     @torch.no_grad()
-    def enqueue(self, keys: Tensor) -> None:
+    def enqueue(self, keys: Tensor, patients: Tensor | None = None) -> None:
         """Replaces the oldest keys by those of all processes.
 
-        Shape: keys ``(N, D)``, N per process.
+        Shape: keys ``(N, D)``, N per process; patients ``(N,)``, where they are
+            known, numbers above 0.
         """
         self.check_batch(len(keys) * world_size())
         keys = gather(keys)
@@ -81,6 +92,9 @@ class KeyQueue(nn.Module):
         slots = torch.arange(len(keys), device=self.queue.device)
         slots = (slots + self.queue_ptr) % self.queue_len
         self.queue.index_copy_(1, slots, keys.T.to(self.queue.dtype))
+        if self.with_patients:
+            assert patients is not None, 'a queue of patients gets them with each key'
+            self.queue_patients.index_copy_(0, slots, gather(patients))
         self.queue_ptr.add_(len(keys)).remainder_(self.queue_len)
 
 

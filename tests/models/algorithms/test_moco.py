@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from medssl_mm.backbones import backbone_of
 from medssl_mm.engine.runner import Runner
+from medssl_mm.errors import UserError
 from medssl_mm.functional.distributed import rank, world_size
 from medssl_mm.registry import MODELS
 from tests.distributed import run_processes
@@ -100,6 +101,80 @@ def test_two_processes_equal_one():
         for name, value in logs.items():
             parts = [two[step][0][name] for two, _ in results]
             close(torch.stack(parts).mean(), value)
+
+
+PATIENTS = ('a', 'b', 'c', 'a', 'b', 'd', 'd', 'e')
+
+
+def patient_samples(shift=0):
+    size = len(PATIENTS) // world_size()
+    names = (PATIENTS[shift:] + PATIENTS[:shift])[rank() * size : (rank() + 1) * size]
+    return [BaseDataElement(metainfo=dict(patient_id=name)) for name in names]
+
+
+def masked_history():
+    model = build_ours(mask_same_patient=True, **FIXED_STATISTICS)
+    torch.manual_seed(11)
+    found = []
+    for step, views in enumerate(batches(steps=3)):
+        logs = model.loss(own_part(views), patient_samples(step))
+        found.append({name: value.detach() for name, value in logs.items()})
+    return found, model.state_dict()
+
+
+def test_keys_of_the_same_patient_are_no_negatives():
+    """Loss, gradient and the level of a guess against a loop over the negatives."""
+    model = build_ours(mask_same_patient=True, **FIXED_STATISTICS)
+    for step, views in enumerate(batches(steps=6)):  # more than the queue holds
+        samples = patient_samples(step)
+        queue = model.key_queue.rows.clone()
+        owners = model.key_queue.queue_patients.tolist()
+        logs = model.loss(views, samples)
+        slots = torch.arange(step * 8, step * 8 + 8) % QUEUE
+        keys = model.key_queue.rows[slots]  # what was queued just now
+        query = model.encoder(views[0]).embedding
+        query = query / query.norm(dim=1, keepdim=True)
+        mine = model.key_queue.queue_patients[slots].tolist()
+        losses, guesses = [], []
+        for one, own, patient in zip(query, keys, mine, strict=True):
+            negatives = [k for k, o in zip(queue, owners) if o != patient]
+            logits = torch.stack([one @ k for k in (own, *negatives)]) / TEMPERATURE
+            losses.append(logits.logsumexp(0) - logits[0])
+            guesses.append(math.log(len(negatives) + 1))
+        expected = torch.stack(losses).mean()
+        close(logs['loss_contrastive'], expected)
+        close(logs['chance_level'], torch.tensor(guesses).mean().to(expected))
+        weight = model.backbone.conv1.weight
+        grads = [
+            torch.autograd.grad(loss, weight)[0]
+            for loss in (logs['loss_contrastive'], expected)
+        ]
+        close(*grads)
+    assert len({o for o in owners if o}) == 5
+
+
+def test_masked_patients_of_two_processes_equal_one():
+    history, state = masked_history()
+    results = run_processes(masked_history, 2)
+    for _, two_state in results:
+        close(dict(two_state), dict(state))
+    for step, logs in enumerate(history):
+        for name, value in logs.items():
+            parts = torch.stack([two[step][name] for two, _ in results])
+            close(parts.mean(), value)
+
+
+def test_mask_of_patients_changes_no_other_run_and_needs_their_names():
+    plain = build_ours(**FIXED_STATISTICS)
+    masked = build_ours(mask_same_patient=True, **FIXED_STATISTICS)
+    assert set(masked.state_dict()) - set(plain.state_dict()) == {'queue_patients'}
+    different = [
+        BaseDataElement(metainfo=dict(patient_id=str(number))) for number in range(8)
+    ]
+    views = next(iter(batches(steps=1)))
+    close(plain.loss(views), masked.loss(views, different))
+    with pytest.raises(UserError, match='8 of 8 have no patient_id'):
+        masked.loss(views)
 
 
 def test_gradient_reaches_the_query_side_only():
