@@ -108,15 +108,18 @@ MODEL_MODULES = {
     'LinearHead': 'medssl_mm.models.decode_heads',
     'LocalContrastNeck': 'medssl_mm.models.necks',
     'LocalInfoNCELoss': 'medssl_mm.models.losses',
+    'MaskedRestoration': 'medssl_mm.models.algorithms',
     'MultiLevelBYOL': 'medssl_mm.models.algorithms',
     'MultiLevelHead': 'medssl_mm.models.heads',
     'MultiLevelMoCo': 'medssl_mm.models.algorithms',
     'MultiLevelSimCLR': 'medssl_mm.models.algorithms',
     'NTXentLoss': 'medssl_mm.models.losses',
+    'PooledNeck': 'medssl_mm.models.necks',
     'ReleaseDecorrelation': 'medssl_mm.legacy.iter_norm',
     'ReleaseLocalLoss': 'medssl_mm.legacy.local_term',
     'ResNetSamePadding': 'medssl_mm.models.backbones',
     'ResNetSmallStem': 'medssl_mm.models.backbones',
+    'RestorationHead': 'medssl_mm.models.heads',
     'SoftDiceLoss': 'medssl_mm.models.losses',
 }
 

@@ -370,3 +370,53 @@ def test_encoders_of_the_original(name, method):
     if method == 'byol':
         assert -1 <= loss <= 1
     assert encoder(views[0]).embedding.shape == (4, 128)
+
+
+RESTORATION = experiments('selfsup/restoration')
+
+
+@pytest.mark.parametrize('experiment', RESTORATION, ids=[p.stem for p in RESTORATION])
+def test_restoration_trains_a_step_on_its_pipeline(experiment):
+    from mmengine.optim import build_optim_wrapper
+    from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
+
+    content = experiment.load()
+    _, _, *rest = content.train_dataloader.dataset.pipeline
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope(content.default_scope):
+        model = MODELS.build(content.model).train()
+        wrapper = build_optim_wrapper(model, content.optim_wrapper)
+        steps = [TRANSFORMS.build(step) for step in rest]
+    packed = []
+    for seed in range(4):
+        sample = dict(
+            img=np.random.default_rng(seed).random((80, 72), dtype=np.float32),
+            patient_id=str(seed),
+            rng=np.random.default_rng(seed),
+        )
+        for step in steps:
+            sample = step(sample)
+        packed.append(sample)
+    views = [torch.stack(part) for part in zip(*(one['inputs'] for one in packed))]
+    batch = dict(inputs=views, data_samples=[one['data_samples'] for one in packed])
+    logs = model.train_step(batch, wrapper)
+    assert math.isfinite(logs['loss']) and logs['loss_restoration'] > 0
+    hidden = packed[0]['data_samples'].hidden_patches
+    assert hidden.shape == (4, 4) and hidden.sum() == 10  # about 60 %
+    for name, value in model.named_parameters():
+        learns = not name.startswith('encoder_k.')
+        assert (value in wrapper.optimizer.state) == learns, name
+
+
+def test_decoder_of_restoration_is_that_of_fine_tuning():
+    """Else its weights would not fit."""
+    (with_decoder,) = [p for p in RESTORATION if '/restoration-decoder' in p.name]
+    (tuned,) = [
+        p
+        for p in experiments('segmentation/acdc')
+        if p.stem.startswith('deeplabv3plus_resnet18')
+    ]
+    decoder = with_decoder.load().model.restoration.decoder.to_dict()
+    head = tuned.load().model.decode_head.to_dict()
+    assert decoder.pop('type') == f'mmseg.{head.pop("type")}'
+    assert decoder == {name: head[name] for name in decoder}

@@ -104,10 +104,11 @@ def apply_options(config: Config, options: dict[str, Any]) -> None:
     Raises:
         UserError: Names the key and, where possible, the one that was meant.
     """
-    for key in options:
+    for key, value in options.items():
         _check_key(config, key)
-    # A copy: merging takes `_delete_` out of what it is given.
-    config.merge_from_dict(copy.deepcopy(options))
+        # One by one: a later key may go into what an earlier one brings. A copy:
+        # merging takes `_delete_` out of what it is given.
+        config.merge_from_dict({key: copy.deepcopy(value)})
 
 
 def make_runner(

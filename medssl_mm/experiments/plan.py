@@ -43,6 +43,8 @@ class Step:
         seed (int): Random seed.
         weights (str, optional): Key of the pretraining step, or a file.
         title (str): Name on screen.
+        weights_options (tuple[str]): Config keys that take the weights besides that
+            of the table. Defaults to ().
         last (bool): Of a test: of the last weights, whatever validation says.
             Defaults to False.
         best (bool): Of a training: whether it keeps the best weights on
@@ -63,6 +65,7 @@ class Step:
     seed: int
     weights: str | None
     title: str
+    weights_options: tuple[str, ...] = ()
     last: bool = False
     best: bool = False
     command: tuple[str, ...] = ()
@@ -302,6 +305,7 @@ class _Planner:
             kind='train',
             needs=(pretrained,) if pretrained else (),
             weights=pretrained or row.checkpoint,
+            weights_options=row.weights_options,
             title=f'train {evaluation.trained_title or evaluation.title}, {title}',
             **common,
         )

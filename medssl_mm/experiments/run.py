@@ -65,9 +65,10 @@ def command_of(step: Step, table: Table, steps: dict[str, Step]) -> list[str]:
         if table.amp:
             arguments += ['--amp', table.amp]
         if step.kind == 'train' and step.weights:
-            options[table.weights_option] = (
-                checkpoint_of(step.weights) if step.weights in steps else step.weights
-            )
+            weights = step.weights
+            weights = checkpoint_of(weights) if weights in steps else weights
+            for option in (table.weights_option, *step.weights_options):
+                options[option] = weights
     if step.allow_seen:
         arguments.append('--allow-seen')
     arguments += ['--work-dir', str(step.folder)]

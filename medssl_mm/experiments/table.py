@@ -56,6 +56,9 @@ class Row:
             after their own options.
         evaluations (tuple[str], optional): Names of the evaluations that the
             row has; None = all.
+        weights_options (tuple[str]): Further config keys of the evaluations that
+            take the row's checkpoint, such as that of a pretrained decoder.
+            Defaults to ().
     """
 
     name: str
@@ -65,6 +68,7 @@ class Row:
     options: dict
     evaluation_options: dict
     evaluations: tuple[str, ...] | None = None
+    weights_options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -174,6 +178,7 @@ class _RowEntry(Entry):
     options: _Options | None = None
     evaluation_options: _Options | None = None
     evaluations: tuple[Text, ...] | None = None
+    weights_options: tuple[StrictStr, ...] = ()
 
 
 class _EvaluationEntry(Entry):
@@ -282,6 +287,7 @@ def _row(entry: _RowEntry, table: _TableFile, path: Path) -> Row:
         options={**options, **(entry.options or {})},
         evaluation_options=dict(entry.evaluation_options or {}),
         evaluations=entry.evaluations,
+        weights_options=entry.weights_options,
     )
 
 

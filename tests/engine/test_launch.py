@@ -87,6 +87,21 @@ def test_new_arguments_of_a_constructor_are_let_through(config_file):
     assert config.train_dataloader.dataset.fraction == 0.1
 
 
+def test_a_later_option_may_go_into_what_an_earlier_one_brings(config_file):
+    options = {
+        'model': dict(_delete_=True, type='Other', part=dict(a=1)),
+        'model.part.file': 'weights.pth',
+    }
+    # A part that is replaced is so each time.
+    for _ in range(2):
+        content = launch.load_config(config_file, options)
+        assert content.model.to_dict() == dict(
+            type='Other', part=dict(a=1, file='weights.pth')
+        )
+    with pytest.raises(UserError, match="has no key 'part'"):
+        launch.load_config(config_file, {'model.part.file': 'weights.pth'})
+
+
 def test_missing_config_suggests_its_neighbour(config_file):
     with pytest.raises(
         UserError, match=r'toy_confg\.py does not exist.*mean toy_config\.py'

@@ -227,7 +227,12 @@ def test_shipped_tables_can_be_planned(path, monkeypatch):
     evaluated = sum(len(row.evaluations or table.evaluations) for row in table.rows)
     assert len(results) == evaluated * len(table.fractions)
     for step in steps.values():
-        content = experiments.resolved_config(step.config, step.options)
+        options = dict(step.options)
+        if step.kind == 'train' and step.weights:
+            # The keys that take the checkpoint are there.
+            keys = (table.weights_option, *step.weights_options)
+            options.update(dict.fromkeys(keys, 'weights.pth'))
+        content = experiments.resolved_config(step.config, options)
         loaders = [
             name
             for name in content
@@ -278,6 +283,23 @@ def test_checkpoint_row_needs_no_pretraining(table):
     step = next(iter(steps.values()))
     command = experiments.command_of(step, table, steps)
     assert 'model.backbone.init_cfg.checkpoint=given.pth' in command
+
+
+def test_weights_go_to_all_keys_of_a_row(table):
+    row = replace(
+        table.rows[1],
+        pretrain=None,
+        checkpoint='given.pth',
+        weights_options=('model.decode_head.init_cfg.checkpoint',),
+    )
+    steps, _ = plan(replace(table, rows=(row,)))
+    for step in steps.values():
+        command = experiments.command_of(step, table, steps)
+        given = [word for word in command if word.endswith('=given.pth')]
+        assert given == (step.kind == 'train') * [
+            'model.backbone.init_cfg.checkpoint=given.pth',
+            'model.decode_head.init_cfg.checkpoint=given.pth',
+        ]
 
 
 def test_resolved_config_follows_options():

@@ -3,6 +3,7 @@
 from medssl_mm.datasets.transforms.affine import RandomAffineView
 from medssl_mm.datasets.transforms.crop import RandomCropView
 from medssl_mm.datasets.transforms.elastic import ElasticDeformation
+from medssl_mm.datasets.transforms.hide_patches import HidePatches
 from medssl_mm.datasets.transforms.intensity import (
     CTWindow,
     PercentileNormalize,
@@ -34,6 +35,7 @@ __all__ = [
     'ElasticDeformation',
     'EraseJitter',
     'GammaJitter',
+    'HidePatches',
     'ImageViews',
     'IntensityJitter',
     'LoadGreyImage',

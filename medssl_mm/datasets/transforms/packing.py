@@ -75,7 +75,7 @@ class PackViews(Transform):
     Required Keys: img (list of views, or one image). Added Keys: inputs
     (list of ``(1, H, W)`` float32 tensors; ``(3, H, W)`` for RGB, ``(C, H,
     W)`` for C channels), data_samples (an mmengine data element whose
-    metainfo holds view_geometry and the meta keys).
+    metainfo holds view_geometry, hidden_patches and the meta keys).
 
     Args:
         meta_keys (tuple[str]): Keys kept where present. Defaults to
@@ -92,7 +92,8 @@ class PackViews(Transform):
         if not isinstance(images, (list, tuple)):
             images = [images]
         sample = BaseDataElement()
-        _set_meta(sample, results, (*self.meta_keys, 'view_geometry'))
+        known = (*self.meta_keys, 'view_geometry', 'hidden_patches')
+        _set_meta(sample, results, known)
         return dict(
             inputs=[
                 _to_tensor(image, results.get('channels'), colour=True)

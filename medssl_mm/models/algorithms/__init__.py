@@ -2,7 +2,14 @@
 
 from .base import BaseAlgorithm
 from .byol import MultiLevelBYOL
+from .masked_restoration import MaskedRestoration
 from .moco import MultiLevelMoCo
 from .simclr import MultiLevelSimCLR
 
-__all__ = ['BaseAlgorithm', 'MultiLevelBYOL', 'MultiLevelMoCo', 'MultiLevelSimCLR']
+__all__ = [
+    'BaseAlgorithm',
+    'MaskedRestoration',
+    'MultiLevelBYOL',
+    'MultiLevelMoCo',
+    'MultiLevelSimCLR',
+]

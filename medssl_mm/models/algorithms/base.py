@@ -12,7 +12,7 @@ from torch import Tensor
 from medssl_mm.backbones import Backbone, backbone_of
 from medssl_mm.errors import UserError
 from medssl_mm.models.heads.decorrelation_head import LAST, stage_of
-from medssl_mm.models.utils import ForeachEMA, with_channels
+from medssl_mm.models.utils import ForeachEMA, hoist_state, with_channels
 from medssl_mm.registry import MODELS
 
 from .encoder import Encoder
@@ -36,6 +36,9 @@ class BaseAlgorithm(BaseModel):
             neck and further terms get it, see
             :class:`medssl_mm.models.heads.DecorrelationHead`. Defaults to
             None.
+        restoration (dict, optional): Hidden patches of the first view are restored
+            from the same backbone's maps besides, see
+            :class:`medssl_mm.models.heads.RestorationHead`. Defaults to None.
         channels_last (bool): Whether images and weights are laid out with the
             channels innermost: faster convolutions, most of all in reduced
             precision. Defaults to False.
@@ -56,9 +59,10 @@ class BaseAlgorithm(BaseModel):
         self,
         backbone: dict,
         neck: dict,
-        head: dict,
+        head: dict | None,
         multi_level_head: dict | None = None,
         decorrelation: dict | None = None,
+        restoration: dict | None = None,
         channels_last: bool = False,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
@@ -72,7 +76,7 @@ class BaseAlgorithm(BaseModel):
         self.neck = HOST_MODELS.build(
             with_channels(neck, lambda: places.channels[places.last], HOST_MODELS)
         )
-        self.head = HOST_MODELS.build(head)
+        self.head: Any = HOST_MODELS.build(head) if head else None
         # Last, so that further terms leave the random start of the encoder
         # as it is without them.
         self.multi_level_head = self._build_levels(multi_level_head, places)
@@ -83,6 +87,7 @@ class BaseAlgorithm(BaseModel):
         self._check_place(places)
         if self._inside_backbone:
             self.decorrelation.attach(self.backbone)
+        self.restoration = self._build_restoration(restoration, places)
         self.channels_last = channels_last
 
     def apply_memory_format(self) -> None:
@@ -129,6 +134,30 @@ class BaseAlgorithm(BaseModel):
         if stage in places.names:
             settings = _told(settings, places, stage)
         return MODELS.build(settings)
+
+    def _build_restoration(self, settings: dict | None, places: Backbone) -> Any:
+        if not settings:
+            return None
+        if self.decorrelation is not None and self._inside_backbone:
+            raise UserError(
+                'restoration sees the maps of the backbone as they are; put the '
+                'decorrelation after it, or leave one of them out'
+            )
+        channels = {n: c for n, c in places.channels.items() if n}
+        # The decoder of fine-tuning is called so, there and in checkpoints.
+        hoist_state(self, 'restoration')
+        return MODELS.build(
+            dict(settings, map_channels=channels, image_channels=places.in_channels)
+        )
+
+    def restored(self, images: Tensor, data_samples: Sequence) -> dict[str, Tensor]:
+        """Terms of the restoration, where there is one.
+
+        Shape: the first view ``(N, C, H, W)``. Returns scalars.
+        """
+        if self.restoration is None:
+            return {}
+        return self.restoration(self.backbone, images, images, data_samples)
 
     def _check_place(self, places: Backbone) -> None:
         if self.decorrelation is None:

@@ -58,7 +58,7 @@ class MultiLevelBYOL(BaseAlgorithm):
             normalisation, which evaluation uses: ``'own'``, of its own
             passes, or ``'copied'`` from the online encoder at every step, as
             the host does. Defaults to 'own'.
-        **kwargs: ``multi_level_head``, ``decorrelation``,
+        **kwargs: ``multi_level_head``, ``decorrelation``, ``restoration``,
             ``channels_last``, ``data_preprocessor`` and ``init_cfg`` of
             :class:`BaseAlgorithm`.
     """
@@ -133,6 +133,7 @@ class MultiLevelBYOL(BaseAlgorithm):
         logs = dict(loss_latent_prediction=(there + back) / 2)
         if self.multi_level_head is not None:
             logs.update(self.multi_level_head(online, slow, images, data_samples))
+        logs.update(self.restored(images[0], data_samples))
         return logs
 
     @torch.no_grad()

@@ -65,7 +65,7 @@ class MultiLevelMoCo(BaseAlgorithm):
         mask_same_patient (bool): Whether keys of the query's own patient, other
             slices and moments of the same anatomy, are left out of the negatives;
             the samples must name their ``patient_id``. Defaults to False.
-        **kwargs: ``multi_level_head``, ``decorrelation``,
+        **kwargs: ``multi_level_head``, ``decorrelation``, ``restoration``,
             ``channels_last``, ``data_preprocessor`` and ``init_cfg`` of
             :class:`BaseAlgorithm`.
     """
@@ -155,6 +155,7 @@ class MultiLevelMoCo(BaseAlgorithm):
         logs = dict(loss_contrastive=loss)
         if self.multi_level_head is not None:
             logs.update(self.multi_level_head(query, key, images, data_samples))
+        logs.update(self.restored(images[0], data_samples))
         if more:
             negatives = (~more['masked']).sum(1)
             logs['chance_level'] = negatives.to(loss.dtype).add(1).log().mean()

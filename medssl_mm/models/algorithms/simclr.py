@@ -45,7 +45,7 @@ class MultiLevelSimCLR(BaseAlgorithm):
         joint_views (bool): Whether both views pass the encoder as one batch,
             with common batch statistics, as in the paper and the host;
             otherwise each view has its own. Defaults to True.
-        **kwargs: ``multi_level_head``, ``decorrelation``,
+        **kwargs: ``multi_level_head``, ``decorrelation``, ``restoration``,
             ``channels_last``, ``data_preprocessor`` and ``init_cfg`` of
             :class:`BaseAlgorithm`.
     """
@@ -77,6 +77,7 @@ class MultiLevelSimCLR(BaseAlgorithm):
         logs = dict(loss_contrastive=loss)
         if self.multi_level_head is not None:
             logs.update(self.multi_level_head(first, second, images, data_samples))
+        logs.update(self.restored(images[0], data_samples))
         rows = 2 * len(images[0]) * world_size()
         logs['chance_level'] = torch.full_like(loss.detach(), math.log(rows - 1))
         logs['contrastive_top1'] = top1

@@ -124,6 +124,6 @@ def _hoist(
 def _lower(
     module: nn.Module, state_dict: dict, prefix: str, *_: Any, child: str
 ) -> None:
-    for name in dict(getattr(module, child).named_buffers()):
+    for name in getattr(module, child).state_dict():
         if prefix + name in state_dict:
             state_dict[f'{prefix}{child}.{name}'] = state_dict.pop(prefix + name)

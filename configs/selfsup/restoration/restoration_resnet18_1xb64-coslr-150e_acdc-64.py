@@ -1,0 +1,8 @@
+# Masked restoration, light decoder, on ACDC (acdc-20), on one process.
+_base_ = [
+    '../_base_/models/restoration_resnet18.py',
+    '../_base_/datasets/small_masked_views.py',
+    '../../data/acdc.py',
+    '../_base_/schedules/adam_warmup-coslr-150e_small.py',
+    '../default_runtime.py',
+]

@@ -1,0 +1,159 @@
+"""Masked restoration: hidden patches, a network that sees the rest, the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .precision import at_least_float32
+
+# What takes visible cells into hidden ones.
+_SPREADING = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
+
+
+def hidden_at(hidden: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bring hidden patches to the resolution of an image or a map.
+
+    A cell that covers several patches is hidden when all of them are.
+
+    Args:
+        hidden (Tensor): Whether each patch is hidden.
+        size (tuple[int, int]): Height and width.
+
+    Shape: hidden ``(N, h, w)``, bool. Returns ``(N, 1, *size)``, bool.
+
+    Raises:
+        ValueError: When neither grid divides the other.
+    """
+    grid = hidden.shape[-2:]
+    mask = hidden[:, None]
+    for dim, (patches, cells) in enumerate(zip(grid, size), 2):
+        if cells % patches == 0:
+            mask = mask.repeat_interleave(cells // patches, dim)
+        elif patches % cells == 0:
+            mask = mask.unflatten(dim, (cells, patches // cells)).all(dim + 1)
+        else:
+            raise ValueError(
+                f'{grid[0]} x {grid[1]} patches do not fit a map of {size[0]} x '
+                f'{size[1]} cells: choose patches whose side is a multiple of the '
+                'stride of every stage, or divides it, and images of whole patches'
+            )
+    return mask
+
+
+def masked_l1(prediction: Tensor, target: Tensor, hidden: Tensor) -> Tensor:
+    """Mean absolute error of the hidden pixels, in at least float32.
+
+    Args:
+        prediction (Tensor): Of the image.
+        target (Tensor): The image, on the scale that its pipeline gave it: a
+            rule that no blank image upsets, as its own deviation would.
+        hidden (Tensor): Whether each patch is hidden; as many in every image.
+
+    Shape: both ``(N, C, H, W)``, hidden ``(N, h, w)``. Returns a scalar; 0 when
+        nothing is hidden.
+    """
+    mask = hidden_at(hidden, (target.shape[-2], target.shape[-1])).to(
+        torch.promote_types(target.dtype, torch.float32)
+    )
+    error = (at_least_float32(prediction) - at_least_float32(target)).abs() * mask
+    return error.sum() / (mask.sum() * target.shape[1]).clamp(min=1)
+
+
+def mean_of_visible(images: Tensor, hidden: Tensor) -> Tensor:
+    """Mean of the visible pixels of each image and channel.
+
+    Shape: images ``(N, C, H, W)``, hidden ``(N, h, w)``. Returns ``(N, C, 1, 1)``.
+    """
+    visible = ~hidden_at(hidden, (images.shape[-2], images.shape[-1]))
+    images = at_least_float32(images) * visible
+    return images.sum((2, 3), keepdim=True) / visible.sum((2, 3), keepdim=True).clamp(
+        min=1
+    )
+
+
+@contextmanager
+def sparse(network: nn.Module, hidden: Tensor) -> Iterator[None]:
+    """Let a convolutional network see the visible cells alone, at every layer.
+
+    Every convolution and pooling returns 0 at the hidden cells of its map, and batch
+    normalisation takes its statistics from the visible ones: with dense
+    operations that is the sparse convolution of `Designing BERT for
+    Convolutional Networks <https://arxiv.org/abs/2301.03580>`_. Without it the
+    visible parts grow into the hidden ones, layer by layer, and the statistics
+    are those of images that are mostly empty.
+
+    Args:
+        network (nn.Module): Of 2D convolutions and batch normalisation.
+        hidden (Tensor): Whether each patch of its images is hidden.
+
+    Shape: hidden ``(N, h, w)``, bool.
+    """
+    masks: dict[tuple[int, int], Tensor] = {}
+
+    def visible(level: Tensor) -> Tensor:
+        size = (level.shape[-2], level.shape[-1])
+        if size not in masks:
+            masks[size] = ~hidden_at(hidden, size)
+        return masks[size]
+
+    def hide(module: nn.Module, inputs: object, level: Tensor) -> Tensor:
+        return level * visible(level)
+
+    handles, normalised = [], list[nn.Module]()
+    for module in network.modules():
+        if isinstance(module, _SPREADING):
+            handles.append(module.register_forward_hook(hide))
+        elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+            # On the instance, where it stands before the method of the class.
+            replaced = partial(_normalise_visible, module.forward, visible)
+            vars(module)['forward'] = replaced
+            normalised.append(module)
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module in normalised:
+            del vars(module)['forward']
+
+
+def _normalise_visible(
+    normalise: Callable[[Tensor], Tensor],
+    visible: Callable[[Tensor], Tensor],
+    level: Tensor,
+) -> Tensor:
+    """Normalise the visible cells alone; the others become 0."""
+    mask = visible(level).expand_as(level).transpose(0, 1)
+    by_channel = level.transpose(0, 1)
+    # As many cells in every channel: (1, C, cells, 1) for the normalisation.
+    cells = by_channel[mask].view(1, len(by_channel), -1, 1)
+    result = torch.zeros_like(by_channel, dtype=cells.dtype)
+    found = normalise(cells)
+    return (
+        result.to(found.dtype)
+        .masked_scatter(mask, found.flatten())
+        .transpose(0, 1)
+        .contiguous(memory_format=_layout_of(level))
+    )
+
+
+def _layout_of(level: Tensor) -> torch.memory_format:
+    if level.is_contiguous(memory_format=torch.channels_last) and level.shape[1] > 1:
+        return torch.channels_last
+    return torch.contiguous_format
+
+
+def resized(prediction: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bring a prediction to the size of its image, as segmentations are.
+
+    Shape: ``(N, C, h, w)`` -> ``(N, C, *size)``, at least float32.
+    """
+    return F.interpolate(
+        at_least_float32(prediction), size, mode='bilinear', align_corners=False
+    )

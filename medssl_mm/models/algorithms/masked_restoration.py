@@ -1,0 +1,110 @@
+"""Pretraining by restoration of hidden patches."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.structures import BaseDataElement
+from torch import Tensor
+
+from medssl_mm.errors import UserError
+from medssl_mm.functional.features import evaluation_mode
+from medssl_mm.registry import MODELS
+
+from .base import BaseAlgorithm
+
+
+@MODELS.register_module()
+class MaskedRestoration(BaseAlgorithm):
+    """Restoration of hidden patches, alone.
+
+    See :class:`medssl_mm.models.heads.RestorationHead`, and ``restoration`` of
+    the other algorithms for the same beside their loss. With a light decoder the
+    encoder alone is of use; with the decoder of the segmentation that follows,
+    its weights can go on from the checkpoint, too, where they are called
+    ``decode_head.*`` as in a segmentor.
+
+    Args:
+        backbone (dict): See :class:`BaseAlgorithm`.
+        restoration (dict): Settings of the head.
+        denoise (bool): Whether there are two views of one crop, of which the
+            first, augmented one is seen and the second one restored. Defaults
+            to False: the (first) view is both.
+        **kwargs: ``channels_last``, ``data_preprocessor`` and ``init_cfg`` of
+            :class:`BaseAlgorithm`.
+    """
+
+    key_side = 'same'
+
+    def __init__(
+        self, backbone: dict, restoration: dict, denoise: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(
+            backbone=backbone,
+            neck=dict(type='medssl_mm.PooledNeck'),
+            head=None,
+            restoration=restoration,
+            **kwargs,
+        )
+        if self.multi_level_head is not None or self.decorrelation is not None:
+            raise UserError(
+                'MaskedRestoration has no second view of another crop, so neither '
+                'multi_level_head nor decorrelation; set restoration of '
+                'MultiLevelMoCo, MultiLevelSimCLR or MultiLevelBYOL instead'
+            )
+        self.denoise = denoise
+        self.apply_memory_format()
+
+    def loss(
+        self,
+        inputs: Sequence[Tensor] | Tensor,
+        data_samples: Sequence = (),
+        **kwargs: Any,
+    ) -> dict[str, Tensor]:
+        """Compute the loss and log values.
+
+        Shape: one view ``(N, C, H, W)``, or a list of views. Returns scalars.
+        """
+        views = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+        target = views[0]
+        if self.denoise:
+            _check_pair(views, data_samples)
+            target = views[1]
+        return self.restoration(
+            self.backbone, self.lay_out(views[0]), target, data_samples
+        )
+
+    @torch.no_grad()
+    def predict(
+        self,
+        inputs: Sequence[Tensor] | Tensor,
+        data_samples: Sequence = (),
+        **kwargs: Any,
+    ) -> list[BaseDataElement]:
+        """Compute the loss of held-out images, for a validation loop.
+
+        Nothing changes: normalisation uses the running statistics.
+
+        Shape: as of ``loss``. Returns one element whose ``loss`` holds the
+            scalars, as the host's loops take them.
+        """
+        with evaluation_mode(self):
+            return [BaseDataElement(loss=self.loss(inputs, data_samples))]
+
+
+def _check_pair(views: Sequence[Tensor], data_samples: Sequence) -> None:
+    geometries = [
+        getattr(sample, 'metainfo', {}).get('view_geometry') for sample in data_samples
+    ]
+    same = len(views) == 2 and all(
+        one is None or np.array_equal(one[0]['matrix'], one[1]['matrix'])
+        for one in geometries
+    )
+    if not same:
+        raise UserError(
+            f'denoise=True needs two views of one crop, got {len(views)} view(s)'
+            + (' of different crops' if len(views) == 2 else '')
+            + '; set num_views=2 and shared_crop=True in medssl_mm.CropViews, with a '
+            'list of transforms for each view'
+        )
