@@ -14,6 +14,13 @@ from medssl_mm.importers.base import CaseError
 
 # Functional groups, in which files of many frames state what is true of each.
 GROUPS = ('SharedFunctionalGroupsSequence', 'PerFrameFunctionalGroupsSequence')
+# Syntaxes in which the pixels are stored as they are.
+_PLAIN = (
+    pydicom.uid.ImplicitVRLittleEndian,
+    pydicom.uid.ExplicitVRLittleEndian,
+    pydicom.uid.ExplicitVRBigEndian,
+    pydicom.uid.DeflatedExplicitVRLittleEndian,
+)
 _PREAMBLE = 128  # bytes before the mark
 _DECODERS = 'pip install pylibjpeg pylibjpeg-openjpeg pylibjpeg-libjpeg'
 # What pydicom says where no decoder is installed.
@@ -181,8 +188,8 @@ def decode(header: Any) -> np.ndarray:
             ('damaged-pixels'), or its bits are elsewhere ('bit-layout').
     """
     high, bits = (header.get(key) for key in ('HighBit', 'BitsStored'))
-    syntax = header.file_meta.TransferSyntaxUID
-    if not syntax.is_compressed and None not in (high, bits) and high != bits - 1:
+    plain = header.file_meta.get('TransferSyntaxUID') in _PLAIN
+    if plain and None not in (high, bits) and high != bits - 1:
         raise CaseError(
             'bit-layout',
             f'{header.filename}: HighBit is {high}; expected {bits - 1}, one less than '

@@ -235,6 +235,18 @@ def test_unknown_compression_says_what_to_install(tmp_path):
         assert 'pip install pylibjpeg' in str(caught.value)
 
 
+def test_a_syntax_of_a_maker_is_named(tmp_path):
+    write_series(tmp_path)
+    for path in tmp_path.iterdir():
+        content = path.read_bytes()
+        own = content.replace(b'1.2.840.10008.1.2.1\0', b'1.2.840.113619.5.2\0\0')
+        assert own != content
+        path.write_bytes(own)
+    with pytest.raises(CaseError, match='no decoder for 1.2.840.113619.5.2') as caught:
+        read_series(files_of(tmp_path))
+    assert caught.value.code == 'no-decoder'
+
+
 @pytest.mark.parametrize(
     'per_frame',
     [
