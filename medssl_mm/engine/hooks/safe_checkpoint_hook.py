@@ -1,13 +1,13 @@
 """Checkpoints of which there is always a whole one, the best included."""
 
 import posixpath
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import CheckpointHook
+from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 
 from medssl_mm.files import write_whole
@@ -16,7 +16,8 @@ from medssl_mm.registry import HOOKS
 
 #: Information of a run: the epoch, or iteration, that was validated last.
 VALIDATED = 'step_validated'
-_BEST = re.compile(r'(best_.*_(?:epoch|iter)_)(\d+)\.pth')
+# Names of the files that a state replaces, which go once it is written.
+_REPLACED = 'checkpoints_replaced'
 
 
 @HOOKS.register_module()
@@ -48,6 +49,11 @@ class SafeCheckpointHook(CheckpointHook):
         for key in [k for k in hub.runtime_info if k.startswith('best_ckpt')]:
             if (key == 'best_ckpt') == hasattr(self, 'best_ckpt_path'):
                 self._find_best(runner, key)
+        if distributed.is_main_process():
+            # The run may have been killed before it came to that.
+            paths = map(self._here, hub.runtime_info.get(_REPLACED, ()))
+            there = filter(self.file_backend.isfile, paths)
+            self._remove(dict.fromkeys(there, self.file_backend.remove))
 
     def _here(self, path: str) -> str:
         name = posixpath.basename(str(path))
@@ -60,30 +66,19 @@ class SafeCheckpointHook(CheckpointHook):
         # The other ranks may be on another machine.
         if distributed.gather_objects(self.file_backend.isfile(path))[0]:
             info[key] = path
-            self._drop_older(Path(str(path)))
         else:
             runner.logger.warning(
                 f'The best checkpoint so far, {path}, is not there: the next '
                 'validation chooses anew, without comparing with its score.'
             )
-            for gone in (key, key.replace('ckpt', 'score', 1), VALIDATED):
+            score = key.replace('ckpt', 'score', 1)
+            for gone in (key, score, VALIDATED, _REPLACED):
                 info.pop(gone, None)
             path = None
         if key == 'best_ckpt':
             self.best_ckpt_path = path
         else:
             self.best_ckpt_path_dict[key.removeprefix('best_ckpt_')] = path
-
-    @staticmethod
-    def _drop_older(best: Path) -> None:
-        """Delete what the best has replaced, if the run was killed before it did."""
-        own = _BEST.fullmatch(best.name)
-        if own is None or not best.is_file() or not distributed.is_main_process():
-            return
-        for path in best.parent.glob('best_*.pth'):
-            other = _BEST.fullmatch(path.name)
-            if other and other[1] == own[1] and int(other[2]) < int(own[2]):
-                path.unlink()
 
     def after_val_epoch(self, runner: Runner, metrics: Any = None) -> None:
         """Note that this step is validated, and save the best."""
@@ -92,25 +87,28 @@ class SafeCheckpointHook(CheckpointHook):
         super().after_val_epoch(runner, metrics)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        with self._removing_last():
+        with self._removing_last(runner):
             super()._save_checkpoint_with_step(runner, step, meta)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        with self._removing_last():
+        with self._removing_last(runner):
             super()._save_best_checkpoint(runner, metrics)
 
     @contextmanager
-    def _removing_last(self) -> Iterator[None]:
+    def _removing_last(self, runner: Runner) -> Iterator[None]:
         backend = self.file_backend
         if isinstance(backend, _RemovingLater):  # saving the best saves the state
             yield
             return
-        self.file_backend = _RemovingLater(backend)
+        later = self.file_backend = _RemovingLater(backend, runner.message_hub)
         try:
             yield
-            superseded = self.file_backend.superseded
         finally:
             self.file_backend = backend
+        self._remove(later.superseded)
+        runner.message_hub.update_info(_REPLACED, [])
+
+    def _remove(self, superseded: Mapping[str, Callable[[str], None]]) -> None:
         best = getattr(self, 'best_ckpt_path_dict', {}).values()
         kept = {self.last_ckpt, getattr(self, 'best_ckpt_path', None), *best}
         for path, remove in superseded.items():
@@ -119,17 +117,23 @@ class SafeCheckpointHook(CheckpointHook):
 
 
 class _RemovingLater:
-    """A file backend that remembers what it is to remove."""
+    """A file backend that remembers what it is to remove, and notes it in the state."""
 
-    def __init__(self, backend: Any) -> None:
+    def __init__(self, backend: Any, hub: MessageHub) -> None:
         self._backend = backend
+        self._hub = hub
         self.superseded: dict[str, Callable[[str], None]] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
 
+    def _note(self, path: str, remove: Callable[[str], None]) -> None:
+        self.superseded[path] = remove
+        names = [posixpath.basename(path) for path in self.superseded]
+        self._hub.update_info(_REPLACED, names)
+
     def remove(self, path: str) -> None:
-        self.superseded[path] = self._backend.remove
+        self._note(path, self._backend.remove)
 
     def rmtree(self, path: str) -> None:
-        self.superseded[path] = self._backend.rmtree
+        self._note(path, self._backend.rmtree)

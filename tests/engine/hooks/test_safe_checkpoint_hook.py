@@ -161,6 +161,26 @@ def test_the_only_state_that_is_kept_goes_after_the_next_one(tmp_path):
     assert [n for n in _names(tmp_path) if n.startswith('iter')] == ['iter_16.pth']
 
 
+def _dies_while_deleting(settings):
+    remove = os.remove
+
+    def removing(path):
+        if Path(path).name == 'iter_4.pth':
+            os.kill(os.getpid(), signal.SIGKILL)
+        remove(path)
+
+    os.remove = removing
+    toy.train(settings)
+
+
+def test_what_a_killed_run_was_about_to_delete_goes(tmp_path):
+    settings = _settings(tmp_path, keep=1)
+    assert run_alone(_dies_while_deleting, settings) == -signal.SIGKILL
+    assert {'iter_4.pth', 'iter_8.pth'} <= set(_names(tmp_path))
+    toy.train(settings, 'auto')
+    assert [n for n in _names(tmp_path) if n.startswith('iter')] == ['iter_16.pth']
+
+
 def test_best_that_was_deleted_is_chosen_anew(tmp_path):
     toy.train(_settings(tmp_path))
     (tmp_path / 'best_mean_iter_8.pth').unlink()
