@@ -198,12 +198,6 @@ class Runner(BaseRunner):
                     'trained with; from here on the new ones apply:\n  '
                     + '\n  '.join(found)
                 )
-        if (self.cfg.get('model') or {}).get('feature_cache_gib'):
-            self.logger.warning(
-                'model.feature_cache_gib: the features are computed anew, in batches '
-                'of other images. The run continues equal to an uninterrupted one up '
-                'to rounding; without a cache (0) it is so bit for bit.'
-            )
         changes = schedule.go_on()
         if changes:
             self.logger.warning(

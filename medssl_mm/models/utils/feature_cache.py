@@ -11,9 +11,10 @@ class FeatureCache:
     """Calls a fixed network once for each different image.
 
     Images are recognised by their content, so the result is what the network
-    returns whatever the order of the images, and random augmentation is
-    merely never found again. Each precision of autocast has features of its
-    own. All are dropped when a tensor of the network has changed or moved.
+    returns for each image alone, bit for bit, whatever the order of the images,
+    and random augmentation is merely never found again. Each precision of
+    autocast has features of its own. All are dropped when a tensor of the network
+    has changed or moved.
 
     Args:
         network (nn.Module): In evaluation mode, so that the features of an
@@ -59,14 +60,15 @@ class FeatureCache:
         precision = _precision(images)
         keys = [_content(image) + precision for image in images.cpu()]
         found = {key: self._features[key] for key in keys if key in self._features}
-        missing = {key: row for row, key in enumerate(keys) if key not in found}
-        if missing:
-            outputs = self.network(images[list(missing.values())])
+        for row, key in enumerate(keys):
+            if key in found:
+                continue
+            # Alone: in a batch the last bits would depend on the other images, and so
+            # on what was found, which a resumed run begins without.
+            outputs = self.network(images[row : row + 1])
             self._outputs = len(outputs)
-            kept = [outputs[index] for index in self.kept]
-            for row, key in enumerate(missing):
-                found[key] = maps = tuple(m[row] for m in kept)
-                self._keep(key, maps)
+            found[key] = maps = tuple(outputs[index][0] for index in self.kept)
+            self._keep(key, maps)
         result: list[Tensor | None] = [None] * self._outputs
         for position, index in enumerate(self.kept):
             result[index] = torch.stack([found[key][position] for key in keys])
@@ -75,8 +77,7 @@ class FeatureCache:
     def _keep(self, key: bytes, maps: tuple[Tensor, ...]) -> None:
         size = sum(m.numel() * m.element_size() for m in maps)
         if self.used_bytes + size <= self.limit_bytes:
-            # A copy: a row would hold the memory of its whole batch.
-            self._features[key] = tuple(m.clone() for m in maps)
+            self._features[key] = maps
             self.used_bytes += size
 
 
