@@ -3,10 +3,13 @@
 import difflib
 import os
 import re
+import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import NoReturn
 
 # Exit code of a training that was told to end and can go on (EX_TEMPFAIL of
@@ -15,6 +18,10 @@ EXIT_PREEMPTED = 75
 # Environment variable with the command line that started a run, where it is not that
 # of the process; for messages that say how to go on.
 COMMAND = 'MEDSSL_COMMAND'
+
+
+# What tells a training to end, besides Ctrl-C.
+END_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class UserError(ValueError):
@@ -75,6 +82,32 @@ def run_tool(main: Callable[[], object]) -> None:
             sys.exit(2)
         print(f'error: {_one_line(error, name, message)}', file=sys.stderr)
         sys.exit(1)
+
+
+@contextmanager
+def nothing_to_save() -> Iterator[None]:
+    """Let a signal end a run that has not begun yet, as one that can begin again."""
+    former = {number: signal.signal(number, leave_unbegun) for number in END_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def leave_unbegun(number: int, frame: FrameType | None = None) -> NoReturn:
+    """End a run that has not begun yet; a handler of signals.
+
+    Raises:
+        SystemExit: With ``EXIT_PREEMPTED``.
+    """
+    if os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0':
+        line = (
+            f'{signal.Signals(number).name}: ended before the run began; nothing is '
+            'lost, the same command starts it\n'
+        )
+        os.write(2, line.encode())  # not by print: this may be inside another one
+    sys.exit(EXIT_PREEMPTED)
 
 
 def _interrupted() -> NoReturn:

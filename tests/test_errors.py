@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from medssl_mm.errors import InstallError, UserError, run_tool
+from medssl_mm.errors import (
+    EXIT_PREEMPTED,
+    InstallError,
+    UserError,
+    nothing_to_save,
+    run_tool,
+)
 
 
 def test_user_error_is_one_line_and_exit_code_2(capsys):
@@ -128,3 +134,16 @@ def test_install_error_is_not_an_import_error():
     """mmengine swallows import errors of the packages it looks up."""
     assert issubclass(InstallError, UserError)
     assert not issubclass(InstallError, ImportError)
+
+
+@pytest.mark.parametrize('rank', ['0', '1'])
+def test_signal_ends_what_has_not_begun(capfd, monkeypatch, rank):
+    monkeypatch.setenv('RANK', rank)
+    former = signal.getsignal(signal.SIGUSR1)
+    with pytest.raises(SystemExit) as stop, nothing_to_save():
+        os.kill(os.getpid(), signal.SIGUSR1)
+    assert stop.value.code == EXIT_PREEMPTED
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == (rank == '0')
+    assert all(line.startswith('SIGUSR1: ended before the run began') for line in lines)
+    assert signal.getsignal(signal.SIGUSR1) is former

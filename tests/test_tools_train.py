@@ -10,8 +10,10 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from medssl_mm.errors import EXIT_PREEMPTED
 from tests.engine import toy
 
+TORCHRUN = ['-m', 'medssl_mm.compat.torchrun', '--nproc-per-node=2']
 ROOT = Path(__file__).parents[1]
 
 
@@ -59,6 +61,25 @@ def test_bad_input_ends_in_one_message(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith('error: config gone.py does not exist')
     assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGUSR1'])
+@pytest.mark.parametrize('start', [['tools/train.py'], TORCHRUN])
+def test_signal_before_anything_has_begun(tmp_path, name, start):
+    """While the libraries are loaded, there is nothing to save; try again."""
+    (tmp_path / 'torch.py').write_text(
+        f'import os, signal\nos.kill(os.getpid(), signal.{name})\n'
+        "raise ArithmeticError('loaded all the same')\n"
+    )
+    command = [sys.executable, *start, 'toy.py', '--work-dir', tmp_path / 'run']
+    path = f'{tmp_path}{os.pathsep}{ROOT}'
+    done = _run(command, ROOT, PYTHONPATH=path)
+    assert done.returncode == EXIT_PREEMPTED, done.stderr
+    assert done.stderr == (
+        f'{name}: ended before the run began; nothing is lost, the same command '
+        'starts it\n'
+    )
+    assert not (tmp_path / 'run').exists()
 
 
 @pytest.mark.slow

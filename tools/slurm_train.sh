@@ -38,7 +38,8 @@ command=$(printf '%q ' "${PYTHON:-python}" -u "$TOOLS/train.py" "$@" --launcher 
 export MEDSSL_COMMAND=${MEDSSL_COMMAND:-$(printf '%q ' bash "$0" "$PARTITION" "$JOB_NAME" "$@")}
 
 # The code is EXIT_PREEMPTED of medssl_mm/errors.py. A job that somebody cancels is not
-# running any more, and one that Slurm preempts it puts back itself.
+# running any more, and one that Slurm preempts it puts back itself. One whose time is
+# too short to begin must end some day.
 # shellcheck disable=SC2086  # words on purpose
 exec sbatch "${request[@]}" ${SBATCH_ARGS:-} <<JOB
 #!/usr/bin/env bash
@@ -46,7 +47,8 @@ trap : TERM USR1
 srun --kill-on-bad-exit=1 --cpus-per-task="\$SLURM_CPUS_PER_TASK" ${SRUN_ARGS:-} \\
     $command\${SLURM_RESTART_COUNT:+--resume}
 code=\$?
-if [ "\$code" = 75 ] && [ "\$(squeue -h -j "\$SLURM_JOB_ID" -o %T)" = RUNNING ]; then
+if [ "\$code" = 75 ] && [ "\${SLURM_RESTART_COUNT:-0}" -lt 1000 ] &&
+    [ "\$(squeue -h -j "\$SLURM_JOB_ID" -o %T)" = RUNNING ]; then
     scontrol requeue "\$SLURM_JOB_ID"
 fi
 exit "\$code"

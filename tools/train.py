@@ -3,8 +3,8 @@
 
 Ctrl-C, SIGTERM and SIGUSR1 end the run after its iteration (in a validation: after
 that), on all processes: a checkpoint is written from which --resume goes on bit for
-bit, the command for it is printed, and the exit code is 75. A second signal ends the
-run at once.
+bit, the command for it is printed, and the exit code is 75 (also before the first
+iteration, where nothing is lost). A second signal ends the run at once.
 
 Example:
   python tools/train.py configs/selfsup/mocov2/CONFIG.py --amp --resume
@@ -14,7 +14,7 @@ Example:
 import sys
 
 from medssl_mm.arguments import add_config_options, tool_parser
-from medssl_mm.errors import run_tool
+from medssl_mm.errors import nothing_to_save, run_tool
 
 
 def parse_args():
@@ -76,24 +76,25 @@ def parse_args():
 def main():
     """Build the Runner and train."""
     args = parse_args()
-    # Late: importing torch and mmengine takes seconds.
-    import medssl_mm.registry  # noqa: F401
-    from medssl_mm import compat
-    from medssl_mm.engine import launch, preemption
-    from medssl_mm.functional import distributed
+    with nothing_to_save():
+        # Late: importing torch and mmengine takes seconds.
+        import medssl_mm.registry  # noqa: F401
+        from medssl_mm import compat
+        from medssl_mm.engine import launch, preemption
+        from medssl_mm.functional import distributed
 
-    config = launch.load_config(args.config, args.cfg_options)
-    runner = launch.make_runner(
-        config,
-        work_dir=args.work_dir,
-        resume=args.resume,
-        amp=args.amp,
-        auto_scale_lr=args.auto_scale_lr,
-        seed=args.seed,
-        launcher=args.launcher,
-        trackers=args.tracker,
-        allow_seen=args.allow_seen,
-    )
+        config = launch.load_config(args.config, args.cfg_options)
+        runner = launch.make_runner(
+            config,
+            work_dir=args.work_dir,
+            resume=args.resume,
+            amp=args.amp,
+            auto_scale_lr=args.auto_scale_lr,
+            seed=args.seed,
+            launcher=args.launcher,
+            trackers=args.tracker,
+            allow_seen=args.allow_seen,
+        )
     code = preemption.train(runner)
     if code:
         preemption.ignore_signals()

@@ -12,24 +12,35 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from medssl_mm.errors import EXIT_PREEMPTED
+from medssl_mm.errors import (
+    END_SIGNALS,
+    EXIT_PREEMPTED,
+    leave_unbegun,
+    nothing_to_save,
+)
 
 __all__ = ['main']
 
-_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_PASSED_ON = (signal.SIGINT, *END_SIGNALS)
 
 
 def _pass_on(number: int, frame: FrameType | None) -> None:
-    for children in Path('/proc/self/task').glob('*/children'):
-        for process in children.read_text().split():
-            os.kill(int(process), number)
+    lists = Path('/proc/self/task').glob('*/children')
+    processes = [int(word) for text in lists for word in text.read_text().split()]
+    for process in processes:
+        os.kill(process, number)
+    if not processes:  # none is started yet
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        leave_unbegun(number, frame)
 
 
 def main() -> int:
     """Run torchrun by the command line and return the exit code."""
-    from torch.distributed import run as torchrun
-    from torch.distributed.elastic.multiprocessing import api
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    with nothing_to_save():  # importing torch takes seconds
+        from torch.distributed import run as torchrun
+        from torch.distributed.elastic.multiprocessing import api
+        from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     answer = api._terminate_process_handler
 

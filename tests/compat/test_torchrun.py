@@ -57,3 +57,18 @@ def test_signal_and_code_are_passed_on(tmp_path, name, code, expected):
     assert str(number.value) in told
     if code in (0, EXIT_PREEMPTED):
         assert 'Traceback' not in output
+
+
+@pytest.mark.parametrize(
+    'name, code', [('SIGTERM', EXIT_PREEMPTED), ('SIGINT', 'KeyboardInterrupt')]
+)
+def test_signal_before_the_processes_is_not_lost(name, code):
+    script = (
+        'import signal, sys\n'
+        'from medssl_mm.compat import torchrun\n'
+        f'torchrun._pass_on(signal.{name}, None)\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', script], capture_output=True, text=True
+    )
+    assert done.returncode == code or code in done.stderr
