@@ -307,6 +307,26 @@ def read_json(path: str | Path, what: str = 'file') -> Any:
         raise UserError(f'{what} {path} is not JSON: {error}') from None
 
 
+def last_checkpoint(folder: str | Path) -> Path | None:
+    """Find the checkpoint that a training run wrote last.
+
+    Args:
+        folder (str | Path): Its work directory, which may have been moved or copied
+            since.
+
+    Returns:
+        Path | None: None also where ``last_checkpoint`` was cut short, or what it
+        names is gone.
+    """
+    pointer = Path(folder, 'last_checkpoint')
+    if not pointer.is_file():
+        return None
+    text = pointer.read_text(encoding='utf-8', errors='replace')
+    path = Path(text.strip('\0 \n'))
+    found = (one for one in (Path(folder, path.name), path) if one.is_file())
+    return next(found, None)
+
+
 def shipped(name: str) -> Path:
     """Find a folder that comes with the package: 'configs', 'tools'.
 

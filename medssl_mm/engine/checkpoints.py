@@ -261,15 +261,13 @@ def resume_candidates(folder: str | Path) -> list[Path]:
         if match:
             steps[path] = int(match[1])
     ordered = sorted(steps, key=lambda path: steps[path], reverse=True)
-    pointer = folder / 'last_checkpoint'
-    if pointer.is_file():
-        # By name only: the folder may have been moved.
-        named = folder / Path(pointer.read_text().strip()).name
-        if named.name == INTERRUPTED and named.is_file():
-            # Written after all others of its run.
-            ordered.insert(0, named)
-        if named in steps:
-            ordered.sort(key=lambda path: steps[path] > steps[named])
+    named = files.last_checkpoint(folder)
+    if named == folder / INTERRUPTED:
+        # Written after all others of its run.
+        ordered.insert(0, named)
+    elif named in steps:
+        newest = steps[named]
+        ordered.sort(key=lambda path: steps[path] > newest)
     return ordered
 
 

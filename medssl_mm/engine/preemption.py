@@ -26,7 +26,7 @@ from torch import Tensor
 from medssl_mm import files
 from medssl_mm.engine.checkpoints import INTERRUPTED
 from medssl_mm.engine.loops import EpochTrainLoop
-from medssl_mm.errors import COMMAND, EXIT_PREEMPTED
+from medssl_mm.errors import COMMAND, END_SIGNALS, EXIT_PREEMPTED
 from medssl_mm.functional import distributed
 
 __all__ = ['Preempted', 'PreemptionHook', 'command_to_go_on', 'ignore_signals', 'train']
@@ -34,7 +34,7 @@ __all__ = ['Preempted', 'PreemptionHook', 'command_to_go_on', 'ignore_signals', 
 # What a terminal sends to all processes, a launcher sends on, and Slurm's warning is
 # followed by a SIGTERM of who runs the job: not a second signal.
 _SAME = 1.0  # seconds
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_SIGNALS = (signal.SIGINT, *END_SIGNALS)
 # Ranks ask each other once a second, but at least after so many iterations.
 _MOST_ITERATIONS = 10
 
@@ -139,7 +139,10 @@ class PreemptionHook(Hook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Delete what an earlier request left, if there is something newer."""
-        if self._superseded and _newest(runner) != INTERRUPTED:
+        if not self._superseded:
+            return
+        newest = files.last_checkpoint(runner.work_dir)
+        if newest and newest.name != INTERRUPTED:
             self._leftover.unlink(missing_ok=True)
             self._superseded = False
 
@@ -188,7 +191,8 @@ class PreemptionHook(Hook):
         meta['buffers_of_ranks'] = _own_buffers(runner)
         runner.save_checkpoint(runner.work_dir, INTERRUPTED, meta=meta)
         if distributed.is_main_process():
-            files.write_whole(_pointer(runner), str(self._leftover))
+            pointer = Path(runner.work_dir, 'last_checkpoint')
+            files.write_whole(pointer, str(self._leftover))
         distributed.barrier()
         raise Preempted(
             f'{name}: ended after iteration {meta["iter"]} of {runner.max_iters}; no '
@@ -210,15 +214,6 @@ def _own_buffers(runner: Runner) -> list[dict[str, Tensor]]:
         if not torch.equal(buffer, before[name])
     }
     return distributed.gather_objects(own)
-
-
-def _pointer(runner: Runner) -> Path:
-    return Path(runner.work_dir, 'last_checkpoint')
-
-
-def _newest(runner: Runner) -> str:
-    pointer = _pointer(runner)
-    return Path(pointer.read_text().strip()).name if pointer.exists() else INTERRUPTED
 
 
 def command_to_go_on(arguments: Sequence[str] | None = None) -> str:

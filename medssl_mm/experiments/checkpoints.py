@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from medssl_mm.experiments.plan import Step
 from medssl_mm.experiments.table import Table
+from medssl_mm.files import last_checkpoint
 
 __all__ = [
     'best_checkpoint',
@@ -16,24 +18,17 @@ __all__ = [
 ]
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """Find the checkpoint that a training run wrote last."""
-    pointer = folder / 'last_checkpoint'
-    if not pointer.exists():
-        return None
-    path = Path(pointer.read_text(encoding='utf-8').strip())
-    # The folder may have been moved since: the name is what counts. A pointer
-    # that was cut short names nothing.
-    for candidate in (path, folder / path.name):
-        if candidate.is_file():
-            return candidate
-    return None
-
-
 def best_checkpoint(folder: Path) -> Path | None:
     """Find the checkpoint that validation chose; None without validation."""
-    found = sorted(folder.glob('best_*.pth'), key=lambda p: p.stat().st_mtime)
-    return found[-1] if found else None
+    found = list(folder.glob('best_*.pth'))
+    return max(found, key=_age) if found else None
+
+
+def _age(path: Path) -> tuple[int, float]:
+    # Two are there where a run was killed between the new one and the deletion.
+    # Times say little: of a copied folder, or where the clock was put back.
+    step = re.search(r'_(\d+)$', path.stem)
+    return int(step[1]) if step else -1, path.stat().st_mtime
 
 
 def drop_superseded(folder: Path) -> list[Path]:

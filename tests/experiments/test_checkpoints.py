@@ -16,8 +16,25 @@ def test_last_checkpoint_survives_a_move(tmp_path):
     old.rename(new)
     assert experiments.last_checkpoint(new) == new / 'iter_5.pth'
     assert experiments.last_checkpoint(tmp_path) is None
-    (new / 'last_checkpoint').write_text('')  # cut short
-    assert experiments.last_checkpoint(new) is None
+    for damage in (b'', b'\0' * 40, b'/run/iter_\xff\xfe.pth', b'gone.pth'):
+        (new / 'last_checkpoint').write_bytes(damage)
+        assert experiments.last_checkpoint(new) is None
+    other = tmp_path / 'elsewhere/iter_7.pth'
+    other.parent.mkdir()
+    other.touch()
+    (new / 'last_checkpoint').write_text(str(other))
+    assert experiments.last_checkpoint(new) == other
+    (new / 'iter_7.pth').touch()  # a copied folder has its own
+    assert experiments.last_checkpoint(new) == new / 'iter_7.pth'
+
+
+def test_best_is_the_later_one_whatever_the_clock_says(tmp_path):
+    for step, age in (('9', 30), ('10', 20), ('8', 10)):
+        path = tmp_path / f'best_mean_iter_{step}.pth'
+        path.touch()
+        os.utime(path, (age, age))
+    os.utime(path, (2**33, 2**33))  # in the future
+    assert experiments.best_checkpoint(tmp_path).name == 'best_mean_iter_10.pth'
 
 
 @pytest.mark.parametrize('keep', [False, True])
