@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from medssl_mm.errors import UserError, similar
+from medssl_mm.files import read_text
 
 __all__ = ['Entry', 'Text', 'checked', 'read_yaml']
 
@@ -70,14 +71,13 @@ def read_yaml(model: type[Kind], path: str | Path, what: str) -> Kind:
     Raises:
         UserError: It is absent, no YAML, or says something else.
     """
+    if not Path(path).exists():
+        raise UserError(f'{what} {path} does not exist')
+    text = read_text(path, what)
     try:
-        text = Path(path).read_text(encoding='utf-8')
         content = yaml.load(text, _UniqueKeys)  # a SafeLoader
-    except FileNotFoundError as error:
-        raise UserError(f'{what} {path} does not exist') from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f'{what} {path} cannot be read: {error}') from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        # The others: a date of month 13, a list as a key, a thousand brackets.
         raise UserError(f'{what} {path} is not YAML: {error}') from error
     return checked(model, content, path)
 

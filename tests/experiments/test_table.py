@@ -58,6 +58,9 @@ def test_select(table):
         (('processes: 0', 'processes: -1'), ['processes', 'equal to 0', '-1']),
         (('processes: 0', 'amp: bf16'), ['amp', "'bfloat16' or 'float16'", "'bf16'"]),
         (('title: Toy', 'title: ['), ['is not YAML']),
+        (('title: Toy', 'title: 2024-13-01'), ['is not YAML', 'month']),
+        (('title: Toy', '[a, b]: Toy'), ['is not YAML', 'unhashable']),
+        (('title: Toy', '\ttitle: Toy'), ['is not YAML', "'\\t'", 'line 2']),
         (
             ('title: Toy', 'title: Toy\nprocesses: 2'),
             ["'processes' stands twice", 'line 7'],
