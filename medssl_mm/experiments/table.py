@@ -264,6 +264,7 @@ def load_table(path: str | Path) -> Table:
         split_options=split_options.model_dump(),
         validation=content.validation,
         silence=content.silence,
+        slurm=content.slurm,
     )
 
 

@@ -1,9 +1,13 @@
 """What a table file may say."""
 
+from dataclasses import MISSING, fields
+
 import pytest
+import yaml
 
 from medssl_mm import experiments
 from medssl_mm.errors import UserError
+from medssl_mm.experiments.table import _TableFile
 from tests.experiments.conftest import TABLE, plan
 
 
@@ -140,6 +144,30 @@ def test_a_store_of_ones_own_is_an_option(tmp_path):
     assert table.rows[1].pretrain == 'pretrain.py'
     assert table.rows[1].options == dict(data_root='data/scans', split='x')
     assert table.evaluations[0].options == dict(data_root='data/scans', split='mine')
+
+
+def test_everything_that_a_file_says_arrives(tmp_path):
+    said = dict(
+        **dict(name='n', title='t', runs_dir='r', baseline='random', seeds=[3]),
+        **dict(fractions=[0.5], processes=2, amp='float16', weights_option='w'),
+        **dict(fraction_options=['f', 's'], splits=['a'], validation=False),
+        **dict(split_options=dict(pretrain=['p']), silence=60, note='so'),
+        **dict(slurm=dict(partition='gpu', test=dict(minutes=30)), data='curvas'),
+        rows=[dict(name='random')],
+        evaluations=[dict(name='linear', config='linear.py')],
+    )
+    assert said.keys() == _TableFile.model_fields.keys()
+    path = tmp_path / 'all.yaml'
+    path.write_text(yaml.safe_dump(said))
+    table = experiments.load_table(path)
+    assert {f.name for f in fields(table)} == said.keys() - {'data'}
+    for field in fields(table):
+        if field.default is not MISSING:
+            assert getattr(table, field.name) != field.default, field.name
+        if field.default_factory is not MISSING:
+            assert getattr(table, field.name) != field.default_factory(), field.name
+    assert table.slurm.of('test')['time'] == 30
+    assert table.slurm.of('train')['partition'] == 'gpu'
 
 
 def test_absent_table_is_named(tmp_path):
