@@ -51,16 +51,17 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(f'cannot write {path}: {error.strerror or error}') from error
-    except RuntimeError as error:
-        # How torch.save meets a full disk.
-        words = ('PytorchStreamWriter', 'iostream', 'inline_container')
-        if not any(word in str(error) for word in words):
+    except Exception as error:
+        # How torch.save, and safetensors, meet a full disk.
+        words = ('PytorchStreamWriter', 'iostream', 'inline_container', 'I/O error')
+        if isinstance(error, UserError) or not any(w in str(error) for w in words):
             raise
         raise UserError(
             f'cannot write {path}: is the disk full? ({str(error).splitlines()[0]})'
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # none there, or a read-only disk: said above
+            temporary.unlink()
 
 
 @contextmanager

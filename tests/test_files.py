@@ -1,3 +1,4 @@
+import errno
 import os
 
 import pytest
@@ -85,3 +86,19 @@ def test_full_disk_while_torch_writes(tmp_path):
             torch.save(torch.ones(10_000), temporary)
     assert path.read_text() == 'before'
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_disk_that_safetensors_cannot_write_to(tmp_path):
+    torch = pytest.importorskip('torch')
+    writer = pytest.importorskip('safetensors.torch')
+    with pytest.raises(UserError, match=r'cannot write .*a\.safetensors: .*I/O error'):
+        with whole_file(tmp_path / 'gone/a.safetensors') as temporary:
+            writer.save_file({'a': torch.ones(2)}, temporary)
+
+
+def test_what_cannot_be_cleared_hides_nothing(tmp_path):
+    """As on a disk that has become read-only."""
+    with pytest.raises(UserError, match=r'cannot write .*a\.txt: Read-only'):
+        with whole_file(tmp_path / 'a.txt') as temporary:
+            temporary.mkdir()  # so that it cannot be unlinked
+            raise OSError(errno.EROFS, 'Read-only file system')

@@ -121,7 +121,8 @@ class Runner(BaseRunner):
                     os.fsync(file.fileno())
                 os.replace(temporary, Path(out_dir, filename))
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
             raise UserError(
                 f'cannot write the checkpoint {Path(out_dir, filename)}: '
                 f'{error}. Free space or choose another --work-dir, then '
