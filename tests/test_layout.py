@@ -109,7 +109,7 @@ ARROWS = {
     # Starts the tools.
     'cli': ({'version', 'errors', 'files'}, set()),
     'unpickle': ({'errors'}, set()),
-    'schema': ({'errors'}, set()),
+    'schema': ({'errors', 'files'}, set()),
     # What networks have seen: compared without a deep-learning installation.
     'provenance': ({'errors'}, set()),
     'functional': (set(), set()),
