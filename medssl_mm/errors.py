@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -87,6 +88,9 @@ def run_tool(main: Callable[[], object]) -> None:
 @contextmanager
 def nothing_to_save() -> Iterator[None]:
     """Let a signal end a run that has not begun yet, as one that can begin again."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals go to the main thread
+        return
     former = {number: signal.signal(number, leave_unbegun) for number in END_SIGNALS}
     try:
         yield
