@@ -96,6 +96,18 @@ def realdata() -> Path:
     return Path(folder).resolve()
 
 
+@pytest.fixture(scope='session')
+def slurm_node(tmp_path_factory):
+    """Environment of a running Slurm of one node, where one is installed."""
+    from tests import slurm
+
+    if slurm.missing():
+        pytest.skip(f'no {slurm.missing()}')
+    # Sockets have short names.
+    with slurm.one_node(tmp_path_factory.mktemp('slurm')) as environment:
+        yield environment
+
+
 def make_ct(seed: int, shape=(6, 40, 48)):
     """Make a CT-like volume with two organs.
 

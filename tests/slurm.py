@@ -1,4 +1,4 @@
-"""A Slurm of one node, on this machine, for as long as a test needs it."""
+"""A Slurm of one node, on this machine, for as long as tests need it."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.waiting import PATIENCE
 
 PROGRAMS = ('munged', 'slurmctld', 'slurmd', 'sbatch', 'srun', 'scontrol')
-# Wait for nothing: a job that is told to end has KillWait seconds.
+# Wait for nothing, but give a job that is told to end all the time it may need.
 CONFIG = """
 ClusterName=one
 SlurmctldHost={host}
@@ -35,7 +35,7 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=1
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 ReturnToService=2
-KillWait=30
+KillWait=300
 MinJobAge=3600
 JobRequeue=1
 MailProg=/bin/true
@@ -85,7 +85,8 @@ def one_node(folder):
         try:
             yield environment
         finally:
-            ask(environment, 'scancel', '--full', '-u', 'root')
+            for number in ([], ['--signal=KILL']):  # what failed may not want to end
+                ask(environment, 'scancel', *number, '--full', '-u', 'root')
             _wait_for(lambda: not ask(environment, 'squeue', '-h'))
 
 
@@ -101,13 +102,19 @@ def ask(environment, *command):
     return done.stdout.strip()
 
 
+def facts(environment, job):
+    """Return what Slurm knows of a job, by name."""
+    shown = ask(environment, 'scontrol', 'show', 'job', '-o', job)
+    return dict(fact.split('=', 1) for fact in shown.split() if '=' in fact)
+
+
 def _free_port():
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         return s.getsockname()[1]
 
 
-def _wait_for(condition, seconds=120):
+def _wait_for(condition, seconds=PATIENCE):
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:

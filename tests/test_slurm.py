@@ -15,17 +15,7 @@ from tests.engine.test_runner import _assert_same_training_state, _load
 from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[1]
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(bool(slurm.missing()), reason=f'no {slurm.missing()}'),
-]
-
-
-@pytest.fixture(scope='module')
-def cluster(tmp_path_factory):
-    # Sockets have short names.
-    with slurm.one_node(tmp_path_factory.mktemp('slurm')) as environment:
-        yield environment
+pytestmark = pytest.mark.slow
 
 
 def _run(command, folder, environment):
@@ -41,9 +31,12 @@ def _run(command, folder, environment):
     )
 
 
-def _write_config(folder, **changes):
+def _write_config(folder, gates=None):
     folder.mkdir()
-    settings = toy.config(folder / 'unused', **changes)
+    gate = dict(type='GateHook', folder=str(folder), iterations=gates, seconds=0.3)
+    hooks = [gate] if gates else []
+    settings = toy.config(folder / 'unused', custom_hooks=hooks)
+    settings['train_dataloader']['batch_size'] = 2  # 4 batches per epoch and rank
     del settings['work_dir']
     Config(settings).dump(folder / 'toy.py')
     return folder / 'work_dirs/toy'
@@ -61,27 +54,37 @@ def _wait(condition, log):
     end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end, log.read_text() if log.exists() else 'no log'
-        time.sleep(0.3)
+        time.sleep(0.1)
 
 
-def _ended(environment, job):
-    state = slurm.ask(environment, 'scontrol', 'show', 'job', '-o', job)
-    return 'JobState=COMPLETED' in state or 'JobState=FAILED' in state
+def _told_at(iteration, folder, log, name, command):
+    """Tell the training to end while it waits before an iteration."""
+    _wait((folder / f'at_{iteration}').exists, log)
+    command()
+    _wait(lambda: f'{name}: ending soon' in log.read_text(), log)
+    (folder / f'pass_{iteration}').touch()
 
 
-def test_preempted_training_ends_with_the_same_bits(tmp_path, cluster):
+def _state(environment, job):
+    return slurm.facts(environment, job)['JobState']
+
+
+def test_preempted_training_ends_with_the_same_bits(tmp_path, slurm_node):
     """Told by the signal of a time limit, then preempted, it is as if it were not."""
-    changes = dict(custom_hooks=[dict(type='PauseHook', seconds=1)])
+    ended = ('COMPLETED', 'FAILED')
     straight = _write_config(tmp_path / 'straight')
-    parts = _write_config(tmp_path / 'parts', **changes)
-    first = _submit(tmp_path / 'straight', cluster)
-    second = _submit(tmp_path / 'parts', cluster)
-    log = tmp_path / 'parts/run.log'
-    _wait((parts / 'epoch_1.pth').exists, log)
-    slurm.ask(cluster, 'scancel', '--signal=USR1', second)
-    _wait(lambda: 'resumed' in log.read_text(), log)
-    slurm.ask(cluster, 'scontrol', 'requeue', second)
-    _wait(lambda: _ended(cluster, first) and _ended(cluster, second), log)
+    parts = _write_config(tmp_path / 'parts', gates=[5, 10])
+    first = _submit(tmp_path / 'straight', slurm_node)
+    second = _submit(tmp_path / 'parts', slurm_node)
+    folder, log = tmp_path / 'parts', tmp_path / 'parts/run.log'
+
+    def ask(*command):
+        return lambda: slurm.ask(slurm_node, *command, second)
+
+    _told_at(5, folder, log, 'SIGUSR1', ask('scancel', '--signal=USR1'))
+    _told_at(10, folder, log, 'SIGTERM', ask('scontrol', 'requeue'))
+    for job in (first, second):
+        _wait(lambda job=job: _state(slurm_node, job) in ended, log)
     text = log.read_text()
     assert 'SIGUSR1: ended after iteration' in text, text
     assert 'SIGTERM: ended after iteration' in text, text
@@ -91,13 +94,13 @@ def test_preempted_training_ends_with_the_same_bits(tmp_path, cluster):
     _assert_same_training_state(*ends)
 
 
-def test_cancelled_training_is_not_put_back(tmp_path, cluster):
-    changes = dict(custom_hooks=[dict(type='PauseHook', seconds=0.5)])
-    work_dir = _write_config(tmp_path / 'run', **changes)
-    job = _submit(tmp_path / 'run', cluster)
-    _wait((work_dir / 'epoch_1.pth').exists, tmp_path / 'run/run.log')
-    slurm.ask(cluster, 'scancel', job)
-    _wait(lambda: not slurm.ask(cluster, 'squeue', '-h'), tmp_path / 'run/run.log')
-    state = slurm.ask(cluster, 'scontrol', 'show', 'job', '-o', job)
-    assert 'JobState=CANCELLED' in state and 'Restarts=0' in state
+def test_cancelled_training_is_not_put_back(tmp_path, slurm_node):
+    work_dir = _write_config(tmp_path / 'run', gates=[5])
+    job = _submit(tmp_path / 'run', slurm_node)
+    log = tmp_path / 'run/run.log'
+    folder = tmp_path / 'run'
+    _told_at(5, folder, log, 'SIGTERM', lambda: slurm.ask(slurm_node, 'scancel', job))
+    _wait(lambda: not slurm.ask(slurm_node, 'squeue', '-h', '-j', job), log)
+    facts = slurm.facts(slurm_node, job)
+    assert (facts['JobState'], facts['Restarts']) == ('CANCELLED', '0')
     assert (work_dir / 'interrupted.pth').exists()

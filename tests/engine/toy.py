@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -88,14 +89,24 @@ class KillHook(Hook):
 
 
 @HOOKS.register_module(force=True)
-class PauseHook(Hook):
-    """Makes every iteration last longer, so that one can interfere."""
+class GateHook(Hook):
+    """Waits before some iterations until somebody writes ``pass_<iteration>``.
 
-    def __init__(self, seconds):
+    That it has come there is told by ``at_<iteration>``. All iterations last
+    ``seconds`` longer: of quick ones, ranks do ten before they ask each other.
+    """
+
+    def __init__(self, folder, iterations, seconds=0.0):
+        self.folder = Path(folder)
+        self.iterations = iterations
         self.seconds = seconds
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         time.sleep(self.seconds)
+        if runner.iter in self.iterations and distributed.is_main_process():
+            (self.folder / f'at_{runner.iter}').touch()
+            while not (self.folder / f'pass_{runner.iter}').exists():
+                time.sleep(0.05)
 
 
 def config(work_dir, by_epoch=True, num_workers=0, **changes):

@@ -1,15 +1,17 @@
 """Tables as jobs of a real Slurm; skipped where it is not installed."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from medssl_mm.experiments import cluster
+from medssl_mm.experiments.plan import Step
+from medssl_mm.experiments.table import Table
 from tests import slurm
 from tests.waiting import PATIENCE
 
@@ -32,41 +34,41 @@ folder.joinpath('epoch_1.pth').touch()
 folder.joinpath('last_checkpoint').write_text('epoch_1.pth')
 folder.joinpath('end').touch()
 """
+# What submits the steps, to be killed at it.
 DRIVER = """
 import sys
-from pathlib import Path
-from medssl_mm.experiments.cluster import job_states, run_steps_by_slurm
-from medssl_mm.experiments import cluster
-from medssl_mm.experiments.plan import Step
-from medssl_mm.experiments.table import Table
-cluster.POLL = 1
-folder, script = Path(sys.argv[1]), sys.argv[2]
-def step(key, *needs):
-    own = folder / key
-    command = (sys.executable, script, str(own))
-    return Step(
-        key=key, kind='frozen', folder=own, config='', options={}, needs=needs, seed=0,
-        weights=None, title=key, command=command, outputs=('end',),
-    )
-steps = {s.key: s for s in (step('a'), step('b', 'a'), step('c'))}
-table = Table('t', 't', None, (0,), (1.0,), 0, None, (), (), folder, '', ('', ''), '')
-if sys.argv[3:] == ['status']:
-    print(job_states(steps))
-else:
-    print(run_steps_by_slurm(table, steps, lambda line: print(line, flush=True)))
+from tests.experiments.test_cluster import run
+run(*sys.argv[1:], print)
 """
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(bool(slurm.missing()), reason=f'no {slurm.missing()}'),
-]
+pytestmark = pytest.mark.slow
+
+
+def _steps(folder, script):
+    def step(key, *needs):
+        own = Path(folder) / key
+        command = (sys.executable, str(script), str(own))
+        return Step(
+            **dict(key=key, kind='frozen', folder=own, config='', options={}),
+            **dict(needs=needs, seed=0, weights=None, title=key),
+            **dict(command=command, outputs=('end',)),
+        )
+
+    return {s.key: s for s in (step('a'), step('b', 'a'), step('c'))}
+
+
+def run(folder, script, report):
+    """Submit the steps and wait for them."""
+    none = ((), (), Path(folder), '', ('', ''), '')
+    table = Table('t', 't', None, (0,), (1.0,), 0, None, *none)
+    return cluster.run_steps_by_slurm(table, _steps(folder, script), report)
 
 
 @pytest.fixture
-def cluster(tmp_path):
+def one_node(slurm_node, monkeypatch):
     pytest.importorskip('submitit')
-    (tmp_path / 'slurm').mkdir()
-    with slurm.one_node(tmp_path / 'slurm') as environment:
-        yield environment
+    monkeypatch.setattr(cluster, 'POLL', 1)
+    for name, value in {**slurm_node, 'PYTHONPATH': str(ROOT)}.items():
+        monkeypatch.setenv(name, value)
 
 
 def _wait(condition, what):
@@ -76,53 +78,43 @@ def _wait(condition, what):
         time.sleep(0.2)
 
 
-def test_steps_go_on_without_who_submitted_them(tmp_path, cluster):
-    script, driver = tmp_path / 'train.py', tmp_path / 'driver.py'
+def test_steps_go_on_without_who_submitted_them(tmp_path, one_node):
+    script = tmp_path / 'train.py'
     script.write_text(TRAIN)
-    driver.write_text(DRIVER)
     folder = tmp_path / 'steps'
-    environment = {**os.environ, **cluster, 'PYTHONPATH': str(ROOT)}
-
-    screen = tmp_path / 'screen'
-
-    def start(*words):
-        with screen.open('w') as output:
-            return subprocess.Popen(
-                [sys.executable, driver, folder, script, *words],
-                env=environment,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-
-    def ended(process):
-        process.wait(PATIENCE)
-        return screen.read_text()
 
     def job(key):
         return json.loads((folder / key / 'slurm.json').read_text())['job']
 
-    submitter = start()
-    _wait((folder / 'a/starts').exists, 'the first job')
-    _wait((folder / 'c/starts').exists, 'the third job')
-    submitter.send_signal(signal.SIGKILL)
-    submitter.wait()
-    states = ended(start('status'))
-    (folder / 'b').mkdir(exist_ok=True)
-    assert "'a': 'RUNNING'" in states and "'b': 'PENDING (Dependency)'" in states
+    submitter = subprocess.Popen([sys.executable, '-c', DRIVER, folder, script])
+    try:
+        _wait((folder / 'a/starts').exists, 'the first job')
+        _wait((folder / 'c/starts').exists, 'the third job')
+    finally:
+        submitter.kill()
+        submitter.wait()
+    states = cluster.job_states(_steps(folder, script))
+    assert states['a'] == 'RUNNING' and states['b'] == 'PENDING (Dependency)'
     # Told to end, a step is put back and starts again.
-    slurm.ask(cluster, 'scancel', '--signal=USR1', job('a'))
+    slurm.ask({}, 'scancel', '--signal=USR1', job('a'))
     _wait((folder / 'a/left').exists, 'the signal')
     # Cancelled, it is not; the others are not its business.
-    again = start()
-    _wait(lambda: f'job {job("c")} (RUNNING): c' in screen.read_text(), 'the third')
-    slurm.ask(cluster, 'scancel', job('c'))
-    for key in 'ab':
-        (folder / key / 'go').touch()
-    output = ended(again)
+    lines = []
+    with ThreadPoolExecutor(1) as pool:
+        again = pool.submit(run, folder, script, lines.append)
+        _wait(lambda: f'job {job("c")} (RUNNING): c' in lines, 'the third')
+        slurm.ask({}, 'scancel', job('c'))
+        (folder / 'b').mkdir(exist_ok=True)
+        for key in 'ab':
+            (folder / key / 'go').touch()
+        errors = again.result(PATIENCE)
+    output = '\n'.join(lines)
     assert f'job {job("a")} (' in output and 'submitted' not in output
     assert 'FAILED or cancelled: c' in output and '  done: b' in output, output
+    assert len(errors) == 1 and errors[0].startswith('c: job'), errors
     assert (folder / 'a/starts').read_text() == 'xx'
     (folder / 'c/go').touch()
-    output = ended(start())
-    assert 'submitted: c' in output and output.rstrip().endswith('[]'), output
+    lines.clear()
+    assert run(folder, script, lines.append) == []
+    assert f'job {job("c")} submitted: c' in lines
     assert (folder / 'c/end').exists()
