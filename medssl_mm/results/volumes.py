@@ -65,7 +65,22 @@ def read_cases(path: str | Path, columns: Sequence[str] | None = None) -> pd.Dat
             f'score table {path} has several rows of case {case} and class '
             f'{name}; evaluate the model again'
         )
+    _check_complete(table, path)
     return _as_numbers(table, columns or (), path)
+
+
+def _check_complete(table: pd.DataFrame, path: Path) -> None:
+    """Refuse a table that was cut short: its scores would be those of fewer cases."""
+    rows = table.groupby('case_id', sort=False).size()
+    summary = path.with_name(METRICS)
+    cases = read_metrics(path.parent).get('cases') if summary.is_file() else None
+    if rows.nunique() > 1 or (isinstance(cases, int) and cases != len(rows)):
+        raise UserError(
+            f'score table {path} is not complete: it has {len(rows)} cases'
+            + (f' of the {cases} in {METRICS}' if cases is not None else '')
+            + f', with {rows.min()} to {rows.max()} classes each; evaluate the model '
+            'again'
+        )
 
 
 def _as_numbers(

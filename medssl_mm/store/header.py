@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from medssl_mm.errors import UserError
 
@@ -23,6 +24,7 @@ VERSIONS = {
     SLICES: (FORMAT_VERSION, CHANNELS_VERSION),
     IMAGES: (FORMAT_VERSION, CHANNELS_VERSION, UNCERTAIN_VERSION),
 }
+Kind = TypeVar('Kind')
 # What to use for a folder of the other kind.
 _READERS = {
     SLICES: 'a store of slices; use medssl_mm.SliceDataset',
@@ -31,14 +33,26 @@ _READERS = {
 
 
 def load_json(path: Path) -> dict:
+    """Read a JSON file of the store; see :func:`load_as`."""
+    return load_as(path, dict)
+
+
+def load_as(path: Path, form: Callable[[dict], Kind]) -> Kind:
     """Read a JSON file of the store.
 
+    Args:
+        path: The file, which holds a mapping.
+        form: Makes of the mapping what is wanted.
+
     Raises:
-        UserError: When the file is damaged.
+        UserError: When the file is damaged, or says something else.
     """
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
+        content = json.loads(path.read_text())
+        if not isinstance(content, dict):
+            raise TypeError(f'a {type(content).__name__} instead of a mapping')
+        return form(content)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
             f'{path} is damaged ({error}); delete '
             f'{path.parent} and run tools/prepare_data.py again'
@@ -78,6 +92,12 @@ def load_header(root: Path, kind: str) -> dict:
             f'{path} has format version {header.get("version")}, this '
             f'package reads {" and ".join(map(str, VERSIONS[kind]))}; import the '
             'data set again'
+        )
+    classes = header.get('classes', [])
+    if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
+        raise UserError(
+            f'{path} is damaged: classes should be a list of names, got '
+            f'{classes!r:.80}; import the data set again'
         )
     check_generation(root, header)
     return header

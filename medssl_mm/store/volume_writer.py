@@ -28,7 +28,7 @@ from medssl_mm.store.header import (
     FORMAT_VERSION,
     GENERATION,
     default_palette,
-    load_json,
+    load_as,
 )
 from medssl_mm.store.staging import StagedWriter
 from medssl_mm.store.volumes import SliceStore
@@ -123,7 +123,7 @@ class StoreWriter(StagedWriter):
     def read_case(self, case_id: str) -> CaseInfo | None:
         """Describe a staged or published case; None when there is none."""
         path = self._case_file(case_id)
-        return None if path is None else CaseInfo.from_dict(load_json(path))
+        return None if path is None else load_as(path, CaseInfo.from_dict)
 
     def _case_file(self, case_id: str) -> Path | None:
         folders = [self.staging] + ([] if self.overwrite else [self.root])

@@ -16,7 +16,7 @@ import numpy as np
 from medssl_mm.errors import UserError
 from medssl_mm.store.case_info import CASE_FILE, CaseInfo, complete_cases
 from medssl_mm.store.chunks import ChunkReader
-from medssl_mm.store.header import SLICES, load_header, load_json
+from medssl_mm.store.header import SLICES, load_as, load_header
 from medssl_mm.store.orientation import to_source_axes
 from medssl_mm.store.recent import Recent
 
@@ -100,7 +100,7 @@ class SliceStore:
                 f'data set {self.root} has no case {case_id!r}; it has '
                 f'{len(self.case_ids)} cases: {shown}, ...'
             )
-        return CaseInfo.from_dict(load_json(path))
+        return load_as(path, CaseInfo.from_dict)
 
     def _reader(self, case_id: str, kind: str) -> ChunkReader:
         return self._readers.get((case_id, kind), lambda: self._open(case_id, kind))
