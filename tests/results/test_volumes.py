@@ -86,3 +86,14 @@ def test_names_that_look_like_numbers_or_gaps_stay_names(tmp_path):
     assert set(found['case_id']) == {'007', 'case1'}
     assert set(found['patient_id']) == {'NA'}
     assert found['hd95'].tolist() == [''] * 4
+
+
+def test_a_table_that_was_cut_short_is_refused(tmp_path):
+    path = tmp_path / 'cases.csv'
+    rows = ['case_id,patient_id,class,dice']
+    rows += [f'c{c},p{c},{name},0.5' for c in range(3) for name in 'ab']
+    path.write_text('\n'.join(rows) + '\n')
+    assert len(results.read_cases(path, ['dice'])) == 6
+    path.write_text('\n'.join(rows[:-1]) + '\n')
+    with pytest.raises(UserError, match='not complete: it has 3 cases, with 1 to 2'):
+        results.read_cases(path, ['dice'])
