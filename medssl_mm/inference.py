@@ -21,6 +21,7 @@ from mmengine.registry import init_default_scope
 
 from medssl_mm.datasets.slices import SliceDataset
 from medssl_mm.engine.pretrained import find_state_dict, read_checkpoint, require_equal
+from medssl_mm.engine.taps import ALLOW, compare_taps
 from medssl_mm.errors import UserError
 from medssl_mm.evaluation.label_nifti import SCANNER, write_label_nifti
 from medssl_mm.importers import make_importer
@@ -233,6 +234,8 @@ def _load_model(
             'segmentation training, not of a pretraining'
         )
     require_equal(weights, model.state_dict(), str(checkpoint))
+    allow = bool(config.get(ALLOW))
+    compare_taps(model.backbone, content, str(checkpoint), allow)
     model.load_state_dict(weights, strict=False)
     model.eval()
     number = model.decode_head.num_classes

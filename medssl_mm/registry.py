@@ -94,11 +94,12 @@ def _child(root: Registry, location: str) -> _Registry:
 MODEL_MODULES = {
     'BarlowTwinsLoss': 'medssl_mm.models.losses',
     'BarlowTwinsNeck': 'medssl_mm.models.necks',
-    'CifarResNet': 'medssl_mm.models.backbones',
+    'CifarResNet': 'medssl_mm.models.backbones.cifar_resnet',
     'DecorrelationConv': 'medssl_mm.models.heads',
     'DecorrelationHead': 'medssl_mm.models.heads',
+    'DilatedResNet': 'medssl_mm.models.backbones.dilated_res_net',
     'EncoderBackbone': 'medssl_mm.encoders.network',
-    'EfficientNetAnyChannels': 'medssl_mm.models.backbones',
+    'EfficientNetAnyChannels': 'medssl_mm.models.backbones.efficient_net',
     'FeatureMSELoss': 'medssl_mm.models.losses',
     'FrozenEncoderDecoder': 'medssl_mm.models.segmentors',
     'FrozenImageClassifier': 'medssl_mm.models.classifiers',
@@ -117,10 +118,11 @@ MODEL_MODULES = {
     'PooledNeck': 'medssl_mm.models.necks',
     'ReleaseDecorrelation': 'medssl_mm.legacy.iter_norm',
     'ReleaseLocalLoss': 'medssl_mm.legacy.local_term',
-    'ResNetSamePadding': 'medssl_mm.models.backbones',
-    'ResNetSmallStem': 'medssl_mm.models.backbones',
+    'ResNetSamePadding': 'medssl_mm.models.backbones.res_net_same_padding',
+    'ResNetSmallStem': 'medssl_mm.models.backbones.res_net_small_stem',
     'RestorationHead': 'medssl_mm.models.heads',
     'SoftDiceLoss': 'medssl_mm.models.losses',
+    'SplitBatchNorm': 'medssl_mm.models.utils.split_batch_norm',
 }
 
 

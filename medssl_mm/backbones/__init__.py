@@ -12,6 +12,12 @@ is imported here.
 """
 
 from .base import STEM, Backbone, Tap
+from .dilation import (
+    different_taps,
+    set_common_stride,
+    set_output_stride,
+    tap_distances,
+)
 from .encoders import ENCODERS, TARGET, choose_encoder, target_prefix
 from .lookup import (
     FAMILIES,
@@ -34,8 +40,12 @@ __all__ = [
     'backbone_of',
     'choose_encoder',
     'describe_weights',
+    'different_taps',
     'encoder_features',
     'find_family',
+    'set_common_stride',
+    'set_output_stride',
     'stated_channels',
+    'tap_distances',
     'target_prefix',
 ]

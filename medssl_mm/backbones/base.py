@@ -277,6 +277,27 @@ class Backbone(ABC):
             for number, level in maps.items()
         }
 
+    def input_strides(self, parts: Mapping[str, nn.Module]) -> dict[str, int]:
+        """Pixels of the image per cell of the map that each of some parts gets.
+
+        Args:
+            parts (Mapping[str, nn.Module]): Of the network, by name.
+
+        Returns:
+            dict[str, int]: By name, without parts that no image passes.
+        """
+        widths: dict[str, int] = {}
+
+        def see(name: str, level: Tensor) -> None:
+            widths.setdefault(name, level.shape[-1])
+
+        with ExitStack() as stack, self._probing() as image:
+            for name, part in parts.items():
+                tap = Tap(part, entering=True)
+                stack.callback(_listen(tap, partial(see, name)).remove)
+            self.network(image)
+        return {name: round(image.shape[-1] / width) for name, width in widths.items()}
+
     @cached_property
     def output_channels(self) -> tuple[int, ...]:
         """Channels of what the network itself returns, in its order.

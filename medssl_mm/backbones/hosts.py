@@ -26,7 +26,14 @@ class ResNetBackbone(Backbone):
     }
 
     #: Types whose config states the channels.
-    types = ('ResNet', 'ResNetV1c', 'ResNetV1d', 'ResNet_CIFAR', 'ResNetSmallStem')
+    types = (
+        'ResNet',
+        'ResNetV1c',
+        'ResNetV1d',
+        'ResNet_CIFAR',
+        'ResNetSmallStem',
+        'DilatedResNet',
+    )
 
     @classmethod
     def stated_channels(cls, settings: Mapping) -> dict[int, int]:

@@ -24,6 +24,7 @@ from medssl_mm.encoders import (
 from medssl_mm.engine.observing import own_randomness
 from medssl_mm.engine.pretrained import PretrainedBackbone, load_pretrained_backbone
 from medssl_mm.engine.seen import seen_in_file
+from medssl_mm.engine.taps import ALLOW
 from medssl_mm.errors import UserError
 from medssl_mm.provenance import Seen
 from medssl_mm.registry import FUNCTIONS, MODELS, build_of
@@ -159,7 +160,11 @@ class ConfigEncoder(Encoder):
                 torch.manual_seed(weights.seed)
                 PretrainedBackbone()(model.backbone)
         if weights.path is not None:
-            report = load_pretrained_backbone(model.backbone, weights.path)
+            report = load_pretrained_backbone(
+                model.backbone,
+                weights.path,
+                allow_other_dilation=bool(self.images.config.get(ALLOW)),
+            )
             if report.encoder:
                 self.note(
                     f'{weights.name}: the {report.encoder} encoder of {weights.path}, '

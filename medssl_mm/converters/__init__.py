@@ -1,7 +1,6 @@
 """From checkpoints of one kind to checkpoints of another."""
 
 from .architectures import ARCHITECTURES, Architecture
-from .config_text import parse_config_text
 from .convert import (
     TARGETS,
     Converted,
@@ -42,7 +41,6 @@ __all__ = [
     'grouped',
     'named_for',
     'names_for_hosts',
-    'parse_config_text',
     'prefixes_of',
     'read_weights',
     'trained_transform',

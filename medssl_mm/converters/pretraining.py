@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
+from medssl_mm.engine.config_text import parse_config_text
 from medssl_mm.errors import UserError
 
-from .config_text import parse_config_text
 from .decorrelation import prefixes_of
 
 

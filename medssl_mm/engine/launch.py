@@ -15,7 +15,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from medssl_mm import compat, files
-from medssl_mm.engine import checkpoints
+from medssl_mm.engine import checkpoints, taps
 from medssl_mm.engine.completion import complete
 from medssl_mm.engine.reading import config_name, read_config
 from medssl_mm.engine.trackers import add_trackers
@@ -34,6 +34,7 @@ __all__ = [
 # Top-level keys that a config may have besides the arguments of a Runner.
 _FURTHER_KEYS = (
     'activation_checkpointing',
+    'allow_other_dilation',
     'allow_seen',
     'compile',
     'custom_imports',
@@ -157,6 +158,7 @@ def make_runner(
         config.randomness.seed = seed
     if allow_seen:
         config.allow_seen = True
+    taps.pass_on_allowance(config)
     if amp:
         _set_amp(config, amp)
     if auto_scale_lr:

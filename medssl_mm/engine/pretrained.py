@@ -5,7 +5,7 @@ import inspect
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,6 +29,7 @@ from medssl_mm.engine.layouts import (
     find_state_dict,
 )
 from medssl_mm.engine.observing import quietly
+from medssl_mm.engine.taps import compare_taps
 from medssl_mm.errors import UserError
 from medssl_mm.provenance import Seen, seen_of
 from medssl_mm.registry import HOOKS, WEIGHT_INITIALIZERS
@@ -53,6 +54,7 @@ class LoadReport:
             else empty.
         container (str): Keys that lead to the tensors, '' for the top.
         naming (str): Whose names they have; '' for the backbone's own.
+        taps (str): What :func:`medssl_mm.engine.taps.compare_taps` found.
     """
 
     source: str
@@ -67,6 +69,7 @@ class LoadReport:
     encoder: str = ''
     container: str = ''
     naming: str = ''
+    taps: str = ''
 
     @property
     def complete(self) -> bool:
@@ -89,6 +92,8 @@ class LoadReport:
         ):
             if names:
                 lines.append(f'  {title:<10} {len(names)}: {_first(names)}')
+        if self.taps:
+            lines.append(f'  {self.taps}')
         if self.ignored:
             parts = ', '.join(f'{name} ({n})' for name, n in self.ignored)
             lines.append(f'  not used   {parts}')
@@ -319,6 +324,7 @@ def load_pretrained_backbone(
     encoder: str | None = None,
     source: str = 'the given state dict',
     seen: Seen | None = None,
+    allow_other_dilation: bool = False,
 ) -> LoadReport:
     """Load pretrained weights into a backbone, all of them or none.
 
@@ -336,13 +342,17 @@ def load_pretrained_backbone(
         source (str): What given tensors are called in the report.
         seen (Seen, optional): What the weights have seen, which the module gets
             as ``provenance``. Defaults to None: what the file says.
+        allow_other_dilation (bool): Whether a network is filled that makes
+            something else of the weights, see :mod:`medssl_mm.engine.taps`.
+            Defaults to False.
 
     Returns:
         LoadReport: What was loaded and what was not.
 
     Raises:
-        UserError: If the file is unusable or a weight of the backbone is
-            missing or has another shape; the module is then unchanged.
+        UserError: If the file is unusable, a weight of the backbone is
+            missing or has another shape, or strides and dilations are others
+            than in the training; the module is then unchanged.
     """
     content: Any = checkpoint
     if not isinstance(checkpoint, Mapping):
@@ -350,6 +360,8 @@ def load_pretrained_backbone(
         content = read_checkpoint(checkpoint)
     found, report = match_backbone(content, module.state_dict(), source, encoder)
     _require_complete(report)
+    taps = compare_taps(module, content, source, allow_other_dilation)
+    report = replace(report, taps=taps)
     module.load_state_dict(found, strict=False)
     network: Any = module  # gets attributes, which are no parts
     network.random_weights = False
@@ -455,13 +467,20 @@ class PretrainedBackbone:
             initialisation. Defaults to None.
         encoder (str, optional): Which encoder of a file that holds two, see
             :func:`load_pretrained_backbone`. Defaults to None.
+        allow_other_dilation (bool): Whether strides and dilations may make
+            something else of the weights than in their training, which is
+            then logged. Defaults to False.
     """
 
     def __init__(
-        self, checkpoint: str | None = None, encoder: str | None = None
+        self,
+        checkpoint: str | None = None,
+        encoder: str | None = None,
+        allow_other_dilation: bool = False,
     ) -> None:
         self.checkpoint = checkpoint
         self.encoder = encoder
+        self.allow_other_dilation = allow_other_dilation
 
     def __call__(self, module: nn.Module) -> None:
         """Initialise the backbone in place."""
@@ -473,7 +492,12 @@ class PretrainedBackbone:
                 logger='current',
             )
             return
-        report = load_pretrained_backbone(module, self.checkpoint, self.encoder)
+        report = load_pretrained_backbone(
+            module,
+            self.checkpoint,
+            self.encoder,
+            allow_other_dilation=self.allow_other_dilation,
+        )
         _keep_as_loaded(module, self.checkpoint)
         print_log(str(report), logger='current')
 

@@ -23,9 +23,10 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from medssl_mm import loaders, provenance
-from medssl_mm.engine import checkpoints, contract
+from medssl_mm.engine import checkpoints, contract, taps
 from medssl_mm.engine.hooks.safe_checkpoint_hook import VALIDATED
 from medssl_mm.engine.loops import EpochTrainLoop
+from medssl_mm.engine.observing import inner_model
 from medssl_mm.engine.seen import RunRecord
 from medssl_mm.errors import UserError
 from medssl_mm.functional import distributed
@@ -399,6 +400,7 @@ class Runner(BaseRunner):
         checkpoint['random_states'] = self._random_states
         checkpoint['contract'] = contract.contract_of(self)
         checkpoint[provenance.KEY] = self._record.entry(self._file_name)
+        taps.attach_taps(checkpoint, inner_model(self))
         dropped = checkpoints.plain_checkpoint(checkpoint)
         if dropped:
             self.logger.warning(
@@ -412,11 +414,18 @@ class Runner(BaseRunner):
                 f'{self._loading} holds no named weights, but a '
                 f'{type(checkpoint).__name__}; give one that a training wrote'
             )
-        model: Any = self.model
-        model = getattr(model, 'module', model)
+        model: Any = inner_model(self)
         weights = checkpoint.get('state_dict', checkpoint)
         if isinstance(weights, Mapping):
             checkpoints.require_finite(weights, self._loading, model.state_dict())
+        if isinstance(getattr(model, 'backbone', None), nn.Module):
+            told = taps.compare_taps(
+                model.backbone,
+                checkpoint,
+                self._loading,
+                allow=bool(self.cfg.get(taps.ALLOW)),
+            )
+            self.logger.info(f'{self._loading}: {told}')
         checkpoints.restore_history(checkpoint)
         self._record.take_over(checkpoint, self._loading or 'weights')
         if not self._resuming:

@@ -205,7 +205,8 @@ def build_ours(args, channels_last, levels=(), backbone=None, decorrelation=None
     from medssl_mm.registry import MODELS
 
     parts = host_parts(args)
-    parts['backbone'].update(backbone or {})
+    if backbone:  # a DilatedResNet of the host's
+        parts['backbone'].update(backbone, network=parts['backbone']['type'])
     samples = view_samples(args)
     model = MODELS.build(
         dict(

@@ -1,13 +1,17 @@
-"""Networks that the hosts lack, and theirs with a change."""
+"""Networks that the hosts lack, and theirs with a change.
 
-from .cifar_resnet import CifarResNet
-from .efficient_net import EfficientNetAnyChannels
-from .res_net_same_padding import ResNetSamePadding
-from .res_net_small_stem import ResNetSmallStem
+Each is imported when it is asked for: most need mmpretrain, which a segmentation
+does not.
+"""
 
-__all__ = [
-    'CifarResNet',
-    'EfficientNetAnyChannels',
-    'ResNetSamePadding',
-    'ResNetSmallStem',
-]
+from importlib import import_module
+from typing import Any
+
+from medssl_mm.registry import MODEL_MODULES
+
+
+def __getattr__(name: str) -> Any:
+    module = MODEL_MODULES.get(name, '')
+    if module.startswith(f'{__name__}.'):
+        return getattr(import_module(module), name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

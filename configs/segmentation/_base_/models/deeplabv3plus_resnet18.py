@@ -2,7 +2,7 @@
 # on CPUs: a third of the work of stride 8; the skip connection keeps stride 4.
 _base_ = 'deeplabv3plus_resnet50.py'
 model = dict(
-    backbone=dict(depth=18, strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)),
+    backbone=dict(depth=18, output_stride=16),
     decode_head=dict(
         channels=128,
         # The map is 8 x 8: larger rates would see padding only.

@@ -8,11 +8,12 @@ model = dict(
     # Images are normalised by the transforms of the data set.
     data_preprocessor=dict(type='SegDataPreProcessor', size_divisor=8),
     backbone=dict(
-        type='ResNet',  # not V1c: pretraining has the plain 7x7 stem
+        type='medssl_mm.DilatedResNet',
+        # not V1c: pretraining has the plain 7x7 stem
+        network='ResNet',
         depth=50,
-        strides=(1, 2, 1, 1),
-        dilations=(1, 1, 2, 4),
-        contract_dilation=True,
+        # The network of the pretraining, whatever its own stride was.
+        output_stride=8,
         # FILE: --cfg-options model.backbone.init_cfg.checkpoint=FILE
         init_cfg=dict(type='medssl_mm.PretrainedBackbone', checkpoint=None),
     ),

@@ -1,7 +1,7 @@
 import pytest
 from mmengine.config import Config
 
-from medssl_mm.converters import parse_config_text
+from medssl_mm.engine.config_text import parse_config_text
 
 # Texts.
 pytestmark = pytest.mark.exact
