@@ -3,6 +3,11 @@
 Tables and figures of it are in :mod:`medssl_mm.results`.
 """
 
-from .spectrum import Spectrum, feature_spectrum, place_spectra
+from .spectrum import (
+    Spectrum,
+    feature_spectrum,
+    place_spectra,
+    require_comparable,
+)
 
-__all__ = ['Spectrum', 'feature_spectrum', 'place_spectra']
+__all__ = ['Spectrum', 'feature_spectrum', 'place_spectra', 'require_comparable']

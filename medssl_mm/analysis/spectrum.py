@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from medssl_mm.errors import UserError
 from medssl_mm.functional.features import (
     collect_features,
     evaluation_mode,
@@ -29,6 +30,11 @@ class Spectrum:
         singular_values (list[float]): Of the covariance, largest first.
         figures (dict[str, float]): See
             :mod:`medssl_mm.functional.spectrum`.
+        stride (int, optional): Pixels of the image per cell of the map that
+            the samples are from. Defaults to None: not stated.
+        images (int, optional): Their number. Defaults to None: not stated.
+        normalisation (str): Of the network: which statistics. Defaults to '':
+            not stated.
     """
 
     label: str
@@ -36,6 +42,27 @@ class Spectrum:
     num_samples: int
     singular_values: list[float]
     figures: dict[str, float]
+    stride: int | None = None
+    images: int | None = None
+    normalisation: str = ''
+
+
+def require_comparable(spectra: Iterable[Spectrum]) -> None:
+    """Refuse spectra of one place that differ in more than the model.
+
+    Raises:
+        UserError: Names the place, and two models of other stride or samples.
+    """
+    first: dict[str, Spectrum] = {}
+    for one in spectra:
+        other = first.setdefault(one.place, one)
+        for name in ('stride', 'images', 'num_samples'):
+            values = getattr(other, name), getattr(one, name)
+            if values[0] != values[1]:
+                raise UserError(
+                    f'the spectra of {one.place} do not compare: {name} is {values[0]} '
+                    f'in {other.label} and {values[1]} in {one.label}'
+                )
 
 
 def feature_spectrum(label: str, place: str, features: Tensor) -> Spectrum:

@@ -36,11 +36,14 @@ class CachedFeatures:
         folder (Path): Where they are.
         image_ids (tuple[str]): Images, in the order of the rows.
         places (tuple[str]): Places in the network, in its order.
+        stride (int, optional): Pixels of the image per cell of the last map.
+            Defaults to None: an earlier version wrote the features.
     """
 
     folder: Path
     image_ids: tuple[str, ...]
     places: tuple[str, ...]
+    stride: int | None = None
 
     def read(self, place: str) -> np.ndarray:
         """Map the features of a place. Shape: ``(images, channels)``."""
@@ -73,7 +76,10 @@ def find_features(
     try:
         content = json.loads((folder / INDEX).read_text(encoding='utf-8'))
         found = CachedFeatures(
-            folder, tuple(content['image_ids']), tuple(content['places'])
+            folder,
+            tuple(content['image_ids']),
+            tuple(content['places']),
+            content.get('stride'),
         )
         for place in found.places:
             rows = len(found.read(place))
@@ -100,6 +106,7 @@ def write_features(
     description: Mapping,
     image_ids: Sequence[str],
     batches: Iterable[Mapping[str, 'Tensor']],
+    stride: Callable[[], int | None] = lambda: None,
 ) -> CachedFeatures:
     """Write features, all or nothing.
 
@@ -109,6 +116,8 @@ def write_features(
         image_ids (Sequence[str]): All images.
         batches (Iterable): Features by place, of some images at a time, in
             the order of ``image_ids``.
+        stride (Callable): Called after the last batch; returns the stride of
+            the last map. Defaults to one that is not known.
 
     Shape: features ``(N, channels)``, of all batches together as many rows
         as images.
@@ -124,10 +133,12 @@ def write_features(
         places = _write_rows(temporary, image_ids, batches, final)
         with _disk(final):
             digests = {name: _digest(temporary / f'{name}.npy') for name in places}
+        own_stride = stride()
         content = dict(
             description=description,
             places=places,
             digests=digests,
+            stride=own_stride,
             image_ids=list(image_ids),
         )
         with _disk(final):
@@ -135,7 +146,7 @@ def write_features(
             _put_in_place(temporary, final, root, description)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return CachedFeatures(final, tuple(image_ids), tuple(places))
+    return CachedFeatures(final, tuple(image_ids), tuple(places), own_stride)
 
 
 def _digest(path: Path) -> str:

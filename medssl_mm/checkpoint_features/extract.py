@@ -112,7 +112,12 @@ class EncoderFeatures:
             description,
             images.image_ids,
             self._compute(encoder, images, kind),
+            lambda: self._stride(encoder),
         )
+
+    def _stride(self, encoder: Encoder) -> int:
+        view = encoder.view(self._load(encoder))
+        return view.strides[view.last]
 
     def _describe(self, encoder: Encoder, images: Subset, kind: str) -> dict:
         description = dict(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medssl_mm.analysis.spectrum import Spectrum
+from medssl_mm.analysis.spectrum import Spectrum, require_comparable
 
 from .figures import colours_of, legend_below, panel_grid
 from .files import write_results
@@ -55,7 +55,7 @@ def draw_spectra(spectra: Sequence[Spectrum]) -> Figure:
                     color=colours[label],
                     label=f'_{seed}' if seed else f'{rank:.1f}',
                 )
-        axes.set_title(place)
+        axes.set_title(_title(place, spectra))
         axes.set_xlabel('index')
         axes.set_ylabel('singular value / largest')
         if axes.lines:
@@ -64,13 +64,29 @@ def draw_spectra(spectra: Sequence[Spectrum]) -> Figure:
     return figure
 
 
+def _title(place: str, spectra: Sequence[Spectrum]) -> str:
+    """The place and what was taken of it, as far as that is stated."""
+    one = next(s for s in spectra if s.place == place)
+    if one.stride is None:
+        return place
+    return (
+        f'{place}, stride {one.stride} px\n'
+        f'{one.num_samples} samples of {one.images} images'
+    )
+
+
 def write_spectra(spectra: Sequence[Spectrum], folder: str | Path) -> list[Path]:
     """Write ``spectrum.png`` and ``spectrum.json``.
 
     Args:
         spectra: The spectra.
         folder: Made if need be.
+
+    Raises:
+        UserError: They do not compare, see
+            :func:`medssl_mm.analysis.require_comparable`.
     """
+    require_comparable(spectra)
     return write_results(
         folder,
         {
@@ -103,12 +119,19 @@ def print_spectra(spectra: Sequence[Spectrum]) -> None:
                     heading: mean_and_sd([s.figures[name] for s in group], '.3g', '.1g')
                     for name, heading in HEADINGS.items()
                 },
+                **_stated(group[0]),
             }
             for place in dict.fromkeys(s.place for s in spectra)
             for label, group in _by_label(spectra, place).items()
         ]
     )
     show_table(cells, 'Spectra of features', left=2, folded='model')
+
+
+def _stated(one: Spectrum) -> dict[str, str]:
+    if one.stride is None:
+        return {}
+    return {'stride': f'{one.stride} px', 'normalisation': one.normalisation}
 
 
 def _by_label(spectra: Sequence[Spectrum], place: str) -> dict[str, list[Spectrum]]:

@@ -1,7 +1,11 @@
+import dataclasses
+
+import pytest
 import torch
 from torch import nn
 
-from medssl_mm.analysis import place_spectra
+from medssl_mm.analysis import Spectrum, place_spectra, require_comparable
+from medssl_mm.errors import UserError
 from medssl_mm.functional.spectrum import covariance_eigenvalues
 
 
@@ -23,3 +27,13 @@ def test_spectra_of_a_callable():
     assert model.training and model[0].training
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize('name', ['stride', 'images', 'num_samples'])
+def test_what_does_not_compare_is_refused(name):
+    one = Spectrum('a', 'stage4', 10, [1.0], {}, stride=8, images=5)
+    other = dataclasses.replace(one, label='b')
+    elsewhere = dataclasses.replace(one, place='pooled', **{name: 2})
+    require_comparable([one, other, elsewhere])
+    with pytest.raises(UserError, match=rf'stage4 .* {name} is \d+ in a and 2 in b'):
+        require_comparable([one, dataclasses.replace(other, **{name: 2})])

@@ -5,6 +5,7 @@ import torch
 from mmengine.config import Config
 
 from medssl_mm.analysis import Spectrum
+from medssl_mm.errors import UserError
 from medssl_mm.results.spectra import draw_spectra, print_spectra, write_spectra
 from tests import tools
 from tests.engine.hooks.test_collapse_monitor_hook import HEAD, settings
@@ -57,6 +58,25 @@ def test_seeds_of_a_method_are_one_row_and_one_colour(capsys):
     assert [row[6].strip() for row in rows] == ['2 ± 0.7', '1.5']
 
 
+def test_stride_and_samples_are_stated(capsys, tmp_path):
+    stated = [
+        dataclasses.replace(s, stride=8, images=5, normalisation=f'of {s.label}')
+        for s in SPECTRA
+    ]
+    title = draw_spectra(stated).axes[0].get_title()
+    assert title == 'stage4, stride 8 px\n10 samples of 5 images'
+    print_spectra(stated)
+    out = capsys.readouterr().out
+    assert out.count('8 px') == 4 and 'of a' in out and 'of b' in out
+    write_spectra(stated, tmp_path / 'a')
+    first = json.loads((tmp_path / 'a/spectrum.json').read_text())[0]
+    assert (first['stride'], first['images'], first['normalisation']) == (8, 5, 'of a')
+    stated[1] = dataclasses.replace(stated[1], stride=16)
+    with pytest.raises(UserError, match='do not compare: stride'):
+        write_spectra(stated, tmp_path / 'b')
+    assert not (tmp_path / 'b').exists()
+
+
 def test_nothing_to_draw_is_an_empty_figure():
     assert draw_spectra([]).axes == []
 
@@ -103,6 +123,7 @@ def test_tool_compares_checkpoints(tmp_path):
     command = [
         'analysis/spectrum.py',
         'random',
+        'random-calibrated',
         str(tmp_path / 'plain.pth'),
         str(tmp_path / 'decorr.pth'),
         '--config',
@@ -111,8 +132,11 @@ def test_tool_compares_checkpoints(tmp_path):
         str(tmp_path / 'out'),
         '--num-samples',
         '6',
+        '--stride',
+        '16',
         '--labels',
         'random',
+        'calibrated',
         'plain',
         'decorr',
     ]
@@ -122,14 +146,20 @@ def test_tool_compares_checkpoints(tmp_path):
     found = {(s['label'], s['place']) for s in content}
     places = {'stage1', 'stage2', 'stage3', 'stage4', 'pooled', 'projection'}
     assert found == {
-        (label, place) for label in ('random', 'plain', 'decorr') for place in places
+        (label, place)
+        for label in ('random', 'calibrated', 'plain', 'decorr')
+        for place in places
     } | {('decorr', 'decorrelated')}
+    assert {s['stride'] for s in content if s['place'] == 'stage4'} == {16}
+    normalisations = {s['label']: s['normalisation'] for s in content}
+    assert 'training batches' in normalisations['calibrated']
+    assert 'as initialised' in normalisations['random']
     assert (tmp_path / 'out/spectrum.png').stat().st_size > 1000
     again = tools.run(*command)
     assert again.returncode == 2
     assert 'spectrum.json exists; choose another --out' in again.stderr
     command[command.index('--out') + 1] = str(tmp_path / 'part')
-    del command[command.index('decorr')], command[3]  # no decorrelation now
+    del command[command.index('decorr')], command[4]  # no decorrelation now
     for place, message in (
         ('stage9', 'no model has features at stage9, but at stage1, stage2,'),
         ('decorrelated', 'no model has features at decorrelated, but at'),

@@ -146,9 +146,15 @@ def reuse(args, source, kernel, pairs, bar, console):
             f'{images} {args.subset} images: no random subsets of '
             f'{args.subset_size}; a smaller --subset-size makes some'
         )
-    results = []
+    results, strides = [], set()
     for before, after in pairs:
         found = [source.features(w, args.subset) for w in (before, after)]
+        if len(strides_of(found)) > 1:
+            raise UserError(
+                f'{before.name}: the last map has stride {found[0].stride} before and '
+                f'{found[1].stride} after, which do not compare; use one network'
+            )
+        strides |= strides_of(found)
         places = [p for p in found[0].places if p != STEM]
         task = bar.add_task(
             f'CKA {before.name}', total=len(places) * (1 + len(subsets))
@@ -163,10 +169,16 @@ def reuse(args, source, kernel, pairs, bar, console):
             before.number,
         )
     bar.stop()
+    if len(strides) > 1:
+        source.note(
+            f'the last maps of the methods have strides {sorted(strides)}: their '
+            'pooled features are means over so many more or fewer positions'
+        )
     similarity.print_reuse(results, kernel, console)
     sources, tuned = (sources_by_name(side) for side in zip(*pairs))
     content = dict(
         **common(args, source, kernel),
+        strides=sorted(strides),
         methods={
             name: dict(before=own, after=tuned[name]) for name, own in sources.items()
         },
@@ -187,6 +199,13 @@ def layers(args, source, kernel, pair, bar):
     from medssl_mm.results import similarity, write_results
 
     found = [source.features(w, args.subset, 'blocks') for w in pair]
+    strides = {w.name: f.stride for w, f in zip(pair, found)}
+    if len(strides_of(found)) > 1:
+        source.note(
+            'the last maps have different strides '
+            f'({", ".join(f"{n}: {s}" for n, s in strides.items())}): pooled features '
+            'are means over so many more or fewer positions'
+        )
     images = len(found[0].image_ids)
     count = min(images, args.max_images or images)
     rows = np.linspace(0, images - 1, count).round().astype(int)
@@ -201,6 +220,7 @@ def layers(args, source, kernel, pair, bar):
     content = dict(
         **common(args, source, kernel),
         checkpoints={w.name: w.source for w in pair},
+        strides=strides,
         images=count,
         estimate=estimate,
         layers=dict(zip(names, places)),
@@ -208,6 +228,11 @@ def layers(args, source, kernel, pair, bar):
     )
     figure = similarity.draw_layers(matrix, places, names, estimate)
     return write_results(args.out, {'layers.json': content, 'layers.png': figure})
+
+
+def strides_of(found):
+    """Strides of the last maps, as far as the cached features say them."""
+    return {features.stride for features in found if features.stride is not None}
 
 
 def common(args, source, kernel):

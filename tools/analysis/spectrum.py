@@ -1,22 +1,37 @@
 #!/usr/bin/env python
 r"""Compare the spectra of the features of pretraining checkpoints.
 
-All models see the same images. Writes spectrum.png (a panel per place,
-logarithmic) and spectrum.json, and prints effective rank, RankMe, alpha-ReQ
-and the spread of unit-length features. The name "random" instead of a
-checkpoint stands for untrained weights.
+All models see the same images, and their last map has one stride: strides
+beyond it are turned into dilations, so that a network computes what it did at
+the positions that it had, and the same between them. Of all maps the same grid
+of positions is taken. Writes spectrum.png (a panel per place, logarithmic) and
+spectrum.json, both with stride, images and samples, and prints effective rank,
+RankMe, alpha-ReQ and the spread of unit-length features.
 
-Example:
-  python tools/analysis/spectrum.py random work_dirs/mocov2/epoch_150.pth \
-      work_dirs/decorr/epoch_150.pth --out work_dirs/spectrum --config \
+Instead of a checkpoint, "random" stands for untrained weights whose
+normalisation is as initialised, "random-calibrated" for the same weights with
+the statistics of 20 batches of training images in the backbone.
+
+Example, on the map that the linear decoders read:
+  python tools/analysis/spectrum.py random random-calibrated \
+      work_dirs/mocov2/epoch_150.pth work_dirs/decorr/epoch_150.pth \
+      --stride 8 --out work_dirs/spectrum --config \
       configs/selfsup/mocov2/mocov2_resnet18_1xb64-coslr-150e_acdc-64.py
 """
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from medssl_mm.arguments import tool_parser
 from medssl_mm.errors import UserError, run_tool
+
+CALIBRATED = 'random-calibrated'
+#: What is known of the normalisation of networks without a checkpoint.
+RANDOM = {
+    'random': 'as initialised: 0 and 1',
+    CALIBRATED: 'statistics of 20 training batches',
+}
 
 
 def parse_args():
@@ -26,7 +41,7 @@ def parse_args():
         'checkpoints',
         nargs='+',
         metavar='CHECKPOINT',
-        help='pretraining checkpoint, or "random"',
+        help='pretraining checkpoint, "random" or "random-calibrated"',
     )
     parser.add_argument(
         '--config',
@@ -67,6 +82,12 @@ def parse_args():
         default=7,
         help='side of the grid of positions taken of a map (default: 7)',
     )
+    parser.add_argument(
+        '--stride',
+        type=int,
+        metavar='PIXELS',
+        help='of the last map of all models (default: the smallest one among them)',
+    )
     parser.add_argument('--batch-size', type=int, default=32)
     parser.add_argument('--device', default='cpu', help='default: cpu')
     return parser.parse_args()
@@ -78,12 +99,12 @@ def build_model(name, config):
     from mmengine.config import Config
     from mmengine.registry import DefaultScope
 
-    from medssl_mm.converters import parse_config_text
     from medssl_mm.engine.checkpoints import require_finite
+    from medssl_mm.engine.config_text import parse_config_text
     from medssl_mm.engine.pretrained import find_state_dict, read_checkpoint
     from medssl_mm.registry import MODELS
 
-    checkpoint = {} if name == 'random' else read_checkpoint(name)
+    checkpoint = {} if name in RANDOM else read_checkpoint(name)
     meta = checkpoint.get('meta') or {}
     if meta.get('cfg'):
         try:
@@ -93,7 +114,7 @@ def build_model(name, config):
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope(config.default_scope):
         model = MODELS.build(config.model)
-    if name == 'random':
+    if name in RANDOM:
         model.init_weights()
         return model
     weights = find_state_dict(checkpoint, name)
@@ -103,6 +124,17 @@ def build_model(name, config):
     except RuntimeError as error:
         raise UserError(f'{name} is not of the model in its config: {error}') from error
     return model
+
+
+def calibrate(model, dataset, batch_size, collate):
+    """Set the running statistics of a random backbone from training images."""
+    from medssl_mm.engine.hooks.calibrate_batch_norm_hook import (
+        calibrate_batch_norm,
+        calibration_batches,
+    )
+
+    batches = calibration_batches(dataset, batch_size, 20, collate_fn=collate)
+    calibrate_batch_norm(model, model.backbone, batches)
 
 
 def check(args):
@@ -121,10 +153,11 @@ def check(args):
             f'several checkpoints would be called {twice[0]}; name them by --labels'
         )
     for name in args.checkpoints:
-        if name != 'random' and not Path(name).is_file():
+        if name not in RANDOM and not Path(name).is_file():
             raise UserError(f'checkpoint {name} does not exist')
-    for name in ('num_samples', 'batch_size', 'positions'):
-        if getattr(args, name) < 1:
+    for name in ('num_samples', 'batch_size', 'positions', 'stride'):
+        value = getattr(args, name)
+        if value is not None and value < 1:
             raise UserError(f'--{name.replace("_", "-")} must be positive')
     if (args.out / 'spectrum.json').exists():
         raise UserError(f'{args.out}/spectrum.json exists; choose another --out')
@@ -154,6 +187,7 @@ def main():
     from mmengine.registry import FUNCTIONS, DefaultScope
 
     from medssl_mm.analysis import place_spectra
+    from medssl_mm.backbones import backbone_of, set_common_stride
     from medssl_mm.engine import launch
     from medssl_mm.engine.observing import (
         even_batches,
@@ -167,18 +201,34 @@ def main():
     with DefaultScope.overwrite_default_scope(config.default_scope):
         dataset = held_out_dataset(loader.dataset, args.subset)
         collate = FUNCTIONS.get(loader.collate_fn.type)
+        training = held_out_dataset(loader.dataset, None)
     count = min(args.num_samples, len(dataset))
     batches = list(even_batches(dataset, count, args.batch_size, collate))
+    models = [build_model(n, config).to(args.device) for n in args.checkpoints]
+    named = {f'{label} ({i})': m for i, (label, m) in enumerate(zip(labels, models), 1)}
+    stride = set_common_stride({n: m.backbone for n, m in named.items()}, args.stride)
     spectra = []
-    for name, label in zip(args.checkpoints, labels):
-        model = build_model(name, config).to(args.device)
-        spectra += place_spectra(
+    for name, label, model in zip(args.checkpoints, labels, models):
+        if name == CALIBRATED:
+            calibrate(model, training, args.batch_size, collate)
+        found = place_spectra(
             model,
             lambda batch, model=model: model_features(model, batch),
             batches,
             label,
             args.positions,
         )
+        view = backbone_of(model.backbone)
+        strides = {view.names[n]: own for n, own in view.strides.items()}
+        spectra += [
+            replace(
+                one,
+                stride=strides.get(one.place, stride),
+                images=count,
+                normalisation=RANDOM.get(name, 'running statistics of the training'),
+            )
+            for one in found
+        ]
     spectra = chosen_places(spectra, args.places)
     paths = write_spectra(spectra, args.out)
     print_spectra(spectra)
