@@ -12,7 +12,16 @@ train_pipeline = [
     normalize,
     dict(
         type='medssl_mm.CropViews',
-        crop=dict(type='medssl_mm.RandomCropView', size=224, scale=(0.2, 1.0)),
+        crop=dict(
+            type='medssl_mm.RandomCropView',
+            size=224,
+            scale=(0.2, 1.0),
+            # Share of mirrored views. None: the liver is on one side, and features
+            # that cannot tell left from right are no help in telling organs. Up to
+            # 0.1 it was 0.5, as of photographs; for checkpoints of before:
+            # --cfg-options train_dataloader.dataset.pipeline.2.crop.flip_prob=0.5
+            flip_prob=0.0,
+        ),
         transforms=view_transforms,
     ),
     dict(type='medssl_mm.PackViews'),
