@@ -420,3 +420,49 @@ def test_decoder_of_restoration_is_that_of_fine_tuning():
     head = tuned.load().model.decode_head.to_dict()
     assert decoder.pop('type') == f'mmseg.{head.pop("type")}'
     assert decoder == {name: head[name] for name in decoder}
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'mocov2/mocov2_resnet18_1xb64-coslr-150e_acdc-64',
+        'mocov2/mocov2_resnet50_8xb32-coslr-200e_abdomen1k-224',
+    ],
+)
+def test_slices_are_mirrored_only_on_request(name):
+    """Left and right organs stay apart; the views of before by one setting."""
+    from medssl_mm.engine.launch import load_config
+
+    folder = BATCH[0].config
+    folder = folder[: folder.index('selfsup') + len('selfsup')]
+    place = 'train_dataloader.dataset.pipeline.2.crop'
+
+    def probability(options=()):
+        crop = load_config(f'{folder}/{name}.py', options).train_dataloader
+        crop = crop.dataset.pipeline[2].crop
+        assert crop.type == 'medssl_mm.RandomCropView'
+        return crop.flip_prob
+
+    assert probability() == 0
+    assert probability([f'{place}.flip_prob=0.5']) == 0.5
+
+
+def test_split_statistics_reach_the_backbone():
+    from mmengine.registry import MODELS, DefaultScope
+
+    from medssl_mm.engine.launch import load_config
+    from medssl_mm.models.utils import SplitBatchNorm
+
+    folder = BATCH[0].config
+    folder = folder[: folder.index('selfsup') + len('selfsup')]
+    content = load_config(
+        f'{folder}/mocov2/mocov2-split-bn_resnet18_1xb64-coslr-150e_acdc-64.py'
+    )
+    content.model.queue_len = 64
+    content.model.backbone.in_channels = 1
+    with DefaultScope.overwrite_default_scope(content.default_scope):
+        model = MODELS.build(content.model)
+    norms = [m for m in model.backbone.modules() if hasattr(m, 'running_var')]
+    assert len(norms) == 20
+    assert all(isinstance(m, SplitBatchNorm) and m.num_splits == 8 for m in norms)
+    assert 'layer1.0.bn1.running_var' in model.backbone.state_dict()

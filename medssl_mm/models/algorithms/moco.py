@@ -18,7 +18,12 @@ from medssl_mm.functional.distributed import (
     world_size,
 )
 from medssl_mm.functional.features import evaluation_mode
-from medssl_mm.models.utils import ForeachEMA, KeyQueue, hoist_state
+from medssl_mm.models.utils import (
+    ForeachEMA,
+    KeyQueue,
+    SplitBatchNorm,
+    hoist_state,
+)
 from medssl_mm.registry import MODELS
 
 from .base import BaseAlgorithm
@@ -188,10 +193,11 @@ class MultiLevelMoCo(BaseAlgorithm):
         """Encode with images of all processes mixed, return the own ones.
 
         Mixing keeps the batch statistics from telling which keys belong to
-        which queries.
+        which queries; on one process those of split normalisation.
         """
         encoder = self.encoder_k.module
-        if world_size() == 1:
+        split = any(isinstance(part, SplitBatchNorm) for part in encoder.modules())
+        if world_size() == 1 and not (split and encoder.training):
             return encoder(images)
         mixing = shared_permutation(len(images) * world_size(), images.device).cpu()
         mixed = encoder(self.lay_out(exchange(images, mixing)))

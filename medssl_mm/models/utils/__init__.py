@@ -5,12 +5,14 @@ from .ema import ForeachEMA, cosine_decay
 from .feature_cache import FeatureCache
 from .frozen_backbone import FrozenBackbone
 from .key_queue import KeyQueue, hoist_state
+from .split_batch_norm import SplitBatchNorm
 
 __all__ = [
     'FeatureCache',
     'ForeachEMA',
     'FrozenBackbone',
     'KeyQueue',
+    'SplitBatchNorm',
     'cosine_decay',
     'hoist_state',
     'with_channels',

@@ -17,6 +17,7 @@ from medssl_mm.registry import MODELS
 from tests.distributed import run_processes
 from tests.models.algorithms.toy import (
     DECAY,
+    DTYPE,
     QUEUE,
     TEMPERATURE,
     backbone,
@@ -604,3 +605,24 @@ def test_run_of_before_is_resumed(tmp_path):
     # Counted over both epochs.
     assert model.encoder_k.steps == 4
     assert model.key_queue.queue_ptr == 0  # 4 batches of 4 keys among 16
+
+
+def test_split_statistics_mix_the_keys_of_one_process():
+    """Keys in another order of the images, query statistics of parts in order."""
+    split = dict(type='medssl_mm.SplitBatchNorm', num_splits=4)
+    model = build_ours(backbone=dict(backbone(), norm_cfg=split))
+    model.encoder_k.start(model.encoder)
+    images = torch.randn(8, 1, 32, 32, dtype=DTYPE)
+    torch.manual_seed(3)
+    order = torch.randperm(8)
+    encoder = copy.deepcopy(model.encoder_k.module)
+    with torch.no_grad():
+        expected = encoder(images[order]).embedding[order.argsort()]
+        in_order = copy.deepcopy(model.encoder_k.module)(images).embedding
+    torch.manual_seed(3)
+    found = model._encode_keys(images).embedding
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(found, in_order)
+    losses = model.loss([images, images.flip(0)])
+    losses['loss_contrastive'].backward()
+    assert torch.isfinite(losses['loss_contrastive'])
