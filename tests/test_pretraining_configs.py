@@ -466,3 +466,27 @@ def test_split_statistics_reach_the_backbone():
     assert len(norms) == 20
     assert all(isinstance(m, SplitBatchNorm) and m.num_splits == 8 for m in norms)
     assert 'layer1.0.bn1.running_var' in model.backbone.state_dict()
+
+
+def test_decoders_read_the_network_that_was_pretrained():
+    """Of one depth, whatever the stride of the pretraining or of the decoder."""
+    from mmengine.registry import MODELS, DefaultScope
+
+    from medssl_mm.backbones import different_taps, tap_distances
+
+    def taps_of(experiment):
+        content = experiment.load()
+        settings = dict(content.model.backbone, in_channels=1, stem_channels=8)
+        settings.update(base_channels=8, init_cfg=None)
+        with DefaultScope.overwrite_default_scope(content.default_scope):
+            return content.model.backbone.depth, tap_distances(MODELS.build(settings))
+
+    sliced = [p for p in experiments('selfsup/mocov2') if 'legacy' not in p.stem]
+    pretrained = dict(map(taps_of, [p for p in sliced if 'local' not in p.stem]))
+    assert set(pretrained) == {18, 50}
+    others = [p for p in sliced if 'local' in p.stem]
+    decoders = experiments('segmentation')
+    assert others and decoders
+    for experiment in [*others, *decoders]:
+        depth, taps = taps_of(experiment)
+        assert not different_taps(taps, pretrained[depth]), experiment.stem
