@@ -1,6 +1,7 @@
 import dataclasses
 import json
 
+import pytest
 import torch
 from mmengine.config import Config
 

@@ -98,7 +98,9 @@ def calibrate_batch_norm(model: Any, backbone: nn.Module, batches: Iterable) -> 
     before = random_state()
     with _cumulative_mode(model, norms), torch.no_grad():
         for batch in batches:
-            inputs = model.data_preprocessor(batch, True)['inputs']
+            data = model.data_preprocessor(batch, True)
+            # mmselfsup returns (inputs, data_samples), the other hosts a dict.
+            inputs = data['inputs'] if isinstance(data, dict) else data[0]
             if isinstance(inputs, (list, tuple)):
                 inputs = inputs[0]
             backbone(inputs)
