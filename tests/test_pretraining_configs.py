@@ -484,7 +484,7 @@ def test_decoders_read_the_network_that_was_pretrained():
     sliced = [p for p in experiments('selfsup/mocov2') if 'legacy' not in p.stem]
     pretrained = dict(map(taps_of, [p for p in sliced if 'local' not in p.stem]))
     assert set(pretrained) == {18, 50}
-    others = [p for p in sliced if 'local' in p.stem]
+    others = [p for p in sliced if 'local' in p.stem] + RESTORATION
     decoders = experiments('segmentation')
     assert others and decoders
     for experiment in [*others, *decoders]:

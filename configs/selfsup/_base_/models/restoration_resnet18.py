@@ -5,10 +5,9 @@ model = dict(
     denoise=True,
     channels_last=True,
     backbone=dict(
-        type='ResNet',
+        type='medssl_mm.DilatedResNet',
         depth=18,
-        strides=(1, 2, 2, 1),
-        dilations=(1, 1, 1, 2),
+        output_stride=16,
         norm_cfg=dict(type='BN'),
         # FILE: --cfg-options model.backbone.init_cfg.checkpoint=FILE
         init_cfg=dict(type='medssl_mm.PretrainedBackbone', checkpoint=None),
