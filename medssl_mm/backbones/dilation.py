@@ -64,6 +64,8 @@ def tap_distances(network: nn.Module) -> dict[str, int] | None:
     if find_family(network) is None:
         return None
     windows = {n: w for n, w in _windows(network).items() if _one(w.kernel_size) > 1}
+    if not windows:
+        return {}
     strides = backbone_of(network).input_strides(windows)
     return {
         name: stride * _one(getattr(windows[name], 'dilation', 1))

@@ -53,7 +53,7 @@ def attach_taps(checkpoint: dict, model: Any) -> None:
             logging.WARNING,
         )
         return
-    if taps is not None:
+    if taps:
         checkpoint[KEY] = taps
 
 
