@@ -19,6 +19,7 @@ Examples:
 
 import json
 import logging
+import sys
 from pathlib import Path
 
 from medssl_mm.arguments import tool_parser
@@ -112,16 +113,20 @@ def find_pairs(args):
 def read_pair(original, other):
     """Two pictures of one size."""
     from medssl_mm.importers.base import CaseError
-    from medssl_mm.importers.readers.picture import in_channels, read_picture
+    from medssl_mm.importers.readers.picture import read_colour_picture
 
     pictures = []
     for path in (original, other):
         if not path.is_file():
             raise UserError(f'{path} does not exist')
         try:
-            pictures.append(in_channels(read_picture(str(path)), 3, str(path))[0])
+            pixels, problems = read_colour_picture(str(path))
         except CaseError as error:
             raise UserError(str(error)) from error
+        pictures.append(pixels)
+        for problem in problems:
+            if problem.code != 'grey':  # that is as good here
+                print(f'warning: {problem.message}', file=sys.stderr)
     if pictures[0].shape != pictures[1].shape:
         raise UserError(
             f'{original} is {pictures[0].shape[:2]}, {other} {pictures[1].shape[:2]}: '

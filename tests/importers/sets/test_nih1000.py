@@ -58,8 +58,9 @@ def test_nih1000_labels_must_agree_with_the_folders(tmp_path):
     text = path.read_text()
     path.write_text(text.replace('_001.png,00000003,0,0,1', '_001.png,00000003,0,0,0'))
     result = import_dataset(NIH1000Importer(), tmp_path / 'source', tmp_path / 'out')
-    (problem,) = [p for r in result.results for p in r.problems]
-    assert problem.code == 'class-mismatch'
+    problems = {p.code: p for r in result.results for p in r.problems}
+    assert set(problems) == {'class-mismatch', 'transparent'}  # the one with alpha
+    problem = problems['class-mismatch']
     assert "'1_abnormal', but its labels are No Finding" in problem.message
     path.write_text(text.replace('Hernia', 'Hernias'))
     with pytest.raises(UserError, match='no column Hernia'):
