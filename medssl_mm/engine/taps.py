@@ -48,7 +48,7 @@ def attach_taps(checkpoint: dict, model: Any) -> None:
         # A checkpoint must be written whatever else fails.
         print_log(
             'The checkpoint does not say where the windows of its network look '
-            f'({type(error).__name__}: {error})',
+            f'({_brief(error)})',
             'current',
             logging.WARNING,
         )
@@ -75,11 +75,14 @@ def compare_taps(
     Raises:
         UserError: The network makes something else of the weights.
     """
-    ours = tap_distances(backbone)
+    try:
+        ours = tap_distances(backbone)
+    except Exception as error:  # whatever a network of somebody else raises
+        return _not_compared(f'this network takes no blank image ({_brief(error)})')
     theirs, reason = stated_taps(content)
     if ours is None or not theirs or not set(ours) & set(theirs):
         reason = reason or 'there is nothing to compare in this kind of network'
-        return f'strides and dilations not compared with the training: {reason}'
+        return _not_compared(reason)
     different = different_taps(ours, theirs)
     if not different:
         return 'strides and dilations make of the weights what they were trained for'
@@ -126,11 +129,16 @@ def stated_taps(content: object) -> tuple[dict[str, int] | None, str]:
     try:
         return tap_distances(_build(settings, config)), ''
     except Exception as error:  # whatever a network of somebody else raises
-        first = (str(error).splitlines() or [''])[0]
-        return None, (
-            'the network of its config cannot be built '
-            f'({type(error).__name__}: {first[:120]})'
-        )
+        return None, f'the network of its config cannot be built ({_brief(error)})'
+
+
+def _not_compared(reason: str) -> str:
+    return f'strides and dilations not compared with the training: {reason}'
+
+
+def _brief(error: Exception) -> str:
+    first = (str(error).splitlines() or [''])[0]
+    return f'{type(error).__name__}: {first[:120]}'
 
 
 def _build(settings: Mapping, config: Mapping) -> nn.Module:

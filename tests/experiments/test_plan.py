@@ -18,9 +18,11 @@ KEYS = [
     'test-linear-moco-50pct-seed0-3b282fc8',
 ]
 # Folders that the results in docs/results.md were computed in.
+# The first two changed once: their networks are dilated as they were pretrained, and
+# pretraining mirrors no slices any more, so what was finished does not count.
 PUBLISHED = {
-    'acdc20': '794638d084af',
-    'curvas14': '784208145f4e',
+    'acdc20': 'ccea7202ac4e',
+    'curvas14': '3198349fd9d2',
     'nih1000': '5f78af09f63a',
     'pneumoniamnist': '54876f213498',
 }
