@@ -98,7 +98,9 @@ def test_precisions_do_not_mix(network):
     full = cache(images(3))[1]
     with torch.autocast('cpu', torch.bfloat16):
         reduced = cache(images(3))[1]
-        torch.testing.assert_close(reduced, network(images(3))[1])
+        # In a batch bfloat16 may round otherwise.
+        alone = torch.cat([network(image[None])[1] for image in images(3)])
+    assert torch.equal(reduced, alone)
     assert not torch.equal(reduced.float(), full)
     torch.testing.assert_close(cache(images(3))[1], full)
     assert len(cache) == 6
