@@ -470,6 +470,7 @@ def test_absent_public_data_are_known(experiment, monkeypatch, tmp_path):
         ('+stage2', 1, 128),
         ('+stage3', 2, 256),
         ('+stage4', 3, 512),
+        ('+handmade', 0, 28),
     ],
 )
 def test_a_linear_decoder_reads_all_stages_or_one(

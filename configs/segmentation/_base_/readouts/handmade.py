@@ -1,5 +1,5 @@
-# Linear decoder on hand-made features of each pixel: nothing is pretrained.
-_base_ = 'linear_resnet18.py'
+# Put on a linear decoder (+handmade): it reads hand-made features of each pixel, the
+# floor; nothing is pretrained.
 model = dict(
     backbone=dict(_delete_=True, type='medssl_mm.HandmadeFeatures'),
     decode_head=dict(in_index=0),

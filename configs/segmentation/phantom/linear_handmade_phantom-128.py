@@ -1,8 +1,0 @@
-# Linear decoder on hand-made features of each pixel: CT phantom, protocol phantom-24.
-_base_ = [
-    '../_base_/models/linear_handmade.py',
-    '../_base_/datasets/slices_128.py',
-    '../../data/phantom.py',
-    '../_base_/schedules/adamw_linear_400.py',
-]
-train_dataloader = dict(dataset=dict(pipeline=_base_.fixed_pipeline))
