@@ -126,13 +126,15 @@ def build_model(name, config):
     return model
 
 
-def calibrate(model, dataset, batch_size, collate):
+def calibrate(model, training, batch_size, collate):
     """Set the running statistics of a random backbone from training images."""
     from medssl_mm.engine.hooks.calibrate_batch_norm_hook import (
         calibrate_batch_norm,
         calibration_batches,
     )
+    from medssl_mm.engine.observing import held_out_dataset
 
+    dataset = held_out_dataset(training, None)
     batches = calibration_batches(dataset, batch_size, 20, collate_fn=collate)
     calibrate_batch_norm(model, model.backbone, batches)
 
@@ -201,7 +203,6 @@ def main():
     with DefaultScope.overwrite_default_scope(config.default_scope):
         dataset = held_out_dataset(loader.dataset, args.subset)
         collate = FUNCTIONS.get(loader.collate_fn.type)
-        training = held_out_dataset(loader.dataset, None)
     count = min(args.num_samples, len(dataset))
     batches = list(even_batches(dataset, count, args.batch_size, collate))
     models = [build_model(n, config).to(args.device) for n in args.checkpoints]
@@ -210,7 +211,8 @@ def main():
     spectra = []
     for name, label, model in zip(args.checkpoints, labels, models):
         if name == CALIBRATED:
-            calibrate(model, training, args.batch_size, collate)
+            with DefaultScope.overwrite_default_scope(config.default_scope):
+                calibrate(model, loader.dataset, args.batch_size, collate)
         found = place_spectra(
             model,
             lambda batch, model=model: model_features(model, batch),
