@@ -10,6 +10,7 @@ from torch import Tensor
 
 from medssl_mm.errors import UserError
 from medssl_mm.functional.features import evaluation_mode
+from medssl_mm.models.utils import stated_by
 from medssl_mm.registry import MODELS
 
 from .base import BaseAlgorithm
@@ -94,12 +95,9 @@ class MaskedRestoration(BaseAlgorithm):
 
 
 def _check_pair(views: Sequence[Tensor], data_samples: Sequence) -> None:
-    geometries = [
-        getattr(sample, 'metainfo', {}).get('view_geometry') for sample in data_samples
-    ]
     same = len(views) == 2 and all(
         one is None or np.array_equal(one[0]['matrix'], one[1]['matrix'])
-        for one in geometries
+        for one in stated_by(data_samples, 'view_geometry')
     )
     if not same:
         raise UserError(

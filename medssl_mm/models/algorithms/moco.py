@@ -23,6 +23,7 @@ from medssl_mm.models.utils import (
     KeyQueue,
     SplitBatchNorm,
     hoist_state,
+    stated_by,
 )
 from medssl_mm.registry import MODELS
 
@@ -88,6 +89,7 @@ class MultiLevelMoCo(BaseAlgorithm):
     ) -> None:
         super().__init__(backbone=backbone, neck=neck, head=head, **kwargs)
         self.encoder_k = ForeachEMA(self.encoder, ema_decay)
+        self._split = any(isinstance(m, SplitBatchNorm) for m in self.encoder.modules())
         self.mask_same_patient = mask_same_patient
         self.key_queue = KeyQueue(queue_len, feat_dim, mask_same_patient)
         hoist_state(self, 'key_queue')  # the host's names: queue, queue_ptr
@@ -115,8 +117,9 @@ class MultiLevelMoCo(BaseAlgorithm):
         self.encoder_k.update_parameters(encoder)
         key = self._encode_keys(images[1])
         key_rows = unit_rows(key.embedding)
-        logs = self._terms(query, key, key_rows, images, data_samples)
-        self.key_queue.enqueue(key_rows, self._patients(data_samples, key_rows))
+        patients = self._patients(data_samples, key_rows)
+        logs = self._terms(query, key, key_rows, images, data_samples, patients)
+        self.key_queue.enqueue(key_rows, patients)
         keys_seen = self.encoder_k.steps * (len(key_rows) * world_size())
         logs['queue_fill'] = (keys_seen / self.key_queue.queue_len).clamp(max=1)
         return logs
@@ -137,9 +140,9 @@ class MultiLevelMoCo(BaseAlgorithm):
         images = self.views(inputs)
         with evaluation_mode(self):
             query, key = self.encoder(images[0]), self.encoder_k.module(images[1])
-            logs = self._terms(
-                query, key, unit_rows(key.embedding), images, data_samples
-            )
+            rows = unit_rows(key.embedding)
+            patients = self._patients(data_samples, rows)
+            logs = self._terms(query, key, rows, images, data_samples, patients)
         return [BaseDataElement(loss=logs)]
 
     def _terms(
@@ -149,9 +152,9 @@ class MultiLevelMoCo(BaseAlgorithm):
         key_rows: Tensor,
         images: tuple[Tensor, Tensor],
         data_samples: Sequence,
+        patients: Tensor | None,
     ) -> dict[str, Tensor]:
         more = {}
-        patients = self._patients(data_samples, key_rows)
         if patients is not None:
             more['masked'] = patients[:, None] == self.key_queue.queue_patients
         loss, top1 = self.head(
@@ -175,9 +178,7 @@ class MultiLevelMoCo(BaseAlgorithm):
         """Number of each sample's patient, where they are asked for."""
         if not self.mask_same_patient:
             return None
-        names = [
-            getattr(sample, 'metainfo', {}).get('patient_id') for sample in data_samples
-        ]
+        names = stated_by(data_samples, 'patient_id')
         if len(names) != len(rows) or None in names:
             raise UserError(
                 'mask_same_patient=True needs the patient of every sample, but '
@@ -196,8 +197,7 @@ class MultiLevelMoCo(BaseAlgorithm):
         which queries; on one process those of split normalisation.
         """
         encoder = self.encoder_k.module
-        split = any(isinstance(part, SplitBatchNorm) for part in encoder.modules())
-        if world_size() == 1 and not (split and encoder.training):
+        if world_size() == 1 and not (self._split and encoder.training):
             return encoder(images)
         mixing = shared_permutation(len(images) * world_size(), images.device).cpu()
         mixed = encoder(self.lay_out(exchange(images, mixing)))

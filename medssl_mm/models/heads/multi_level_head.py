@@ -10,6 +10,7 @@ from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor, nn
 
 from medssl_mm.errors import UserError
+from medssl_mm.models.utils import stated_by
 from medssl_mm.registry import MODELS
 
 KEY_SIDES = ('slow', 'same', 'both')
@@ -78,8 +79,8 @@ class LevelContext:
         """
         place = self.order[view]
         matrices = []
-        for index, sample in enumerate(self.data_samples or [None]):
-            geometry = getattr(sample, 'metainfo', {}).get('view_geometry')
+        stated = stated_by(self.data_samples, 'view_geometry') or [None]
+        for index, geometry in enumerate(stated):
             if geometry is None or len(geometry) <= place:
                 raise UserError(
                     f'sample {index} of the batch has no view_geometry of '

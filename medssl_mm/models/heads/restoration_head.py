@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 from mmengine.model import BaseModule
@@ -17,6 +16,7 @@ from medssl_mm.functional.restoration import (
     resized,
     sparse,
 )
+from medssl_mm.models.utils import stated_by
 from medssl_mm.registry import MODELS
 
 MASKINGS = ('sparse', 'zero')
@@ -144,10 +144,7 @@ def hidden_patches(data_samples: Sequence, count: int) -> Tensor:
     Raises:
         UserError: When a sample does not say it.
     """
-    found: list[Any] = [
-        getattr(sample, 'metainfo', {}).get('hidden_patches')
-        for sample in data_samples or []
-    ]
+    found = stated_by(data_samples, 'hidden_patches')
     if len(found) != count or any(one is None for one in found):
         raise UserError(
             'the samples do not say which patches are hidden; put '

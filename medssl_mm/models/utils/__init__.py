@@ -5,6 +5,7 @@ from .ema import ForeachEMA, cosine_decay
 from .feature_cache import FeatureCache
 from .frozen_backbone import FrozenBackbone
 from .key_queue import KeyQueue, hoist_state
+from .samples import stated_by
 from .split_batch_norm import SplitBatchNorm
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     'SplitBatchNorm',
     'cosine_decay',
     'hoist_state',
+    'stated_by',
     'with_channels',
 ]
