@@ -378,9 +378,14 @@ class _Watchdog:
     def _death(self, ended: Sequence[Any]) -> str:
         name = self.settings
         ends = ', '.join(f'process {w.pid} {_end_of(w.exitcode)}' for w in ended)
-        return (
-            f'{self._whose()} lost a worker: {ends}. If there is no other message '
-            'above, it was most likely killed for lack of memory: lower '
+        lost = f'{self._whose()} lost a worker: {ends}. '
+        if not any(worker.exitcode == -signal.SIGKILL for worker in ended):
+            return lost + (
+                'Its message may stand above; otherwise look for the cause with '
+                f'{name}.num_workers=0, and continue with --resume'
+            )
+        return lost + (
+            'Unless someone killed it, memory was short: lower '
             f'{name}.num_workers or {name}.batch_size, and continue with --resume'
         )
 

@@ -179,8 +179,21 @@ def signal_a_worker(number, persistent, timeout):
 def test_killed_worker_ends_the_run(persistent):
     message, _ = signal_a_worker(signal.SIGKILL, persistent, timeout=0)
     assert 'the val loader lost a worker: process' in message
-    assert 'killed by signal 9' in message
+    assert 'killed by signal 9' in message and 'memory was short' in message
     assert 'val_dataloader.num_workers' in message and '--resume' in message
+
+
+class EndsTheProcess(Numbers):
+    def __getitem__(self, index):
+        os._exit(3)
+
+
+@pytest.mark.slow
+def test_memory_is_not_blamed_for_a_worker_that_ended_by_itself():
+    with pytest.raises(UserError, match=r'ended with code 3') as caught:
+        list(loader_of(EndsTheProcess(), 1))
+    assert 'memory' not in str(caught.value)
+    assert 'look for the cause with val_dataloader.num_workers=0' in str(caught.value)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ A score of one's own brings its description along: ``metrics.json`` holds
 those of all scores in it, and every table and figure takes them from there.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
@@ -26,6 +27,8 @@ class Measure:
         axis (str): The same, short, for figures. Defaults to ''.
         classes (str): What the number of one class is. Defaults to ''.
         share (bool): Whether it lies between 0 and 1. Defaults to False.
+        nonnegative (bool): Whether it is at least 0, such as a distance. Defaults
+            to False.
     """
 
     name: str
@@ -38,11 +41,14 @@ class Measure:
     axis: str = ''
     classes: str = ''
     share: bool = False
+    nonnegative: bool = False
 
     @property
     def bounds(self) -> tuple[float, float] | None:
         """Least and greatest possible value, if there are such."""
-        return (0.0, 1.0) if self.share else None
+        if self.share:
+            return 0.0, 1.0
+        return (0.0, math.inf) if self.nonnegative else None
 
     @property
     def heading(self) -> str:
@@ -64,9 +70,11 @@ DICE = Measure(
     classes='mean over cases that contain the class or for which it was predicted',
     share=True,
 )
-HD95 = Measure('hd95', 'HD95', 'mm', digits=1, logged=True, column=True)
+HD95 = Measure(
+    'hd95', 'HD95', 'mm', digits=1, logged=True, column=True, nonnegative=True
+)
 NSD = Measure('nsd', 'NSD', logged=True, share=True)
-VOLUME_ERROR = Measure('volume_error', 'volume error', digits=1)
+VOLUME_ERROR = Measure('volume_error', 'volume error', digits=1, nonnegative=True)
 RELATIVE_VOLUME_ERROR = Measure('relative_volume_error', 'relative', digits=2)
 AUROC = Measure(
     'auroc',

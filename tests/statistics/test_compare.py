@@ -6,8 +6,9 @@ from scipy import stats
 
 from medssl_mm.errors import UserError
 from medssl_mm.results import resample_cases
-from medssl_mm.statistics import paired_difference
-from medssl_mm.statistics.compare import holm, two_level
+from medssl_mm.statistics import mean_over_seeds, paired_difference
+from medssl_mm.statistics.compare import Resampled, holm, two_level
+from medssl_mm.statistics.measures import DICE, HD95, VOLUME_ERROR
 
 
 def write(path, values, patients=None):
@@ -138,6 +139,24 @@ def test_what_a_seed_shares_with_the_other_method_cancels():
 def test_one_patient_gives_no_interval():
     found, p = two_level(np.ones((3, 10)), 1)
     assert found.estimate == 1 and np.isnan([found.low, found.high, p]).all()
+
+
+@pytest.mark.parametrize(
+    ('measure', 'values'),
+    [(HD95, (0.5, 9.0)), (VOLUME_ERROR, (1.0, 30.0)), (DICE, (0.02, 0.99))],
+    ids=['distance', 'volume', 'share'],
+)
+def test_no_interval_passes_what_a_score_can_be(measure, values):
+    least, greatest = measure.bounds
+    rng = np.random.default_rng(0)
+    parts = [
+        Resampled(str(value), value + rng.normal(0, 0.1, 201), {}, 20)
+        for value in values
+    ]
+    free = mean_over_seeds(parts)
+    assert free.low < least and (free.high > greatest or greatest == np.inf)
+    bounded = mean_over_seeds(parts, measure.bounds)
+    assert bounded.low == least and bounded.high == min(free.high, greatest)
 
 
 def test_holm_equals_the_step_down_by_hand():
