@@ -97,6 +97,8 @@ MODEL_MODULES = {
     'CifarResNet': 'medssl_mm.models.backbones.cifar_resnet',
     'DecorrelationConv': 'medssl_mm.models.heads',
     'DecorrelationHead': 'medssl_mm.models.heads',
+    'DenseContrastNeck': 'medssl_mm.models.necks',
+    'DenseInfoNCELoss': 'medssl_mm.models.losses',
     'DilatedResNet': 'medssl_mm.models.backbones.dilated_res_net',
     'EncoderBackbone': 'medssl_mm.encoders.network',
     'EfficientNetAnyChannels': 'medssl_mm.models.backbones.efficient_net',
@@ -114,7 +116,9 @@ MODEL_MODULES = {
     'MultiLevelHead': 'medssl_mm.models.heads',
     'MultiLevelMoCo': 'medssl_mm.models.algorithms',
     'MultiLevelSimCLR': 'medssl_mm.models.algorithms',
+    'MultiLevelVICReg': 'medssl_mm.models.algorithms',
     'NTXentLoss': 'medssl_mm.models.losses',
+    'PlaceProjector': 'medssl_mm.models.necks',
     'PooledNeck': 'medssl_mm.models.necks',
     'ReleaseDecorrelation': 'medssl_mm.legacy.iter_norm',
     'ReleaseLocalLoss': 'medssl_mm.legacy.local_term',
@@ -123,6 +127,8 @@ MODEL_MODULES = {
     'RestorationHead': 'medssl_mm.models.heads',
     'SoftDiceLoss': 'medssl_mm.models.losses',
     'SplitBatchNorm': 'medssl_mm.models.utils.split_batch_norm',
+    'VICRegLocalLoss': 'medssl_mm.models.losses',
+    'VICRegLoss': 'medssl_mm.models.losses',
 }
 
 

@@ -135,10 +135,17 @@ def test_parity_with_the_published_code(experiment):
 BATCH = [p for m in ('simclr', 'byol') for p in experiments(f'selfsup/{m}')]
 ACDC = 'selfsup/{0}/{0}_resnet18_1xb64-coslr-150e_acdc-64'
 SMALL = [p for p in BATCH if 'resnet18' in p.stem]
+PLACES = [p for m in ('densecl', 'vicreg') for p in experiments(f'selfsup/{m}')]
+# By the method's name: its loss terms after the first.
+TERMS = {'densecl': ['loss_stage4_dense'], 'vicregl': ['loss_stage4_local']}
+TERMS |= {
+    f'{method}-local': [f'loss_stage{s}_local' for s in (3, 4)]
+    for method in ('simclr', 'byol')
+}
 
 
 def on_other_data(name, data):
-    experiment = next(p for p in BATCH if p.name == name)
+    experiment = next(p for p in BATCH + PLACES if p.name == name)
     return replace(
         experiment, config=f'{experiment.config}+{data}', name=f'{name}+{data}'
     )
@@ -146,7 +153,7 @@ def on_other_data(name, data):
 
 ON_OTHER_DATA = [
     on_other_data(ACDC.format(method), data)
-    for method in ('simclr', 'byol')
+    for method in ('simclr', 'byol', 'densecl', 'vicreg')
     for data in ('phantom', 'curvas', 'btcv')
 ] + [
     on_other_data(
@@ -170,7 +177,7 @@ def built(experiment):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('experiment', SMALL, ids=[p.name for p in SMALL])
+@pytest.mark.parametrize('experiment', SMALL + PLACES, ids=lambda p: p.name)
 def test_batch_method_trains_a_step(experiment):
     content, model, wrapper = built(experiment)
     size = int(experiment.stem.rpartition('-')[2])
@@ -184,12 +191,9 @@ def test_batch_method_trains_a_step(experiment):
     losses = {name: value.item() for name, value in logs.items() if 'loss' in name}
     assert all(map(math.isfinite, losses.values()))
     assert losses.pop('loss') == pytest.approx(sum(losses.values()), rel=1e-4)
-    terms = (
-        [f'loss_stage{s}_local' for s in (3, 4)] if '-local' in experiment.stem else []
-    )
-    assert list(losses)[1:] == terms
+    assert list(losses)[1:] == TERMS.get(experiment.stem.partition('_')[0], [])
     for name, value in model.named_parameters():
-        learns = not name.startswith('target_net.')
+        learns = not name.startswith(('target_net.', 'encoder_k.'))
         assert (value in wrapper.optimizer.state) == learns, name
 
 

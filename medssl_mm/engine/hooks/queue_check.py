@@ -9,17 +9,18 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from medssl_mm.errors import UserError
+from medssl_mm.models.utils import KeyQueue
 from medssl_mm.registry import HOOKS
 
 
 @HOOKS.register_module()
 class QueueCheckHook(Hook):
-    """Checks the length of a model's ``key_queue`` before the first step.
+    """Checks the lengths of a model's key queues before the first step.
 
-    It must be a multiple of the global batch size, every batch must be
-    complete, and it should be shorter than the data set: otherwise the queue
+    They must be a multiple of the global batch size, every batch must be
+    complete, and they should be shorter than the data set: otherwise a queue
     holds a key of the very image that is contrasted, which is then pushed
-    away from itself. Models without a ``key_queue`` are left alone.
+    away from itself. Models without a queue are left alone.
 
     Raises:
         UserError: When the queue cannot be filled by whole batches.
@@ -30,12 +31,17 @@ class QueueCheckHook(Hook):
         model = runner.model
         if is_model_wrapper(model):
             model = model.module
-        queue = getattr(model, 'key_queue', None)
-        if queue is None:
+        queues = {
+            place: part
+            for place, part in model.named_modules()
+            if isinstance(part, KeyQueue)
+        }
+        if not queues:
             return
         loader = runner.train_dataloader
         batches = loader.batch_sampler
-        queue.check_batch(batches.batch_size * get_world_size())
+        for queue in queues.values():
+            queue.check_batch(batches.batch_size * get_world_size())
         left_over = len(loader.sampler) % batches.batch_size
         by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
         if by_epoch and left_over and not batches.drop_last:
@@ -46,11 +52,14 @@ class QueueCheckHook(Hook):
                 'train_dataloader.drop_last=True'
             )
         images = len(loader.dataset)
-        if queue.queue_len > images:
+        for place, queue in queues.items():
+            if queue.queue_len <= images:
+                continue
+            owner = place.rpartition('key_queue')[0]
             print_log(
-                f'queue_len={queue.queue_len} is longer than the data set '
-                f'({images} images): every image meets its own earlier key '
-                'among the negatives, which can keep the model from '
+                f'queue_len={queue.queue_len}{f" of {owner[:-1]}" * bool(owner)} is '
+                f'longer than the data set ({images} images): every image meets its '
+                'own earlier key among the negatives, which can keep the model from '
                 'learning. Set model.queue_len to a multiple of the global '
                 'batch size below the number of images.',
                 logger='current',

@@ -5,6 +5,7 @@ from .byol import MultiLevelBYOL
 from .masked_restoration import MaskedRestoration
 from .moco import MultiLevelMoCo
 from .simclr import MultiLevelSimCLR
+from .vicreg import MultiLevelVICReg
 
 __all__ = [
     'BaseAlgorithm',
@@ -12,4 +13,5 @@ __all__ = [
     'MultiLevelBYOL',
     'MultiLevelMoCo',
     'MultiLevelSimCLR',
+    'MultiLevelVICReg',
 ]

@@ -24,6 +24,7 @@ from medssl_mm.models.utils import (
     SplitBatchNorm,
     hoist_state,
     stated_by,
+    with_missing,
 )
 from medssl_mm.registry import MODELS
 
@@ -63,7 +64,8 @@ class MultiLevelMoCo(BaseAlgorithm):
         head (dict): Called as ``head(query, key, queue)`` with normalised
             rows; returns the loss and the top-1 share.
         queue_len (int): Number of negative keys, a multiple of the global
-            batch size and better smaller than the data set. Defaults to
+            batch size and better smaller than the data set; also of further terms
+            that have a queue of their own and do not say its length. Defaults to
             65536.
         feat_dim (int): Length of the embeddings. Defaults to 128.
         ema_decay (float): Share of the old weights that the key encoder keeps
@@ -87,7 +89,10 @@ class MultiLevelMoCo(BaseAlgorithm):
         mask_same_patient: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(backbone=backbone, neck=neck, head=head, **kwargs)
+        levels = _with_queue_len(kwargs.pop('multi_level_head', None), queue_len)
+        super().__init__(
+            backbone=backbone, neck=neck, head=head, multi_level_head=levels, **kwargs
+        )
         self.encoder_k = ForeachEMA(self.encoder, ema_decay)
         self._split = any(isinstance(m, SplitBatchNorm) for m in self.encoder.modules())
         self.mask_same_patient = mask_same_patient
@@ -208,3 +213,19 @@ class MultiLevelMoCo(BaseAlgorithm):
             maps={stage: exchange(mixed.maps[stage], back) for stage in wanted},
             embedding=exchange(mixed.embedding, back),
         )
+
+
+def _with_queue_len(settings: dict | None, queue_len: int) -> dict | None:
+    """Losses of levels that have a queue of their own make it as long."""
+    if not settings:
+        return settings
+    levels = [
+        dict(
+            level,
+            loss=with_missing(level['loss'], dict(queue_len=lambda: queue_len), MODELS),
+        )
+        if 'loss' in level
+        else level
+        for level in settings.get('levels', ())
+    ]
+    return dict(settings, levels=levels)

@@ -73,15 +73,25 @@ class MultiLevelSimCLR(BaseAlgorithm):
         """
         images = self.views(inputs)
         first, second = self._encode(images)
-        loss, top1 = self.head(first.embedding, second.embedding)
-        logs = dict(loss_contrastive=loss)
+        logs, more = self.compare(first.embedding, second.embedding)
         if self.multi_level_head is not None:
             logs.update(self.multi_level_head(first, second, images, data_samples))
         logs.update(self.restored(images[0], data_samples))
-        rows = 2 * len(images[0]) * world_size()
-        logs['chance_level'] = torch.full_like(loss.detach(), math.log(rows - 1))
-        logs['contrastive_top1'] = top1
+        logs.update(more)
         return logs
+
+    def compare(
+        self, first: Tensor, second: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The loss of the embeddings of both views, and what is logged besides.
+
+        Shape: ``(N, D)`` twice, not normalised. Returns scalars by name.
+        """
+        loss, top1 = self.head(first, second)
+        chance = math.log(2 * len(first) * world_size() - 1)
+        return dict(loss_contrastive=loss), dict(
+            chance_level=torch.full_like(loss.detach(), chance), contrastive_top1=top1
+        )
 
     @torch.no_grad()
     def predict(

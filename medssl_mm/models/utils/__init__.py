@@ -1,6 +1,6 @@
 """Parts of the momentum methods, and backbones that are not trained."""
 
-from .channels import with_channels
+from .channels import with_channels, with_missing
 from .ema import ForeachEMA, cosine_decay
 from .feature_cache import FeatureCache
 from .frozen_backbone import FrozenBackbone
@@ -18,4 +18,5 @@ __all__ = [
     'hoist_state',
     'stated_by',
     'with_channels',
+    'with_missing',
 ]

@@ -1,7 +1,8 @@
-"""Numbers of channels that a config may leave out."""
+"""What a config may leave out, most of all numbers of channels."""
 
 import inspect
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from mmengine.registry import Registry
 
@@ -24,6 +25,20 @@ def with_channels(
         dict: A copy, with each of ``NAMES`` that the module demands and the
         config leaves out.
     """
+    return with_missing(settings, dict.fromkeys(NAMES, channels), registry)
+
+
+def with_missing(
+    settings: Mapping, values: Mapping[str, Callable[[], Any]], registry: Registry
+) -> dict:
+    """Fill in what a module demands and its config leaves out.
+
+    Args:
+        settings (Mapping): Config of the module.
+        values (Mapping): By the name of a parameter, what returns its value; called
+            only if need be.
+        registry (Registry): Where the type is looked up.
+    """
     settings = dict(settings)
     kind = settings.get('type')
     if isinstance(kind, str):
@@ -32,10 +47,10 @@ def with_channels(
     if kind is None:  # whoever builds it says so
         return settings
     parameters = inspect.signature(kind).parameters
-    for name in NAMES:
+    for name, value in values.items():
         wanted = parameters.get(name)
         if wanted is None or wanted.default is not inspect.Parameter.empty:
             continue
         if name not in settings:
-            settings[name] = channels()
+            settings[name] = value()
     return settings

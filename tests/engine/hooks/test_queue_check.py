@@ -62,5 +62,17 @@ def test_queue_longer_than_the_data(capsys):
     )
 
 
+def test_queues_of_terms_are_looked_at_as_well(capsys):
+    run = runner(32)
+    run.model.term = Model(128)
+    QueueCheckHook().before_train(run)
+    text = ' '.join(capsys.readouterr().out.split())
+    assert 'queue_len=128 of term is longer than the data set' in text
+    assert 'queue_len=32' not in text
+    run.model.term = Model(30)
+    with pytest.raises(ValueError, match='queue_len=30 .* batch size 4'):
+        QueueCheckHook().before_train(run)
+
+
 def test_other_models_are_left_alone():
     QueueCheckHook().before_train(SimpleNamespace(model=nn.Linear(1, 1)))

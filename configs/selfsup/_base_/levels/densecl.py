@@ -1,0 +1,11 @@
+# The dense term of DenseCL on the last map, as heavy as the contrastive loss.
+densecl_levels = [
+    dict(
+        stage=4,
+        neck=dict(type='medssl_mm.DenseContrastNeck'),
+        loss=dict(type='medssl_mm.DenseInfoNCELoss'),
+        name='dense',
+    )
+]
+# As in local_contrast.py: of a small view there are 4 places at stride 32.
+densecl_backbone = dict(type='medssl_mm.DilatedResNet', output_stride=16)
