@@ -33,6 +33,19 @@ def pytest_collection_modifyitems(items):
             item.add_marker('numeric')
 
 
+def pytest_generate_tests(metafunc):
+    """Repeat every test as often as ``MEDSSL_TEST_REPEAT`` says, in one process."""
+    times = int(os.environ.get('MEDSSL_TEST_REPEAT', 1))
+    if times > 1:
+        metafunc.fixturenames.append('_repetition')
+        metafunc.parametrize('_repetition', range(times), indirect=True)
+
+
+@pytest.fixture
+def _repetition():
+    """Which repetition of a test this is; the test need not know."""
+
+
 @pytest.fixture(scope='session', autouse=True)
 def _server():
     """Let the processes of tests be prepared, by one server and beside other tests."""

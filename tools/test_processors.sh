@@ -6,7 +6,8 @@
 #
 #   --short     every instruction set and every number of threads once instead of
 #               each with each; without what tools/test.sh runs
-#   --repeat N  how often every setting must pass in a row (default: 1)
+#   --repeat N  how often every test must pass in a row under each setting, in one
+#               process, and under how many other roundings (default: 1)
 #   --logs DIR  where the logs of failed settings are kept
 #               (default: work_dirs/test_processors)
 #   TEST        files, folders or file::test (default: all that is named below)
@@ -68,18 +69,20 @@ export MPLBACKEND=Agg
 processes=$(($(nproc) < 8 ? $(nproc) : 8))
 failed=0
 
-# One setting, once: name, threads, variables of the environment.
+# One setting: name, threads, repetitions, variables of the environment.
 run() {
-    local name="$1, $2 thread(s)" threads="$2" started=$SECONDS result=passed log
-    log="$logs/$(printf '%s' "$name, round $round" | tr -cs '[:alnum:]\n' -).log"
+    local name="$1, $2 thread(s)" threads="$2" times="$3" started=$SECONDS
+    local result=passed log
+    log="$logs/$(printf '%s' "$name" | tr -cs '[:alnum:]\n' -).log"
     # Processes share the cores, so a thread that waits must not spin.
     env OMP_NUM_THREADS="$threads" MKL_NUM_THREADS="$threads" OMP_WAIT_POLICY=passive \
-        "${@:3}" "$MEDSSL_VENV_PYTHON" -m pytest -q -m numeric -p no:cacheprovider \
+        MEDSSL_TEST_REPEAT="$times" "${@:4}" \
+        "$MEDSSL_VENV_PYTHON" -m pytest -q -m numeric -p no:cacheprovider \
         -n "$processes" --dist worksteal "${tests[@]}" >"$log" 2>&1 || result=FAILED
-    printf '%-34s round %2d  %s  %4d s' "$name" "$round" "$result" $((SECONDS - started))
+    printf '%-34s %2d times  %s  %4d s' "$name" "$times" "$result" $((SECONDS - started))
     if [ "$result" = passed ]; then
+        printf '  %s\n' "$(grep -oE '[0-9]+ passed.* in [^ ]+s' "$log" | tail -n 1)"
         rm "$log"
-        echo
     else
         failed=1
         printf '  %s\n' "$log"
@@ -87,15 +90,16 @@ run() {
     fi
 }
 
-for ((round = 1; round <= repeat; round++)); do
-    for threads in 1 2; do
-        [ "$short$threads" = yes1 ] || run 'this processor' "$threads"
-        [ "$short$threads" = yes2 ] ||
-            run 'AVX2' "$threads" ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2
-        [ "$short$threads" = yes1 ] ||
-            run 'baseline' "$threads" ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default
-    done
-    # Another processor in every round.
-    run 'other rounding' 1 MEDSSL_TEST_ROUNDING="$round"
+for threads in 1 2; do
+    [ "$short$threads" = yes1 ] || run 'this processor' "$threads" "$repeat"
+    [ "$short$threads" = yes2 ] ||
+        run 'AVX2' "$threads" "$repeat" ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2
+    [ "$short$threads" = yes1 ] ||
+        run 'baseline' "$threads" "$repeat" \
+            ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default
+done
+# Every seed is another processor.
+for ((seed = 1; seed <= repeat; seed++)); do
+    run "other rounding $seed" 1 1 MEDSSL_TEST_ROUNDING="$seed"
 done
 exit "$failed"

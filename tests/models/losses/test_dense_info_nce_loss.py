@@ -159,7 +159,7 @@ def test_a_loop_over_places():
             losses.append(logits.logsumexp(0) - logits[0])
             hits.append(float(logits.argmax() == 0))
     close(logs['loss'], torch.stack(losses).mean())
-    close(logs['top1'], torch.tensor(hits).mean().double())
+    close(logs['top1'], torch.tensor(hits, dtype=DTYPE).mean())
     assert logs['matched'].item() == pytest.approx(len(used) / 12)
     assert logs['chance_level'].item() == pytest.approx(math.log(QUEUE + 1))
     mean = key.features.mean(1)
