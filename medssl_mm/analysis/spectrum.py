@@ -6,9 +6,10 @@ Collapse in Contrastive Self-supervised Learning
 its eigenvalues.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from medssl_mm.errors import UserError
@@ -17,6 +18,7 @@ from medssl_mm.functional.features import (
     evaluation_mode,
     spectrum_figures,
 )
+from medssl_mm.functional.spectrum import lidar
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ def place_spectra(
     batches: Iterable,
     label: str,
     per_side: int = 7,
+    other_views: Sequence[Iterable] = (),
 ) -> list[Spectrum]:
     """Measure the spectra of the features of a model.
 
@@ -94,12 +97,28 @@ def place_spectra(
         batches: Whatever ``forward`` takes.
         label: Name of the model.
         per_side: Side of the grid of positions taken of a map.
+        other_views: The same images in other views, for the figure ``lidar`` of
+            features that are one vector per image. Defaults to none.
 
     Returns:
         list[Spectrum]: One per place.
     """
+    vectors: dict[str, list[Tensor]] = {}
+
+    def vectors_of(batch: object) -> Mapping[str, Tensor]:
+        found = forward(batch)
+        return {place: x for place, x in found.items() if x.ndim == 2}
+
     with evaluation_mode(model):
         rows = collect_features(forward, batches, per_side)
-    return [
+        for view in other_views:
+            for place, features in collect_features(vectors_of, view).items():
+                vectors.setdefault(place, [rows[place]]).append(features)
+    spectra = [
         feature_spectrum(label, place, features) for place, features in rows.items()
     ]
+    for spectrum in spectra:
+        if spectrum.place in vectors:
+            views = torch.stack(vectors[spectrum.place], dim=1)
+            spectrum.figures['lidar'] = float(lidar(views))
+    return spectra

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from medssl_mm.backbones import Backbone, encoder_features
+from medssl_mm.datasets.sampler import EpochIndex
 from medssl_mm.engine.checkpoints import random_state, set_random_state
 from medssl_mm.errors import UserError
 from medssl_mm.loaders import first_of_views
@@ -80,7 +81,7 @@ def held_out_dataset(
 
 
 def even_batches(
-    dataset: Any, count: int, batch_size: int, collate_fn: Callable
+    dataset: Any, count: int, batch_size: int, collate_fn: Callable, epoch: int = 0
 ) -> DataLoader:
     """Return a loader of ``count`` samples, evenly spread, in this process.
 
@@ -89,13 +90,16 @@ def even_batches(
         count (int): Number of samples.
         batch_size (int): Samples in a batch.
         collate_fn (callable): Joins samples.
+        epoch (int): Epoch whose augmentation the samples have. Defaults to 0.
     """
-    order = np.linspace(0, len(dataset) - 1, count).round().astype(int)
+    order = np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist()
+    if epoch:
+        seed = getattr(dataset, 'seed', 0)
+        order = [EpochIndex(place, epoch, seed) for place in order]
     return DataLoader(
         dataset,
         batch_sampler=[
-            order[start : start + batch_size].tolist()
-            for start in range(0, count, batch_size)
+            order[start : start + batch_size] for start in range(0, count, batch_size)
         ],
         collate_fn=collate_fn,
         generator=torch.Generator().manual_seed(0),

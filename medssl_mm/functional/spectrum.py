@@ -8,12 +8,14 @@ figure                   healthy features of D channels              collapse
 ``alpha_req``            near 1                                      far
                                                                      above 1
 ``std_of_l2_normalized`` 1 / sqrt(D)                                 0
+``lidar``                a large share of min(N - 1, D)              1
 =======================  ==========================================  =======
 
-All take features as ``(N, D)`` or as maps ``(N, D, H, W)``, whose positions
-then count as samples, compute without gradient and without autocast in
-float64 by default, and work on the smaller of the channel and the sample
-products. Features without any variance have rank 0 and no slope (nan).
+All but ``lidar``, which takes several views of each image, take features as
+``(N, D)`` or as maps ``(N, D, H, W)``, whose positions then count as samples. They
+compute without gradient and without autocast in float64 by default, and work on the
+smaller of the channel and the sample products. Features without any variance have
+rank 0 and no slope (nan).
 """
 
 import math
@@ -137,6 +139,57 @@ def alpha_req(features: Tensor, fit_range: tuple[int, int] = (3, 100)) -> Tensor
     x = x - (weight * x).sum()
     y = y - (weight * y).sum()
     return -(weight * x * y).sum() / (weight * x * x).sum()
+
+
+@torch.no_grad()
+def lidar(
+    views: Tensor,
+    ridge: float = 1e-4,
+    eps: float = 1e-7,
+    dtype: torch.dtype = torch.float64,
+) -> Tensor:
+    """Effective rank of what tells images apart, beyond what their views differ in.
+
+    `LiDAR <https://arxiv.org/abs/2312.04000>`_, section 3: the entropy rank of
+    ``W^(-1/2) B W^(-1/2)`` with ``B`` the covariance of the images' mean features and
+    ``W`` that of the views of one image, as in linear discriminant analysis with every
+    image a class. Directions of augmentation alone do not count, unlike in
+    ``rankme``. Compare runs on the same views only; the authors use 1000 images and
+    50 views of each.
+
+    Args:
+        views (Tensor): Features of several views of each image.
+        ridge (float): Added to the diagonal of ``W``. Defaults to 1e-4.
+        eps (float): Added to each share of the sum. Defaults to 1e-7.
+        dtype (torch.dtype): Precision of the computation. Defaults to float64.
+
+    Shape: ``(N, Q, D)``, Q views -> scalar between 1 and ``min(N - 1, D)`` (to eps); 0
+        when the images do not differ.
+
+    Raises:
+        ValueError: Fewer than 2 images or views, or values that are not finite.
+    """
+    if views.ndim != 3 or min(views.shape[:2]) < 2:
+        raise ValueError(
+            'LiDAR takes features (N, Q, D) of 2 images and 2 views or more, got '
+            f'{tuple(views.shape)}.'
+        )
+    images, number, size = views.shape
+    rows = _rows(views.flatten(0, 1), dtype).view(images, number, size)
+    means = rows.mean(1, keepdim=True)
+    between = _squared(means[:, 0] - means.mean(0)) / images
+    within = _squared((rows - means).flatten(0, 1)) / (images * number)
+    values, vectors = torch.linalg.eigh(within)
+    # Rounding may leave a value a little below 0.
+    scale = (values.clamp_min(0) + ridge).rsqrt()
+    whitened = scale[:, None] * (vectors.mT @ between @ vectors) * scale
+    spread = torch.linalg.eigvalsh(whitened).clamp_min(0)
+    return _entropy_rank(spread, eps)
+
+
+def _squared(rows: Tensor) -> Tensor:
+    with torch.autocast(rows.device.type, enabled=False):
+        return rows.mT @ rows
 
 
 @torch.no_grad()

@@ -25,6 +25,7 @@ HEADINGS = dict(
     rankme='RankMe',
     alpha_req='alpha',
     std_of_l2_normalized='std',
+    lidar='LiDAR',
 )
 
 
@@ -107,6 +108,7 @@ def print_spectra(spectra: Sequence[Spectrum]) -> None:
     """
     import pandas as pd
 
+    measured = {name for s in spectra for name in s.figures}
     cells = pd.DataFrame(
         [
             {
@@ -117,7 +119,10 @@ def print_spectra(spectra: Sequence[Spectrum]) -> None:
                 'channels': str(len(group[0].singular_values)),
                 **{
                     heading: mean_and_sd([s.figures[name] for s in group], '.3g', '.1g')
+                    if name in group[0].figures
+                    else '–'
                     for name, heading in HEADINGS.items()
+                    if name in measured
                 },
                 **_stated(group[0]),
             }

@@ -6,7 +6,7 @@ from torch import nn
 
 from medssl_mm.analysis import Spectrum, place_spectra, require_comparable
 from medssl_mm.errors import UserError
-from medssl_mm.functional.spectrum import covariance_eigenvalues
+from medssl_mm.functional.spectrum import covariance_eigenvalues, lidar
 
 
 def test_spectra_of_a_callable():
@@ -27,6 +27,24 @@ def test_spectra_of_a_callable():
     assert model.training and model[0].training
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+def test_other_views_are_for_vectors_alone():
+    torch.manual_seed(0)
+    views = [[torch.rand(5, 3, 2, 2), torch.rand(3, 3, 2, 2)] for _ in range(4)]
+    model = nn.Conv2d(3, 4, 1)
+    maps, pooled = place_spectra(
+        model,
+        lambda x: dict(maps=model(x), pooled=model(x).mean((2, 3))),
+        views[0],
+        'one',
+        other_views=views[1:],
+    )
+    assert 'lidar' not in maps.figures
+    with torch.no_grad():
+        rows = [model(torch.cat(view)).mean((2, 3)) for view in views]
+    expected = lidar(torch.stack(rows, dim=1)).item()
+    assert pooled.figures['lidar'] == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize('name', ['stride', 'images', 'num_samples'])

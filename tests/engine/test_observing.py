@@ -3,8 +3,9 @@ import random
 import numpy as np
 import torch
 
+from medssl_mm.datasets.sampler import sample_rng
 from medssl_mm.engine.checkpoints import random_state
-from medssl_mm.engine.observing import own_randomness, seed_of
+from medssl_mm.engine.observing import even_batches, own_randomness, seed_of
 from tests.engine.hooks.test_collapse_monitor_hook import same
 
 
@@ -43,3 +44,27 @@ def test_seed_depends_on_every_number():
     seeds = {seed_of(*numbers) for numbers in ((0, 1, 2), (0, 2, 1), (1, 0, 2), (0, 1))}
     assert len(seeds) == 4
     assert seed_of(0, 1, 2) == seed_of(0, 1, 2)
+
+
+class Drawn(torch.utils.data.Dataset):
+    """Samples as ours are: a number from (seed, epoch, sample) alone."""
+
+    seed = 5
+
+    def __len__(self):
+        return 9
+
+    def __getitem__(self, index):
+        return int(index), sample_rng(index, self.seed).random()
+
+
+def test_every_epoch_shows_the_same_samples_otherwise():
+    def shown(epoch):
+        loader = even_batches(Drawn(), 4, 3, list, epoch)
+        return [sample for batch in loader for sample in batch]
+
+    views = [shown(epoch) for epoch in range(3)]
+    assert [[index for index, _ in view] for view in views] == [[0, 3, 5, 8]] * 3
+    assert len({number for view in views for _, number in view}) == 12
+    assert views[0] == [Drawn()[index] for index in (0, 3, 5, 8)]
+    assert shown(2) == views[2]

@@ -8,6 +8,7 @@ from medssl_mm.functional.spectrum import (
     alpha_req,
     covariance_eigenvalues,
     effective_rank,
+    lidar,
     rankme,
     std_of_l2_normalized,
 )
@@ -157,3 +158,54 @@ def test_bad_input_is_named():
         covariance_eigenvalues(x)
     with pytest.raises(ValueError, match=r'1 <= first < last, got \(5, 5\)'):
         alpha_req(features(10, 4), (5, 5))
+
+
+def views_of(images, number, size, seed=0):
+    """Image features that fall off, and views that differ most in few directions."""
+    generator = torch.Generator().manual_seed(seed)
+    means = torch.randn(images, 1, size, generator=generator, dtype=torch.float64)
+    noise = torch.randn(images, number, size, generator=generator, dtype=torch.float64)
+    return means * torch.linspace(2, 0.2, size) + noise * torch.linspace(0.1, 1, size)
+
+
+@pytest.mark.parametrize('shape', [(30, 4, 6), (5, 3, 9)])
+def test_lidar_equals_the_formula(shape):
+    views = views_of(*shape).numpy()
+    images, number, size = shape
+    means = views.mean(1)
+    between = sum(np.outer(m, m) for m in means - means.mean(0)) / images
+    within = np.zeros((size, size))
+    for image, mean in zip(views, means):
+        for view in image:
+            within += np.outer(view - mean, view - mean) / (images * number)
+    within += 1e-4 * np.eye(size)
+    # The eigenvalues of W^(-1/2) B W^(-1/2) are those of W^(-1) B.
+    values = np.linalg.eigvals(np.linalg.solve(within, between)).real
+    share = np.clip(values, 0, None) / values.sum() + 1e-7
+    expected = np.exp(-(share * np.log(share)).sum())
+    assert lidar(torch.from_numpy(views)).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_lidar_does_not_count_directions_of_augmentation():
+    """RankMe does."""
+    few = torch.zeros(200, 10, 8, dtype=torch.float64)
+    few[..., :2] = views_of(200, 1, 2)  # two directions tell the images apart
+    few[..., 2:] = views_of(200, 10, 6, seed=1) - views_of(200, 1, 6, seed=1)
+    assert rankme(few.flatten(0, 1)) > 6
+    # In the others views have a variance, and their means a tenth of it.
+    assert 1 < lidar(few * torch.tensor([100.0] * 2 + [1.0] * 6)) < 2.5
+    alone = flat(200, 8)[:, None].expand(-1, 3, -1)  # views agree
+    assert lidar(alone).item() == pytest.approx(8, rel=1e-4)
+    assert lidar(torch.ones(4, 3, 8)) == 0
+
+
+def test_lidar_of_wrong_input_is_named():
+    for shape in ((1, 5, 4), (5, 1, 4), (5, 4)):
+        with pytest.raises(ValueError, match='2 images and 2 views or more, got'):
+            lidar(torch.rand(shape))
+    with pytest.raises(ValueError, match='1 of 60 feature values are not finite'):
+        lidar(
+            torch.rand(5, 3, 4).index_put(
+                (torch.tensor(0),) * 3, torch.tensor(torch.nan)
+            )
+        )

@@ -100,7 +100,7 @@ def test_table(capsys):
     assert [line.split()[1] for line in out.splitlines() if '1.5' in line] == [
         'stage4'
     ] * 2 + ['pooled'] * 2
-    assert 'eff. rank' in out and 'nan' in out
+    assert 'eff. rank' in out and 'nan' in out and 'LiDAR' not in out
 
 
 def test_tool_compares_checkpoints(tmp_path):
@@ -135,6 +135,8 @@ def test_tool_compares_checkpoints(tmp_path):
         '6',
         '--stride',
         '16',
+        '--views',
+        '3',
         '--labels',
         'random',
         'calibrated',
@@ -152,6 +154,9 @@ def test_tool_compares_checkpoints(tmp_path):
         for place in places
     } | {('decorr', 'decorrelated')}
     assert {s['stride'] for s in content if s['place'] == 'stage4'} == {16}
+    for one in content:  # of vectors, one per image and view
+        assert ('lidar' in one['figures']) == (one['place'] in ('pooled', 'projection'))
+    assert 'LiDAR' in done.stdout
     normalisations = {s['label']: s['normalisation'] for s in content}
     assert 'training batches' in normalisations['calibrated']
     assert 'as initialised' in normalisations['random']

@@ -6,7 +6,9 @@ beyond it are turned into dilations, so that a network computes what it did at
 the positions that it had, and the same between them. Of all maps the same grid
 of positions is taken. Writes spectrum.png (a panel per place, logarithmic) and
 spectrum.json, both with stride, images and samples, and prints effective rank,
-RankMe, alpha-ReQ and the spread of unit-length features.
+RankMe, alpha-ReQ and the spread of unit-length features; with "--views" also
+LiDAR of the pooled features and of the projection, over as many views of each
+image as the pretraining makes of it.
 
 Instead of a checkpoint, "random" stands for untrained weights whose
 normalisation is as initialised, "random-calibrated" for the same weights with
@@ -88,6 +90,13 @@ def parse_args():
         metavar='PIXELS',
         help='of the last map of all models (default: the smallest one among them)',
     )
+    parser.add_argument(
+        '--views',
+        type=int,
+        default=1,
+        help='views of each image; from 2 on LiDAR is measured, by its authors with 50 '
+        '(default: 1)',
+    )
     parser.add_argument('--batch-size', type=int, default=32)
     parser.add_argument('--device', default='cpu', help='default: cpu')
     return parser.parse_args()
@@ -157,7 +166,7 @@ def check(args):
     for name in args.checkpoints:
         if name not in RANDOM and not Path(name).is_file():
             raise UserError(f'checkpoint {name} does not exist')
-    for name in ('num_samples', 'batch_size', 'positions', 'stride'):
+    for name in ('num_samples', 'batch_size', 'positions', 'stride', 'views'):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f'--{name.replace("_", "-")} must be positive')
@@ -204,7 +213,10 @@ def main():
         dataset = held_out_dataset(loader.dataset, args.subset)
         collate = FUNCTIONS.get(loader.collate_fn.type)
     count = min(args.num_samples, len(dataset))
-    batches = list(even_batches(dataset, count, args.batch_size, collate))
+    batches, *other_views = [
+        list(even_batches(dataset, count, args.batch_size, collate, epoch))
+        for epoch in range(args.views)
+    ]
     models = [build_model(n, config).to(args.device) for n in args.checkpoints]
     named = {f'{label} ({i})': m for i, (label, m) in enumerate(zip(labels, models), 1)}
     stride = set_common_stride({n: m.backbone for n, m in named.items()}, args.stride)
@@ -219,6 +231,7 @@ def main():
             batches,
             label,
             args.positions,
+            other_views,
         )
         view = backbone_of(model.backbone)
         strides = {view.names[n]: own for n, own in view.strides.items()}
