@@ -8,6 +8,13 @@ from .spectrum import (
     feature_spectrum,
     place_spectra,
     require_comparable,
+    stated,
 )
 
-__all__ = ['Spectrum', 'feature_spectrum', 'place_spectra', 'require_comparable']
+__all__ = [
+    'Spectrum',
+    'feature_spectrum',
+    'place_spectra',
+    'require_comparable',
+    'stated',
+]

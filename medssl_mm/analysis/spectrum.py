@@ -7,7 +7,7 @@ its eigenvalues.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,33 @@ class Spectrum:
     stride: int | None = None
     images: int | None = None
     normalisation: str = ''
+
+
+def stated(
+    spectra: Iterable[Spectrum],
+    strides: Mapping[str, int],
+    images: int,
+    normalisation: str = '',
+) -> list[Spectrum]:
+    """Add to spectra what they are of.
+
+    Args:
+        spectra: Of one model.
+        strides: Of the backbone's maps by place, the last one last; what comes after
+            the backbone has that of the last map.
+        images: Their number.
+        normalisation: Which statistics. Defaults to '': not stated.
+    """
+    last = list(strides.values())[-1]
+    return [
+        replace(
+            one,
+            stride=strides.get(one.place, last),
+            images=images,
+            normalisation=normalisation,
+        )
+        for one in spectra
+    ]
 
 
 def require_comparable(spectra: Iterable[Spectrum]) -> None:

@@ -321,6 +321,11 @@ class Backbone(ABC):
         """Pixels of the image per cell of the map, by the place's number."""
         return {number: found[1] for number, found in self._probed.items()}
 
+    @property
+    def named_strides(self) -> dict[str, int]:
+        """The same by the place's name, in the order of the network."""
+        return {self.names[number]: stride for number, stride in self.strides.items()}
+
 
 def _listen(tap: Tap, see: Callable[[Any], None]) -> RemovableHandle:
     if tap.entering:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from medssl_mm.backbones import Backbone, encoder_features
-from medssl_mm.datasets.sampler import EpochIndex
 from medssl_mm.engine.checkpoints import random_state, set_random_state
 from medssl_mm.errors import UserError
 from medssl_mm.loaders import first_of_views
@@ -81,7 +80,11 @@ def held_out_dataset(
 
 
 def even_batches(
-    dataset: Any, count: int, batch_size: int, collate_fn: Callable, epoch: int = 0
+    dataset: Any,
+    count: int,
+    batch_size: int,
+    collate_fn: Callable,
+    index: Callable[[int], int] = int,
 ) -> DataLoader:
     """Return a loader of ``count`` samples, evenly spread, in this process.
 
@@ -90,12 +93,11 @@ def even_batches(
         count (int): Number of samples.
         batch_size (int): Samples in a batch.
         collate_fn (callable): Joins samples.
-        epoch (int): Epoch whose augmentation the samples have. Defaults to 0.
+        index (callable): Makes what the data set is asked with of the number of a
+            sample, such as an EpochIndex. Defaults to the number itself.
     """
-    order = np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist()
-    if epoch:
-        seed = getattr(dataset, 'seed', 0)
-        order = [EpochIndex(place, epoch, seed) for place in order]
+    numbers = np.linspace(0, len(dataset) - 1, count).round().astype(int)
+    order = [index(number) for number in numbers.tolist()]
     return DataLoader(
         dataset,
         batch_sampler=[

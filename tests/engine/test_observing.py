@@ -3,7 +3,7 @@ import random
 import numpy as np
 import torch
 
-from medssl_mm.datasets.sampler import sample_rng
+from medssl_mm.datasets.sampler import EpochIndex, sample_rng
 from medssl_mm.engine.checkpoints import random_state
 from medssl_mm.engine.observing import even_batches, own_randomness, seed_of
 from tests.engine.hooks.test_collapse_monitor_hook import same
@@ -60,11 +60,15 @@ class Drawn(torch.utils.data.Dataset):
 
 def test_every_epoch_shows_the_same_samples_otherwise():
     def shown(epoch):
-        loader = even_batches(Drawn(), 4, 3, list, epoch)
+        def index(number):
+            return EpochIndex(number, epoch, Drawn.seed)
+
+        loader = even_batches(Drawn(), 4, 3, list, index)
         return [sample for batch in loader for sample in batch]
 
     views = [shown(epoch) for epoch in range(3)]
     assert [[index for index, _ in view] for view in views] == [[0, 3, 5, 8]] * 3
     assert len({number for view in views for _, number in view}) == 12
     assert views[0] == [Drawn()[index] for index in (0, 3, 5, 8)]
+    assert list(even_batches(Drawn(), 4, 4, list)) == [views[0]]
     assert shown(2) == views[2]

@@ -22,7 +22,6 @@ Example, on the map that the linear decoders read:
 """
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 
 from medssl_mm.arguments import tool_parser
@@ -148,6 +147,14 @@ def calibrate(model, training, batch_size, collate):
     calibrate_batch_norm(model, model.backbone, batches)
 
 
+def in_epoch(dataset, epoch):
+    """Return what makes indices of samples in the views of another epoch."""
+    from medssl_mm.datasets.sampler import EpochIndex
+
+    seed = getattr(dataset, 'seed', 0)
+    return lambda number: EpochIndex(number, epoch, seed)
+
+
 def check(args):
     """Refuse what cannot work before the libraries are loaded."""
     labels = args.labels or [
@@ -197,7 +204,7 @@ def main():
     logging.disable(logging.INFO)  # a line per initialised weight
     from mmengine.registry import FUNCTIONS, DefaultScope
 
-    from medssl_mm.analysis import place_spectra
+    from medssl_mm.analysis import place_spectra, stated
     from medssl_mm.backbones import backbone_of, set_common_stride
     from medssl_mm.engine import launch
     from medssl_mm.engine.observing import (
@@ -213,13 +220,14 @@ def main():
         dataset = held_out_dataset(loader.dataset, args.subset)
         collate = FUNCTIONS.get(loader.collate_fn.type)
     count = min(args.num_samples, len(dataset))
+    # As the run itself sees them in its first epochs.
     batches, *other_views = [
-        list(even_batches(dataset, count, args.batch_size, collate, epoch))
-        for epoch in range(args.views)
+        list(even_batches(dataset, count, args.batch_size, collate, index))
+        for index in (int, *(in_epoch(dataset, n) for n in range(1, args.views)))
     ]
     models = [build_model(n, config).to(args.device) for n in args.checkpoints]
     named = {f'{label} ({i})': m for i, (label, m) in enumerate(zip(labels, models), 1)}
-    stride = set_common_stride({n: m.backbone for n, m in named.items()}, args.stride)
+    set_common_stride({n: m.backbone for n, m in named.items()}, args.stride)
     spectra = []
     for name, label, model in zip(args.checkpoints, labels, models):
         if name == CALIBRATED:
@@ -233,17 +241,12 @@ def main():
             args.positions,
             other_views,
         )
-        view = backbone_of(model.backbone)
-        strides = {view.names[n]: own for n, own in view.strides.items()}
-        spectra += [
-            replace(
-                one,
-                stride=strides.get(one.place, stride),
-                images=count,
-                normalisation=RANDOM.get(name, 'running statistics of the training'),
-            )
-            for one in found
-        ]
+        spectra += stated(
+            found,
+            backbone_of(model.backbone).named_strides,
+            count,
+            RANDOM.get(name, 'running statistics of the training'),
+        )
     spectra = chosen_places(spectra, args.places)
     paths = write_spectra(spectra, args.out)
     print_spectra(spectra)

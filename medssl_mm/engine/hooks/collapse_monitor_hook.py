@@ -10,7 +10,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Size
 
-from medssl_mm.analysis import Spectrum, feature_spectrum
+from medssl_mm.analysis import Spectrum, feature_spectrum, stated
+from medssl_mm.backbones import backbone_of
 from medssl_mm.engine.observing import (
     even_batches,
     held_out_dataset,
@@ -114,6 +115,7 @@ class CollapseMonitorHook(Hook):
         self.rank_share = rank_share
         self.std_share = std_share
         self._batches: list | None = None
+        self._images = 0
         self._first: list[Spectrum] | None = None
         self._collapsed: set[str] = set()
 
@@ -145,7 +147,7 @@ class CollapseMonitorHook(Hook):
             self._measure(runner, runner.iter if done is None else done)
 
     def _measure(self, runner: Runner, iteration: int) -> None:
-        model = inner_model(runner)
+        model: Any = inner_model(runner)
         if self._batches is None:
             self._batches = self._load(runner)
         with evaluation_mode(model):
@@ -154,6 +156,7 @@ class CollapseMonitorHook(Hook):
                 self._batches,
                 self.positions,
             )
+        strides = backbone_of(model.backbone).named_strides
         spectra: list[Spectrum] = []
         scalars: dict[str, float] = {}
         arrays: dict[str, Any] = {}
@@ -165,7 +168,11 @@ class CollapseMonitorHook(Hook):
                     f'{iteration}: no spectrum.'
                 )
                 continue
-            spectrum = feature_spectrum(f'iteration {iteration}', place, features)
+            (spectrum,) = stated(
+                [feature_spectrum(f'iteration {iteration}', place, features)],
+                strides,
+                self._images,
+            )
             spectra.append(spectrum)
             arrays[f'{place}_eigenvalues'] = np.array(spectrum.singular_values)
             for name, figure in spectrum.figures.items():
@@ -181,7 +188,11 @@ class CollapseMonitorHook(Hook):
             f'{s.place} {s.figures["effective_rank"]:.1f}/{len(s.singular_values)}'
             for s in spectra
         )
-        runner.logger.info(f'Effective rank: {ranks}')
+        last = list(strides.values())[-1]
+        runner.logger.info(
+            f'Effective rank ({self._images} images, last map at stride {last} px): '
+            f'{ranks}'
+        )
         self._first = self._first or spectra
         shown = spectra if spectra is self._first else [*self._first, *spectra]
         folder = Path(runner.work_dir, 'spectra')
@@ -210,4 +221,5 @@ class CollapseMonitorHook(Hook):
                 'CollapseMonitorHook needs 2 images or more to look at, the '
                 f'data set has {len(dataset)}'
             )
+        self._images = count
         return list(even_batches(dataset, count, self.batch_size, loader.collate_fn))
