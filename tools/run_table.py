@@ -13,7 +13,7 @@ row.
 A list of splits makes it a cross-validation: every seed is pretrained,
 trained and tested on each split, and the test cases are pooled. With
 "validation: false" (splits without a validation subset) the last checkpoint
-is tested.
+is tested; with "last_weights_below: 0.5" so it is for label fractions below.
 
 The table says on what it was computed; "--repeat-check" computes one cell again
 under other instructions and threads, as another machine would.
@@ -114,7 +114,9 @@ def repeat(args, table):
         results.print_table(rows, title)
         print(told)
         out = args.out or Path('work_dirs', 'tables', f'{table.name}-repeat')
-        paths = results.write_table(rows, out, title, f'{table.note} {told}'.strip())
+        paths = results.write_table(
+            rows, out, title, ' '.join(filter(None, (table.note, table.choice, told)))
+        )
         print('written: ' + ', '.join(map(str, paths)))
     if errors:
         raise UserError(f'{len(errors)} steps failed:\n' + '\n'.join(errors))
@@ -158,7 +160,8 @@ def main():
         )
         results.print_table(rows, table.title)
         out = args.out or Path('work_dirs', 'tables', table.name)
-        note = f'{table.note} {experiments.told_machines(steps.values())}'.strip()
+        told = experiments.told_machines(steps.values())
+        note = ' '.join(filter(None, (table.note, table.choice, told)))
         paths = results.write_table(rows, out, table.title, note)
         print('written: ' + ', '.join(map(str, paths)))
     if errors:

@@ -141,11 +141,13 @@ def _check_poolable(table: Table, config: str, settings: dict) -> None:
         )
 
 
-def _options_of(table: Table, kind: str, options: dict, split: str | None) -> dict:
+def _options_of(
+    table: Table, kind: str, options: dict, split: str | None, validates: bool = True
+) -> dict:
     """Options of a row ('pretrain') or evaluation, and those of the table."""
     options = dict(options)
     keys = table.split_options[kind] if split is not None else ()
-    if kind == 'evaluation' and not table.validation:
+    if kind == 'evaluation' and not validates:
         options.update(_NO_VALIDATION)
         keys = [key for key in keys if not key.startswith('val_dataloader.')]
     options.update({key: split for key in keys})
@@ -271,7 +273,8 @@ class _Planner:
         split: str | None,
     ) -> dict:
         options = {**evaluation.options, **row.evaluation_options}
-        options = _options_of(self.table, 'evaluation', options, split)
+        validates = self.table.validates(fraction)
+        options = _options_of(self.table, 'evaluation', options, split, validates)
         if fraction != 1:
             share, share_seed = self.table.fraction_options
             options.update({share: fraction, share_seed: seed})

@@ -124,6 +124,10 @@ class Table:
         validation (bool): Whether trainings validate and the best checkpoint
             is tested. False, for splits without a validation subset, tests
             the last one. Defaults to True.
+        last_weights_below (float): Shares of the training patients below this are
+            trained without validation, and their last weights tested: to choose
+            among the weights of few labelled patients by many others is no protocol
+            for few labels. Defaults to 0.
         silence (float): Seconds without a new line in its log after which a step
             is ended; 0 waits for ever. Defaults to :data:`SILENCE`.
         slurm (SlurmSettings): What the jobs of its steps ask for.
@@ -145,8 +149,25 @@ class Table:
     splits: tuple[str, ...] = ()
     split_options: dict = field(default_factory=lambda: dict(SPLIT_OPTIONS))
     validation: bool = True
+    last_weights_below: float = 0.0
     silence: float = SILENCE
     slurm: SlurmSettings = field(default_factory=SlurmSettings)
+
+    def validates(self, fraction: float) -> bool:
+        """Whether trainings with that share of the patients validate."""
+        return self.validation and fraction >= self.last_weights_below
+
+    @property
+    def choice(self) -> str:
+        """Which weights are tested, in words, where it depends on the labels."""
+        last = [f'{100 * f:g} %' for f in self.fractions if not self.validates(f)]
+        if not self.validation or not last:
+            return ''
+        return (
+            f'With {", ".join(last)} of the labelled training patients the last '
+            'weights are tested; with more, the best on the validation patients, who '
+            'are labelled as well.'
+        )
 
 
 def _all_different(values: tuple) -> tuple:
@@ -214,6 +235,7 @@ class _TableFile(Entry):
     )
     split_options: _SplitOptions | None = None
     validation: StrictBool = True
+    last_weights_below: Annotated[float, Field(ge=0, le=1)] = 0.0
     silence: NonNegativeFloat = SILENCE
     note: str = ''
     slurm: SlurmSettings = SlurmSettings()
@@ -263,6 +285,7 @@ def load_table(path: str | Path) -> Table:
         splits=content.splits or (),
         split_options=split_options.model_dump(),
         validation=content.validation,
+        last_weights_below=content.last_weights_below,
         silence=content.silence,
         slurm=content.slurm,
     )
