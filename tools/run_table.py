@@ -160,8 +160,11 @@ def main():
         )
         results.print_table(rows, table.title)
         out = args.out or Path('work_dirs', 'tables', table.name)
-        told = experiments.told_machines(steps.values())
-        note = ' '.join(filter(None, (table.note, table.choice, told)))
+        told = (
+            experiments.told_costs(steps.values(), table),
+            experiments.told_machines(steps.values()),
+        )
+        note = ' '.join(filter(None, (table.note, table.choice, *told)))
         paths = results.write_table(rows, out, table.title, note)
         print('written: ' + ', '.join(map(str, paths)))
     if errors:

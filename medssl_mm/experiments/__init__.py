@@ -29,6 +29,7 @@ from medssl_mm.experiments.checkpoints import (
     drop_superseded,
     last_checkpoint,
 )
+from medssl_mm.experiments.costs import told_costs
 from medssl_mm.experiments.machines import told_machines
 from medssl_mm.experiments.plan import DONE, Step, plan, resolved_config
 from medssl_mm.experiments.run import command_of, finished_runs, run_steps, tools_folder
@@ -65,6 +66,7 @@ __all__ = [
     'run_steps',
     'run_steps_by_slurm',
     'select',
+    'told_costs',
     'told_machines',
     'tools_folder',
 ]

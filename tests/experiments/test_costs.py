@@ -1,0 +1,84 @@
+"""What pretrainings cost beside each other, from their logs."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from medssl_mm import experiments
+from medssl_mm.experiments.costs import pretraining_seconds, told_costs
+from tests.experiments.conftest import TABLE, plan
+
+ROWS = """rows:
+  - {name: random, title: random init}
+  - {name: moco, title: MoCo, pretrain: pretrain.py}
+  - {name: more, title: 'MoCo, more', pretrain: other.py}
+"""
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / 'toy.yaml'
+    text = TABLE.replace('baseline: random', 'baseline: moco')
+    start, end = text.index('rows:'), text.index('evaluations:')
+    path.write_text(text[:start] + ROWS + text[end:])
+    return replace(experiments.load_table(path), runs_dir=tmp_path / 'runs')
+
+
+def finish(step, times, threads='1', parts=1):
+    """Write what a finished pretraining leaves: a log of each part of the run."""
+    for part in range(parts):
+        folder = step.folder / f'part{part}' / 'vis_data'
+        folder.mkdir(parents=True)
+        lines = [
+            json.dumps(dict(step=10 * (i + 1), time=seconds))
+            for i, seconds in enumerate(times)
+            if i % parts == part
+        ]
+        (folder / 'scalars.json').write_text('\n'.join(lines) + '\n{"step": 9')
+    machine = dict(processor='a', threads=threads, versions=dict(torch='2'))
+    (step.folder / experiments.DONE).write_text(json.dumps(dict(machine=machine)))
+
+
+def pretrainings(table):
+    steps = plan(table)[0].values()
+    return [step for step in steps if step.kind == 'pretrain']
+
+
+def test_seconds_are_of_the_iterations_alone(table):
+    step, resumed, *_ = pretrainings(table)
+    assert pretraining_seconds(step) is None
+    # A pause of the machine in one of them.
+    finish(step, [0.5, 0.5, 90.0, 0.5])
+    assert pretraining_seconds(step) == pytest.approx(0.5 * 40)
+    finish(resumed, [0.5, 0.5, 90.0, 0.5], parts=2)
+    assert pretraining_seconds(resumed) == pytest.approx(0.5 * 40)
+
+
+def test_rows_are_compared_with_the_baseline(table):
+    steps = pretrainings(table)
+    titles = [step.title for step in steps]
+    assert titles == [
+        f'pretrain {row}, seed {seed}'
+        for row in ('MoCo', 'MoCo, more')
+        for seed in (0, 1)
+    ]
+    for step, seconds in zip(steps, (0.4, 0.6, 0.7, 0.8), strict=True):
+        assert told_costs(steps, table) == ''
+        finish(step, [seconds] * 6)
+    # 60 iterations; 0.5 and 0.75 s of each.
+    assert told_costs(steps, table) == (
+        'Time of pretraining as a multiple of that of MoCo (0.5 minutes): '
+        'MoCo, more 1.50.'
+    )
+    assert told_costs(steps, replace(table, baseline='random')) == ''
+
+
+def test_other_machines_are_not_compared(table):
+    base, same, other, further = pretrainings(table)
+    finish(base, [1.0])
+    finish(same, [1.0])
+    finish(other, [9.0], threads='2')
+    assert told_costs(pretrainings(table), table) == ''
+    finish(further, [2.0])
+    assert 'MoCo, more 2.00' in told_costs(pretrainings(table), table)
