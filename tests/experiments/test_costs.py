@@ -59,12 +59,13 @@ def test_rows_are_compared_with_the_baseline(table):
     steps = pretrainings(table)
     titles = [step.title for step in steps]
     assert titles == [
-        f'pretrain {row}, seed {seed}'
-        for row in ('MoCo', 'MoCo, more')
-        for seed in (0, 1)
+        *(f'pretrain MoCo, seed {seed}' for seed in (0, 1)),
+        *(f'pretrain MoCo, more, seed {seed}' for seed in (0, 1)),
     ]
-    for step, seconds in zip(steps, (0.4, 0.6, 0.7, 0.8), strict=True):
-        assert told_costs(steps, table) == ''
+    for step, seconds in zip(steps[:2], (0.4, 0.6), strict=True):
+        finish(step, [seconds] * 6)
+    assert told_costs(steps, table) == ''
+    for step, seconds in zip(steps[2:], (0.7, 0.8), strict=True):
         finish(step, [seconds] * 6)
     # 60 iterations; 0.5 and 0.75 s of each.
     assert told_costs(steps, table) == (
