@@ -69,7 +69,7 @@ class DenseInfoNCELoss(nn.Module):
             self.temperature,
             return_top1=True,
         )
-        places = torch.zeros(likeness.shape[::2], device=match.device)
+        places = torch.zeros_like(likeness[:, 0], dtype=loss.dtype)
         logs = dict(
             chance_level=torch.full_like(
                 loss.detach(), math.log(self.key_queue.queue_len + 1)

@@ -21,5 +21,5 @@ def test_predictor_of_the_host_learns_to_predict():
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert -1 <= loss < -0.95
+    assert -1 - 1e-6 <= loss < -0.95  # to float32's rounding
     assert target.grad is None
