@@ -9,13 +9,17 @@ from mmengine.dataset import Compose
 
 from medssl_mm.datasets.transforms.base import (
     Transform,
+    check_number,
     check_probability,
     get_rng,
     sample_image,
 )
 from medssl_mm.datasets.transforms.crop import RandomCropView
 from medssl_mm.datasets.transforms.warp import Box, ViewGeometry
+from medssl_mm.errors import UserError
 from medssl_mm.registry import TRANSFORMS
+from medssl_mm.store import open_store
+from medssl_mm.store.header import SLICES
 
 
 def overlap_share(box_a: Box, box_b: Box) -> float:
@@ -51,6 +55,47 @@ def _pipelines(owner: str, transforms: Sequence, num_views: int) -> list[Compose
     return [Compose(list(steps)) for steps in transforms]
 
 
+class NeighbourSlice:
+    """Shows another slice of the volume that lies near.
+
+    Positives from neighbouring slices, as in `Contrastive learning of global and local
+    features for medical image segmentation with limited annotations
+    <https://arxiv.org/abs/2006.10511>`_, by distance instead of by share of the volume.
+
+    Args:
+        max_mm (float): Largest distance along the volume in mm. Every slice within it,
+            the own one included, is as likely.
+        steps (Sequence): Transforms that load and prepare a slice, as the pipeline did
+            up to here.
+    """
+
+    def __init__(self, max_mm: float, steps: Sequence) -> None:
+        self.max_mm = check_number('CropViews', 'neighbours.max_mm', max_mm, 0.0)
+        if not steps:
+            raise UserError(
+                'CropViews: neighbours.steps must load and normalise a slice as the '
+                'pipeline does before the views, such as [dict(type='
+                "'medssl_mm.LoadSlice'), dict(type='medssl_mm.NormalizeByStore')]"
+            )
+        self.steps = Compose(list(steps))
+
+    def __call__(self, results: dict, rng: np.random.Generator) -> np.ndarray:
+        """Draw and prepare a slice; ``(H, W)`` or ``(H, W, C)``."""
+        case, index = results['case_id'], results['slice_index']
+        if results.get('spacing') is None:
+            raise UserError(
+                f'case {case}: the distance of its slices is not known, so that '
+                'neighbours in mm cannot be found; import it with its spacing, or '
+                'leave out neighbours of CropViews'
+            )
+        count = open_store(results['store_root'], SLICES).case(case).shape[0]
+        # The rounding of a spacing such as 3.0000001 must not cost a slice.
+        reach = int(self.max_mm / results['spacing'][0] + 1e-6)
+        low, high = max(0, index - reach), min(count - 1, index + reach)
+        chosen = int(rng.integers(low, high + 1))
+        return self.steps({**results, 'slice_index': chosen})['img']
+
+
 @TRANSFORMS.register_module()
 class CropViews(Transform):
     """Cut several views from one slice and augment each on its own.
@@ -72,6 +117,9 @@ class CropViews(Transform):
             over the smaller box (0-1; turns left out of account). Views are
             drawn anew, at most 20 times, then take the first view's box.
             Defaults to 0.0.
+        neighbours (dict, optional): ``max_mm`` and ``steps`` of a
+            :class:`NeighbourSlice`: all views but the first are of slices so near.
+            Needs case_id, slice_index, spacing and store_root. Defaults to None.
     """
 
     max_tries = 20
@@ -83,7 +131,10 @@ class CropViews(Transform):
         num_views: int = 2,
         shared_crop: bool = False,
         min_overlap: float = 0.0,
+        neighbours: dict | None = None,
     ) -> None:
+        self.neighbours = neighbours
+        self._neighbour = None if neighbours is None else NeighbourSlice(**neighbours)
         self.num_views = _check_views(self.owner, num_views)
         self.crop = TRANSFORMS.build(crop) if isinstance(crop, dict) else crop
         if not isinstance(self.crop, RandomCropView):
@@ -115,10 +166,14 @@ class CropViews(Transform):
     def transform(self, results: dict) -> dict:
         """Make the views."""
         image = sample_image(results, self.owner, colour=True)
-        views = self._sample_geometry(image.shape[:2], get_rng(results, self.owner))
-        images, cut = [], None
+        rng = get_rng(results, self.owner)
+        views = self._sample_geometry(image.shape[:2], rng)
+        images: list[np.ndarray] = []
+        cut = None
         for geometry, pipeline in zip(views, self.transforms):
-            if cut is None or geometry is not views[0]:
+            if self._neighbour is not None and images:
+                image = self._neighbour(results, rng)
+            if cut is None or self._neighbour or geometry is not views[0]:
                 cut = self.crop.apply(image, geometry, results.get('channels'))
             view = dict(results)
             view['img'] = cut.copy() if self.shared_crop else cut

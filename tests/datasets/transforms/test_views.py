@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from mmengine.dataset import Compose
 
 from medssl_mm.datasets.transforms import (
     BlurJitter,
@@ -9,6 +10,8 @@ from medssl_mm.datasets.transforms import (
     NoiseJitter,
 )
 from medssl_mm.datasets.transforms.views import overlap_share
+from medssl_mm.errors import UserError
+from medssl_mm.store import StoreWriter
 
 CROP = dict(type='medssl_mm.RandomCropView', size=24, rotation=10)
 
@@ -135,3 +138,82 @@ def test_image_views_with_steps_of_their_own():
     with pytest.raises(ValueError, match='ImageViews: num_views must be'):
         ImageViews([], 0)
     assert 'num_views=2' in repr(ImageViews([BlurJitter()]))
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Ten slices of 2 mm, slice k of the value 10 k everywhere."""
+    image = np.repeat(np.arange(10, dtype=np.int16) * 10, 40 * 30).reshape(10, 40, 30)
+    writer = StoreWriter.create(tmp_path / 's', 's', 'CT', 'HU', 'abc')
+    writer.add_case('one', image, spacing=(2.0, 1.0, 1.0))
+    writer.add_case('two', image)
+    writer.finish()
+    return str(tmp_path / 's')
+
+
+NEIGHBOURS = [
+    dict(type='medssl_mm.LoadSlice'),
+    dict(type='medssl_mm.CTWindow', level=50, width=100),
+]
+
+
+def seen(store, index, max_mm, seed=0, case='one', spacing=(2.0, 1.0, 1.0), **settings):
+    """Numbers of the slices that two views show."""
+    pipeline = Compose(
+        [
+            *NEIGHBOURS,
+            CropViews(
+                dict(type='medssl_mm.RandomCropView', size=16),
+                neighbours=dict(max_mm=max_mm, steps=NEIGHBOURS),
+                **settings,
+            ),
+        ]
+    )
+    results = pipeline(
+        dict(
+            store_root=store,
+            case_id=case,
+            slice_index=index,
+            spacing=spacing,
+            rng=np.random.default_rng(seed),
+        )
+    )
+    shown = []
+    for view in results['img']:
+        assert view.dtype == np.float32 and np.ptp(view) < 1e-6  # one slice
+        shown.append(round(float(view.mean()) * 10))
+    return shown
+
+
+@pytest.mark.parametrize(
+    ('index', 'max_mm', 'expected'),
+    [
+        (5, 4.0, {3, 4, 5, 6, 7}),
+        (5, 3.9, {4, 5, 6}),
+        (5, 1.0, {5}),
+        (0, 4.0, {0, 1, 2}),  # ends where the volume ends
+        (9, 100.0, set(range(10))),
+    ],
+)
+def test_other_views_are_of_slices_within_some_mm(store, index, max_mm, expected):
+    pairs = [seen(store, index, max_mm, seed) for seed in range(60)]
+    assert {first for first, _ in pairs} == {index}
+    assert {second for _, second in pairs} == expected
+    assert pairs[:5] == [seen(store, index, max_mm, seed) for seed in range(5)]
+
+
+def test_neighbours_of_a_shared_crop_and_of_a_rounded_spacing(store):
+    pairs = [
+        seen(store, 5, 6.0, seed, spacing=(3.0000001, 1.0, 1.0), shared_crop=True)
+        for seed in range(60)
+    ]
+    assert {second for _, second in pairs} == {3, 4, 5, 6, 7}
+
+
+def test_neighbours_need_a_distance(store):
+    with pytest.raises(UserError, match='case two: the distance .* import it with its'):
+        seen(store, 5, 4.0, case='two', spacing=None)
+    with pytest.raises(UserError, match='neighbours.steps must load and normalise'):
+        CropViews(CROP, neighbours=dict(max_mm=4.0, steps=[]))
+    with pytest.raises(ValueError, match='neighbours.max_mm must lie between 0.0'):
+        CropViews(CROP, neighbours=dict(max_mm=-1, steps=NEIGHBOURS))
