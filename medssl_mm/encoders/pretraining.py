@@ -67,7 +67,7 @@ def pretrained_encoder(
         raise
     except ValueError as error:
         raise UserError(f'{path}: {error}') from error
-    backbone = _backbone_settings(model['backbone'], described)
+    backbone, stride = _backbone_settings(model['backbone'], described)
     network = build_backbone(backbone, str(path))
     folded = {
         name.rpartition('.')[2]: value
@@ -95,18 +95,39 @@ def pretrained_encoder(
         group='medical ssl',
     )
     made = PretrainedEncoder(settings, network)
-    return made.requires_grad_(False).eval(), seen
+    return made.requires_grad_(False).eval(), {**seen, **stride}
 
 
-def _backbone_settings(settings: Mapping, described: Mapping) -> dict[str, Any]:
-    """Config of a backbone that is found from everywhere."""
+def _backbone_settings(
+    settings: Mapping, described: Mapping
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Config of a backbone that is found from everywhere, and what to say of it."""
     result = {k: v for k, v in settings.items() if k != 'init_cfg'}
-    if '.' not in result['type']:
-        scope = described.get('default_scope', 'mmpretrain')
-        # That of mmselfsup is mmpretrain's, by another name.
-        known = 'mmpretrain' if result['type'] in _SHARED else scope
-        result['type'] = f'{known}.{result["type"]}'
-    return result
+    notes: dict[str, str] = {}
+    scope = described.get('default_scope', 'mmpretrain')
+    if result['type'].rpartition('.')[2] == 'DilatedResNet':
+        network = _scoped(result.get('network', 'ResNet'), scope)
+        if result.get('legacy_dilation'):
+            return {**result, 'network': network}, notes
+        # The network of strides computes the same at the positions that it has,
+        # and every library has it.
+        stride = result.pop('output_stride', 32)
+        for name in ('network', 'legacy_dilation'):
+            result.pop(name, None)
+        result['type'] = network
+        notes['stride of training'] = (
+            f'{stride} px; this is the network of strides of the same weights, which '
+            'computes the same at the positions that it has'
+        )
+    result['type'] = _scoped(result['type'], scope)
+    return result, notes
+
+
+def _scoped(kind: str, scope: str) -> str:
+    if '.' in kind:
+        return kind
+    # What mmselfsup calls so is mmpretrain's, by another name.
+    return f'{"mmpretrain" if kind in _SHARED else scope}.{kind}'
 
 
 _SHARED = ('ResNet', 'DenseNet', 'TIMMBackbone', 'ConvNeXt', 'EfficientNet')

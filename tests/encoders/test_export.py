@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from PIL import Image
 
 from medssl_mm.encoders import load_encoder
@@ -230,6 +231,41 @@ def test_hosts(tmp_path, source, target):
     images = torch.rand(2, 3, 32, 32)
     with torch.inference_mode():
         torch.testing.assert_close(network(images)[-1].mean((2, 3)), expected(images))
+
+
+@pytest.mark.parametrize('output_stride', [8, 16, 32])
+@pytest.mark.parametrize('target', ['torchvision', 'mmpretrain', 'mmseg'])
+def test_dilated_networks_go_out_as_those_of_strides(tmp_path, output_stride, target):
+    """Without a type of this package; the same at the positions of both."""
+    backbone = dict(GREY, type='medssl_mm.DilatedResNet', output_stride=output_stride)
+    with DefaultScope.overwrite_default_scope('mmselfsup'):
+        dilated, _ = write_pretraining(tmp_path / 'run.pth', backbone, UNIT)
+    export_encoder(tmp_path / 'run.pth', target, tmp_path / 'out')
+    text = (tmp_path / 'out' / 'config.json').read_text()
+    assert 'DilatedResNet' not in text
+    card = (tmp_path / 'out' / 'README.md').read_text()
+    assert f'{output_stride} px; this is the network of strides' in card
+    again = load_encoder(tmp_path / 'out')
+    images = torch.rand(2, 1, 64, 64)
+    step = 32 // output_stride
+    with torch.inference_mode():
+        shared = dilated(images)[-1][:, :, ::step, ::step]
+        torch.testing.assert_close(again(images), shared.mean((2, 3)))
+
+
+def test_legacy_dilation_goes_out_as_it_was(tmp_path):
+    backbone = dict(
+        GREY, type='medssl_mm.DilatedResNet', output_stride=16, legacy_dilation=True
+    )
+    with DefaultScope.overwrite_default_scope('mmselfsup'):
+        dilated, _ = write_pretraining(tmp_path / 'run.pth', backbone, UNIT)
+    with pytest.raises(UserError, match='computes something else'):
+        export_encoder(tmp_path / 'run.pth', 'torchvision', tmp_path / 'out')
+    export_encoder(tmp_path / 'run.pth', 'mmpretrain', tmp_path / 'out')
+    images = torch.rand(2, 1, 64, 64)
+    with torch.inference_mode():
+        found = load_encoder(tmp_path / 'out')(images)
+        torch.testing.assert_close(found, dilated(images)[-1].mean((2, 3)))
 
 
 @pytest.mark.parametrize(
