@@ -105,6 +105,11 @@ def _backbone_settings(
     result = {k: v for k, v in settings.items() if k != 'init_cfg'}
     notes: dict[str, str] = {}
     scope = described.get('default_scope', 'mmpretrain')
+    norm = dict(result.get('norm_cfg') or {})
+    if str(norm.get('type')).rpartition('.')[2] == 'SplitBatchNorm':
+        # In evaluation it is batch normalisation, which every library has.
+        norm.pop('num_splits', None)
+        result['norm_cfg'] = {**norm, 'type': 'BN'}
     if result['type'].rpartition('.')[2] == 'DilatedResNet':
         network = _scoped(result.get('network', 'ResNet'), scope)
         if result.get('legacy_dilation'):

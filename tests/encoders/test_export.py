@@ -253,6 +253,18 @@ def test_dilated_networks_go_out_as_those_of_strides(tmp_path, output_stride, ta
         torch.testing.assert_close(again(images), shared.mean((2, 3)))
 
 
+@pytest.mark.parametrize('target', ['torchvision', 'mmpretrain'])
+def test_split_statistics_go_out_as_batch_normalisation(tmp_path, target):
+    norm = dict(type='medssl_mm.SplitBatchNorm', num_splits=4, eps=1e-5)
+    split, _ = write_pretraining(tmp_path / 'run.pth', dict(GREY, norm_cfg=norm), UNIT)
+    export_encoder(tmp_path / 'run.pth', target, tmp_path / 'out')
+    assert 'SplitBatchNorm' not in (tmp_path / 'out' / 'config.json').read_text()
+    images = torch.rand(2, 1, 64, 64)
+    with torch.inference_mode():
+        found = load_encoder(tmp_path / 'out')(images)
+        torch.testing.assert_close(found, split(images)[-1].mean((2, 3)))
+
+
 def test_legacy_dilation_goes_out_as_it_was(tmp_path):
     backbone = dict(
         GREY, type='medssl_mm.DilatedResNet', output_stride=16, legacy_dilation=True
