@@ -11,20 +11,25 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from medssl_mm.backbones import different_taps, tap_distances
+from medssl_mm.backbones import backbone_of, different_taps, tap_distances
+from medssl_mm.backbones.timm import TimmPyramidBackbone
 from medssl_mm.engine.config_text import parse_config_text
 from medssl_mm.engine.observing import own_randomness, quietly
 from medssl_mm.errors import UserError
+from medssl_mm.functional.features import evaluation_mode
 from medssl_mm.registry import MODELS
 
 KEY = 'tap_distances'
 #: Setting of a config, and of ``model.backbone.init_cfg``.
 ALLOW = 'allow_other_dilation'
+#: Share of its length that a map may be off by rounding.
+EXACT = 1e-4
 # What a config says of strides and dilations.
 _SETTINGS = (
     'type',
@@ -84,21 +89,76 @@ def compare_taps(
         reason = reason or 'there is nothing to compare in this kind of network'
         return _not_compared(reason)
     different = different_taps(ours, theirs)
-    if not different:
-        return 'strides and dilations make of the weights what they were trained for'
-    name, (here, there) = next(iter(different.items()))
-    told = (
-        f'{source} was trained in a network that makes something else of these '
-        f'weights: {len(different)} of {len(ours)} windows look elsewhere, such as '
-        f'{name} at pixels {there} apart there and {here} here'
-    )
+    if different:
+        name, (here, there) = next(iter(different.items()))
+        told = (
+            f'{source} was trained in a network that makes something else of these '
+            f'weights: {len(different)} of {len(ours)} windows look elsewhere, such as '
+            f'{name} at pixels {there} apart there and {here} here'
+        )
+        advice = _advice(content)
+    else:
+        off, strides = _off_by_stride(backbone, content)
+        if off <= EXACT:
+            return (
+                'strides and dilations make of the weights what they were trained for'
+            )
+        told = (
+            f'{source} was trained at stride {strides[1]}; at stride {strides[0]} this '
+            'kind of network makes something else of the weights: its last map is '
+            f'{100 * off:.3g} % off at the positions of both (windows of even size, or '
+            'padded as in TensorFlow, are shifted; means over the map see other cells)'
+        )
+        advice = f'Set model.backbone.output_stride={strides[1]}'
     if not allow:
         raise UserError(
-            f'{told}. {_advice(content)}; or accept it by --cfg-options {ALLOW}=True, '
+            f'{told}. {advice}; or accept it by --cfg-options {ALLOW}=True, '
             'which writes it into the log'
         )
     print_log(f'{told}; accepted by {ALLOW}', 'current', logging.WARNING)
     return 'strides and dilations OTHERS than in the training, which was accepted'
+
+
+@torch.no_grad()
+def _off_by_stride(
+    backbone: nn.Module, content: object
+) -> tuple[float, tuple[int, int]]:
+    """How far a network is from what it is at the stride of its training.
+
+    For networks of timm, which dilate in a way of their own; the others are told by
+    their windows. Both networks get the same weights.
+
+    Returns:
+        tuple: Length of the difference of the last maps at the positions of both, as a
+        share; the strides here and there. 0 where the strides are the same, or the
+        network of the training is not known.
+    """
+    same = 0.0, (0, 0)
+    if not isinstance(backbone_of(backbone), TimmPyramidBackbone):
+        return same
+    config = _config_of(content)
+    settings = (config.get('model') or {}).get('backbone')
+    if not isinstance(settings, Mapping):
+        return same
+    try:
+        trained = _build(settings, config)
+    except Exception:  # stated_taps has said so, where it needed it
+        return same
+    views = backbone_of(backbone), backbone_of(trained)
+    here, there = (view.strides[view.last] for view in views)
+    if here == there or there % here:
+        return same
+    weights = backbone.state_dict()
+    trained.load_state_dict(weights)
+    trained.to(next(iter(weights.values())))
+    size = max(64, 2 * there)
+    with own_randomness(), evaluation_mode(backbone), evaluation_mode(trained):
+        images = torch.randn(1, views[0].in_channels, size, size)
+        images = images.to(next(backbone.parameters()))
+        ours, theirs = (view.maps(images, [view.last])[view.last] for view in views)
+    step = there // here
+    off = (ours[:, :, ::step, ::step] - theirs).norm() / theirs.norm().clamp_min(1e-12)
+    return float(off), (here, there)
 
 
 def pass_on_allowance(config: Config) -> None:

@@ -1,5 +1,7 @@
 """Weights go into networks that make the same of them."""
 
+import re
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -127,3 +129,61 @@ def test_other_networks_have_no_entry():
     attach_taps(content, torch.nn.Linear(1, 1))
     assert KEY not in content
     assert 'not compared' in compare_taps(torch.nn.Identity(), content, 'x.pth')
+
+
+def timm_network(name, **settings):
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        return MODELS.build(timm_settings(name, **settings))
+
+
+def timm_settings(name, **settings):
+    return dict(
+        type='TIMMBackbone',
+        model_name=name,
+        features_only=True,
+        in_channels=1,
+        **settings,
+    )
+
+
+def timm_checkpoint(name, **settings):
+    content = checkpoint_of(timm_network(name, **settings))
+    backbone = timm_settings(name, **settings)
+    config = dict(model=dict(backbone=backbone), default_scope='mmpretrain')
+    return {**content, 'meta': dict(cfg=Config(config).pretty_text)}
+
+
+@pytest.mark.parametrize('name', ['resnet18', 'efficientnet_lite0', 'regnetx_002'])
+def test_networks_of_timm_that_stay_the_same_at_another_stride(name):
+    content = timm_checkpoint(name)
+    for stride in (8, 16, 32):
+        network = timm_network(name, output_stride=stride)
+        assert 'trained for' in compare_taps(network, content, 'a.pth')
+        report = load_pretrained_backbone(network, content)
+        assert 'trained for' in str(report)
+
+
+@pytest.mark.parametrize(
+    ('name', 'least'),
+    # Even windows; padding of TensorFlow; means over the map, near 1 in random ones.
+    [
+        ('convnext_atto', 50),
+        ('tf_efficientnet_lite0', 20),
+        ('mobilenetv3_small_050', 0),
+    ],
+)
+def test_networks_of_timm_that_become_others(name, least, capsys):
+    content = timm_checkpoint(name)
+    network = timm_network(name, output_stride=8)
+    before = weights_of(network)
+    with pytest.raises(UserError, match='a.pth was trained at stride 32; at str') as e:
+        load_pretrained_backbone(network, content, source='a.pth')
+    assert torch.equal(weights_of(network), before)
+    percent = float(re.search(r'last map is ([\d.]+) % off', str(e.value))[1])
+    assert percent > least
+    assert 'Set model.backbone.output_stride=32; or accept it' in str(e.value)
+    told = compare_taps(network, content, 'a.pth', allow=True)
+    assert 'OTHERS than in the training' in told
+    assert '% off at the positions of both' in ''.join(capsys.readouterr())
+    # At the stride of its training it is what it was.
+    assert 'trained for' in compare_taps(timm_network(name), content, 'a.pth')
