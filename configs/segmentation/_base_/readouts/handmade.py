@@ -5,3 +5,6 @@ model = dict(
     decode_head=dict(in_index=0),
 )
 custom_hooks = []  # no normalisation to calibrate
+# Few features: at the rate of hundreds the floor was not reached (validation Dice on
+# ACDC 32.5 instead of 40.0 points; 39.7 after 1500 iterations).
+optim_wrapper = dict(optimizer=dict(lr=0.1))
