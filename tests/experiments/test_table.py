@@ -152,6 +152,7 @@ def test_everything_that_a_file_says_arrives(tmp_path):
         **dict(fractions=[0.5], processes=2, amp='float16', weights_option='w'),
         **dict(fraction_options=['f', 's'], splits=['a'], validation=False),
         **dict(split_options=dict(pretrain=['p']), silence=60, note='so'),
+        last_weights_below=0.5,
         **dict(slurm=dict(partition='gpu', test=dict(minutes=30)), data='curvas'),
         rows=[dict(name='random')],
         evaluations=[dict(name='linear', config='linear.py')],
