@@ -90,6 +90,11 @@ def parse_args():
     return parser.parse_args()
 
 
+def note_of(table, *told):
+    """Join what is said below the table."""
+    return ' '.join(filter(None, (table.note, table.choice, *told)))
+
+
 def repeat(args, table):
     """Run one cell under several settings and write how far its scores are apart."""
     from medssl_mm import experiments, results
@@ -114,9 +119,7 @@ def repeat(args, table):
         results.print_table(rows, title)
         print(told)
         out = args.out or Path('work_dirs', 'tables', f'{table.name}-repeat')
-        paths = results.write_table(
-            rows, out, title, ' '.join(filter(None, (table.note, table.choice, told)))
-        )
+        paths = results.write_table(rows, out, title, note_of(table, told))
         print('written: ' + ', '.join(map(str, paths)))
     if errors:
         raise UserError(f'{len(errors)} steps failed:\n' + '\n'.join(errors))
@@ -160,11 +163,11 @@ def main():
         )
         results.print_table(rows, table.title)
         out = args.out or Path('work_dirs', 'tables', table.name)
-        told = (
+        note = note_of(
+            table,
             experiments.told_costs(steps.values(), table),
             experiments.told_machines(steps.values()),
         )
-        note = ' '.join(filter(None, (table.note, table.choice, *told)))
         paths = results.write_table(rows, out, table.title, note)
         print('written: ' + ', '.join(map(str, paths)))
     if errors:

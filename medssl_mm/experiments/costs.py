@@ -9,7 +9,7 @@ from statistics import median
 
 from medssl_mm.errors import UserError
 from medssl_mm.experiments.plan import DONE, Step
-from medssl_mm.experiments.table import Row, Table
+from medssl_mm.experiments.table import Table
 from medssl_mm.results.logs import read_scalars
 
 __all__ = ['pretraining_seconds', 'told_costs']
@@ -48,11 +48,10 @@ def told_costs(steps: Iterable[Step], table: Table) -> str:
     """
     finished = [step for step in steps if step.kind == 'pretrain' and step.done]
     seconds: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for row in table.rows:
-        for step in _of_row(row, finished, table):
-            found = pretraining_seconds(step)
-            if found is not None:
-                seconds[_machine(step)][row.name].append(found)
+    for step in finished:
+        found = pretraining_seconds(step)
+        if found is not None:
+            seconds[_machine(step)][step.row].append(found)
     base = next((row for row in table.rows if row.name == table.baseline), None)
     if base is None:
         return ''
@@ -68,15 +67,6 @@ def told_costs(steps: Iterable[Step], table: Table) -> str:
         f'Time of pretraining as a multiple of that of {base.title} '
         f'({costs[base.name] / 60:.1f} minutes): {shares}.'
     )
-
-
-def _of_row(row: Row, steps: Iterable[Step], table: Table) -> list[Step]:
-    places = [f'{split}, ' for split in table.splits] or ['']
-    return [
-        step
-        for step in steps
-        if step.title in {f'pretrain {row.title}, {p}seed {step.seed}' for p in places}
-    ]
 
 
 def _machine(step: Step) -> str:

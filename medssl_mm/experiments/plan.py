@@ -54,6 +54,7 @@ class Step:
             when all are there.
         allow_seen (bool): Whether it scores cases that its weights have seen, as
             the table says that they have. Defaults to False.
+        row (str): Of a pretraining: name of the table row. Defaults to ''.
     """
 
     key: str
@@ -71,6 +72,7 @@ class Step:
     command: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     allow_seen: bool = False
+    row: str = ''
 
     @property
     def done(self) -> bool:
@@ -262,6 +264,7 @@ class _Planner:
             options=options,
             seed=seed,
             title=f'pretrain {row.title}, {spoken}seed {seed}',
+            row=row.name,
         )
 
     def _evaluation_options(

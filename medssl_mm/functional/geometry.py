@@ -206,6 +206,30 @@ def overlap_points(
     return (points[0], points[1]), inside, share
 
 
+def source_centres(
+    matrix: Tensor, view_shape: tuple[int, int], map_shape: tuple[int, int]
+) -> Tensor:
+    """Centres of a feature map's cells in pixels of the source image.
+
+    Args:
+        matrix: From view pixels to source pixels.
+        view_shape: ``(height, width)`` of the view in pixels.
+        map_shape: ``(height, width)`` of the feature map in cells.
+
+    Shape: matrix ``(N, 2, 3)``. Returns ``(N, map height * map width, 2)``.
+    """
+    local = cell_centres(view_shape, map_shape, matrix.dtype)
+    return apply_affine(matrix, local.to(matrix.device))
+
+
+def take_rows(rows: Tensor, index: Tensor) -> Tensor:
+    """Take rows of every sample.
+
+    Shape: ``(N, R, D)`` and ``(N, K)`` -> ``(N, K, D)``.
+    """
+    return rows.gather(1, index[..., None].expand(-1, -1, rows.shape[-1]))
+
+
 def mutual_nearest(distance: Tensor) -> tuple[Tensor, Tensor]:
     """Pair rows and columns that are nearest to each other.
 

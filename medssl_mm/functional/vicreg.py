@@ -50,10 +50,12 @@ def vicreg(
         )
     with torch.autocast(view_a.device.type, enabled=False):
         view_a, view_b = at_least_float32(view_a), at_least_float32(view_b)
+        # Gathered once for both of the terms that see all samples.
+        centred_a, centred_b = _centred(view_a), _centred(view_b)
         terms = dict(
             invariance=F.mse_loss(view_a, view_b),
-            variance=(variance_hinge(view_a) + variance_hinge(view_b)) / 2,
-            covariance=covariance_penalty(view_a) + covariance_penalty(view_b),
+            variance=(_hinge(centred_a) + _hinge(centred_b)) / 2,
+            covariance=_penalty(centred_a) + _penalty(centred_b),
         )
         loss = (
             invariance_weight * terms['invariance']
@@ -76,7 +78,10 @@ def variance_hinge(features: Tensor, eps: float = 1e-4) -> Tensor:
 
     Shape: ``(N, D)`` or ``(N, R, D)``, over N. Returns a scalar, 0 to 0.99.
     """
-    centred = _centred(features)
+    return _hinge(_centred(features), eps)
+
+
+def _hinge(centred: Tensor, eps: float = 1e-4) -> Tensor:
     variance = centred.square().sum(0) / (len(centred) - 1)
     return F.relu(1 - (variance + eps).sqrt()).mean()
 
@@ -90,7 +95,10 @@ def covariance_penalty(features: Tensor) -> Tensor:
 
     Shape: ``(N, D)`` or ``(N, R, D)``, over N. Returns a scalar, 0 or more.
     """
-    centred = _centred(features)
+    return _penalty(_centred(features))
+
+
+def _penalty(centred: Tensor) -> Tensor:
     samples, size = len(centred), centred.shape[-1]
     if centred.ndim == 3:
         centred = centred.transpose(0, 1)  # (R, N, D)

@@ -168,11 +168,7 @@ class CollapseMonitorHook(Hook):
                     f'{iteration}: no spectrum.'
                 )
                 continue
-            (spectrum,) = stated(
-                [feature_spectrum(f'iteration {iteration}', place, features)],
-                strides,
-                self._images,
-            )
+            spectrum = feature_spectrum(f'iteration {iteration}', place, features)
             spectra.append(spectrum)
             arrays[f'{place}_eigenvalues'] = np.array(spectrum.singular_values)
             for name, figure in spectrum.figures.items():
@@ -184,6 +180,7 @@ class CollapseMonitorHook(Hook):
             {name: v for name, v in scalars.items() if np.isfinite(v)},
             step=iteration,
         )
+        spectra = stated(spectra, strides, self._images)
         ranks = ', '.join(
             f'{s.place} {s.figures["effective_rank"]:.1f}/{len(s.singular_values)}'
             for s in spectra

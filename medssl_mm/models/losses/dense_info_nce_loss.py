@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from medssl_mm.errors import UserError
 from medssl_mm.functional.contrastive import info_nce, unit_rows
+from medssl_mm.functional.geometry import take_rows
 from medssl_mm.functional.precision import at_least_float32
 from medssl_mm.models.utils import KeyQueue
 from medssl_mm.registry import MODELS
@@ -61,7 +62,7 @@ class DenseInfoNCELoss(nn.Module):
             likeness = query.directions @ key.directions.mT  # (N, R, R)
             match = likeness.argmax(dim=2)
         keys = unit_rows(key.features)
-        positive = keys.gather(1, match[..., None].expand(-1, -1, length))
+        positive = take_rows(keys, match)
         loss, top1 = info_nce(
             unit_rows(query.features).flatten(0, 1),
             positive.flatten(0, 1),

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from medssl_mm.errors import UserError
-from medssl_mm.functional.geometry import apply_affine, cell_centres
+from medssl_mm.functional.geometry import source_centres, take_rows
+from medssl_mm.functional.precision import at_least_float32
 from medssl_mm.functional.vicreg import vicreg
 from medssl_mm.registry import MODELS
 
@@ -132,15 +133,12 @@ class VICRegLocalLoss(VICRegLoss):
         count = max(1, round(self.matched_share * nearest.shape[1]))
         chosen = nearest.topk(count, dim=1, largest=False).indices
         partner = partner.gather(1, chosen)
-        return _pick(one, chosen), _pick(other, partner)
+        return take_rows(one, chosen), take_rows(other, partner)
 
     @torch.no_grad()
     def _feature_distance(self, rows: list[Tensor]) -> Tensor:
         with torch.autocast(rows[0].device.type, enabled=False):
-            first, second = (
-                view.detach().to(torch.promote_types(view.dtype, torch.float32))
-                for view in rows
-            )
+            first, second = map(at_least_float32, rows)
             return torch.cdist(first, second)
 
     @torch.no_grad()
@@ -150,12 +148,6 @@ class VICRegLocalLoss(VICRegLoss):
         for view, (level, image) in enumerate(zip(maps, context.images, strict=True)):
             matrix = context.view_matrices(view)
             (height, width), (rows, columns) = image.shape[2:], level.shape[2:]
-            local = cell_centres((height, width), (rows, columns), matrix.dtype)
-            centres.append(apply_affine(matrix, local.to(matrix.device)))
+            centres.append(source_centres(matrix, (height, width), (rows, columns)))
         first, second = centres
         return torch.cdist(first, second, compute_mode='donot_use_mm_for_euclid_dist')
-
-
-def _pick(rows: Tensor, index: Tensor) -> Tensor:
-    """Take rows of every image; ``(N, R, D)``, ``(N, K)``."""
-    return rows.gather(1, index[..., None].expand(-1, -1, rows.shape[-1]))

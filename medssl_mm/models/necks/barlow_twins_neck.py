@@ -1,13 +1,15 @@
 """The projector in front of a Barlow Twins term."""
 
+from functools import partial
 from typing import Any
 
-from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from medssl_mm.errors import UserError
 from medssl_mm.registry import MODELS
+
+from .projector import projector
 
 
 @MODELS.register_module()
@@ -43,23 +45,13 @@ class BarlowTwinsNeck(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if min(in_channels, hid_channels, out_channels, layers) < 1:
-            raise UserError(
-                'in_channels, hid_channels, out_channels and layers must be '
-                f'at least 1, got {in_channels}, {hid_channels}, '
-                f'{out_channels} and {layers}'
-            )
-        norm_cfg = norm_cfg or dict(type='BN1d')
-        parts: list[nn.Module] = []
-        for _ in range(layers - 1):
-            parts += [
-                nn.Linear(in_channels, hid_channels, bias=False),
-                build_norm_layer(norm_cfg, hid_channels)[1],
-                nn.ReLU(inplace=True),
-            ]
-            in_channels = hid_channels
-        self.projector = nn.Sequential(
-            *parts, nn.Linear(in_channels, out_channels, bias=False)
+        self.projector = projector(
+            in_channels,
+            hid_channels,
+            out_channels,
+            layers,
+            norm_cfg or dict(type='BN1d'),
+            partial(nn.Linear, bias=False),
         )
 
     def forward(self, level: Tensor, view: int, context: Any) -> Tensor:

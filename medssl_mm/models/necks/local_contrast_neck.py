@@ -15,12 +15,11 @@ from torch.nn import functional as F
 from medssl_mm.errors import UserError
 from medssl_mm.functional.contrastive import unit_rows
 from medssl_mm.functional.geometry import (
-    apply_affine,
-    cell_centres,
     mutual_nearest,
     overlap_points,
     patch_std,
     sample_map,
+    source_centres,
 )
 from medssl_mm.registry import MODELS
 
@@ -258,8 +257,7 @@ class LocalContrastNeck(BaseModule):
             return None, textured[0] & textured[1]
         centres, sides = [], []
         for matrix, shape, number in zip(matrices, shapes, cells):
-            local = cell_centres(shape, number, matrix.dtype)
-            centres.append(apply_affine(matrix, local.to(matrix.device)))
+            centres.append(source_centres(matrix, shape, number))
             area = torch.linalg.det(matrix[:, :, :2]).abs() * (
                 shape[0] / number[0] * shape[1] / number[1]
             )

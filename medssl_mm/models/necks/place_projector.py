@@ -1,13 +1,15 @@
 """The projector of every place of a map."""
 
+from functools import partial
 from typing import Any
 
-from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from medssl_mm.errors import UserError
 from medssl_mm.registry import MODELS
+
+from .projector import projector
 
 
 @MODELS.register_module()
@@ -38,23 +40,13 @@ class PlaceProjector(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if min(in_channels, hid_channels, out_channels, layers) < 1:
-            raise UserError(
-                'in_channels, hid_channels, out_channels and layers must be '
-                f'at least 1, got {in_channels}, {hid_channels}, '
-                f'{out_channels} and {layers}'
-            )
-        parts: list[nn.Module] = []
-        for _ in range(layers - 1):
-            norm = build_norm_layer(norm_cfg or dict(type='BN'), hid_channels)[1]
-            parts += [
-                nn.Conv2d(in_channels, hid_channels, 1, bias=False),
-                norm,
-                nn.ReLU(inplace=True),
-            ]
-            in_channels = hid_channels
-        self.projector = nn.Sequential(
-            *parts, nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.projector = projector(
+            in_channels,
+            hid_channels,
+            out_channels,
+            layers,
+            norm_cfg or dict(type='BN'),
+            partial(nn.Conv2d, kernel_size=1, bias=False),
         )
 
     def forward(self, level: Tensor, view: int, context: Any) -> Tensor:

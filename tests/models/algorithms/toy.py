@@ -70,24 +70,23 @@ def build_ours(seed=0, levels=(), dtype=DTYPE, **changes):
     return MODELS.build(copy.deepcopy({**settings, **changes})).to(dtype).train()
 
 
-def build_host(seed=0):
+def build_host(seed=0, **changes):
     torch.manual_seed(seed)
+    settings = dict(
+        type='mmselfsup.MoCo',
+        backbone=backbone(),
+        neck=neck(),
+        head=dict(
+            type='mmselfsup.ContrastiveHead',
+            loss=dict(type='mmcls.CrossEntropyLoss'),
+            temperature=TEMPERATURE,
+        ),
+        queue_len=QUEUE,
+        feat_dim=DIM,
+        momentum=DECAY,
+    )
     with DefaultScope.overwrite_default_scope('mmselfsup'):
-        model = MODELS.build(
-            dict(
-                type='mmselfsup.MoCo',
-                backbone=backbone(),
-                neck=neck(),
-                head=dict(
-                    type='mmselfsup.ContrastiveHead',
-                    loss=dict(type='mmcls.CrossEntropyLoss'),
-                    temperature=TEMPERATURE,
-                ),
-                queue_len=QUEUE,
-                feat_dim=DIM,
-                momentum=DECAY,
-            )
-        )
+        model = MODELS.build({**settings, **changes})
     return model.to(DTYPE)
 
 

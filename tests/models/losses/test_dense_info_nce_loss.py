@@ -3,7 +3,6 @@ import math
 
 import pytest
 import torch
-from mmengine.registry import DefaultScope
 
 from medssl_mm.errors import UserError
 from medssl_mm.models.losses import DenseInfoNCELoss
@@ -12,13 +11,12 @@ from medssl_mm.registry import MODELS
 from tests.distributed import run_processes
 from tests.models.algorithms.test_moco import FIXED_STATISTICS, train_distributed
 from tests.models.algorithms.toy import (
-    DECAY,
     DIM,
     DTYPE,
     QUEUE,
     TEMPERATURE,
-    backbone,
     batches,
+    build_host,
     build_ours,
     neck,
     train,
@@ -41,30 +39,13 @@ def levels(weight=0.5, stage=4, **more):
     ]
 
 
-def build_host():
-    with DefaultScope.overwrite_default_scope('mmselfsup'):
-        model = MODELS.build(
-            dict(
-                type='mmselfsup.DenseCL',
-                backbone=backbone(),
-                neck=dict(
-                    type='mmselfsup.DenseCLNeck',
-                    in_channels=64,
-                    hid_channels=64,
-                    out_channels=DIM,
-                ),
-                head=dict(
-                    type='mmselfsup.ContrastiveHead',
-                    loss=dict(type='mmcls.CrossEntropyLoss'),
-                    temperature=TEMPERATURE,
-                ),
-                queue_len=QUEUE,
-                feat_dim=DIM,
-                momentum=DECAY,
-                loss_lambda=0.5,
-            )
-        )
-    return model.to(DTYPE)
+def dense_host():
+    dense_neck = dict(
+        type='mmselfsup.DenseCLNeck', in_channels=64, hid_channels=64, out_channels=DIM
+    )
+    return build_host(
+        seed=1, type='mmselfsup.DenseCL', neck=dense_neck, loss_lambda=0.5
+    )
 
 
 # Names of ours by those of the host.
@@ -86,8 +67,7 @@ def our_name(name):
 
 def test_equals_the_host():
     """Both losses, gradients, both queues and encoders over three steps."""
-    torch.manual_seed(1)
-    host = build_host()
+    host = dense_host()
     ours = build_ours(
         levels=levels(),
         neck=dict(neck(), hid_channels=64),
