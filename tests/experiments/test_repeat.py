@@ -5,7 +5,7 @@ import os
 from dataclasses import replace
 
 import pytest
-import torch  # noqa: F401  (writes into the environment when first imported)
+import sklearn  # noqa: F401  (writes into the environment when first imported)
 
 from medssl_mm import experiments
 from medssl_mm.errors import UserError
