@@ -104,6 +104,7 @@ MODEL_MODULES = {
     'EfficientNetAnyChannels': 'medssl_mm.models.backbones.efficient_net',
     'FeatureMSELoss': 'medssl_mm.models.losses',
     'FrozenEncoderDecoder': 'medssl_mm.models.segmentors',
+    'MeanTeacher': 'medssl_mm.models.segmentors',
     'FrozenImageClassifier': 'medssl_mm.models.classifiers',
     'HandmadeFeatures': 'medssl_mm.models.backbones.handmade_features',
     'InfoNCELoss': 'medssl_mm.models.losses',

@@ -16,6 +16,9 @@ from medssl_mm.errors import UserError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+#: Between the title of a table's row and the name of one of its checkpoints.
+AT = ' @ '
+
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")  # how spreadsheets begin a formula
 _NUMBER = re.compile(r'[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(inf|nan)|-')
 _MARKDOWN = (

@@ -198,7 +198,11 @@ def test_tables_name_configs_that_exist(path):
         assert (ROOT / config).is_file(), f'{path.name}: {name}'
         folders = (ROOT / config).parents
         for part in data:
-            assert any((place / 'data' / f'{part}.py').is_file() for place in folders)
+            assert any(
+                (place / kind / f'{part}.py').is_file()
+                for place in folders
+                for kind in ('data', '_base_/readouts')
+            )
 
 
 INHERITED = [

@@ -273,6 +273,19 @@ ARROWS = {
         },
         {'mmengine'},
     ),
+    # What the tools share that look into pretrainings.
+    'pretraining_analysis': (
+        {
+            'datasets',
+            'engine',
+            'results',
+            'analysis',
+            'backbones',
+            'registry',
+            'errors',
+        },
+        {'mmengine'},
+    ),
     'inference': (
         {
             'provenance',
@@ -306,6 +319,7 @@ ARROWS = {
             'schema',
             'errors',
             'files',
+            'texts',
         },
         HOSTS,
     ),

@@ -1,11 +1,6 @@
 """How well encoders do over many data sets: scores, and what they go along with."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
-
 import numpy as np
-from scipy import stats
 
 from medssl_mm.errors import UserError
 from medssl_mm.statistics import Predictions
@@ -101,58 +96,3 @@ def scaled_performance(scores: np.ndarray) -> np.ndarray:
         return np.full(len(scores), np.nan)
     reach = (highest - lowest)[complete]
     return ((scores[:, complete] - lowest[complete]) / reach).mean(1)
-
-
-@dataclass(frozen=True)
-class Correlation:
-    """A correlation with its 95 % interval.
-
-    Args:
-        kind (str): 'pearson' or 'spearman'.
-        r (float): The coefficient; NaN for fewer than three points.
-        p (float): Of the hypothesis that there is none.
-        low (float): NaN for fewer than four points.
-        high (float): As ``low``.
-        points (int): Number of pairs.
-    """
-
-    kind: str
-    r: float
-    p: float
-    low: float
-    high: float
-    points: int
-
-
-def correlation(
-    first: Mapping[str, float],
-    second: Mapping[str, float],
-    kind: Literal['pearson', 'spearman'] = 'pearson',
-) -> Correlation:
-    """Correlate two numbers of encoders; those that lack one are left out.
-
-    Intervals by Fisher's transform, for Spearman with the variance of `Bonett
-    and Wright (2000) <https://doi.org/10.1007/BF02294183>`_.
-
-    Args:
-        first: By encoder.
-        second: By encoder.
-        kind: Defaults to 'pearson'.
-    """
-    names = [
-        name
-        for name in first
-        if np.isfinite(first[name]) and np.isfinite(second.get(name, np.nan))
-    ]
-    x, y = (np.array([of[name] for name in names]) for of in (first, second))
-    none = float('nan')
-    if len(names) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return Correlation(kind, none, none, none, none, len(names))
-    found = (stats.pearsonr if kind == 'pearson' else stats.spearmanr)(x, y)
-    r, p = float(found.statistic), float(found.pvalue)
-    low = high = none
-    if len(names) > 3 and abs(r) < 1:
-        variance = (1 if kind == 'pearson' else 1 + r**2 / 2) / (len(names) - 3)
-        reach = stats.norm.ppf(0.975) * variance**0.5
-        low, high = np.tanh(np.arctanh(r) + np.array([-reach, reach])).tolist()
-    return Correlation(kind, r, p, low, high, len(names))

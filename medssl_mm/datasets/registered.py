@@ -1,5 +1,12 @@
 """Names the modules whose import fills the data registries."""
 
-from medssl_mm.datasets import classification, image_list, sampler, slices, transforms
+from medssl_mm.datasets import (
+    classification,
+    image_list,
+    pairs,
+    sampler,
+    slices,
+    transforms,
+)
 
-__all__ = ['classification', 'image_list', 'sampler', 'slices', 'transforms']
+__all__ = ['classification', 'image_list', 'pairs', 'sampler', 'slices', 'transforms']

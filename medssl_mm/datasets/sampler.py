@@ -16,6 +16,7 @@ from medssl_mm.registry import DATA_SAMPLERS
 # Keeps the draws of the order apart from those of the augmentation.
 _ORDER_STREAM = 1
 _SAMPLE_STREAM = 2
+_COMPANION_STREAM = 3
 # Failed exchanges after which an order counts as not separable.
 _MOST_FAILURES = 32
 
@@ -84,6 +85,27 @@ def sample_rng(index: int, seed: int = 0) -> np.random.Generator:
             (_SAMPLE_STREAM, index.seed, index.epoch, index.origin)
         )
     return np.random.default_rng((_SAMPLE_STREAM, seed, 0, int(index)))
+
+
+def companion_index(index: int, seed: int, own: int, others: int) -> EpochIndex:
+    """Index of the sample of another data set that goes with a sample.
+
+    Drawn from (seed, epoch, sample) alone, as the augmentation is; that of the
+    companion differs from the sample's.
+
+    Args:
+        index: An EpochIndex, or a plain index (epoch 0).
+        seed: Seed for plain indices; an EpochIndex brings its own.
+        own: Samples of the data set that the index is of.
+        others: Samples of the other data set.
+    """
+    if not isinstance(index, EpochIndex):
+        index = EpochIndex(index, 0, seed)
+    rng = np.random.default_rng(
+        (_COMPANION_STREAM, index.seed, index.epoch, index.origin)
+    )
+    origin = own + index.origin
+    return EpochIndex(int(rng.integers(others)), index.epoch, index.seed, origin)
 
 
 @DATA_SAMPLERS.register_module()

@@ -6,13 +6,14 @@ by their METAINFO alone: the class names, which the store must agree with.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from medssl_mm.datasets.sampler import EpochIndex, sample_rng
+from medssl_mm.datasets.sampler import EpochIndex, companion_index, sample_rng
 from medssl_mm.datasets.split_dataset import SplitDataset
+from medssl_mm.datasets.transforms.loading import LoadSliceLabel
 from medssl_mm.registry import DATASETS
 from medssl_mm.store import CaseInfo, SliceStore, open_store, slice_name
 from medssl_mm.store.header import SLICES
@@ -46,6 +47,13 @@ class SliceDataset(SplitDataset):
         slice_step (int): Take every n-th slice of a case. Defaults to 1.
         metainfo (dict | None): May hold ``classes``, a selection of the
             class names: the others count as background. Defaults to None.
+        unlabelled (dict | None): A second data set of the same store, with all
+            cases of the same subset, no labels, and the pipeline less its
+            ``LoadSliceLabel``; the entries are settings of it that differ, such
+            as ``subset``. Each sample becomes a pair with a slice of it, drawn
+            anew in every epoch; the loader needs
+            ``collate_fn=dict(type='medssl_mm.collate_pairs')``. Defaults to
+            None.
         **kwargs: As :class:`.SplitDataset`.
     """
 
@@ -59,6 +67,7 @@ class SliceDataset(SplitDataset):
         only_with_foreground_label: bool = False,
         slice_step: int = 1,
         metainfo: dict | None = None,
+        unlabelled: Mapping | None = None,
         **kwargs: Any,
     ) -> None:
         owner = type(self).__name__
@@ -86,6 +95,41 @@ class SliceDataset(SplitDataset):
         self.label_map = None if selected is None else store.label_map(selected)
         super().__init__(data_root, *args, metainfo=metainfo, **kwargs)
         self._complete_metainfo(store)
+        self.unlabelled = None if unlabelled is None else self._beside(unlabelled)
+
+    def _beside(self, settings: Mapping) -> SliceDataset:
+        if not self.labelled:
+            raise ValueError(
+                f'{type(self).__name__}: unlabelled={dict(settings)} goes with '
+                'labelled slices; set labelled=True as well.'
+            )
+        steps = [
+            step
+            for step in self.pipeline.transforms
+            if not isinstance(step, LoadSliceLabel)
+        ]
+        mine = dict(
+            split=self.split,
+            subset=self.subsets,
+            without=self.without,
+            seed=self.seed,
+            min_foreground=self.min_foreground,
+            slice_step=self.slice_step,
+            pipeline=steps,
+        )
+        return type(self)(self.data_root, **{**mine, **settings})
+
+    def __getitem__(self, idx: int) -> Any:
+        """Load and transform one slice, or the pair with one without label.
+
+        Args:
+            idx: Index, or the EpochIndex of a ResumableSampler.
+        """
+        sample = super().__getitem__(idx)
+        if self.unlabelled is None:
+            return sample
+        other = companion_index(idx, self.seed, len(self), len(self.unlabelled))
+        return sample, self.unlabelled[other]
 
     def _complete_metainfo(self, store: SliceStore) -> None:
         self._metainfo.setdefault('classes', list(store.classes))

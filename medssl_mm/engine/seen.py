@@ -54,7 +54,8 @@ def cases_of(dataset: Any) -> tuple[list[Cases], list[str]]:
         dataset (Dataset): One of this package, or of a host.
     """
     if hasattr(dataset, 'cases'):
-        return [dataset.cases()], []
+        beside = getattr(dataset, 'unlabelled', None)
+        return [part.cases() for part in (dataset, beside) if part is not None], []
     inner = getattr(dataset, 'datasets', None)
     if inner is None:
         inner = [part for part in [getattr(dataset, 'dataset', None)] if part]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from medssl_mm.experiments.plan import Step
@@ -31,10 +32,14 @@ def _age(path: Path) -> tuple[int, float]:
     return int(step[1]) if step else -1, path.stat().st_mtime
 
 
-def drop_superseded(folder: Path) -> list[Path]:
+def drop_superseded(folder: Path, epochs: Sequence[int] = ()) -> list[Path]:
     """Delete the checkpoints of a finished training that no step reads.
 
     The last one and the best one stay.
+
+    Args:
+        folder: Of the training.
+        epochs: Whose checkpoints stay as well. Defaults to none.
 
     Returns:
         list[Path]: What was deleted; nothing when the last one is unknown.
@@ -43,6 +48,7 @@ def drop_superseded(folder: Path) -> list[Path]:
     if last is None:
         return []
     kept = {last.name, getattr(best_checkpoint(folder), 'name', None)}
+    kept |= {_of_epoch(folder, epoch).name for epoch in epochs}
     superseded = sorted(
         path
         for pattern in ('epoch_*.pth', 'iter_*.pth', 'best_*.pth')
@@ -69,8 +75,15 @@ def chosen_checkpoint(step: Step, table: Table) -> Path | None:
 
 def checkpoint_for(step: Step, needed: Step, table: Table) -> Path | None:
     """Find the checkpoint of an earlier step that a step starts from."""
+    if step.epoch is not None:
+        path = _of_epoch(needed.folder, step.epoch)
+        return path if path.is_file() else None
     return (
         last_checkpoint(needed.folder)
         if step.last
         else chosen_checkpoint(needed, table)
     )
+
+
+def _of_epoch(folder: Path, epoch: int) -> Path:
+    return folder / f'epoch_{epoch}.pth'

@@ -15,6 +15,7 @@ from medssl_mm.engine import launch
 from medssl_mm.errors import UserError
 from medssl_mm.experiments.table import EvaluationConfig, Row, Table
 from medssl_mm.results import Run
+from medssl_mm.texts import AT
 
 __all__ = ['DONE', 'Step', 'plan', 'resolved_config']
 
@@ -55,6 +56,10 @@ class Step:
         allow_seen (bool): Whether it scores cases that its weights have seen, as
             the table says that they have. Defaults to False.
         row (str): Of a pretraining: name of the table row. Defaults to ''.
+        epoch (int, optional): Of the checkpoint of the pretraining that a training
+            starts from. Defaults to None: the last, or the best.
+        keeps (tuple[int]): Of a pretraining: epochs whose checkpoints stay.
+            Defaults to ().
     """
 
     key: str
@@ -73,6 +78,8 @@ class Step:
     outputs: tuple[str, ...] = ()
     allow_seen: bool = False
     row: str = ''
+    epoch: int | None = None
+    keeps: tuple[int, ...] = ()
 
     @property
     def done(self) -> bool:
@@ -232,6 +239,7 @@ class _Planner:
     def _add(self, name: str, **settings: Any) -> str:
         """Add a step, unless it is there; return its key."""
         settings = dict(needs=(), weights=None, last=False) | settings
+        epoch = settings.get('epoch')
         kind = settings['kind']
         # The processes are part of it: they change the global batch.
         key = f'{name}-' + _digest(
@@ -241,6 +249,7 @@ class _Planner:
             settings['seed'],
             settings['weights'],
             (self.table.processes, self.table.amp) if kind != 'test' else None,
+            *([] if epoch is None else [epoch]),
         )
         folder = self.table.runs_dir / key
         if kind == 'train' and self.table.validation:
@@ -257,14 +266,17 @@ class _Planner:
         if split is not None:
             settings = self._settings(row.pretrain, options)
             _check_split(row.pretrain, settings, split)
+        name = row.pretraining or row.name
+        title = row.title if row.epoch is None else row.title.rpartition(AT)[0]
         return self._add(
-            f'pretrain-{row.name}-{place}seed{seed}',
+            f'pretrain-{name}-{place}seed{seed}',
             kind='pretrain',
             config=row.pretrain,
             options=options,
             seed=seed,
-            title=f'pretrain {row.title}, {spoken}seed {seed}',
-            row=row.name,
+            title=f'pretrain {title}, {spoken}seed {seed}',
+            row=name,
+            keeps=row.epochs,
         )
 
     def _evaluation_options(
@@ -312,6 +324,7 @@ class _Planner:
             needs=(pretrained,) if pretrained else (),
             weights=pretrained or row.checkpoint,
             weights_options=row.weights_options,
+            epoch=row.epoch,
             title=f'train {evaluation.trained_title or evaluation.title}, {title}',
             **common,
         )

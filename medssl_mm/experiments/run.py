@@ -240,7 +240,7 @@ class StepRunner:
             ),
         )
         if not self.keep_checkpoints:
-            drop_superseded(step.folder)
+            drop_superseded(step.folder, step.keeps)
 
 
 def _signal(process: subprocess.Popen, number: signal.Signals) -> None:
@@ -253,6 +253,8 @@ def _check_needed(step: Step, table: Table, steps: dict[str, Step]) -> None:
     for needed in (steps[key] for key in step.needs):
         if checkpoint_for(step, needed, table) is None:
             what = 'best checkpoint' if needed.best and not step.last else 'checkpoint'
+            if step.epoch is not None:
+                what = f'checkpoint epoch_{step.epoch}.pth'
             raise UserError(
                 f'{step.title} needs the weights of "{needed.title}", which '
                 f'is finished, but {needed.folder} holds no {what} any '

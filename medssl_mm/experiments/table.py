@@ -3,11 +3,13 @@
 Every key is checked before anything is planned. A table, a row or an
 evaluation may name its data, ``data: curvas``: its config is then put on that
 data set, as ``CONFIG.py+curvas`` (see ``configs/README.md``). A store of one's
-own is ``data: {data_root: DIR, split: NAME}``.
+own is ``data: {data_root: DIR, split: NAME}``. A row with ``epochs:`` becomes a row for
+the checkpoint of each of these epochs of its one pretraining.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +30,7 @@ from medssl_mm.errors import UserError
 from medssl_mm.experiments.resources import SlurmSettings
 from medssl_mm.files import config_path
 from medssl_mm.schema import Entry, Text, read_yaml
+from medssl_mm.texts import AT
 
 __all__ = ['EvaluationConfig', 'Row', 'Table', 'load_table', 'select']
 
@@ -59,6 +62,11 @@ class Row:
         weights_options (tuple[str]): Further config keys of the evaluations that
             take the row's checkpoint, such as that of a pretrained decoder.
             Defaults to ().
+        pretraining (str): Name of the pretraining, where several rows share it.
+            Defaults to '': that of the row.
+        epoch (int, optional): Of the checkpoint of the pretraining that is
+            evaluated. Defaults to None: the last, or the best where it validates.
+        epochs (tuple[int]): Of all that are, and stay. Defaults to ().
     """
 
     name: str
@@ -69,6 +77,9 @@ class Row:
     evaluation_options: dict
     evaluations: tuple[str, ...] | None = None
     weights_options: tuple[str, ...] = ()
+    pretraining: str = ''
+    epoch: int | None = None
+    epochs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -190,11 +201,15 @@ _Options = dict[StrictStr, Any]
 _Keys = Annotated[tuple[StrictStr, ...], Field(min_length=1)]
 
 
+_Epoch = Annotated[StrictInt, Field(ge=1)]
+
+
 class _RowEntry(Entry):
     name: Text
     title: Text | None = None
     pretrain: StrictStr | None = None
     checkpoint: StrictStr | None = None
+    epochs: Annotated[tuple[_Epoch, ...], Field(min_length=1)] | None = None
     data: _Data | None = None
     options: _Options | None = None
     evaluation_options: _Options | None = None
@@ -258,7 +273,7 @@ def load_table(path: str | Path) -> Table:
     """
     path = config_path(path)
     content = read_yaml(_TableFile, path, 'table')
-    rows = tuple(_row(entry, content, path) for entry in content.rows)
+    rows = tuple(row for entry in content.rows for row in _rows(entry, content, path))
     evaluations: list[EvaluationConfig] = []
     for entry in content.evaluations:
         evaluations.append(_evaluation(entry, evaluations, content, path))
@@ -289,6 +304,32 @@ def load_table(path: str | Path) -> Table:
         silence=content.silence,
         slurm=content.slurm,
     )
+
+
+def _rows(entry: _RowEntry, table: _TableFile, path: Path) -> list[Row]:
+    """The row of an entry, or one for each of several epochs."""
+    row = _row(entry, table, path)
+    if entry.epochs is None:
+        return [row]
+    where = f'{path}, row {entry.name}'
+    if not row.pretrain:
+        raise UserError(f'{where}: epochs are those of pretrain; this row has none')
+    kept = {
+        'default_hooks.checkpoint.interval': math.gcd(*entry.epochs),
+        'default_hooks.checkpoint.max_keep_ckpts': -1,
+    }
+    return [
+        replace(
+            row,
+            name=f'{row.name}-epoch{epoch}',
+            title=f'{row.title}{AT}epoch_{epoch}',
+            options={**kept, **row.options},
+            pretraining=row.name,
+            epoch=epoch,
+            epochs=entry.epochs,
+        )
+        for epoch in sorted(entry.epochs)
+    ]
 
 
 def _row(entry: _RowEntry, table: _TableFile, path: Path) -> Row:
@@ -381,6 +422,12 @@ def _check_names(
         )
 
 
+def _names_of(rows: Sequence[Row]) -> list[str]:
+    """What rows, or several of one pretraining, are called."""
+    names = [name for row in rows for name in (row.pretraining, row.name) if name]
+    return list(dict.fromkeys(names))
+
+
 def select(
     table: Table,
     rows: Sequence[str] | None = None,
@@ -406,9 +453,13 @@ def select(
         UserError: When a name is not in the table, or the baseline is not
             among the rows that are kept.
     """
-    kept = tuple(row for row in table.rows if rows is None or row.name in rows)
+    kept = tuple(
+        row
+        for row in table.rows
+        if rows is None or row.name in rows or row.pretraining in rows
+    )
     for kind, wanted, known in (
-        ('row', rows, [row.name for row in table.rows]),
+        ('row', rows, _names_of(table.rows)),
         ('baseline', [baseline] if baseline else None, [row.name for row in kept]),
         ('evaluation', evaluations, [e.name for e in table.evaluations]),
         ('split', splits, list(table.splits)),

@@ -18,8 +18,6 @@ from medssl_mm.analysis.transfer import (
     AUROC,
     POLICY,
     SCORES,
-    Correlation,
-    correlation,
     scaled_performance,
 )
 from medssl_mm.errors import UserError
@@ -30,6 +28,7 @@ from medssl_mm.statistics import (
     mean_over_seeds,
     paired_difference,
 )
+from medssl_mm.statistics.correlation import Correlation, correlation
 
 from .figures import colours_of, legend_below, panel_grid
 from .files import csv_text, interval_entry, plain, write_results

@@ -8,12 +8,12 @@ from medssl_mm.analysis.transfer import (
     AUROC,
     HARD_AUC,
     PER_CLASS,
-    correlation,
     scaled_performance,
     transfer_scores,
 )
 from medssl_mm.errors import UserError
 from medssl_mm.statistics import Predictions
+from medssl_mm.statistics.correlation import correlation
 
 # Accuracies that the published comparison stored, 13 encoders, and what it made
 # of them; the last five have seen X-rays.

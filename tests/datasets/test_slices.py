@@ -9,8 +9,10 @@ from mmengine.runner import Runner
 
 import medssl_mm.registry  # noqa: F401
 from medssl_mm.datasets import slices
+from medssl_mm.datasets.pairs import collate_pairs
 from medssl_mm.datasets.sampler import EpochIndex, ResumableSampler
 from medssl_mm.datasets.slices import BTCVSlices, SliceDataset
+from medssl_mm.engine.seen import cases_of
 from medssl_mm.errors import UserError
 from medssl_mm.importers.sets.abdomen1k import Abdomen1KImporter
 from medssl_mm.importers.sets.btcv import BTCVImporter
@@ -294,3 +296,80 @@ def test_no_image_is_read_at_the_start(root, tmp_path):
     assert dataset.get_data_info(0)['intensity']['mean'] == pytest.approx(
         case['intensity']['mean']
     )
+
+
+LABELLED = [
+    dict(type='medssl_mm.LoadSlice'),
+    dict(type='medssl_mm.LoadSliceLabel'),
+    dict(type='medssl_mm.CTWindow', level=40, width=400),
+    dict(type='medssl_mm.PackSlice'),
+]
+
+
+def paired(root, **settings):
+    return SliceDataset(
+        root,
+        split='tiny-1',
+        labelled=True,
+        pipeline=LABELLED,
+        unlabelled=settings.pop('unlabelled', {}),
+        **settings,
+    )
+
+
+def test_a_labelled_slice_brings_one_without_label(root):
+    dataset = paired(root, fraction=0.3, fraction_seed=1)
+    other = dataset.unlabelled
+    assert {c for c, _ in locations(other)} == {'a1', 'a2', 'b1', 'c1'}
+    assert len(dataset) < len(other)
+    first, second = dataset[EpochIndex(2, 1, 5)]
+    assert 'gt_sem_seg' in first['data_samples']
+    assert 'gt_sem_seg' not in second['data_samples']
+    alone = other[second['data_samples'].sample_idx]
+    assert torch.equal(alone['inputs'], second['inputs'])
+
+
+def test_companions_are_drawn_by_seed_epoch_and_sample(root):
+    dataset = paired(root)
+
+    def drawn(seed, epoch):
+        return [
+            dataset[EpochIndex(n, epoch, seed)][1]['data_samples'].sample_idx
+            for n in range(len(dataset))
+        ]
+
+    assert drawn(0, 0) == drawn(0, 0)
+    assert drawn(0, 0) != drawn(0, 1) and drawn(0, 0) != drawn(1, 0)
+    everything = {n for epoch in range(8) for n in drawn(0, epoch)}
+    assert everything == set(range(len(dataset.unlabelled)))
+
+
+def test_what_is_beside_can_be_other_cases(root):
+    dataset = paired(root, unlabelled=dict(subset=['train', 'test'], slice_step=2))
+    assert {c for c, _ in locations(dataset.unlabelled)} == set(CASES[:5])
+    assert {n for _, n in locations(dataset.unlabelled)} == {0, 2, 4}
+
+
+def test_unlabelled_goes_with_labels(root):
+    with pytest.raises(ValueError, match='set labelled=True as well'):
+        SliceDataset(root, split='tiny-1', unlabelled={})
+
+
+def test_pairs_are_collated_labelled_first(root):
+    dataset = paired(root)
+    pairs = [dataset[n] for n in (1, 2, 3)]
+    batch = collate_pairs(pairs)
+    wanted = [pair[side]['inputs'] for side in (0, 1) for pair in pairs]
+    assert len(batch['inputs']) == 6
+    assert all(torch.equal(a, b) for a, b in zip(batch['inputs'], wanted))
+    labels = ['gt_sem_seg' in sample for sample in batch['data_samples']]
+    assert labels == [True] * 3 + [False] * 3
+    with pytest.raises(TypeError, match='pairs of samples, got dict; set unlabelled='):
+        collate_pairs([pair[0] for pair in pairs])
+
+
+def test_cases_without_labels_were_seen_as_well(root):
+    dataset = paired(root, fraction=0.3, fraction_seed=1)
+    (own, beside), unknown = cases_of(dataset)
+    assert not unknown
+    assert set(own.ids) < set(beside.ids) == {'a1', 'a2', 'b1', 'c1'}

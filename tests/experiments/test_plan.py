@@ -7,6 +7,7 @@ import pytest
 
 from medssl_mm import experiments
 from medssl_mm.errors import UserError
+from medssl_mm.experiments.checkpoints import checkpoint_for
 from tests.experiments.conftest import TABLE, plan, resolve
 
 TABLES = Path(__file__).parents[2] / 'configs/tables'
@@ -354,3 +355,67 @@ def test_how_workers_start_is_not_hashed():
     assert first == second
     third = experiments.resolved_config(config, {'env_cfg.cudnn_benchmark': False})
     assert first != third
+
+
+EPOCHS = TABLE.replace('title: MoCo', 'title: MoCo, epochs: [30, 10, 20]')
+
+
+def test_checkpoints_of_one_pretraining_are_rows(tmp_path):
+    (tmp_path / 'toy.yaml').write_text(
+        EPOCHS.replace('baseline: random', 'baseline: moco-epoch10')
+    )
+    table = experiments.load_table(tmp_path / 'toy.yaml')
+    table = replace(table, seeds=(0,), fractions=(1.0,))
+    steps, results = plan(table)
+    assert [run.label for run, _ in results] == [
+        'random init',
+        'MoCo @ epoch_10',
+        'MoCo @ epoch_20',
+        'MoCo @ epoch_30',
+    ]
+    (first,) = (step for step in steps.values() if step.kind == 'pretrain')
+    assert first.title == 'pretrain MoCo, seed 0' and first.row == 'moco'
+    assert set(first.keeps) == {10, 20, 30}
+    assert first.options['default_hooks.checkpoint.interval'] == 10
+    assert first.options['default_hooks.checkpoint.max_keep_ckpts'] == -1
+    trainings = [step for step in steps.values() if first.key in step.needs]
+    assert [step.epoch for step in trainings] == [10, 20, 30]
+    assert len({step.key for step in trainings}) == 3
+    part = experiments.select(table, rows=['moco'], baseline='moco-epoch20')
+    assert [row.epoch for row in part.rows] == [10, 20, 30]
+
+
+def test_training_starts_from_the_checkpoint_of_its_epoch(tmp_path):
+    (tmp_path / 'toy.yaml').write_text(EPOCHS)
+    table = replace(
+        experiments.load_table(tmp_path / 'toy.yaml'), runs_dir=tmp_path / 'runs'
+    )
+    steps, _ = plan(replace(table, seeds=(0,), fractions=(1.0,)))
+    (first,) = (step for step in steps.values() if step.kind == 'pretrain')
+    first.folder.mkdir(parents=True)
+    for epoch in (10, 15, 20, 30, 35):
+        (first.folder / f'epoch_{epoch}.pth').touch()
+    (first.folder / 'last_checkpoint').write_text(str(first.folder / 'epoch_35.pth'))
+    for step in steps.values():
+        if first.key in step.needs:
+            found = checkpoint_for(step, first, table)
+            assert found == first.folder / f'epoch_{step.epoch}.pth'
+            command = ' '.join(experiments.command_of(step, table, steps))
+            assert f'checkpoint={found}' in command
+    dropped = experiments.drop_superseded(first.folder, first.keeps)
+    assert [path.name for path in dropped] == ['epoch_15.pth']
+    (first.folder / 'epoch_20.pth').unlink()
+    late = next(step for step in steps.values() if step.epoch == 20)
+    assert checkpoint_for(late, first, table) is None
+
+
+def test_epochs_are_of_a_pretraining(tmp_path):
+    path = tmp_path / 'toy.yaml'
+    path.write_text(
+        TABLE.replace('title: random init', 'title: random init, epochs: [1]')
+    )
+    with pytest.raises(UserError, match='epochs are those of pretrain'):
+        experiments.load_table(path)
+    path.write_text(TABLE.replace('title: MoCo', 'title: MoCo, epochs: [0]'))
+    with pytest.raises(UserError, match=r'rows\[1\] \(moco\).epochs'):
+        experiments.load_table(path)

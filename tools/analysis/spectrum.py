@@ -27,11 +27,10 @@ from pathlib import Path
 from medssl_mm.arguments import tool_parser
 from medssl_mm.errors import UserError, run_tool
 
-CALIBRATED = 'random-calibrated'
 #: What is known of the normalisation of networks without a checkpoint.
 RANDOM = {
     'random': 'as initialised: 0 and 1',
-    CALIBRATED: 'statistics of 20 training batches',
+    'random-calibrated': 'statistics of 20 training batches',
 }
 
 
@@ -101,60 +100,6 @@ def parse_args():
     return parser.parse_args()
 
 
-def build_model(name, config):
-    """Build a model and fill it from a checkpoint."""
-    import torch
-    from mmengine.config import Config
-    from mmengine.registry import DefaultScope
-
-    from medssl_mm.engine.checkpoints import require_finite
-    from medssl_mm.engine.config_text import parse_config_text
-    from medssl_mm.engine.pretrained import find_state_dict, read_checkpoint
-    from medssl_mm.registry import MODELS
-
-    checkpoint = {} if name in RANDOM else read_checkpoint(name)
-    meta = checkpoint.get('meta') or {}
-    if meta.get('cfg'):
-        try:
-            config = Config(parse_config_text(meta['cfg']))
-        except ValueError as error:
-            raise UserError(f'{name}: {error}') from error
-    torch.manual_seed(0)
-    with DefaultScope.overwrite_default_scope(config.default_scope):
-        model = MODELS.build(config.model)
-    if name in RANDOM:
-        model.init_weights()
-        return model
-    weights = find_state_dict(checkpoint, name)
-    require_finite(weights, name, model.state_dict())
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise UserError(f'{name} is not of the model in its config: {error}') from error
-    return model
-
-
-def calibrate(model, training, batch_size, collate):
-    """Set the running statistics of a random backbone from training images."""
-    from medssl_mm.engine.hooks.calibrate_batch_norm_hook import (
-        calibrate_batch_norm,
-        calibration_batches,
-    )
-    from medssl_mm.engine.observing import held_out_dataset
-
-    dataset = held_out_dataset(training, None)
-    batches = calibration_batches(dataset, batch_size, 20, collate_fn=collate)
-    calibrate_batch_norm(model, model.backbone, batches)
-
-
-def in_epoch(dataset, epoch):
-    """Return what makes indices of samples in the views of another epoch."""
-    from medssl_mm.datasets.sampler import EpochIndex
-
-    seed = getattr(dataset, 'seed', 0)
-    return lambda number: EpochIndex(number, epoch, seed)
-
-
 def check(args):
     """Refuse what cannot work before the libraries are loaded."""
     labels = args.labels or [
@@ -202,37 +147,32 @@ def main():
     args = parse_args()
     labels = check(args)
     logging.disable(logging.INFO)  # a line per initialised weight
-    from mmengine.registry import FUNCTIONS, DefaultScope
 
     from medssl_mm.analysis import place_spectra, stated
     from medssl_mm.backbones import backbone_of, set_common_stride
     from medssl_mm.engine import launch
-    from medssl_mm.engine.observing import (
-        even_batches,
-        held_out_dataset,
-        model_features,
+    from medssl_mm.engine.observing import model_features
+    from medssl_mm.pretraining_analysis import (
+        build_pretraining,
+        calibrate_pretraining,
+        held_out_views,
     )
     from medssl_mm.results.spectra import print_spectra, write_spectra
 
     config = launch.load_config(args.config)
-    loader = config.train_dataloader
-    with DefaultScope.overwrite_default_scope(config.default_scope):
-        dataset = held_out_dataset(loader.dataset, args.subset)
-        collate = FUNCTIONS.get(loader.collate_fn.type)
-    count = min(args.num_samples, len(dataset))
-    # As the run itself sees them in its first epochs.
-    batches, *other_views = [
-        list(even_batches(dataset, count, args.batch_size, collate, index))
-        for index in (int, *(in_epoch(dataset, n) for n in range(1, args.views)))
+    count, (batches, *other_views) = held_out_views(
+        config, args.subset, args.num_samples, args.batch_size, args.views
+    )
+    models = [
+        build_pretraining(None if name in RANDOM else name, config).to(args.device)
+        for name in args.checkpoints
     ]
-    models = [build_model(n, config).to(args.device) for n in args.checkpoints]
     named = {f'{label} ({i})': m for i, (label, m) in enumerate(zip(labels, models), 1)}
     set_common_stride({n: m.backbone for n, m in named.items()}, args.stride)
     spectra = []
     for name, label, model in zip(args.checkpoints, labels, models):
-        if name == CALIBRATED:
-            with DefaultScope.overwrite_default_scope(config.default_scope):
-                calibrate(model, loader.dataset, args.batch_size, collate)
+        if name == 'random-calibrated':
+            calibrate_pretraining(model, config, args.batch_size)
         found = place_spectra(
             model,
             lambda batch, model=model: model_features(model, batch),

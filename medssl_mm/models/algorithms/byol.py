@@ -15,10 +15,6 @@ from medssl_mm.registry import MODELS
 from .base import BaseAlgorithm
 from .encoder import Encoder
 
-# Batches without a step of the target after which it is taken for forgotten:
-# more than any sensible accumulation of gradients.
-PATIENCE = 1000
-
 
 @MODELS.register_module()
 class MultiLevelBYOL(BaseAlgorithm):
@@ -82,7 +78,6 @@ class MultiLevelBYOL(BaseAlgorithm):
             )
         super().__init__(backbone=backbone, neck=neck, head=head, **kwargs)
         self.target_net = ForeachEMA(self.encoder, ema_decay, target_statistics)
-        self._batches_since_update = 0
         self.apply_memory_format()
 
     def init_weights(self) -> None:
@@ -111,7 +106,6 @@ class MultiLevelBYOL(BaseAlgorithm):
         Returns:
             float: What the target kept of its weights, tau.
         """
-        self._batches_since_update = 0
         return self.target_net.update_parameters(self.encoder, progress)
 
     def loss(
@@ -122,7 +116,8 @@ class MultiLevelBYOL(BaseAlgorithm):
         Shape: two views ``(N, C, H, W)``. Returns scalars.
         """
         images = self.views(inputs)
-        self._check_that_target_follows()
+        if self.training:
+            self.target_net.expect_update(type(self).__name__)
         target = self.target
         encoder = self.encoder
         online = [encoder(view) for view in images]
@@ -150,15 +145,3 @@ class MultiLevelBYOL(BaseAlgorithm):
         """
         with evaluation_mode(self):
             return [BaseDataElement(loss=self.loss(inputs, data_samples))]
-
-    def _check_that_target_follows(self) -> None:
-        if not self.training:
-            return
-        self._batches_since_update += 1
-        if self._batches_since_update > PATIENCE:
-            raise UserError(
-                f'{type(self).__name__}: the target has not followed for {PATIENCE} '
-                'batches; add dict(type="medssl_mm.TargetUpdateHook") to custom_hooks '
-                'or default_hooks, or call model.update_target(progress) after every '
-                'step of the optimizer'
-            )

@@ -8,7 +8,12 @@ import torch
 from mmengine.model import ExponentialMovingAverage
 from torch import Tensor, nn
 
+from medssl_mm.errors import UserError
+
 BUFFERS = ('copied', 'own')
+# Batches without an update after which it is taken for forgotten: more than any
+# sensible accumulation of gradients.
+PATIENCE = 1000
 
 
 def cosine_decay(base: float, progress: float) -> float:
@@ -66,6 +71,7 @@ class ForeachEMA(ExponentialMovingAverage):
         self.decay = decay
         self.buffers_mode = buffers
         self._started = False
+        self._batches_since_update = 0
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
@@ -104,6 +110,7 @@ class ForeachEMA(ExponentialMovingAverage):
         Returns:
             float: The decay of this update.
         """
+        self._batches_since_update = 0
         decay = self.decay if progress is None else cosine_decay(self.decay, progress)
         self.start(model)
         average: list[Tensor] = list(self.module.parameters())
@@ -114,6 +121,24 @@ class ForeachEMA(ExponentialMovingAverage):
             _copy(self.module.buffers(), model.buffers())
         self.steps += 1
         return decay
+
+    def expect_update(self, owner: str) -> None:
+        """Count a batch of training, after which an update is expected.
+
+        Args:
+            owner (str): Name of the model, for the message.
+
+        Raises:
+            UserError: None came for more than ``PATIENCE`` batches.
+        """
+        self._batches_since_update += 1
+        if self._batches_since_update > PATIENCE:
+            raise UserError(
+                f'{owner}: the slow copy has not followed for {PATIENCE} batches; add '
+                'dict(type="medssl_mm.TargetUpdateHook") to custom_hooks or '
+                'default_hooks, or call model.update_target(progress) after every '
+                'step of the optimizer'
+            )
 
 
 def _copy(targets: Iterable[Tensor], sources: Iterable[Tensor]) -> None:

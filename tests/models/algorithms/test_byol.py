@@ -9,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 from medssl_mm.engine.pretrained import load_pretrained_backbone
 from medssl_mm.errors import UserError
 from medssl_mm.functional.distributed import world_size
-from medssl_mm.models.algorithms import byol
+from medssl_mm.models.utils import ema
 from tests.distributed import run_processes
 from tests.models.algorithms.test_moco import FIXED_STATISTICS, TERMS, own_part
 from tests.models.algorithms.toy import (
@@ -279,7 +279,7 @@ def test_evaluation_takes_the_target():
 
 
 def test_forgotten_target_is_an_error(monkeypatch):
-    monkeypatch.setattr(byol, 'PATIENCE', 2)
+    monkeypatch.setattr(ema, 'PATIENCE', 2)
     model, views = build(), next(iter(batches(size=32)))
     for _ in range(2):
         model(views, [], mode='loss')
