@@ -608,7 +608,7 @@ def _fine_tuned(
         **result_head(task, protocol),
         images=dict(test=len(predictions.image_ids)),
         patients=len(set(predictions.patients)),
-        has_patients=set(predictions.patients) != set(predictions.image_ids),
+        has_patients=predictions.has_patients,
         classes=list(predictions.classes),
         split=metrics.get('protocol'),
         split_hash=metrics.get('split_hash'),

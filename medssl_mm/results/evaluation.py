@@ -145,23 +145,30 @@ def read_metrics(folder: str | Path) -> dict:
 
 
 def title_of(
-    protocol: str | None, split_hash: str | None, what: str, patients: int
+    protocol: str | None,
+    split_hash: str | None,
+    what: str,
+    patients: int,
+    named: bool = True,
 ) -> str:
     """Heading of the table of an evaluation."""
-    return (
-        f'{protocol or "no protocol"} ({split_hash or "no split"}): {what}, '
-        f'{patients} patients'
-    )
+    people = f'{patients} patients' if named else 'each a patient of its own'
+    return f'{protocol or "no protocol"} ({split_hash or "no split"}): {what}, {people}'
 
 
-def interval_settings(samples: int, seed: int, what: str, patients: int) -> dict:
+def interval_settings(
+    samples: int, seed: int, what: str, patients: int, named: bool = True
+) -> dict:
     """Say in ``metrics.json`` how intervals were made, of cases or images."""
+    unit = f'patients, with all their {what}'
+    if not named:
+        unit = f'{what}, each a patient of its own, equal ones together'
     few = patients < FEW_PATIENTS
     return dict(
         kind="95 % Student's, spread by bootstrap"
         if few
         else '95 % percentile bootstrap',
-        resampled=f'patients, with all their {what}',
+        resampled=unit,
         samples=samples,
         seed=seed,
     )

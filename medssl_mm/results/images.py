@@ -167,6 +167,11 @@ class ClassificationEvaluation:
             )
         if self.bootstrap_samples:
             notes += few_patients(self.num_patients)
+        if not self.predictions.has_patients:
+            notes.append(
+                'every image counts as a patient of its own: where several are of one '
+                'person, intervals are too narrow'
+            )
         return notes
 
     def _undefined_notes(self) -> Iterator[str]:
@@ -198,11 +203,16 @@ class ClassificationEvaluation:
         """The same, as it is shown and written."""
         predictions = self.predictions
         images = len(predictions.image_ids)
+        unit = 'patients' if predictions.has_patients else 'images'
         return Evaluation(
             title=title_of(
-                self.protocol, self.split_hash, f'{images} images', self.num_patients
+                self.protocol,
+                self.split_hash,
+                f'{images} images',
+                self.num_patients,
+                predictions.has_patients,
             )
-            + '; [95 % interval over patients]',
+            + f'; [95 % interval over {unit}]',
             measures=tuple(SCORES[name].measure for name in self.intervals),
             per_class={
                 name: dict(zip(predictions.classes, single))
@@ -230,6 +240,7 @@ class ClassificationEvaluation:
                     self.bootstrap_seed,
                     'images',
                     self.num_patients,
+                    predictions.has_patients,
                 ),
                 versions=library_versions(LIBRARIES),
             ),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from medssl_mm.errors import UserError
 from medssl_mm.provenance import sentences
 from medssl_mm.statistics import Interval, Resampled, mean_over_seeds, paired_difference
+from medssl_mm.statistics.classification import names_patients
 from medssl_mm.statistics.compare import Difference, holm, spread
 from medssl_mm.statistics.measures import AUROC, Measure, compared_measure, measures_of
 
@@ -84,6 +85,8 @@ class TableRow:
             table. Defaults to NaN: not compared.
         seen (tuple[str]): What the networks have seen of the test cases, or that
             it is not known, in words. Defaults to ().
+        by_image (bool): Whether every image is a patient of its own. Defaults to
+            False.
     """
 
     run: Run
@@ -99,6 +102,7 @@ class TableRow:
     others: Mapping[Measure, Interval] = field(default_factory=dict)
     holm: float = math.nan
     seen: tuple[str, ...] = ()
+    by_image: bool = False
 
 
 def collect_scores(runs: Sequence[Run]) -> pd.DataFrame:
@@ -267,6 +271,12 @@ def summarize(
     return [replace(row, holm=p) for row, p in zip(rows, adjusted)]
 
 
+def _names_patients(content: Mapping) -> bool:
+    return 'images' not in content or names_patients(
+        content['patients'], content['images']
+    )
+
+
 def _row(
     run: Run,
     measure: Measure,
@@ -286,6 +296,7 @@ def _row(
         if baseline is None or baseline is parts
         else paired_difference(baseline, parts),
         patients=score.units,
+        by_image=not _names_patients(parts[0].content),
         protocol=split[0],
         split_hash=split[1],
         splits=len(metrics.get('splits') or [None]),

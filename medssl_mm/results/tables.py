@@ -102,11 +102,13 @@ def caption_of(rows: Sequence[TableRow]) -> str:
     """Say what the numbers of a table are, in one paragraph."""
     splits = sorted({f'{row.protocol} (split {row.split_hash})' for row in rows})
     patients = sorted({row.patients for row in rows})
+    unit = 'images' if rows[0].by_image else 'patients'
     text = (
         f'Protocol {", ".join(splits)}, '
-        f'{"/".join(map(str, patients))} test patients. '
+        f'{"/".join(map(str, patients))} test {unit}'
+        f'{", each a patient of its own (equal ones once)" * rows[0].by_image}. '
         f'{rows[0].measure.definition} (in points, 0–100); '
-        f'brackets: 95 % interval over {_levels(rows)}.'
+        f'brackets: 95 % interval over {_levels(rows, unit)}.'
     )
     undefined = dict.fromkeys(name for row in rows for name in row.undefined)
     if undefined:
@@ -122,17 +124,17 @@ def caption_of(rows: Sequence[TableRow]) -> str:
         text += (
             f' Cross-validation over {"/".join(map(str, pooled))} '
             'splits: each has a model of its own, and their test cases '
-            'are pooled, so every patient counts once per seed.'
+            f'are pooled, so every {unit[:-1]} counts once per seed.'
         )
     if any(row.difference.measured for row in rows):
         text += (
-            ' Differences are paired by patient and seed; p of no difference, '
+            f' Differences are paired by {unit[:-1]} and seed; p of no difference, '
             'adjusted after Holm for all comparisons of the table.'
         )
     if patients[0] < FEW_PATIENTS:
         text += (
-            " With so few patients the intervals are Student's, and expect a "
-            'symmetrical spread of patients.'
+            f" With so few {unit} the intervals are Student's, and expect a "
+            f'symmetrical spread of {unit}.'
         )
     if all(len(row.run.folders) == 1 for row in rows):
         runs = 'seed' if pooled else 'training run'
@@ -148,13 +150,13 @@ def caption_of(rows: Sequence[TableRow]) -> str:
     return text
 
 
-def _levels(rows: Sequence[TableRow]) -> str:
+def _levels(rows: Sequence[TableRow], unit: str) -> str:
     counts = {len(row.run.folders) > 1 for row in rows}
     if counts == {True}:
-        return "seeds and patients (Student's, variances of both added)"
+        return f"seeds and {unit} (Student's, variances of both added)"
     if counts == {False}:
-        return 'patients'
-    return 'patients and, where there are several, seeds'
+        return unit
+    return f'{unit} and, where there are several, seeds'
 
 
 def wide_cells(rows: Sequence[TableRow]) -> pd.DataFrame:

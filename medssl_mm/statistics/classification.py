@@ -28,6 +28,16 @@ POLICY = (
 _BLOCK = 1_000_000
 
 
+def names_patients(patients: Sequence[str], images: Sequence[str]) -> bool:
+    """Whether patients have names of their own.
+
+    Where none are named, every image counts as a patient, called as it is; equal
+    images count once, under the name of the first of them. So it is, too, where
+    there is one image of each patient, called as the patient.
+    """
+    return not set(patients) <= set(images)
+
+
 def count_patients(patients: Sequence[str], has: np.ndarray) -> np.ndarray:
     """Count the patients with an image that has a class.
 
@@ -84,6 +94,11 @@ class Predictions:
     targets: np.ndarray
     probabilities: np.ndarray
     min_positive_patients: int = 0
+
+    @cached_property
+    def has_patients(self) -> bool:
+        """Whether patients have names of their own, see :func:`names_patients`."""
+        return names_patients(self.patients, self.image_ids)
 
     @cached_property
     def positive_patients(self) -> np.ndarray:

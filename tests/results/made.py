@@ -45,7 +45,7 @@ def write_result(
     return folder
 
 
-def write_predictions(folder, seed, strength, labels_seed=0):
+def write_predictions(folder, seed, strength, labels_seed=0, patient='p{:02}', each=3):
     """Evaluation folder of a classifier; nobody has the third class."""
     from medssl_mm.results.images import (
         ClassificationEvaluation,
@@ -60,7 +60,7 @@ def write_predictions(folder, seed, strength, labels_seed=0):
         ('Mass', 'Nodule', 'Hernia'),
         True,
         tuple(f'i{n:02}' for n in range(60)),
-        tuple(f'p{n // 3:02}' for n in range(60)),
+        tuple(patient.format(n // each) for n in range(60)),
         targets,
         values.astype(float),
     )

@@ -7,7 +7,7 @@ import pytest
 from medssl_mm import results
 from medssl_mm.errors import UserError
 from medssl_mm.results import Run
-from tests.results.made import write_folds, write_result
+from tests.results.made import write_folds, write_predictions, write_result
 
 
 def test_table_of_a_cross_validation(tmp_path, scores):
@@ -134,3 +134,28 @@ def test_seeds_are_shown_and_too_few_are_exploratory(tmp_path, scores):
     assert 'over seeds and patients' in text and 'Exploratory: 3 seeds' in text
     assert 'adjusted after Holm' in text
     assert 'Exploratory' not in results.caption_of(table(5))
+
+
+def test_images_that_are_patients_of_their_own_are_called_images(tmp_path):
+    """Where no patients are named; equal images count once."""
+
+    def caption(name, **settings):
+        folder = tmp_path / name
+        write_predictions(folder, 0, 1.0, **settings)
+        rows = results.summarize([Run('probe', 'random', (folder,))])
+        return results.caption_of(rows), json.loads(
+            (folder / 'metrics.json').read_text()
+        )
+
+    text, metrics = caption('named')
+    assert '20 test patients.' in text and 'interval over patients' in text
+    assert metrics['interval']['resampled'] == 'patients, with all their images'
+    assert not any('of its own' in note for note in metrics['notes'])
+    text, metrics = caption('unnamed', patient='i{:02}', each=1)
+    assert '60 test images, each a patient of its own (equal ones once).' in text
+    assert 'interval over images' in text and 'patients.' not in text
+    assert metrics['interval']['resampled'].startswith('images, each a patient')
+    assert any('every image counts as a patient' in note for note in metrics['notes'])
+    # Twins: image 1 goes with image 0, as the store of a set without names has it.
+    text, _ = caption('twins', patient='i{:02}', each=2)
+    assert '30 test images, each a patient of its own' in text
