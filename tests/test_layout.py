@@ -102,7 +102,7 @@ HOSTS = {'mmengine', 'mmcv', 'mmselfsup', 'mmseg', 'mmpretrain', 'mmcls'}
 ARROWS = {
     'version': (set(), set()),
     'errors': (set(), set()),
-    'arguments': (set(), set()),
+    'arguments': ({'errors'}, set()),
     'cores': (set(), set()),
     'files': ({'errors'}, set()),
     'texts': ({'errors'}, set()),

@@ -27,7 +27,7 @@ Example (the table pretrains and keeps the checkpoints of every 10 epochs):
 import logging
 from pathlib import Path
 
-from medssl_mm.arguments import tool_parser
+from medssl_mm.arguments import add_sample_arguments, check_positive, tool_parser
 from medssl_mm.errors import UserError, run_tool
 
 
@@ -57,32 +57,13 @@ def parse_args():
         default=1.0,
         help='share of labels in it (default: 1)',
     )
-    parser.add_argument(
-        '--subset', default='val', help='subset of the images (default: val)'
-    )
-    parser.add_argument(
-        '--num-samples', type=int, default=256, help='images (default: 256)'
-    )
-    parser.add_argument(
-        '--positions',
-        type=int,
-        default=7,
-        help='side of the grid of positions taken of a map (default: 7)',
-    )
-    parser.add_argument(
-        '--stride',
-        type=int,
-        metavar='PIXELS',
-        help='of the last map of all runs (default: the smallest one among them)',
-    )
+    add_sample_arguments(parser)
     parser.add_argument(
         '--views',
         type=int,
         default=10,
         help='views of each image, for LiDAR (default: 10); 1: without',
     )
-    parser.add_argument('--batch-size', type=int, default=32)
-    parser.add_argument('--device', default='cpu', help='default: cpu')
     return parser.parse_args()
 
 
@@ -104,10 +85,7 @@ def named_runs(texts):
 def main():
     """Measure, compare, draw and print."""
     args = parse_args()
-    for name in ('num_samples', 'batch_size', 'positions', 'stride', 'views'):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise UserError(f'--{name.replace("_", "-")} must be positive')
+    check_positive(args, 'num_samples', 'batch_size', 'positions', 'stride', 'views')
     runs = named_runs(args.runs)
     logging.disable(logging.INFO)  # a line per initialised weight
 

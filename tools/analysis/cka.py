@@ -26,7 +26,7 @@ Examples:
 
 import logging
 
-from medssl_mm.arguments import tool_parser
+from medssl_mm.arguments import check_positive, tool_parser
 from medssl_mm.checkpoint_features import (
     SUBSETS,
     add_arguments,
@@ -114,10 +114,7 @@ def check(args):
     """Refuse what cannot work before the libraries are loaded."""
     if not args.before and not args.layers:
         raise UserError('nothing to compare: give --before and --after, or --layers')
-    for name in ('bandwidth', 'absolute_bandwidth', 'subset_size', 'max_images'):
-        value = getattr(args, name)
-        if value is not None and not value > 0:
-            raise UserError(f'--{name.replace("_", "-")} must be positive')
+    check_positive(args, 'bandwidth', 'absolute_bandwidth', 'subset_size', 'max_images')
     if args.num_subsets < 0:
         raise UserError('--num-subsets must not be negative')
     check_arguments(

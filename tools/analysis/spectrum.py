@@ -24,7 +24,7 @@ Example, on the map that the linear decoders read:
 import logging
 from pathlib import Path
 
-from medssl_mm.arguments import tool_parser
+from medssl_mm.arguments import add_sample_arguments, check_positive, tool_parser
 from medssl_mm.errors import UserError, run_tool
 
 #: What is known of the normalisation of networks without a checkpoint.
@@ -68,26 +68,7 @@ def parse_args():
         help='stage1, stage2, ... (block1, ... of a Vision Transformer), '
         'decorrelated, pooled, projection (default: all that a model has)',
     )
-    parser.add_argument(
-        '--subset',
-        default='val',
-        help='subset of the split of the pretraining data (default: val)',
-    )
-    parser.add_argument(
-        '--num-samples', type=int, default=256, help='images (default: 256)'
-    )
-    parser.add_argument(
-        '--positions',
-        type=int,
-        default=7,
-        help='side of the grid of positions taken of a map (default: 7)',
-    )
-    parser.add_argument(
-        '--stride',
-        type=int,
-        metavar='PIXELS',
-        help='of the last map of all models (default: the smallest one among them)',
-    )
+    add_sample_arguments(parser)
     parser.add_argument(
         '--views',
         type=int,
@@ -95,8 +76,6 @@ def parse_args():
         help='views of each image; from 2 on LiDAR is measured, by its authors with 50 '
         '(default: 1)',
     )
-    parser.add_argument('--batch-size', type=int, default=32)
-    parser.add_argument('--device', default='cpu', help='default: cpu')
     return parser.parse_args()
 
 
@@ -118,10 +97,7 @@ def check(args):
     for name in args.checkpoints:
         if name not in RANDOM and not Path(name).is_file():
             raise UserError(f'checkpoint {name} does not exist')
-    for name in ('num_samples', 'batch_size', 'positions', 'stride', 'views'):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise UserError(f'--{name.replace("_", "-")} must be positive')
+    check_positive(args, 'num_samples', 'batch_size', 'positions', 'stride', 'views')
     if (args.out / 'spectrum.json').exists():
         raise UserError(f'{args.out}/spectrum.json exists; choose another --out')
     return labels

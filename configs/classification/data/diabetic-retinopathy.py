@@ -1,5 +1,5 @@
 # EyePACS retina photographs, referable retinopathy or not, 299 px.
-_base_ = ['../_base_/datasets/images.py', '../../data/diabetic_retinopathy.py']
+_base_ = ['../_base_/datasets/eyes.py', '../../data/diabetic_retinopathy.py']
 test_pipeline = [_base_.normalize, dict(type='medssl_mm.PackImage')]
 train_dataloader = dict(
     dataset=dict(
@@ -11,23 +11,7 @@ train_dataloader = dict(
                 scale=(0.6, 1.0),
                 rotation=180,
             ),
-            dict(
-                type='medssl_mm.TorchvisionSteps',
-                steps=[
-                    dict(
-                        type='RandomApply',
-                        p=0.8,
-                        transforms=[
-                            dict(
-                                type='ColorJitter',
-                                brightness=0.2,
-                                contrast=0.2,
-                                saturation=0.2,
-                            )
-                        ],
-                    ),
-                ],
-            ),
+            _base_.eye_colour,
             dict(type='medssl_mm.PackImage'),
         ],
     )

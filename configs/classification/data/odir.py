@@ -1,5 +1,5 @@
 # Eye photographs of ODIR, 64 px: normal, cataract or glaucoma.
-_base_ = ['../_base_/datasets/images.py', '../../data/odir.py']
+_base_ = ['../_base_/datasets/eyes.py', '../../data/odir.py']
 test_pipeline = [
     _base_.normalize,
     dict(type='medssl_mm.ResizeAndPad', size=64),
@@ -11,28 +11,9 @@ train_dataloader = dict(
         pipeline=[
             _base_.normalize,
             dict(
-                type='medssl_mm.RandomCropView',
-                size=64,
-                scale=(0.6, 1.0),
-                rotation=180,
+                type='medssl_mm.RandomCropView', size=64, scale=(0.6, 1.0), rotation=180
             ),
-            dict(
-                type='medssl_mm.TorchvisionSteps',
-                steps=[
-                    dict(
-                        type='RandomApply',
-                        p=0.8,
-                        transforms=[
-                            dict(
-                                type='ColorJitter',
-                                brightness=0.2,
-                                contrast=0.2,
-                                saturation=0.2,
-                            )
-                        ],
-                    ),
-                ],
-            ),
+            _base_.eye_colour,
             dict(type='medssl_mm.PackImage'),
         ],
     ),
