@@ -111,37 +111,59 @@ def agreements(
         where it is not defined at a checkpoint, that one is left out.
     """
     found = []
-    for run in dict.fromkeys(one.run for one in checkpoints):
-        scored = [
-            (one, scores[run, one.checkpoint])
-            for one in checkpoints
-            if one.run == run and (run, one.checkpoint) in scores
-        ]
-        for name in measures_of(one for one, _ in scored):
-            rows = [
-                (quality(name, measured(one, name)), score, one.checkpoint)
-                for one, score in scored
-                if math.isfinite(measured(one, name))
-            ]
-            if not rows:
+    for run, own in _by_run(checkpoints).items():
+        own = [one for one in own if (run, one.checkpoint) in scores]
+        marks = {one.checkpoint: scores[run, one.checkpoint] for one in own}
+        for name in measures_of(own):
+            values = _qualities(own, name)
+            if not values:
                 continue
-            values, marks, names = zip(*rows)
-            by_value, by_mark = dict(zip(names, values)), dict(zip(names, marks))
-            # Of equal ones the later: it has cost more, and none is known to be worse.
-            best = max(range(len(rows)), key=lambda i: (values[i], i))
-            most = max(score for _, score in scored)
+            chosen, most = _best(values), max(marks.values())
             found.append(
                 Agreement(
                     run=run,
                     measure=name,
-                    spearman=correlation(by_value, by_mark, 'spearman'),
-                    chosen=names[best],
-                    score=marks[best],
-                    regret=most - marks[best],
-                    chance=most - float(np.mean([score for _, score in scored])),
+                    spearman=correlation(values, marks, 'spearman'),
+                    chosen=chosen,
+                    score=marks[chosen],
+                    regret=most - marks[chosen],
+                    chance=most - float(np.mean(list(marks.values()))),
                 )
             )
     return found
+
+
+def choices(checkpoints: Sequence[MeasuredCheckpoint]) -> dict[tuple[str, str], str]:
+    """The checkpoint that each measure prefers, by run and measure."""
+    return {
+        (run, name): _best(values)
+        for run, own in _by_run(checkpoints).items()
+        for name in measures_of(own)
+        if (values := _qualities(own, name))
+    }
+
+
+def _by_run(
+    checkpoints: Iterable[MeasuredCheckpoint],
+) -> dict[str, list[MeasuredCheckpoint]]:
+    runs: dict[str, list[MeasuredCheckpoint]] = {}
+    for one in checkpoints:
+        runs.setdefault(one.run, []).append(one)
+    return runs
+
+
+def _qualities(own: Sequence[MeasuredCheckpoint], name: str) -> dict[str, float]:
+    """How good a measure says that checkpoints are; those where it is defined."""
+    return {
+        one.checkpoint: quality(name, value)
+        for one in own
+        if math.isfinite(value := measured(one, name))
+    }
+
+
+def _best(values: Mapping[str, float]) -> str:
+    # Of equal ones the later: it has cost more, and none is known to be worse.
+    return max(reversed(list(values)), key=lambda name: values[name])
 
 
 def measures_of(checkpoints: Iterable[MeasuredCheckpoint]) -> list[str]:
@@ -155,9 +177,3 @@ def measured(checkpoint: MeasuredCheckpoint, name: str) -> float:
     if name == EPOCH:
         return checkpoint.epoch
     return checkpoint.measures.get(name, math.nan)
-
-
-def choices(checkpoints: Sequence[MeasuredCheckpoint]) -> dict[tuple[str, str], str]:
-    """The checkpoint that each measure prefers, by run and measure."""
-    found = agreements(checkpoints, {(c.run, c.checkpoint): 0.0 for c in checkpoints})
-    return {(one.run, one.measure): one.chosen for one in found}

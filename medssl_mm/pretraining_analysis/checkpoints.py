@@ -65,7 +65,8 @@ class MeasuredRuns:
         self.runs = {name: _checkpoints(path) for name, path in runs.items()}
         self.config, self.folder = config, folder
         self.batch_size, self.positions = batch_size, positions
-        self.device = device
+        self._logs = {name: read_scalars(path) for name, path in runs.items()}
+        self._iterations: dict[Path, int] = {}
         first = {name: list(files.values())[0] for name, files in self.runs.items()}
         self.models = {
             name: build_pretraining(path, config).to(device)
@@ -108,7 +109,8 @@ class MeasuredRuns:
         content = read_checkpoint(path)
         model = self.models[run]
         load_pretraining(model, content, path)
-        measures = self._spectra(model) | self._logged(run, path, content)
+        self._iterations[path] = int(meta_of(content).get('iter', 0))
+        measures = self._spectra(model) | self._logged(run, path)
         write_results(place.parent, {place.name: dict(of=of, measures=measures)})
         return MeasuredCheckpoint(run, path.stem, epoch, measures)
 
@@ -130,19 +132,25 @@ class MeasuredRuns:
             for name, value in one.figures.items()
         }
 
-    def _logged(self, run: str, path: Path, content: object) -> dict[str, float]:
+    def _logged(self, run: str, path: Path) -> dict[str, float]:
         """Means of what was logged since the checkpoint before."""
         files = list(self.runs[run].values())
-        end = _iteration(content)
+        end = self._iterations[path]
         before = files.index(path) - 1
-        start = _iteration(read_checkpoint(files[before])) if before >= 0 else 0
+        start = self._iteration(files[before]) if before >= 0 else 0
         found = {}
-        for name, points in read_scalars(path.parent).items():
+        for name, points in self._logs[run].items():
             match = _LOGGED.fullmatch(name)
             steps = points[(points[:, 0] > start) & (points[:, 0] <= end)]
             if match and len(steps):
                 found[match[1]] = float(np.mean(steps[:, 1]))
         return found
+
+    def _iteration(self, path: Path) -> int:
+        if path not in self._iterations:  # was measured in an earlier run
+            content = read_checkpoint(path)
+            self._iterations[path] = int(meta_of(content).get('iter', 0))
+        return self._iterations[path]
 
 
 def _checkpoints(folder: Path) -> dict[int, Path]:
@@ -159,10 +167,6 @@ def _checkpoints(folder: Path) -> dict[int, Path]:
             'default_hooks.checkpoint.max_keep_ckpts=-1'
         )
     return dict(sorted(found.items()))
-
-
-def _iteration(content: object) -> int:
-    return int(meta_of(content).get('iter', 0))
 
 
 def _last_stride(model: Any) -> int:

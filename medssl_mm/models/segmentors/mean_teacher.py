@@ -133,15 +133,13 @@ class MeanTeacher(EncoderDecoder):
         maps = self.extract_feat(inputs)
         logits = self.decode_head(maps)
         losses = add_prefix(
-            self.decode_head.loss_by_feat(_rows(logits, chosen), samples), 'decode'
+            self.decode_head.loss_by_feat(logits[chosen], samples), 'decode'
         )
         if self.with_auxiliary_head:
-            own = [_rows(part, chosen) for part in maps]
+            own = [part[chosen] for part in maps]
             losses.update(self._auxiliary_head_forward_train(own, samples))
-        if isinstance(logits, (list, tuple)):  # deep supervision: the finest one
-            logits = logits[0]
         with torch.no_grad():
-            slow = self._slow_logits(self._noisy(inputs))
+            slow = self.teacher['decode_head'](self._slow_maps(self._noisy(inputs)))
         distance = probability_distance(logits, slow)
         weight = self.consistency_weight * ramp_up(self.teacher_net.steps, self.ramp_up)
         losses['loss_consistency'] = weight * distance
@@ -166,24 +164,8 @@ class MeanTeacher(EncoderDecoder):
         maps = teacher['backbone'](inputs)
         return teacher['neck'](maps) if 'neck' in teacher else maps
 
-    def _slow_logits(self, inputs: Tensor) -> Tensor:
-        logits = self.teacher['decode_head'](self._slow_maps(inputs))
-        return logits[0] if isinstance(logits, (list, tuple)) else logits
-
     def _noisy(self, inputs: Tensor) -> Tensor:
         if not self.noise:
             return inputs
         drawn = torch.randn_like(inputs).clamp_(-2, 2)
         return inputs + drawn * (self.noise * inputs.std())
-
-
-def _rows(maps: Any, rows: list[int]) -> Any:
-    """Take samples of a map, or of each of several."""
-    if isinstance(maps, (list, tuple)):
-        return type(maps)(_rows(part, rows) for part in maps)
-    if len(rows) == len(maps):
-        return maps
-    # Labelled ones come first, so that it is a view.
-    if rows == list(range(len(rows))):
-        return maps[: len(rows)]
-    return maps[rows]
