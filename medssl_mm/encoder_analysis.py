@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +20,7 @@ if TYPE_CHECKING:  # --help must not wait for torch
 
     from medssl_mm.encoders import PretrainedEncoder
 
-MODES = ('strict', 'compat')
-
-
+MODES = STRICT, COMPAT = ('strict', 'compat')
 #: Pictures that set the running statistics of random weights.
 CALIBRATION = 320
 
@@ -33,9 +31,12 @@ class NamedEncoder:
 
     Args:
         weights (Weights): Name, source and seed.
+        rule (str): What mode 'compat' does with it, in words. Defaults to '':
+            nothing.
     """
 
     weights: Weights
+    rule: str = ''
 
     @property
     def name(self) -> str:
@@ -51,6 +52,11 @@ class NamedEncoder:
     def key(self) -> str:
         """Name that no other one has."""
         return f'{self.name}-{self.number}' if self.number else self.name
+
+    @property
+    def part_key(self) -> dict[str, str]:
+        """What finished parts are told apart by besides the weights."""
+        return dict(rule=self.rule) if self.rule else {}
 
     def load(
         self, device: str = 'cpu', pictures: Pictures | None = None
@@ -98,13 +104,17 @@ def _calibrate(encoder: PretrainedEncoder, pictures: Pictures) -> None:
     calibrate_batch_norm(Prepared(), encoder.backbone, batches)
 
 
-def named_encoders(texts: Sequence[str], several: bool = True) -> list[NamedEncoder]:
+def named_encoders(
+    texts: Sequence[str], several: bool = True, mode: str = STRICT
+) -> list[NamedEncoder]:
     """Read ``ENCODER`` or ``NAME=ENCODER``.
 
     Args:
         texts (Sequence[str]): One per encoder.
         several (bool): Whether a name may stand for several, the seeds of one
             method. Defaults to True.
+        mode (str): 'compat' takes the network that the study computed with, where
+            that is another. Defaults to 'strict'.
 
     Raises:
         UserError: No such encoder or file, or a name that is given twice.
@@ -118,7 +128,20 @@ def named_encoders(texts: Sequence[str], several: bool = True) -> list[NamedEnco
                 'preprocessing; name an encoder: NAME=ENCODER:PATH, or '
                 'NAME=random:ENCODER'
             )
-    return [NamedEncoder(weights) for weights in found]
+    if mode == STRICT:
+        return [NamedEncoder(weights) for weights in found]
+    from medssl_mm.encoders import compared_encoder
+
+    others = [compared_encoder(weights.encoder or '') for weights in found]
+    return [
+        NamedEncoder(replace(weights, encoder=other.source), other.rule)
+        for weights, other in zip(found, others)
+    ]
+
+
+def encoder_rules(encoders: Sequence[NamedEncoder]) -> list[str]:
+    """What mode 'compat' does with encoders, for results."""
+    return [f'{one.key}: {one.rule}' for one in encoders if one.rule]
 
 
 def add_arguments(parser: ArgumentParser, pictures: bool = True) -> None:
@@ -207,23 +230,32 @@ def chosen_pictures(args: Namespace, pictures: Pictures) -> Pictures:
 
 
 def find_pairs(
-    pictures: Pictures, expressions: Sequence[str] = ()
+    pictures: Pictures, expressions: Sequence[str] = (), mode: str = STRICT
 ) -> list[tuple[int, int]]:
     """Rows of two images of each person: both eyes, or two views.
+
+    Of sets where the study paired images of one label only, 'compat' does so.
 
     Args:
         pictures (Pictures): Their names, or their patients, tell which.
         expressions (Sequence[str]): Two, searched for in the names. Defaults to
             (): as is known of the set.
+        mode (str): Defaults to 'strict': whatever the labels.
 
     Raises:
-        UserError: There are fewer than two pairs, or nothing says which.
+        UserError: There are fewer than two pairs, or nothing says which; or mode
+            'compat' needs labels that the pictures come without.
     """
-    from medssl_mm.datasets.image_sets import Views, pairs, views_of
+    from medssl_mm.datasets.image_sets import Views, known_set, pairs, views_of
 
+    # Of a set that is known, also where expressions are given.
+    row = known_set([pictures.name]) if mode == COMPAT else None
+    labels = None
+    if row is not None and row.views is not None and row.views.same_label:
+        labels = _labels_for_pairs(pictures, row.classes)
     if not expressions:
         try:
-            found = pairs(pictures.image_ids, views_of(pictures.name))
+            found = pairs(pictures.image_ids, views_of(pictures.name), labels)
         except UserError as error:
             raise UserError(
                 f'{error}; here: --pairs FIRST SECOND, such as --pairs left right'
@@ -237,13 +269,29 @@ def find_pairs(
         sides = [_side(name, expressions) for name in pictures.image_ids]
         names = [f'{p}\n{side}' for p, side in zip(pictures.patients, sides)]
         views = Views(r'(?s)(?P<pair>.*)\n(?P<view>[01])$', ('0', '1'))
-        found = pairs(names, views)
+        found = pairs(names, views, labels)
     if len(found) < 2:
         raise UserError(
             f'{len(found)} of {len(set(pictures.patients))} patients have two such '
-            'images; pairs need several'
+            f'images{" of one label" * (labels is not None)}; pairs need several'
         )
     return found
+
+
+def _labels_for_pairs(pictures: Pictures, classes: Sequence[str]) -> list[str]:
+    """Label of every picture, of the classes of the study.
+
+    Raises:
+        UserError: The pictures have other classes, or some have none.
+    """
+    if pictures.classes != tuple(classes) or not pictures.known.all():
+        raise UserError(
+            f'--mode compat pairs images of {pictures.name} that have the same of '
+            f'{", ".join(classes)}; here some have no label, or the classes are '
+            f'{", ".join(pictures.classes) or "none"}. Name the folder of the image '
+            f'set (data/{pictures.name}) instead, with its labelled images'
+        )
+    return [pictures.label(row) for row in range(len(pictures))]
 
 
 def _side(name: str, expressions: Sequence[str]) -> str:
@@ -261,6 +309,18 @@ def progress_of(bar: Progress, what: str, total: int) -> Callable[[int], None]:
     """Add a task; returns what is called with the number of finished steps."""
     task = bar.add_task(what, total=total)
     return lambda count: bar.advance(task, count)
+
+
+def enlarged_note(encoder: PretrainedEncoder, pictures: Pictures) -> list[str]:
+    """Say where an encoder asks for more pixels than the first picture has."""
+    step = encoder.preprocessing
+    asked, side = step.resize_to or step.size, min(pictures.read(0).shape[:2])
+    if side >= asked:
+        return []
+    return [
+        f'{encoder.settings.name} asks for {asked} px and sees pictures of {side} px '
+        'enlarged'
+    ]
 
 
 def picture_note(pictures: Pictures) -> list[str]:

@@ -346,6 +346,16 @@ def shipped(name: str) -> Path:
     )
 
 
+def data_config(name: str) -> Path:
+    """Where a data set of ``configs/data`` is described; the file need not exist.
+
+    Args:
+        name (str): Of the data set, as its store (``ichallenge-amd``) or as its
+            file (``ichallenge_amd``).
+    """
+    return shipped('configs') / 'data' / f'{name.replace("-", "_")}.py'
+
+
 def config_path(text: str | Path) -> Path:
     """Find a config by its path, also one that comes with the package.
 

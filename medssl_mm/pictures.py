@@ -10,7 +10,7 @@ import hashlib
 import json
 from argparse import ArgumentParser, Namespace
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medssl_mm.errors import UserError
-from medssl_mm.files import shipped
+from medssl_mm.files import data_config
 
 if TYPE_CHECKING:
     from medssl_mm.checkpoint_features import ImageSubsets
@@ -144,6 +144,28 @@ class Pictures:
         return sorted(chosen, key=lambda row: self.label(row))
 
 
+def pictures_of(name: str, images: Mapping[str, np.ndarray]) -> Pictures:
+    """Pictures that have been read, of which nothing else is known.
+
+    Args:
+        name (str): Of the set.
+        images (Mapping[str, np.ndarray]): By their names.
+
+    Shape: uint8 ``(H, W)`` or ``(H, W, 3)`` each.
+    """
+    names, arrays = tuple(images), list(images.values())
+    return Pictures(
+        name=name,
+        image_ids=names,
+        patients=names,
+        has_patients=False,
+        classes=(),
+        targets=np.zeros((len(names), 0), bool),
+        known=np.zeros(len(names), bool),
+        reader=lambda row: arrays[row],
+    )
+
+
 def _digest(texts: Sequence[str]) -> str:
     return hashlib.sha256('\n'.join(texts).encode()).hexdigest()[:16]
 
@@ -178,9 +200,8 @@ def open_pictures(args: Namespace) -> Pictures:
         UserError: There is no such file or folder, or no picture in it.
     """
     first = args.pictures[0]
-    named = shipped('configs') / 'data' / f'{first}.py'
-    if not Path(first).exists() and named.is_file():
-        first = str(named)
+    if not Path(first).exists() and data_config(first).is_file():
+        first = str(data_config(first))
     if first.partition('+')[0].endswith('.py') and len(args.pictures) == 1:
         return _of_config(first, args.subsets)
     if Path(first, HEADER).is_file() and len(args.pictures) == 1:

@@ -3,7 +3,9 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from tests import shipped
 
@@ -186,8 +188,30 @@ def test_small_models_build():
             assert content.model.decode_head.num_classes == len(classes), experiment
 
 
+def test_unet_follows_its_rules():
+    """Down to a map of 4 x 4; losses halve with the resolution and count 1 in all."""
+    from mmengine.registry import MODELS as ROOT_MODELS
+    from mmengine.registry import DefaultScope
+
+    (experiment,) = [one for one in EXPERIMENTS if one.stem.startswith('unet')]
+    model = experiment.load().model
+    sides = np.array([128 // np.prod(model.backbone.strides[:n]) for n in range(1, 7)])
+    assert sides[-1] == 4
+    heads = [model.decode_head, *model.auxiliary_head]
+    for number in range(2):  # cross-entropy and Dice
+        weights = [head.loss_decode[number].loss_weight for head in heads]
+        assert sum(weights) == pytest.approx(1)
+        assert weights == pytest.approx([weights[0] / 2**n for n in range(4)])
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        built = ROOT_MODELS.build(model).eval()
+    maps = built.backbone(torch.rand(1, 1, 128, 128))
+    for head, side in zip([built.decode_head, *built.auxiliary_head], sides):
+        assert head(maps).shape == (1, 4, side, side)
+
+
 @pytest.mark.parametrize('path', TABLES, ids=ids(TABLES))
 def test_tables_name_configs_that_exist(path):
+    from medssl_mm.engine.reading import KINDS
     from medssl_mm.experiments import load_table
 
     table = load_table(path)
@@ -201,7 +225,7 @@ def test_tables_name_configs_that_exist(path):
             assert any(
                 (place / kind / f'{part}.py').is_file()
                 for place in folders
-                for kind in ('data', '_base_/readouts')
+                for kind in KINDS
             )
 
 

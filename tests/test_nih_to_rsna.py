@@ -1,4 +1,7 @@
-"""BYOL on images of NIH, RSNA's labels beside it, then a classifier, by the tools."""
+"""BYOL, RSNA's labels beside it, then a classifier, by the tools.
+
+On images of NIH, and as a converted file of InnerEye's settings says.
+"""
 
 import json
 from pathlib import Path
@@ -6,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 
 from medssl_mm.importers.sets.nih_cxr14 import FINDINGS
+from medssl_mm.results import read_scalars
+from medssl_mm.store.splits import load_split
 from tests import tools
 from tests.datasets.images import write_image_set
 from tests.importers.dicom_files import make_slice
@@ -24,6 +30,8 @@ SMALL = (
     'train_dataloader.num_workers=0',
     'train_dataloader.persistent_workers=False',
 )
+# Pictures of one value everywhere, by the subset that they come to.
+BLANK = {'train': 5, 'val': 10}
 
 
 def run(folder, tool, *arguments):
@@ -42,6 +50,8 @@ def write_rsna(folder, patients=40):
         pixels = rng.integers(0, 1000, (48, 48))
         if ill:
             pixels[12:36, 12:36] += 2000
+        elif number in BLANK.values():
+            pixels[:] = 500
         make_slice(pixels.astype(np.uint16), (0, 0, 0), Modality='CR').save_as(
             folder / f's{number:02d}.dcm', enforce_file_format=True
         )
@@ -49,12 +59,27 @@ def write_rsna(folder, patients=40):
     (folder / 'dataset.csv').write_text('\n'.join(lines) + '\n')
 
 
+@pytest.fixture(scope='module')
+def prepared(tmp_path_factory):
+    """Folder of the runs, with the imported pictures of RSNA."""
+    folder = tmp_path_factory.mktemp('rsna')
+    write_rsna(folder / 'source')
+    run(folder, 'prepare_data.py', 'rsna', '--src', 'source', '--out', 'data/rsna')
+    split = load_split(folder / 'data/rsna', 'rsna-patients')
+    for subset, number in BLANK.items():
+        assert f's{number:02d}' in split[subset]
+    return folder
+
+
+def class_weights_of(folder):
+    (written,) = folder.glob('*.py')  # the config of the run
+    return Config.fromfile(written).default_hooks.online_probe.class_weights
+
+
 @pytest.mark.slow
-def test_pretrained_probed_and_classified(tmp_path):
-    write_rsna(tmp_path / 'source')
-    run(tmp_path, 'prepare_data.py', 'rsna', '--src', 'source', '--out', 'data/rsna')
+def test_pretrained_probed_and_classified(prepared):
     write_image_set(
-        tmp_path / 'data/nih-cxr14',
+        prepared / 'data/nih-cxr14',
         patients=8,
         task='multi-label',
         classes=FINDINGS,
@@ -63,7 +88,7 @@ def test_pretrained_probed_and_classified(tmp_path):
     byol = 'selfsup/byol/byol_resnet50_16xb75-coslr-1000e_nih-cxr14-224.py'
     probes = 'selfsup/_base_/probes/rsna_224.py'
     run(
-        tmp_path,
+        prepared,
         'train.py',
         f'{CONFIGS / byol}+{CONFIGS / probes}',
         '--work-dir',
@@ -79,13 +104,14 @@ def test_pretrained_probed_and_classified(tmp_path):
         'default_hooks.knn_probe.num_workers=0',
         'default_hooks.knn_probe.k=5',
     )
-    (log,) = (tmp_path / 'byol').glob('*/vis_data/scalars.json')
+    (log,) = (prepared / 'byol').glob('*/vis_data/scalars.json')
     scores = [json.loads(line) for line in log.read_text().splitlines()]
     measured = [s for s in scores if 'probe/online_macro_AUROC' in s]
+    assert class_weights_of(prepared / 'byol') == 'balanced'
     # 14 images of pretraining and 24 of the probe: a pass of the pretraining is long.
     assert len(measured) == 2
     assert {'probe/online_accuracy', 'probe/online_macro_AUPR'} <= set(measured[-1])
-    state = torch.load(tmp_path / 'byol/epoch_2.pth', weights_only=True)['state_dict']
+    state = torch.load(prepared / 'byol/epoch_2.pth', weights_only=True)['state_dict']
     assert not [name for name in state if 'probe' in name]
     assert any(name.startswith('target_net.module.0.') for name in state)
 
@@ -100,7 +126,7 @@ def test_pretrained_probed_and_classified(tmp_path):
         'test_dataloader.persistent_workers=False',
     ]
     report = run(
-        tmp_path,
+        prepared,
         'train.py',
         classifier,
         '--work-dir',
@@ -110,7 +136,7 @@ def test_pretrained_probed_and_classified(tmp_path):
     )
     assert 'target' in report  # which of the two encoders was taken
     run(
-        tmp_path,
+        prepared,
         'test.py',
         classifier,
         'classifier/epoch_2.pth',
@@ -121,6 +147,87 @@ def test_pretrained_probed_and_classified(tmp_path):
         '--cfg-options',
         *options,
     )
-    metrics = json.loads((tmp_path / 'metrics.json').read_text())
+    metrics = json.loads((prepared / 'metrics.json').read_text())
     # The opacities are bright: features of few steps tell them.
     assert metrics['classification/macro_AUROC'] > 0.9
+
+
+# As the original's rsna_byol.yaml, but for sizes.
+CONVERTED = """
+dataset:
+  name: RSNAKaggle
+  dataset_dir: /datadrive/rsna_train
+  num_workers: 0
+train:
+  seed: 3
+  batch_size: 12
+  output_dir: kaggle/self_supervised
+  base_lr: 1e-3
+  self_supervision:
+    type: byol
+    encoder_name: resnet18
+    use_balanced_binary_loss_for_linear_head: True
+scheduler:
+  epochs: 2
+preprocess:
+  resize: 40
+  center_crop_size: 32
+augmentation:
+  use_random_affine: True
+  random_affine:
+    max_angle: 180
+    max_shear: 40
+  use_random_crop: True
+  random_crop:
+    scale: (0.4, 1.0)
+  use_random_horizontal_flip: True
+  use_gamma_transform: True
+  use_random_color: True
+  random_color:
+    brightness: 0.2
+    contrast: 0.2
+    saturation: 0.0
+  use_elastic_transform: True
+  elastic_transform:
+    sigma: 4
+    alpha: 34
+    p_apply: 0.4
+  use_random_erasing: True
+  random_erasing:
+    scale: (0.15, 0.4)
+    ratio: (0.33, 3)
+  add_gaussian_noise: True
+  gaussian_noise:
+    std: 0.05
+"""
+
+
+@pytest.mark.slow
+def test_a_converted_file_trains(prepared):
+    (prepared / 'rsna_byol.yaml').write_text(CONVERTED)
+    options = ('innereye', 'rsna_byol.yaml', '--out', 'rsna_byol.py')
+    run(prepared, 'convert_config.py', *options)
+    log = run(
+        prepared,
+        'train.py',
+        'rsna_byol.py',
+        '--cfg-options',
+        *SMALL[1:3],
+        # Ten epochs of warm-up are for longer runs.
+        'param_scheduler.0.end=1',
+        'param_scheduler.1.begin=1',
+        'default_hooks.online_probe.num_workers=0',
+        'default_hooks.online_probe.start_steps=1',
+    )
+    # Its validation images are not pretrained on.
+    assert 'are patients of the pretraining' not in log
+    folder = prepared / 'work_dirs/kaggle/self_supervised/byol_seed_3'
+    saved = torch.load(folder / 'epoch_2.pth', weights_only=True)
+    steps = 2 * (24 // 12)
+    assert saved['online_probe']['images_seen'] == 16 * steps
+    assert saved['online_probe']['head']['1.weight'].shape == (2, 128)
+    curves = read_scalars(folder)
+    for name in ('probe/online_macro_AUROC', 'probe/online_loss'):
+        assert curves[name][:, 0].tolist() == [0, 2, 4]
+    assert np.isfinite(curves['loss'][:, 1]).all()
+    assert class_weights_of(folder) == 'balanced'

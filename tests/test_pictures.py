@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from medssl_mm.errors import UserError
-from medssl_mm.pictures import add_picture_arguments, open_pictures
+from medssl_mm.pictures import add_picture_arguments, open_pictures, pictures_of
 from tests.datasets.images import make_picture, write_image_set
 
 
@@ -70,6 +70,22 @@ def test_spread_takes_the_classes_in_turn_and_other_patients(eyes):
         assert [chosen.label(row) for row in range(2)] == ['healthy', 'ill']
         chosen = found.take(found.spread(9, seed))
         assert sorted(chosen.patients) == ['1', '2', '3']
+
+
+@pytest.mark.parametrize('name', ['ichallenge-amd', 'ichallenge_amd'])
+def test_a_data_set_is_called_as_its_store_or_as_its_file(tmp_path, monkeypatch, name):
+    write_image_set(tmp_path / 'data/ichallenge-amd', channels=3)
+    monkeypatch.chdir(tmp_path)
+    found = opened(name)
+    assert len(found) == 12 and found.classes == ('no', 'yes')
+
+
+def test_pictures_that_have_been_read():
+    arrays = dict(b=np.zeros((2, 3), np.uint8), a=np.ones((4, 5, 3), np.uint8))
+    found = pictures_of('made', arrays)
+    assert found.image_ids == ('b', 'a') and found.label(0) == ''
+    for row, array in enumerate(arrays.values()):
+        np.testing.assert_array_equal(found.read(row), array)
 
 
 def test_deep_pictures_are_brought_to_8_bit(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from mmengine.structures import BaseDataElement
 
-from tests.shipped import experiments
+from tests.shipped import CONFIGS, Experiment, experiments
 
 INTERMEDIATE = experiments('selfsup/intermediate')
 
@@ -134,7 +134,6 @@ def test_parity_with_the_published_code(experiment):
 
 BATCH = [p for m in ('simclr', 'byol') for p in experiments(f'selfsup/{m}')]
 ACDC = 'selfsup/{0}/{0}_resnet18_1xb64-coslr-150e_acdc-64'
-SMALL = [p for p in BATCH if 'resnet18' in p.stem]
 PLACES = [p for m in ('densecl', 'vicreg') for p in experiments(f'selfsup/{m}')]
 # By the method's name: its loss terms after the first.
 TERMS = {'densecl': ['loss_stage4_dense'], 'vicregl': ['loss_stage4_local']}
@@ -177,15 +176,18 @@ def built(experiment):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('experiment', SMALL + PLACES, ids=lambda p: p.name)
+@pytest.mark.parametrize('experiment', BATCH + PLACES, ids=lambda p: p.name)
 def test_batch_method_trains_a_step(experiment):
+    """Large networks on the smallest batch and images that they take."""
     content, model, wrapper = built(experiment)
-    size = int(experiment.stem.rpartition('-')[2])
+    large = content.model.backbone.depth > 18
+    size = 16 if large else int(experiment.stem.rpartition('-')[2])
     channels = content.model.backbone.in_channels
-    views = [torch.rand(4, channels, size, size) for _ in range(2)]
+    images = 2 if large else 4
+    views = [torch.rand(images, channels, size, size) for _ in range(2)]
     samples = [
         BaseDataElement(metainfo=dict(view_geometry=[whole_view(size)] * 2))
-        for _ in range(4)
+        for _ in range(images)
     ]
     logs = model.train_step(dict(inputs=views, data_samples=samples), wrapper)
     losses = {name: value.item() for name, value in logs.items() if 'loss' in name}
@@ -195,6 +197,80 @@ def test_batch_method_trains_a_step(experiment):
     for name, value in model.named_parameters():
         learns = not name.startswith(('target_net.', 'encoder_k.'))
         assert (value in wrapper.optimizer.state) == learns, name
+
+
+SOFT, WHITE = 'soft_decorrelation', 'whitened_projection'
+COVARIANCE = ['loss_stage4_covariance']
+FINE, LOCAL = ([f'loss_stage{s}_local' for s in pair] for pair in ((1, 2), (3, 4)))
+# What is tried beside the shipped methods: config, what is put on it, further terms.
+ARMS = [
+    ('mocov2/mocov2-local-stages12_resnet18_1xb64-coslr-150e_acdc-64', (), FINE),
+    (
+        'mocov2/mocov2-local-decoder_resnet18_1xb32-coslr-75e_acdc-128',
+        (),
+        [*LOCAL, 'loss_decoder_local'],
+    ),
+    ('mocov2/mocov2_resnet18_1xb64-coslr-150e_acdc-64', (SOFT,), COVARIANCE),
+    ('byol/byol_resnet18_1xb64-coslr-150e_acdc-64', (SOFT,), COVARIANCE),
+    ('byol/byol_resnet18_1xb64-coslr-150e_acdc-64', (WHITE,), []),
+    ('simclr/simclr_resnet18_1xb64-coslr-150e_acdc-64', (WHITE,), []),
+    ('byol/byol_resnet18_1xb64-coslr-100e_nih1000-64', (WHITE, 'pneumoniamnist'), []),
+    (
+        'simclr/simclr_resnet18_1xb64-coslr-100e_nih1000-64',
+        (SOFT, 'pneumoniamnist'),
+        COVARIANCE,
+    ),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'name, parts, terms', ARMS, ids=lambda one: str(one).rpartition('/')[2]
+)
+def test_arm_trains_a_step(name, parts, terms):
+    config = CONFIGS / 'selfsup' / f'{name}.py'
+    put_on = ''.join(f'+{part}' for part in parts)
+    content, model, wrapper = built(Experiment(name, f'{config}{put_on}'))
+    size = content.train_dataloader.dataset.pipeline[2].get('crop', {}).get('size', 64)
+    images = 4
+    views = [torch.rand(images, 1, size, size) for _ in range(2)]
+    samples = [
+        BaseDataElement(metainfo=dict(view_geometry=[whole_view(size)] * 2))
+        for _ in range(images)
+    ]
+    taps = gradients_of_taps(model.decoder)
+    logs = model.train_step(dict(inputs=views, data_samples=samples), wrapper)
+    losses = {key: value.item() for key, value in logs.items() if 'loss' in key}
+    assert all(map(math.isfinite, losses.values()))
+    losses.pop('loss')
+    assert list(losses)[1:] == terms
+    for parameter, value in model.named_parameters():
+        learns = not parameter.startswith(('target_net.', 'encoder_k.'))
+        assert (value in wrapper.optimizer.state) == learns, parameter
+    assert bool(taps) == ('-decoder_' in name)
+    assert all(gradient.all() for gradient in taps.values())
+    white = WHITE in parts
+    assert (model.decorrelation is not None) == white
+    if white:
+        assert model.decorrelation.on_projection
+        assert model.decorrelation.num_channels == 128
+        # Fewer channels in a group than images in a batch.
+        size = model.decorrelation.num_channels // model.decorrelation.num_groups
+        assert size < content.train_dataloader.batch_size
+
+
+def gradients_of_taps(decoder):
+    """Size of the gradient at each tap of each kernel, once there was a step.
+
+    A tap that meets padding alone gets none and keeps its random start.
+    """
+    found = {}
+    for name, value in decoder.named_parameters() if decoder is not None else ():
+        if value.ndim == 4:
+            value.register_hook(
+                lambda grad, name=name: found.update({name: grad.abs().sum((0, 1))})
+            )
+    return found
 
 
 def whole_view(size):
@@ -403,24 +479,30 @@ def test_restoration_trains_a_step_on_its_pipeline(experiment):
         packed.append(sample)
     views = [torch.stack(part) for part in zip(*(one['inputs'] for one in packed))]
     batch = dict(inputs=views, data_samples=[one['data_samples'] for one in packed])
+    taps = gradients_of_taps(model.restoration.decode_head)
     logs = model.train_step(batch, wrapper)
     assert math.isfinite(logs['loss']) and logs['loss_restoration'] > 0
     hidden = packed[0]['data_samples'].hidden_patches
-    assert hidden.shape == (4, 4) and hidden.sum() == 10  # about 60 %
+    side = views[0].shape[-1] // 16
+    assert hidden.shape == (side, side) and hidden.sum() == round(0.6 * side**2)
     for name, value in model.named_parameters():
         learns = not name.startswith('encoder_k.')
         assert (value in wrapper.optimizer.state) == learns, name
+    assert taps and all(gradient.all() for gradient in taps.values())
 
 
-def test_decoder_of_restoration_is_that_of_fine_tuning():
+DECODERS = [p for p in RESTORATION if '-decoder_' in p.name]
+
+
+@pytest.mark.parametrize('experiment', DECODERS, ids=[p.stem for p in DECODERS])
+def test_decoder_of_restoration_is_that_of_fine_tuning(experiment):
     """Else its weights would not fit."""
-    (with_decoder,) = [p for p in RESTORATION if '/restoration-decoder' in p.name]
     (tuned,) = [
         p
         for p in experiments('segmentation/acdc')
         if p.stem.startswith('deeplabv3plus_resnet18')
     ]
-    decoder = with_decoder.load().model.restoration.decoder.to_dict()
+    decoder = experiment.load().model.restoration.decoder.to_dict()
     head = tuned.load().model.decode_head.to_dict()
     assert decoder.pop('type') == f'mmseg.{head.pop("type")}'
     assert decoder == {name: head[name] for name in decoder}

@@ -216,6 +216,9 @@ def test_reuse_equals_the_functions(call, setting, capsys):
     assert content['methods'] == dict(
         moco=dict(before=['before.pth'], after=['after.pth'])
     )
+    assert content['stride'] == 32
+    trained = 'running statistics of the training'
+    assert content['normalisation'] == dict(moco=dict(before=trained, after=trained))
     before, after = (features(setting, n) for n in ('before', 'after'))
     rng = np.random.default_rng(4)
     rows = [rng.choice(24, 20, replace=False) for _ in range(3)]

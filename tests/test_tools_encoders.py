@@ -11,8 +11,11 @@ from PIL import Image
 
 from medssl_mm.analysis.deep_image_prior import FeatureInversion
 from medssl_mm.analysis.perceptual_distance import weight_files
+from medssl_mm.datasets.image_sets import IMAGE_SETS
 from medssl_mm.encoders import load_encoder
 from medssl_mm.functional.perceptual import feature_distance
+from medssl_mm.store import open_store
+from medssl_mm.store.image_writer import ImageStoreWriter
 from tests.analysis.plain import pictures
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,6 +103,82 @@ def test_invariances_of_compat_hold_the_unchanged_copy(call, setting):
     assert found['mode'] == 'compat'
     assert found['results'][0]['cosine_by_parameter'][0] == pytest.approx(1)
     assert len(found['results'][0]['cosine_by_parameter']) == 2
+
+
+@pytest.fixture
+def grades(setting):
+    """Both eyes of twelve persons; of four of them the grades differ."""
+    writer = ImageStoreWriter.create(
+        setting / 'data/diabetic-retinopathy',
+        'diabetic-retinopathy',
+        'single-label',
+        IMAGE_SETS['diabetic-retinopathy'].classes,
+        3,
+        (40, 32),
+    )
+    for number, picture in enumerate(pictures(24, 40)):
+        person, side = divmod(number, 2)
+        writer.add_case(
+            f'{person}_{("left", "right")[side]}',
+            picture[:, :32],
+            (person + (side and person < 4)) % 5,
+            patient_id=str(person),
+            source_file=f'{number}.png',
+            source_stat=[(f'{number}.png', 1, 2)],
+        )
+    writer.finish()
+    return setting
+
+
+def test_pairs_of_compat(call, grades, capsys):
+    """Eyes of one grade, brought to 224 px at once: features by hand."""
+    command = ['invariances', 'data/diabetic-retinopathy', *ENCODERS[:2], '--pairs']
+    for mode in ('strict', 'compat'):
+        assert call(*command, '--mode', mode, '--out', mode) == 0
+    assert read(grades / 'strict', 'invariances.json')['pairs'] == 12
+    content = read(grades / 'compat', 'invariances.json')
+    assert content['mode'] == 'compat' and content['pairs'] == 100  # drawn, of 8
+    store = open_store('data/diabetic-retinopathy', 'classification')
+    encoder = load_encoder('small.py:small.pth')
+    step = encoder.preprocessing.model_copy(
+        update=dict(size=224, resize_to=None, interpolation='bicubic')
+    )
+    one = {
+        person: encoder(step(store.read(store.index_of(f'{person}_left')))[None])[0]
+        for person in range(12)
+    }
+    parts = [np.load(path) for path in (grades / 'compat/parts').iterdir()]
+    lefts, rights = (part['features'] for part in parts)
+    drawn = set()
+    for row in [*lefts, *rights]:
+        near = [p for p, own in one.items() if np.allclose(own, row, atol=1e-4)]
+        drawn.update(near)
+    assert drawn == set(range(4, 12))
+    # Of the config only two classes come, of files none.
+    command[1] = 'diabetic-retinopathy'
+    assert call(*command, '--mode', 'compat', '--out', 'x') == 2
+    message = capsys.readouterr().err
+    assert 'the classes are not referable, referable' in message
+    assert 'folder of the image set (data/diabetic-retinopathy)' in message
+
+
+@pytest.mark.parametrize('tool', ['invariances', 'neighbours', 'saliency'])
+def test_compat_takes_the_network_of_the_study(call, setting, capsys, tool):
+    if tool == 'saliency':
+        pytest.importorskip('captum')
+    pytest.importorskip('timm')
+    more = dict(
+        invariances=['--transforms', 'h_flip', '--count', '2'],
+        neighbours=['--neighbours', '1'],
+        saliency=['--count', '1', '--window', '100', '--stride', '100'],
+    )
+    command = [tool, *EYES, '--encoders', 'l=random:efficientnet-lite0', *more[tool]]
+    for mode, name in (('strict', ''), ('compat', '_torch-padding')):
+        assert call(*command, '--mode', mode, '--out', mode) == 0
+        content = read(setting / mode, f'{tool}.json')
+        assert content['encoders'] == {'l': f'random:efficientnet-lite0{name}:0'}
+        rule = 'l: efficientnet-lite0_torch-padding for efficientnet-lite0'
+        assert (rule in (setting / mode / f'{tool}.md').read_text()) == bool(name)
 
 
 @pytest.mark.parametrize(
@@ -308,6 +387,39 @@ def test_perceptual_distance_in_an_encoder(call, inverted, setting, capsys):
     assert inverted('other', '--mode', 'compat')[0] == 0
     assert call(command[0], 'other', *command[1:], '--out', 'x') == 2
     assert 'no table mixes them' in capsys.readouterr().err
+
+
+def test_a_random_measure_has_statistics_of_the_originals(call, inverted, setting):
+    """As random encoders have everywhere; each original counts once."""
+    assert inverted('made')[0] == 0
+    command = ['perceptual_distance', 'made', 'made', '--nets', 'none']
+    command += ['--measures', 'chance=random:small.py', '--out', 'found']
+    assert call(*command) == 0
+    [result] = read(setting / 'found', 'perceptual_distance.json')['results']
+    encoder = load_encoder('random:small.py')
+    one, other = (
+        torch.stack(
+            [
+                encoder.preprocessing(
+                    np.array(Image.open(f'made/small/{name}{end}.png'))
+                )
+                for name in ('ill_0_left', 'ill_4_right')
+            ]
+        )
+        for end in ('_original', '')
+    )
+    norms = [p for p in encoder.modules() if isinstance(p, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None
+    with torch.no_grad():
+        encoder.train()(one)
+        encoder.eval()
+        maps = [
+            list(encoder.places.maps(images, range(1, 5)).values())
+            for images in (one, other)
+        ]
+        expected = feature_distance(*maps).numpy()
+    np.testing.assert_allclose(result['values'], np.tile(expected, 2), rtol=1e-3)
 
 
 def test_lpips_offline_names_its_files(call, setting, monkeypatch, capsys):

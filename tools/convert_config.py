@@ -10,6 +10,8 @@ Examples:
   python tools/train.py rsna_byol.py
   python tools/convert_config.py innereye augmentations.yaml --out strong.py
   python tools/train.py CONFIG.py+strong.py
+  python tools/convert_config.py innereye head.yaml --for probe --out head.py
+  python tools/train.py CONFIG.py+PROBE.py+head.py
 """
 
 from pathlib import Path
@@ -27,6 +29,12 @@ def parse_args():
     parser.add_argument(
         '--out', type=Path, required=True, help='config to write; must not exist'
     )
+    parser.add_argument(
+        '--for',
+        dest='purpose',
+        choices=('pretraining', 'probe', 'classifier'),
+        help='whose pipelines a file of augmentations gives; default: pretraining',
+    )
     return parser.parse_args()
 
 
@@ -39,7 +47,7 @@ def main():
         raise UserError(f'--out must end in .py, got {args.out}')
     from medssl_mm.converters.innereye import config_text, read_innereye
 
-    text = config_text(read_innereye(args.file), args.file.name)
+    text = config_text(read_innereye(args.file), args.file.name, args.purpose)
     with whole_file(args.out) as temporary:
         Path(temporary).write_text(text, encoding='utf-8')
     print(f'{args.out} written')

@@ -29,6 +29,7 @@ Example:
       --evaluations linear-stages --fractions 1 --repeat-check avx2
 """
 
+import math
 from pathlib import Path
 
 from medssl_mm import executors
@@ -158,14 +159,19 @@ def main():
         baseline = next(
             (row.title for row in table.rows if row.name == table.baseline), None
         )
-        rows = results.summarize(
-            runs, baseline if any(run.label == baseline for run in runs) else None
-        )
+        costs = experiments.pretraining_costs(steps.values(), table)
+        rows = [
+            replace(row, cost=costs.shares.get(row.run.label, math.nan))
+            for row in results.summarize(
+                runs, baseline if any(run.label == baseline for run in runs) else None
+            )
+        ]
         results.print_table(rows, table.title)
         out = args.out or Path('work_dirs', 'tables', table.name)
         note = note_of(
             table,
-            experiments.told_costs(steps.values(), table),
+            experiments.told_labels(steps.values(), table),
+            costs.told,
             experiments.told_machines(steps.values()),
         )
         paths = results.write_table(rows, out, table.title, note)

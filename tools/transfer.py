@@ -91,7 +91,8 @@ def show_known():
     """Print encoders and data sets."""
     import pandas as pd
 
-    from medssl_mm.datasets.image_sets import IMAGE_SETS
+    from medssl_mm.datasets.image_sets import known_set
+    from medssl_mm.datasets.shared_sets import image_configs
     from medssl_mm.encoders import encoder_names, find_weights, read_settings
     from medssl_mm.results import show_table
 
@@ -116,17 +117,14 @@ def show_known():
         )
     columns = ['encoder', 'title', 'group', 'length', 'px', 'top-1', 'weights']
     show_table(pd.DataFrame(rows, columns=columns), left=3)
-    rows = [
-        [
-            name,
-            row.title,
-            row.domain,
-            'yes' if Path('data', name, 'dataset.json').is_file() else 'no',
-        ]
-        for name, row in IMAGE_SETS.items()
-    ]
-    columns = ['data set', 'title', 'domain', f'in {Path("data").absolute()}']
-    show_table(pd.DataFrame(rows, columns=columns), left=4)
+    rows = []
+    for name, (images, what) in image_configs().items():
+        root = Path(images['data_root'])
+        row = known_set([root.name])
+        there = 'yes' if (root / 'dataset.json').is_file() else 'no'
+        rows.append([name, what, row.domain if row else '', str(root), there])
+    columns = ['data set', 'what it is', 'domain', 'folder', 'there']
+    show_table(pd.DataFrame(rows, columns=columns), left=5)
 
 
 def main():
@@ -159,8 +157,9 @@ def main():
     if executors.shows_only(args):
         results = f'; {len(planned.cells)} results'
         executors.show_plan(args, planned.engine, planned.steps, results)
-        for note in planned.notes:
-            print(f'note: {note}')
+    for note in planned.notes:
+        print(f'note: {note}')
+    if executors.shows_only(args):
         return
     if not args.no_run:
         planned.write_tasks()
@@ -175,7 +174,7 @@ def main():
         )
         results.print(table.title)
         out = args.out or Path('work_dirs', 'transfer', table.name)
-        note = ' '.join([table.note, *planned.notes]).strip()
+        note = ' '.join([table.note, *(f'{one}.' for one in planned.notes)]).strip()
         paths = results.write(out, table.title, note)
         print('written: ' + ', '.join(map(str, paths)))
     left = len(planned.cells) - len(cells)

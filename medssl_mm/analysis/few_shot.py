@@ -6,7 +6,7 @@ difference of two networks is paired by episode.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,26 +101,39 @@ def mean_accuracies(results: Sequence[FewShot]) -> np.ndarray:
     return np.mean([result.accuracies for result in results], axis=0)
 
 
-def accuracy(results: Sequence[FewShot]) -> Interval:
-    """Accuracy of the networks of one name."""
-    return _mean(mean_accuracies(results))
+def accuracy(results: Sequence[FewShot], ddof: int = 1) -> Interval:
+    """Accuracy of the networks of one name.
+
+    Args:
+        results (Sequence[FewShot]): Of the same episodes.
+        ddof (int): What the variance over N episodes is divided by: N less this.
+            Published intervals have 0. Defaults to 1, which is without bias.
+    """
+    return _mean(mean_accuracies(results), ddof)
 
 
-def difference(results: Sequence[FewShot], baseline: Sequence[FewShot]) -> Interval:
+def difference(
+    results: Sequence[FewShot], baseline: Sequence[FewShot], ddof: int = 1
+) -> Interval:
     """Difference of the accuracies of two names, paired by episode.
+
+    Args:
+        results (Sequence[FewShot]): Of one name.
+        baseline (Sequence[FewShot]): Of the other one.
+        ddof (int): See :func:`accuracy`. Defaults to 1.
 
     Raises:
         UserError: When their episodes differ.
     """
     mean_accuracies([results[0], baseline[0]])  # refuses different episodes
-    return _mean(mean_accuracies(results) - mean_accuracies(baseline))
+    return _mean(mean_accuracies(results) - mean_accuracies(baseline), ddof)
 
 
-def _mean(values: np.ndarray) -> Interval:
+def _mean(values: np.ndarray, ddof: int) -> Interval:
     mean, count = float(values.mean()), len(values)
     if count < 2:
         return Interval(mean, units=count)
-    reach = 1.96 * float(values.std(ddof=1)) / count**0.5
+    reach = 1.96 * float(values.std(ddof=ddof)) / count**0.5
     return Interval(mean, mean - reach, mean + reach, count)
 
 
@@ -160,6 +173,44 @@ def draw_episodes(
     groups = None
     if patients is not None:
         groups = np.unique(np.asarray(patients), return_inverse=True)[1]
+
+    def draw(shots: int) -> Episodes | np.ndarray:
+        return _drawn(members, groups, ways, shots, queries, episodes, seed)
+
+    smallest = min(members, key=lambda number: len(members[number]))
+    possible = len(members[smallest]) - queries
+    found: Episodes | np.ndarray = np.array([smallest])
+    if possible >= shots:
+        found = draw(shots)
+    if isinstance(found, Episodes):
+        return found
+    wanted = f'{shots} labelled and {queries} others'
+    if groups is None:
+        raise UserError(
+            f'class {names[smallest]} has {len(members[smallest])} images: too few '
+            f'for {wanted}; {_advice(possible, queries)}'
+        )
+    counts = ', '.join(
+        f'{names[number]} {len(members[number])} images of '
+        f'{len(np.unique(groups[members[number]]))} patients'
+        for number in found
+    )
+    raise UserError(
+        f'too few patients for {wanted} per class, since no patient is on both sides: '
+        f'{counts}; {_advice(_most_shots(draw, min(shots, possible + 1)), queries)}'
+    )
+
+
+def _drawn(
+    members: Mapping[int, np.ndarray],
+    groups: np.ndarray | None,
+    ways: int,
+    shots: int,
+    queries: int,
+    episodes: int,
+    seed: int,
+) -> Episodes | np.ndarray:
+    """Draw all episodes, or tell of which classes none was found."""
     rng = np.random.default_rng(seed)
     shape = (episodes, ways)
     support = np.empty((*shape, shots), np.int64)
@@ -179,10 +230,22 @@ def draw_episodes(
             if found is not None:
                 break
         else:
-            raise UserError(_too_few_patients(own, chosen[index], groups, names, shots))
+            return chosen[index]
         support[index] = [pair[0] for pair in found]
         query[index] = [pair[1] for pair in found]
     return Episodes(support, query, chosen, groups is not None)
+
+
+def _most_shots(draw: Callable[[int], Episodes | np.ndarray], too_many: int) -> int:
+    """The largest number of labelled images of which all episodes are found."""
+    possible = 0
+    while too_many - possible > 1:
+        tried = (possible + too_many) // 2
+        if isinstance(draw(tried), Episodes):
+            possible = tried
+        else:
+            too_many = tried
+    return possible
 
 
 def _members(
@@ -204,21 +267,13 @@ def _members(
             f'{ways} classes are drawn in an episode, the images have '
             f'{len(members)}: {", ".join(names.values())}'
         )
-    smallest = min(members, key=lambda number: len(members[number]))
-    possible = len(members[smallest]) - queries
-    if possible < shots:
-        raise UserError(
-            f'class {names[smallest]} has {len(members[smallest])} images: too few '
-            f'for {shots} labelled and {queries} others; '
-            + _advice(possible, f'with {queries} others')
-        )
     return members, names
 
 
-def _advice(possible: int, condition: str) -> str:
+def _advice(possible: int, queries: int) -> str:
     if possible < 1:
         return 'ask for fewer queries or leave the class out'
-    return f'at most {possible} are possible {condition}'
+    return f'at most {possible} are possible with {queries} others'
 
 
 def _apart(
@@ -231,25 +286,6 @@ def _apart(
     if any(len(rows) < queries for rows in rest):
         return None
     return list(zip(labelled, rest))
-
-
-def _too_few_patients(
-    own: list[np.ndarray],
-    numbers: np.ndarray,
-    groups: np.ndarray | None,
-    names: Mapping[int, str],
-    shots: int,
-) -> str:
-    assert groups is not None, 'without patients every draw will do'
-    counts = ', '.join(
-        f'{names[number]} {len(rows)} images of {len(np.unique(groups[rows]))} patients'
-        for number, rows in zip(numbers, own)
-    )
-    return (
-        f'no episode with {shots} labelled images per class and other patients as '
-        f'queries was found in {_TRIES} draws: {counts}. Ask for fewer shots or '
-        'queries'
-    )
 
 
 def episode_accuracies(features: np.ndarray, episodes: Episodes) -> np.ndarray:

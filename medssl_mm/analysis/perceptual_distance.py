@@ -31,7 +31,8 @@ POLICY = (
     'LPIPS 0.1 with three networks (alex, vgg, squeeze) and their mean, between a '
     'picture and the one made from its features, both of the size of the encoder; 0 '
     'is the same. An encoder as a measure: the mean squared distance of its maps '
-    'with channels of unit length, summed over the stages, without learned weights. '
+    'with channels of unit length, summed over the stages, without learned weights; '
+    'a random one gets its running statistics from the originals. '
     'SD and interval (1.96 standard errors) are over pictures.'
 )
 

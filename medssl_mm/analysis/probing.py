@@ -253,6 +253,8 @@ def fit_path(
     strengths: Sequence[float],
     max_iter: int = 2000,
     tolerance: float = 1e-6,
+    weakest_first: bool = False,
+    models: dict[int, Any] | None = None,
 ) -> Iterator[tuple[float, Callable, list[int]]]:
     """Fit logistic regressions, from the strongest regularisation on.
 
@@ -268,6 +270,9 @@ def fit_path(
             mean loss.
         max_iter: Iterations of L-BFGS.
         tolerance: Largest component of the gradient at the end.
+        weakest_first: Whether to go from the weakest regularisation on instead.
+        models: Fitted ones, by class (single-label: -1), that the first fits start
+            from; gets those of this path.
 
     Shape: features ``(N, D)``, float64; targets ``(N, C)``, bool.
 
@@ -282,15 +287,21 @@ def fit_path(
         problems = {c: targets[:, c].astype(int) for c in varied}
     else:
         problems = {-1: targets.argmax(1)}
-    models = {
-        name: LogisticRegression(max_iter=max_iter, tol=tolerance, warm_start=True)
-        for name in problems
-    }
+    models = {} if models is None else models
+    for name, problem in problems.items():
+        # Weights of other classes are no start.
+        if not np.array_equal(
+            getattr(models.get(name), 'classes_', ()), np.unique(problem)
+        ):
+            models[name] = LogisticRegression(
+                max_iter=max_iter, tol=tolerance, warm_start=True
+            )
 
     def predict(rows: np.ndarray) -> np.ndarray:
         # What no training image has cannot be told: probability 0.
         result = np.zeros((len(rows), count))
-        for name, model in models.items():
+        for name in problems:
+            model = models[name]
             probabilities = model.predict_proba(rows)
             if multi_label:
                 result[:, name] = probabilities[:, 1]
@@ -300,7 +311,7 @@ def fit_path(
 
     # Several threads at tiny products mostly wait for each other.
     threads = 1 if features.size < SMALL else None
-    for strength in sorted(strengths, reverse=True):
+    for strength in sorted(strengths, reverse=not weakest_first):
         failed = []
         for name, problem in problems.items():
             models[name].C = 1 / (strength * samples)
@@ -555,11 +566,12 @@ def fit_linear(
     features: Mapping[str, np.ndarray],
     data: ProbeData,
     costs: Sequence[float] = COSTS,
-    by: Literal['auroc', 'accuracy'] = 'auroc',
+    by: Literal['auroc', 'accuracy', 'recall'] = 'auroc',
     standardise: bool = False,
     softmax: bool = False,
     max_iter: int = 1000,
     tolerance: float = 1e-4,
+    weakest_first: bool = False,
 ) -> LinearFit:
     """Choose the cost on the validation images, then fit train and val anew.
 
@@ -572,8 +584,9 @@ def fit_linear(
         features: Of 'train', 'val' and 'test'.
         data: Labels of the same images.
         costs: To choose from. Defaults to :data:`COSTS`.
-        by: Score on the validation images: macro AUROC, or accuracy (of a
-            single-label set). Defaults to 'auroc'.
+        by: Score on the validation images: macro AUROC; of a single-label set
+            also accuracy, or mean per-class accuracy ('recall'). Defaults to
+            'auroc'.
         standardise: Whether features are standardised with the training
             images. Defaults to False.
         softmax: Whether two classes get a row of weights each, as older
@@ -582,6 +595,11 @@ def fit_linear(
         max_iter: Iterations of a fit. Defaults to 1000.
         tolerance: Largest component of the gradient at the end. Defaults to
             1e-4.
+        weakest_first: Whether fits go from the largest cost down, each from the
+            weights of the one before, and the final one from the weights of the
+            last, as published numbers were made; else from the smallest cost up,
+            and the final one from 0. Differs where fits do not converge. Defaults
+            to False.
 
     Shape: features ``(images, channels)``.
 
@@ -600,6 +618,7 @@ def fit_linear(
     if standardise:
         scaler = StandardScaler().fit(rows['train'])
         rows = {name: scaler.transform(values) for name, values in rows.items()}
+    models: dict[int, Any] | None = {} if weakest_first else None
     factor = 2 if softmax and len(data.classes) == 2 and not data.multi_label else 1
 
     def path(
@@ -607,14 +626,24 @@ def fit_linear(
     ) -> Iterator[tuple[float, Callable, list[int]]]:
         by_strength = {1 / (factor * cost * len(inputs)): cost for cost in costs}
         for strength, predict, failed in fit_path(
-            inputs, targets, data.multi_label, list(by_strength), max_iter, tolerance
+            inputs,
+            targets,
+            data.multi_label,
+            list(by_strength),
+            max_iter,
+            tolerance,
+            weakest_first,
+            models,
         ):
             yield by_strength[strength], predict, failed
 
     quality, failures = dict[float, float](), []
     for cost, predict, failed in path(rows['train'], data.targets['train'], costs):
         found = score(_predictions(predict(rows['val']), data, 'val'))
-        value = found.accuracy if by == 'accuracy' else found.auroc[usable].mean()
+        if by == 'auroc':
+            value = found.auroc[usable].mean()
+        else:
+            value = found.accuracy if by == 'accuracy' else found.macro_recall
         quality[cost] = float(value)
         if failed:
             failures.append(cost)

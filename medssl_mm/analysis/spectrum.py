@@ -79,8 +79,12 @@ def stated(
 def require_comparable(spectra: Iterable[Spectrum]) -> None:
     """Refuse spectra of one place that differ in more than the model.
 
+    What a model normalises by may differ, random weights as initialised and
+    calibrated, but is stated for all or for none.
+
     Raises:
-        UserError: Names the place, and two models of other stride or samples.
+        UserError: Names the place, and two models of other stride or samples, or
+            of which one does not state its normalisation.
     """
     first: dict[str, Spectrum] = {}
     for one in spectra:
@@ -92,6 +96,13 @@ def require_comparable(spectra: Iterable[Spectrum]) -> None:
                     f'the spectra of {one.place} do not compare: {name} is {values[0]} '
                     f'in {other.label} and {values[1]} in {one.label}'
                 )
+        if bool(other.normalisation) != bool(one.normalisation):
+            silent = one if other.normalisation else other
+            raise UserError(
+                f'the spectra of {one.place} do not compare: {silent.label} does not '
+                'state its normalisation, others do; state it by medssl_mm.analysis.'
+                'stated'
+            )
 
 
 def feature_spectrum(label: str, place: str, features: Tensor) -> Spectrum:

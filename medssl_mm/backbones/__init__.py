@@ -27,7 +27,7 @@ from .lookup import (
     find_family,
     stated_channels,
 )
-from .timm import TimmNetworkBackbone
+from .timm import TimmNetworkBackbone, require_parts, require_timm
 
 __all__ = [
     'ENCODERS',
@@ -43,6 +43,8 @@ __all__ = [
     'different_taps',
     'encoder_features',
     'find_family',
+    'require_parts',
+    'require_timm',
     'set_common_stride',
     'set_output_stride',
     'stated_channels',

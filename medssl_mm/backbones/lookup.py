@@ -97,8 +97,8 @@ def encoder_features(
 ) -> dict[str, Tensor]:
     """Features at all places of a contrastive encoder.
 
-    All stages (or blocks) by name, ``decorrelated`` (the map after the
-    decorrelation, if there is one), ``pooled`` (the mean over the positions
+    All stages (or blocks) by name, ``decorrelated`` (the map, or the projection,
+    after the decorrelation, if there is one), ``pooled`` (the mean over the positions
     of the map that the neck gets) and ``projection``.
 
     Args:
@@ -106,7 +106,8 @@ def encoder_features(
         neck (nn.Module): Takes ``[map]`` and returns ``[embeddings]``.
         images (Tensor): As the backbone takes them.
         decorrelation (nn.Module, optional): Has the number of its ``stage``,
-            None for the last one. Defaults to None.
+            None for the last one; ``on_projection`` when it follows the neck.
+            Defaults to None.
 
     Shape: images ``(N, C, H, W)`` -> maps ``(N, C', H', W')``, pooled and
         projection ``(N, D)``.
@@ -115,7 +116,8 @@ def encoder_features(
     maps = backbone.maps(images, (n for n in backbone.names if n))
     features = {backbone.names[number]: level for number, level in maps.items()}
     last = maps[backbone.last]
-    if decorrelation is not None:
+    after_neck = getattr(decorrelation, 'on_projection', False)
+    if decorrelation is not None and not after_neck:
         stage = backbone.last if decorrelation.stage is None else decorrelation.stage
         if stage in maps:
             features['decorrelated'] = decorrelation(maps[stage])
@@ -123,4 +125,6 @@ def encoder_features(
                 last = features['decorrelated']
     features['pooled'] = last.mean(dim=(2, 3))
     features['projection'] = neck([last])[0]
+    if after_neck:
+        features['decorrelated'] = decorrelation(features['projection'])
     return features

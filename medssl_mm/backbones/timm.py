@@ -1,13 +1,43 @@
 """Networks of timm through ``TIMMBackbone`` of a host."""
 
+import importlib.util
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
 
+from medssl_mm.errors import InstallError
+
 from .base import STEM, Backbone, Tap
 from .hosts import VisionTransformerBackbone, pair
+
+
+def require_timm(user: str) -> None:
+    """Refuse to go on without timm.
+
+    Args:
+        user (str): What needs it, for the message.
+
+    Raises:
+        InstallError: Names the extra to install.
+    """
+    if importlib.util.find_spec('timm') is None:
+        raise InstallError(f'{user} needs timm; install medssl_mm[models]')
+
+
+def require_parts(config: Mapping[str, Any], user: str) -> None:
+    """Refuse a network of timm where there is no timm, before a host builds it.
+
+    Args:
+        config (Mapping): Of a backbone.
+        user (str): What it is of, for the message.
+
+    Raises:
+        InstallError: Names the extra to install.
+    """
+    if str(config.get('type')).rpartition('.')[2] == 'TIMMBackbone':
+        require_timm(user)
 
 
 class TimmPyramidBackbone(Backbone):

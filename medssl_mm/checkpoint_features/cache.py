@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -159,8 +159,8 @@ def _disk(final: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f'cannot write the features to {final}: {error.strerror}; choose '
-            'another folder with --cache'
+            f'cannot write the features to {final}: {error.strerror}; make room, or '
+            'choose another folder (option --cache; of a table, its key cache)'
         ) from error
 
 
@@ -187,7 +187,7 @@ def _write_rows(
     # process by a signal.
     files: dict[str, BinaryIO] = {}
     rows = 0
-    with ExitStack() as stack:
+    try:
         for batch in batches:
             for place, features in batch.items():
                 values = features.detach().float().cpu().numpy()
@@ -200,16 +200,18 @@ def _write_rows(
                     )
                 with _disk(final):
                     if place not in files:
-                        files[place] = stack.enter_context(
-                            open(folder / f'{place}.npy', 'wb')
-                        )
+                        files[place] = open(folder / f'{place}.npy', 'wb')
                         shape = (len(image_ids), values.shape[1])
                         _write_header(files[place], values.dtype, shape)
                     files[place].write(np.ascontiguousarray(values).data)
             rows += len(values)
         with _disk(final):
             for file in files.values():
-                file.flush()
+                file.close()
+    finally:
+        for file in files.values():
+            with suppress(OSError):  # on a full disk what is left fails again
+                file.close()
     assert rows == len(image_ids), f'{rows} rows, {len(image_ids)} images'
     return list(files)
 

@@ -12,7 +12,7 @@ import torch
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from medssl_mm.backbones import Backbone, backbone_of
+from medssl_mm.backbones import Backbone, backbone_of, require_parts
 from medssl_mm.encoders import (
     Preprocessing,
     PretrainedEncoder,
@@ -149,6 +149,7 @@ class ConfigEncoder(Encoder):
     def build(self) -> Any:
         """The classifier of the config, with the weights in its backbone."""
         weights = self.weights
+        require_parts(self._settings()['backbone'], self.images.config.filename)
         with (
             DefaultScope.overwrite_default_scope(self._scope),
             own_randomness(weights.seed),

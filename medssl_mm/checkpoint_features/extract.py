@@ -8,7 +8,7 @@ its own preprocessing of plain pictures.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from medssl_mm import loaders
+from medssl_mm.backbones import set_common_stride
 from medssl_mm.engine.hooks.calibrate_batch_norm_hook import (
     calibrate_batch_norm,
     calibration_batches,
 )
 from medssl_mm.engine.observing import own_randomness
+from medssl_mm.errors import UserError
 from medssl_mm.functional.features import evaluation_mode
 
 from .cache import CachedFeatures, find_features, write_features
@@ -79,6 +81,9 @@ class EncoderFeatures:
         self.progress = progress or (lambda what, done, total: None)
         self.note = note or (lambda message: None)
         self._network: tuple[Weights, Any] | None = None
+        # Of the last maps: as they are by network, and what they are brought to.
+        self._strides: dict[str | None, int] = {}
+        self.stride: int | None = None
 
     def encoder(self, weights: Weights) -> Encoder:
         """What the weights stand for."""
@@ -115,7 +120,57 @@ class EncoderFeatures:
             lambda: self._stride(encoder),
         )
 
+    def bring_to_stride(
+        self, checkpoints: Iterable[Weights], stride: int | None = None
+    ) -> int:
+        """Bring the last maps of some networks to one stride from now on.
+
+        Each stays the function that it is, see
+        :func:`medssl_mm.backbones.set_output_stride`, so that what is pooled has as
+        many positions in all of them.
+
+        Args:
+            checkpoints (Iterable[Weights]): All that are compared.
+            stride (int, optional): Pixels of the image per cell. Defaults to None:
+                the smallest one among them.
+
+        Returns:
+            int: The stride.
+
+        Raises:
+            UserError: One has a smaller stride.
+        """
+        self.stride = None
+        own: dict[str, int] = {}
+        for weights in checkpoints:
+            if weights.encoder not in self._strides:
+                self._strides[weights.encoder] = self._stride(self.encoder(weights))
+            own[weights.name] = self._strides[weights.encoder]
+        common = min(own.values()) if stride is None else stride
+        smaller = [name for name, value in own.items() if value < common]
+        if smaller:
+            raise UserError(
+                f'{smaller[0]} has stride {own[smaller[0]]}, which cannot be made '
+                f'{common}; choose {min(own.values())} or less'
+            )
+        self.stride, self._network = common, None
+        return common
+
+    def normalisation(self, weights: Weights) -> str:
+        """What a network normalises by, in words."""
+        if self.encoder(weights).path is not None:
+            return 'running statistics of the training'
+        if self.calibration_batches:
+            return f'statistics of {self.calibration_batches} training batches'
+        return 'as initialised: 0 and 1'
+
+    def _is_dilated(self, encoder: Encoder) -> bool:
+        own = self._strides.get(encoder.weights.encoder)
+        return self.stride is not None and own != self.stride
+
     def _stride(self, encoder: Encoder) -> int:
+        if self.stride is not None:
+            return self.stride
         view = encoder.view(self._load(encoder))
         return view.strides[view.last]
 
@@ -134,6 +189,8 @@ class EncoderFeatures:
                 batch_size=self.batch_size,
                 **encoder.describe_images(self.images.subset('train')),
             )
+        if self._is_dilated(encoder):
+            description['stride'] = self.stride
         # Plain data, as it comes back from a file.
         return json.loads(json.dumps(description, default=str))
 
@@ -174,6 +231,8 @@ class EncoderFeatures:
         model = encoder.build()
         model.requires_grad_(False)
         model.to(self.device)
+        if self._is_dilated(encoder):
+            set_common_stride({encoder.weights.name: model.backbone}, self.stride)
         if encoder.path is None and self.calibration_batches:
             batches = calibration_batches(
                 encoder.dataset(self.images.subset('train')),

@@ -19,6 +19,7 @@ from .decorrelation import (
     prefixes_of,
 )
 from .pretraining import config_of, trained_transform
+from .reading import weights_file
 from .rules import Rule, grouped
 from .sources import SOURCES, Source
 
@@ -44,4 +45,5 @@ __all__ = [
     'prefixes_of',
     'read_weights',
     'trained_transform',
+    'weights_file',
 ]

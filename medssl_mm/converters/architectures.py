@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from medssl_mm.errors import InstallError
+from medssl_mm.backbones import require_timm
 
 
 def _torchvision(name: str) -> nn.Module:
@@ -25,10 +25,9 @@ def _torchvision(name: str) -> nn.Module:
 
 
 def _timm(name: str) -> nn.Module:
-    try:
-        import timm
-    except ImportError:
-        raise InstallError(f'{name} needs timm; install medssl_mm[models]') from None
+    require_timm(name)
+    import timm
+
     return timm.create_model(name)
 
 

@@ -35,7 +35,8 @@ class Converted:
             and ``.bias``.
         architecture (str): Of ``ARCHITECTURES``.
         source (str): Of ``SOURCES``.
-        dropped (tuple[str, ...]): Names of the file that were left out.
+        dropped (tuple[str, ...]): Names of the file that were left out: all of it
+            that is in no tensor.
         notes (tuple[str, ...]): What else was done, in words.
     """
 
@@ -92,8 +93,8 @@ def convert(
     check_hash_in_name(path)
     if rules.any_layout:
         return _in_any_layout(path, source, encoder)
-    parts = read_named(path)
-    kind = kind_of(path)
+    found = read_named(path)
+    parts, kind = found.parts, kind_of(path)
     if rules.conversion and kind == SOURCES[rules.conversion].kind:
         source, rules = rules.conversion, SOURCES[rules.conversion]
     if kind != rules.kind:
@@ -103,14 +104,15 @@ def convert(
         )
     notes: list[str] = []
     dropped: list[str] = []
-    named = _part(parts, rules, encoder)
-    if named is None:
-        found = ', '.join(name or 'the top' for name in parts)
+    place = _place(parts, rules, encoder)
+    if place is None:
+        places = ', '.join(name or 'the top' for name in parts)
         wanted = ' or '.join(f'"{name}"' if name else 'the top' for name in rules.parts)
         raise UserError(
             f'{path}: {source} has its tensors under {wanted}, found some under '
-            f'{found}{_advice(path, kind, parts, source)}'
+            f'{places}{_advice(path, kind, parts, source)}'
         )
+    named: Mapping[str, Any] = parts[place]
     if rules.pretraining:
         try:
             own, folded = prefixes_of(named, encoder)
@@ -135,7 +137,7 @@ def convert(
         tensors,
         fit.architecture,
         source,
-        tuple(dropped + renamed.dropped),
+        tuple(dropped + renamed.dropped + found.without(place)),
         tuple(notes),
     )
 
@@ -294,14 +296,14 @@ def _for_hosts(converted: Converted, architecture: Architecture) -> dict[str, Te
     return {**{prefix + name: value for name, value in own.items()}, **folded}
 
 
-def _part(
+def _place(
     parts: Mapping[str, Mapping[str, Any]], source: Source, encoder: str | None
-) -> Mapping[str, Any] | None:
-    """The tensors of a file, by where its source has them."""
+) -> str | None:
+    """The part of a file in which its source has the tensors; None of another one."""
     places = source.parts
     if source.kind == 'haiku' and encoder:
         places = (encoder,)
-    return next((parts[place] for place in places if place in parts), None)
+    return next((place for place in places if place in parts), None)
 
 
 def _best(renamed: Renamed, source: Source) -> _Fit:
@@ -370,9 +372,10 @@ def _advice(
             except UserError:
                 continue
             return f'. It fits {name} ({source.title}): use that source'
-        named = _part(parts, source, None)
-        if named is None:
+        place = _place(parts, source, None)
+        if place is None:
             continue
+        named = parts[place]
         if source.pretraining:
             try:
                 named = export_backbone(named)[0]

@@ -20,6 +20,8 @@ DECORRELATION = 'decorrelation.'
 # In the slow copy: backbone, neck, decorrelation.
 SLOW_BACKBONE, SLOW_DECORRELATION = 'module.0.', 'module.2.'
 FOLDED = 'decorrelation_conv.conv.'
+# What a decorrelation holds, and no other part of an encoder.
+MOMENTS = 'running_covariance'
 
 
 def fold_into_following(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
@@ -140,7 +142,7 @@ def export_backbone(
         notes.append(f'encoder: {chosen}; the checkpoint holds both')
     for norm in legacy:
         notes.append(replace_iter_norm(found, norm, decorrelation))
-    has_head = any(n.startswith(head) for n in state_dict)
+    has_head = f'{head}{MOMENTS}' in state_dict
     if decorrelation == 'fold' and not legacy:
         if not has_head:
             raise ValueError(

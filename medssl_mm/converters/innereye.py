@@ -26,7 +26,7 @@ Pair = tuple[float, float]
 class _Section(BaseModel):
     """A part of the file: known keys, of their types."""
 
-    model_config = ConfigDict(extra='forbid', strict=True)
+    model_config = ConfigDict(extra='forbid', strict=True, allow_inf_nan=False)
 
 
 class RandomAffine(_Section):
@@ -202,7 +202,7 @@ def read_innereye(path: str | Path) -> FullFile | AugmentationFile:
         root = yaml.compose(Path(path).read_text(encoding='utf-8-sig'), yaml.SafeLoader)
     except OSError as error:
         raise UserError(f'cannot read {path}: {error.strerror}') from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         text = ' '.join(str(error).split())
         raise UserError(f'{path} is no YAML file: {text}') from None
     if not isinstance(root, yaml.MappingNode):
@@ -211,7 +211,13 @@ def read_innereye(path: str | Path) -> FullFile | AugmentationFile:
             f'and in a full file {", ".join(_FULL)}'
         )
     lines: dict[tuple, int] = {}
-    content = _plain(path, root, (), lines)
+    try:
+        content = _plain(path, root, (), lines)
+    except RecursionError:
+        raise UserError(
+            f'{path}: a value contains itself (an anchor & within which its alias * '
+            'stands), or is nested too deeply; write the values out'
+        ) from None
     kind = FullFile if set(_FULL) & set(content) else AugmentationFile
     try:
         settings = kind.model_validate(content)
@@ -233,7 +239,13 @@ def _plain(
     if isinstance(node, yaml.MappingNode):
         content: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key, line = str(key_node.value), key_node.start_mark.line + 1
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise UserError(
+                    f'{path}, line {line}: a key must be a word, found a list or '
+                    'further settings'
+                )
+            key = key_node.value
             where = (*place, key)
             if key in content:
                 raise UserError(
@@ -247,13 +259,27 @@ def _plain(
         return tuple(
             _plain(path, item, (*place, n), lines) for n, item in enumerate(node.value)
         )
-    value = yaml.SafeLoader('').construct_object(node)
+    try:
+        value = yaml.SafeLoader('').construct_object(node)
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError):
+        # Of a tag, or of what looks like a date: each kind has errors of its own.
+        raise UserError(
+            f'{path}, line {lines[place]}: {".".join(map(str, place))}: '
+            f'{_source(node)} is no value of YAML; write a number, a word, true or '
+            'false, without a tag (!)'
+        ) from None
     if isinstance(value, str):
         try:
             return ast.literal_eval(value)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, MemoryError):
             return value
     return value
+
+
+def _source(node: yaml.Node) -> str:
+    """A value as it is written, with its tag where it has one of its own."""
+    own = '' if node.tag.startswith('tag:yaml.org,2002:') else f'{node.tag} '
+    return f'{own}{node.value!r}'
 
 
 def _explained(
@@ -374,36 +400,73 @@ def _joined(steps: Iterator[dict] | Sequence[dict]) -> list[dict]:
     return joined
 
 
+# What a file of augmentations may be meant for.
+Purpose = Literal['pretraining', 'probe', 'classifier']
+# Epochs between checkpoints of the configs, at most: what a power cut costs.
+_MOST_BETWEEN_CHECKPOINTS = 10
 _ENCODERS = dict(resnet18=18, resnet50=50, resnet101=101)
 _BASES = 'medssl_mm::selfsup/_base_'
 _PACK = dict(type='medssl_mm.PackViews')
+_PACK_ONE = dict(type='medssl_mm.PackImage')
 
 
-def config_text(settings: FullFile | AugmentationFile, name: str) -> str:
+def config_text(
+    settings: FullFile | AugmentationFile, name: str, purpose: Purpose | None = None
+) -> str:
     """Text of a config with the settings of a file.
 
     A full file becomes an experiment with the online probe; one of
-    augmentations the data part of an experiment, to be put on one:
+    augmentations nothing but pipelines, to be put on an experiment:
     ``CONFIG.py+THIS.py``.
 
     Args:
         settings (FullFile | AugmentationFile): Of :func:`read_innereye`.
         name (str): What the file is called, for the comment.
+        purpose (str, optional): Whose pipelines a file of augmentations gives:
+            'pretraining', 'probe' (the online one) or 'classifier'. Defaults to
+            None: the pretraining's.
 
     Raises:
-        UserError: A setting is missing that has no default.
+        UserError: A setting is missing that has no default, or a full file has a
+            purpose.
     """
     if isinstance(settings, FullFile):
+        if purpose is not None:
+            raise UserError(
+                f'{name} describes a whole training, which holds pretraining and '
+                f'probe; --for {purpose} is for a file of augmentations alone: leave '
+                f'it out, or remove {", ".join(_FULL)} from the file'
+            )
         _check_given(settings, name)
         content, comments = _experiment(settings)
     else:
-        content = dict(
-            _base_=[f'{_BASES}/datasets/images_two_views.py'], **_views(settings)
-        )
-        comments = ['Put it on an experiment: CONFIG.py+THIS_FILE.']
+        # No base: it would bring batch, workers and subset, too.
+        content, where = _pipelines(settings, purpose or 'pretraining')
+        comments = [f'Put it on {where}.']
     head = [f'From {name} of InnerEye-DeepLearning, by tools/convert_config.py.']
     text = ''.join(f'# {line}\n' for line in (*head, *comments))
     return text + Config(content).pretty_text
+
+
+def _pipelines(settings: AugmentationFile, purpose: Purpose) -> tuple[dict, str]:
+    """What a file of augmentations gives, and what it is to be put on."""
+    if purpose == 'pretraining':
+        return _views(settings), 'an experiment: CONFIG.py+THIS_FILE'
+    train, val = (transforms_of(settings, training) for training in (True, False))
+    if purpose == 'probe':
+        probe = dict(
+            train_dataset=dict(pipeline=[*train, _PACK]),
+            val_dataset=dict(pipeline=[*val, _PACK]),
+        )
+        return (
+            dict(default_hooks=dict(online_probe=probe)),
+            'an experiment with the online probe: CONFIG.py+PROBE.py+THIS_FILE',
+        )
+    loaders = dict(train=train, val=val, test=val)
+    return {
+        f'{subset}_dataloader': dict(dataset=dict(pipeline=[*steps, _PACK_ONE]))
+        for subset, steps in loaders.items()
+    }, 'a classifier of images: CONFIG.py+THIS_FILE'
 
 
 def _views(settings: AugmentationFile) -> dict[str, Any]:
@@ -431,11 +494,10 @@ def _experiment(settings: FullFile) -> tuple[dict[str, Any], list[str]]:
         optim_wrapper=dict(optimizer=dict(lr=train.base_lr)),
         auto_scale_lr=dict(base_batch_size=train.batch_size),
         train_cfg=dict(max_epochs=settings.scheduler.epochs),
-        default_hooks=dict(
-            checkpoint=dict(interval=train.checkpoint_period),
-            online_probe=_probe(settings, cifar),
-        ),
+        default_hooks=dict(online_probe=_probe(settings, cifar)),
     )
+    if train.checkpoint_period < _MOST_BETWEEN_CHECKPOINTS:
+        content['default_hooks']['checkpoint'] = dict(interval=train.checkpoint_period)
     if not cifar:
         content['train_dataloader'].update(_views(settings)['train_dataloader'])
     if settings.dataset.num_workers is not None:
@@ -509,6 +571,7 @@ def _probe(settings: FullFile, cifar: bool) -> dict[str, Any]:
 
 
 def _comments(settings: FullFile, cifar: bool) -> list[str]:
+    period = settings.train.checkpoint_period
     source = settings.dataset.dataset_dir or 'DIR'
     name = 'cifar10' if cifar else 'rsna'
     download = ' --download' if cifar and not settings.dataset.dataset_dir else ''
@@ -519,6 +582,19 @@ def _comments(settings: FullFile, cifar: bool) -> list[str]:
         'them',
         f'--cfg-options train_dataloader.batch_size={settings.train.batch_size}/N, '
         'worked out.',
-        'The original wrapped Adam in LARS (not here), drew its split without regard',
-        'to classes, and validated the head on random crops of CIFAR.',
+        f'Checkpoints: every {min(period, _MOST_BETWEEN_CHECKPOINTS)} epochs, the last '
+        'three stay. The original wrote its last',
+        f'one each epoch and kept every {period}th: '
+        'default_hooks.checkpoint.max_keep_ckpts=-1.',
+        'The original trained in 16 bit on GPUs: tools/train.py --amp float16.',
+        'It wrapped Adam in LARS (not here) and drew its split without regard to',
+        'classes.',
+        *(_CIFAR_HEAD if cifar else ()),
     ]
+
+
+_CIFAR_HEAD = (
+    'Its head learned from, and was validated on, the first of the two strong views;',
+    'here it learns from crops and mirror images, as in its later code, and is',
+    'validated on whole images.',
+)

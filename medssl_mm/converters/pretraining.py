@@ -11,7 +11,7 @@ from torch import Tensor
 from medssl_mm.engine.config_text import parse_config_text
 from medssl_mm.errors import UserError
 
-from .decorrelation import prefixes_of
+from .decorrelation import MOMENTS, prefixes_of
 
 
 def config_of(
@@ -67,7 +67,8 @@ def trained_transform(
         for name, value in state_dict.items()
         if name.startswith(prefix)
     }
-    if not own:
+    # Of a slow copy without one, necks of loss terms have that prefix.
+    if MOMENTS not in own:
         return None
     if not settings:
         raise UserError(
@@ -84,6 +85,11 @@ def trained_transform(
         raise UserError(
             f'model.decorrelation of the config is not that of the checkpoint: {error}'
         ) from error
+    if head.on_projection:
+        raise UserError(
+            'the decorrelation is that of the projection, of which nothing stays '
+            'downstream; choose "drop"'
+        )
     if head.stage is not None and any(
         f'.layer{head.stage + 1}.' in name for name in state_dict
     ):

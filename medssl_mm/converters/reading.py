@@ -7,6 +7,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,7 +37,13 @@ KINDS = {
 # dill, and what BYOL's pickle holds besides arrays.
 _HAIKU = ('dill', 'haiku', 'jax', 'jaxlib', 'optax', 'byol')
 # _ByolExperimentState of byol_experiment.py, where the pickle does not say.
-_STATE = ('online_params', 'target_params', 'online_state', 'target_state')
+_STATE = (
+    'online_params',
+    'target_params',
+    'online_state',
+    'target_state',
+    'opt_state',
+)
 
 
 class _TorchUnpickler(ArrayUnpickler):
@@ -76,6 +83,39 @@ class _TorchUnpickler(ArrayUnpickler):
     )
 
 
+def weights_file(path: str | Path) -> Path | None:
+    """Find the file that a path of weights means.
+
+    Args:
+        path (str | Path): A file; what
+            :func:`medssl_mm.converters.tensorflow.bundle_name` takes; or a folder
+            with ``config.json`` and one file of weights.
+
+    Returns:
+        Path | None: Of a checkpoint of TensorFlow the ``.index``, which holds the
+        checksums of all others; None if there is no such file.
+
+    Raises:
+        UserError: A folder without weights, or with several.
+    """
+    path = Path(path).expanduser()
+    bundle = bundle_name(path)
+    if bundle is not None:
+        return Path(f'{bundle}.index')
+    if not path.is_dir():
+        return path if path.is_file() else None
+    several = sorted(inside.stem for inside in path.glob('*.index'))
+    if several:
+        raise UserError(
+            f'{path} holds {len(several)} checkpoints of TensorFlow: name one, such as '
+            f'{path / several[-1]}'
+        )
+    # Late: most files need nothing of the engine.
+    from medssl_mm.engine.pretrained import weights_in_folder
+
+    return weights_in_folder(path)
+
+
 def kind_of(path: str | Path) -> str:
     """Tell what wrote a file of weights: a key of :data:`KINDS`.
 
@@ -102,39 +142,75 @@ def kind_of(path: str | Path) -> str:
     return 'torch'
 
 
-def read_named(path: str | Path) -> dict[str, dict[str, Any]]:
+@dataclass
+class Named:
+    """What a file holds.
+
+    Args:
+        parts (dict[str, dict[str, Any]]): Arrays or tensors by name, by ``''`` (of
+            the top) or the key of the part (``state_dict``, ``model`` ...).
+        others (list[str]): Names of what is none: settings, counters, the state of
+            an optimizer.
+    """
+
+    parts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
+
+    def without(self, part: str) -> list[str]:
+        """Names of all that is not in a part, behind the key of their own."""
+        return [
+            f'{key}.{name}' if key else name
+            for key, tensors in self.parts.items()
+            if key != part
+            for name in tensors
+        ] + self.others
+
+
+def read_named(path: str | Path) -> Named:
     """Read the named arrays of a file, by the part of it where they are.
 
     Args:
         path (str | Path): Of any of :data:`KINDS`, or a wheel with one file of
             PyTorch in it.
 
-    Returns:
-        dict[str, dict[str, Any]]: Arrays or tensors by name, by ``''`` (of the
-        top) or the key of the part (``state_dict``, ``model`` ...).
-
     Raises:
         UserError: Absent, truncated, or with foreign classes.
     """
     kind = kind_of(path)
     if kind == 'tensorflow':
-        return {'': {**read_bundle(bundle_name(path) or path)}}
+        return _split({'': read_bundle(bundle_name(path) or path)}, np.ndarray)
     if kind == 'haiku':
         return _haiku_parts(load_arrays(path, _HAIKU), path)
     content = load_torch(path)
-    parts = {}
+    found = Named()
     if isinstance(content, Mapping):
-        for key, part in (('', content), *content.items()):
-            if isinstance(part, Mapping):
-                tensors = {str(k): v for k, v in part.items() if isinstance(v, Tensor)}
-                if tensors:
-                    parts[str(key)] = tensors
-    if not parts:
+        inner = {k: part for k, part in content.items() if _has_tensors(part)}
+        top = {k: part for k, part in content.items() if k not in inner}
+        found = _split({'': top, **inner}, Tensor)
+    if not found.parts:
         raise UserError(
             f'{path} holds no named tensors, but {type(content).__name__}; give a '
             'file of weights'
         )
-    return parts
+    return found
+
+
+def _has_tensors(part: Any) -> bool:
+    return isinstance(part, Mapping) and any(
+        isinstance(value, Tensor) for value in part.values()
+    )
+
+
+def _split(parts: Mapping[Any, Mapping], kind: type) -> Named:
+    """Part what is an array or tensor from what is not."""
+    found = Named()
+    for key, part in parts.items():
+        for name, value in part.items():
+            if isinstance(value, kind):
+                found.parts.setdefault(str(key), {})[str(name)] = value
+            else:
+                found.others.append(f'{key}.{name}' if key else str(name))
+    return found
 
 
 def load_torch(path: str | Path) -> Any:
@@ -216,7 +292,7 @@ def _checked(path: Path) -> Any:
     return path
 
 
-def _haiku_parts(content: Any, path: str | Path) -> dict[str, dict[str, Any]]:
+def _haiku_parts(content: Any, path: str | Path) -> Named:
     state = content.get('experiment_state') if isinstance(content, dict) else None
     if not isinstance(state, Record):
         raise UserError(
@@ -224,20 +300,27 @@ def _haiku_parts(content: Any, path: str | Path) -> dict[str, dict[str, Any]]:
             'BYOL as DeepMind published it (pretrain_res50x1.pkl)'
         )
     fields = dict(zip(state.fields or _STATE, state.arguments))
-    parts = {}
-    for encoder in ('online', 'target'):
-        arrays = {}
-        for part in ('params', 'state'):
-            found = _mapping(fields.get(f'{encoder}_{part}'))
-            for module, values in found.items():
-                for name, value in _mapping(values).items():
-                    if isinstance(value, np.ndarray):
-                        arrays[f'{module}:{name}'] = value
-        if arrays:
-            parts[encoder] = arrays
-    if not parts:
+    parts = {
+        encoder: {
+            f'{module}:{name}': value
+            for part in ('params', 'state')
+            for module, values in _mapping(fields.get(f'{encoder}_{part}')).items()
+            for name, value in _mapping(values).items()
+        }
+        for encoder in ('online', 'target')
+    }
+    found = _split(parts, np.ndarray)
+    if not found.parts:
         raise UserError(f'{path}: "experiment_state" holds no parameters')
-    return parts
+    found.others += [
+        *(
+            f'experiment_state.{name}'
+            for name in fields
+            if not str(name).startswith(('online_', 'target_'))
+        ),
+        *(str(name) for name in content if name != 'experiment_state'),
+    ]
+    return found
 
 
 def _mapping(value: Any) -> Mapping:

@@ -46,11 +46,14 @@ def bundle_name(path: str | Path) -> Path | None:
     return path if Path(f'{path}.index').is_file() else None
 
 
-def read_bundle(name: str | Path) -> dict[str, np.ndarray]:
+def read_bundle(name: str | Path) -> dict[str, np.ndarray | None]:
     """Read all tensors of numbers of a checkpoint and check their sums.
 
     Args:
         name (str | Path): See :func:`bundle_name`.
+
+    Returns:
+        dict[str, np.ndarray | None]: By name; None of texts, which are not read.
 
     Raises:
         UserError: A file is absent, truncated or changed, or the checkpoint is
@@ -64,11 +67,10 @@ def read_bundle(name: str | Path) -> dict[str, np.ndarray]:
         shards = header.get(1, [1])[0]
         if header.get(2, [0])[0]:
             raise UserError(f'{index}: big-endian checkpoints are not read')
-        tensors = {}
-        for key, entry in entries.items():
-            array = _tensor(Path(name), key.decode(), _fields(entry), shards)
-            if array is not None:
-                tensors[key.decode()] = array
+        tensors = {
+            key.decode(): _tensor(Path(name), key.decode(), _fields(entry), shards)
+            for key, entry in entries.items()
+        }
     except OSError as error:
         raise UserError(
             f'cannot read {error.filename}: {error.strerror}; all files of a '

@@ -8,14 +8,15 @@ of one's own need none (``image-folder`` and ``image-table`` take any).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from medssl_mm.errors import UserError
 
 FOLDER, TABLE, IMPORTER = 'folder', 'table', 'importer'
 SINGLE, MULTI = 'single-label', 'multi-label'
-ACCURACY, PER_CLASS, AUROC = 'accuracy', 'mean per-class accuracy', 'macro AUROC'
+ACCURACY, PER_CLASS = 'accuracy', 'mean per-class accuracy'
 REST = '*'  # of a label map: any other text of a table
 UNSURE = '?'  # of a label map: the source says that it is uncertain
 
@@ -51,10 +52,13 @@ class Views:
         pattern (str): Searched in the image id; its groups ``pair`` and
             ``view`` tell what belongs together, and how it is seen.
         names (tuple[str, str]): The two views, in order.
+        same_label (bool): Whether the published comparison paired images of one
+            label only. Defaults to False.
     """
 
     pattern: str
     names: tuple[str, str]
+    same_label: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,17 @@ class ImageSet:
         size (int): Side of the stored images, pixels. Defaults to 224.
         pad (bool): Whether pictures that are not square are padded, else
             cropped. Defaults to False.
-        metric (str): Score of the published comparison.
+        metric (str): Score by which the published comparison chose, and which it
+            reported. Defaults to 'accuracy'.
+        labels (Mapping): Settings of the data set class by which it labelled the
+            images, by protocol ('few_shot', 'linear', ...; '': of all); None
+            leaves a setting out. Defaults to {}: labels have no choice.
+        prepared (bool): Whether it drew few-shot episodes from a file of prepared
+            pictures: the first 10,001, the shorter side scaled to the size,
+            bicubic. Else from all, both sides scaled to 1.15 times the size,
+            bilinear. Defaults to False.
+        official (str): Split whose published test images it tested, all others
+            being trained on. Defaults to '': see ``compat``.
         label_maps (Mapping): Name to what a text means: a folder, the group
             ``label`` of a file name, or a cell of the table, in lower case.
             The first is the default.
@@ -105,6 +119,9 @@ class ImageSet:
     size: int = 224
     pad: bool = False
     metric: str = ACCURACY
+    labels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    prepared: bool = False
+    official: str = ''
     label_maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     files: str | None = None
     inside: str | None = None
@@ -115,6 +132,10 @@ class ImageSet:
     shown_as: str = ''
     compat: float | int = 0.8
     pictures_of: str = ''
+
+    def labelled_for(self, protocol: str) -> dict[str, Any]:
+        """Settings by which the published comparison labelled for a protocol."""
+        return {**self.labels.get('', {}), **self.labels.get(protocol, {})}
 
 
 _EYES = Views(r'(?P<pair>\d+)_(?P<view>left|right)', ('left', 'right'))
@@ -310,6 +331,10 @@ IMAGE_SETS: dict[str, ImageSet] = {
         shown_as='14 observations, several at once, some uncertain; `uncertain=` '
         'at training',
         compat=134049,
+        # Its linear and fine-tuned models cut the soft targets of uncertain findings,
+        # 0.55 to 0.85, to whole numbers.
+        labels={'': {'uncertain': 'zeros'}, 'few_shot': {'uncertain': 'ones'}},
+        prepared=True,
     ),
     'stoic': ImageSet(
         title='STOIC: middle slice of chest CT, COVID-19 or not',
@@ -325,6 +350,7 @@ IMAGE_SETS: dict[str, ImageSet] = {
         table=LabelTable(('reference.csv',), 0, 1, needed=True),
         patient=r'([^/]+)\.mha',
         window=(-1000.0, 250.0),
+        prepared=True,
     ),
     'busi': ImageSet(
         title='BUSI: breast ultrasound, benign, malignant or normal',
@@ -360,9 +386,9 @@ IMAGE_SETS: dict[str, ImageSet] = {
         channels=1,
         size=512,
         pad=True,
-        metric=AUROC,
         shown_as='14 findings, several at once; `single_label=True` at training: one '
         'of seven (ChestX-7)',
+        prepared=True,
     ),
     'nih1000': ImageSet(
         title='A thousand reduced chest X-rays of NIH ChestX-ray14',
@@ -376,7 +402,6 @@ IMAGE_SETS: dict[str, ImageSet] = {
         channels=1,
         size=64,
         pad=True,
-        metric=AUROC,
         shown_as='14 findings, several at once',
         compat=0,
         pictures_of='nih-cxr14',
@@ -406,7 +431,9 @@ IMAGE_SETS: dict[str, ImageSet] = {
         domain='fundus',
         size=299,
         metric=PER_CLASS,
-        views=_EYES,
+        labels={'': {'binary': None}},
+        prepared=True,
+        views=replace(_EYES, same_label=True),
         shown_as="five grades; `binary='referable'` at training",
     ),
     'breakhis': ImageSet(
@@ -430,9 +457,19 @@ IMAGE_SETS: dict[str, ImageSet] = {
         channels=1,
         size=256,
         pad=True,
-        metric=AUROC,
         compat=0,
         pictures_of='nih-cxr14',
+    ),
+    # By the importer image-table.
+    'rsna-of-nih1000': ImageSet(
+        title="RSNA's labels of the chest X-rays of nih1000: lung opacity or none",
+        classes=('no opacity', 'opacity'),
+        layout=IMPORTER,
+        domain='chest X-ray',
+        channels=1,
+        size=64,
+        compat=0,
+        pictures_of='nih1000',
     ),
     'cifar10': ImageSet(
         title='CIFAR-10: photographs of ten kinds of things',
@@ -451,6 +488,7 @@ IMAGE_SETS: dict[str, ImageSet] = {
         source='`cifar-10-batches-py/` or `-bin/`; `--download` fetches it; or class '
         'folders',
         splits='`cifar10-official`',
+        official='cifar10-official',
         licence='see its page: citation asked for',
         layout=IMPORTER,
         domain='natural',
@@ -464,6 +502,7 @@ IMAGE_SETS: dict[str, ImageSet] = {
         source='`cifar-100-python/` or `-binary/`; `--download` fetches it; or class '
         'folders',
         splits='`cifar100-official`',
+        official='cifar100-official',
         licence='see its page: citation asked for',
         layout=IMPORTER,
         domain='natural',
@@ -479,7 +518,6 @@ IMAGE_SETS: dict[str, ImageSet] = {
         domain='chest X-ray',
         channels=1,
         size=28,
-        metric=AUROC,
         compat=0,
     ),
 }
@@ -572,6 +610,37 @@ def shared_findings(first: Sequence[str], second: Sequence[str]) -> SharedFindin
             f'no finding is in both sets: {", ".join(first)}; {", ".join(second)}'
         )
     return SharedFindings(*(tuple(column) for column in zip(*shared)))
+
+
+def known_set(names: Collection[str]) -> ImageSet | None:
+    """The row of a set by the names it goes by; None for a set of one's own.
+
+    Args:
+        names (Collection[str]): Such as those of its folder and of its header; the
+            first that is known counts.
+    """
+    return next((IMAGE_SETS[name] for name in names if name in IMAGE_SETS), None)
+
+
+def _origins(names: Collection[str]) -> list[str]:
+    """The sets, then those that their pictures were taken from."""
+    found = list(names)
+    for name in found:  # grows
+        row = IMAGE_SETS.get(name)
+        if row is not None and row.pictures_of:
+            found.append(row.pictures_of)
+    return found
+
+
+def common_pictures(first: Collection[str], second: Collection[str]) -> str:
+    """Set that both sets are, or may have pictures of; '' for unrelated sets.
+
+    Args:
+        first (Collection[str]): Names that a set goes by, or of several sets.
+        second (Collection[str]): Those of the other.
+    """
+    others = set(_origins(second))
+    return next((name for name in _origins(first) if name in others), '')
 
 
 def views_of(views: str | Views) -> Views:

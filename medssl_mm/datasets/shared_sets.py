@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from medssl_mm.datasets.image_sets import IMAGE_SETS, shared_findings
+from medssl_mm.datasets.image_sets import common_pictures, shared_findings
 from medssl_mm.errors import UserError, similar
-from medssl_mm.files import shipped
+from medssl_mm.files import data_config
 from medssl_mm.registry import DATASETS
 from medssl_mm.store.header import DATASET_FILE, IMAGES
 from medssl_mm.store.known import KNOWN, read_facts
@@ -25,16 +26,15 @@ def read_images(name: str) -> dict[str, Any]:
     """Read the data set that a file of ``configs/data`` describes.
 
     Args:
-        name (str): Name of the file, or its path.
+        name (str): Name of the data set, see
+            :func:`medssl_mm.files.data_config`, or the path of a file.
 
     Raises:
         UserError: There is no such file, or it describes no images.
     """
-    folder = shipped('configs') / 'data'
-    path = folder / f'{name.replace("-", "_")}.py'
-    if name.endswith('.py'):
-        path = Path(name)
+    path = Path(name) if name.endswith('.py') else data_config(name)
     if not path.is_file():
+        folder = data_config('').parent
         names = [path.stem for path in folder.glob('*.py')]
         raise UserError(
             f'no data config {path}{similar(path.stem, names)}; give a name of '
@@ -44,6 +44,24 @@ def read_images(name: str) -> dict[str, Any]:
     if not images:
         raise UserError(f'{path} describes no images (images = dict(...))')
     return images.to_dict()
+
+
+def image_configs() -> dict[str, tuple[dict[str, Any], str]]:
+    """All data sets of images that ``configs/data`` describes.
+
+    Returns:
+        dict: Name to settings, as :func:`read_images` reads them, and to what the
+        file says about them.
+    """
+    found = {}
+    for path in sorted(data_config('').parent.glob('*.py')):
+        content = Config.fromfile(str(path)).get('images')
+        if content:
+            lines = path.read_text(encoding='utf-8').splitlines()
+            about = itertools.takewhile(lambda line: line.startswith('#'), lines)
+            words = ' '.join(line.lstrip('# ') for line in about)
+            found[path.stem.replace('_', '-')] = content.to_dict(), words
+    return found
 
 
 def train_on_test_on(
@@ -97,14 +115,12 @@ def _classes_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
 def _warn_of_common_pictures(
     first: Mapping[str, Any], second: Mapping[str, Any]
 ) -> None:
-    sources = []
-    for settings in (first, second):
-        row = IMAGE_SETS.get(Path(settings['data_root']).name)
-        sources.append(row and (row.pictures_of or Path(settings['data_root']).name))
-    if sources[0] and sources[0] == sources[1]:
+    names = [Path(settings['data_root']).name for settings in (first, second)]
+    common = common_pictures(names[:1], names[1:])
+    if common:
         print_log(
             f'{first["data_root"]} and {second["data_root"]} hold pictures of '
-            f'{sources[0]}, perhaps the same ones: scores may be too high. without= '
+            f'{common}, perhaps the same ones: scores may be too high. without= '
             'leaves patients out whose ids are of one kind.',
             logger='current',
             level=logging.WARNING,

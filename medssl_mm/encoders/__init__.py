@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .preprocessing import Preprocessing
 
 if TYPE_CHECKING:
+    from .compat import ComparedEncoder, compared_encoder
     from .encoder import PretrainedEncoder, fill_encoder, load_encoder
     from .seen import seen_by
     from .settings import (
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    'ComparedEncoder',
     'EncoderSettings',
     'EncoderSource',
     'Preprocessing',
     'PretrainedEncoder',
+    'compared_encoder',
     'encoder_names',
     'fill_encoder',
     'find_weights',
@@ -42,7 +45,9 @@ __all__ = [
 ]
 
 _MODULES = dict(
+    ComparedEncoder='compat',
     PretrainedEncoder='encoder',
+    compared_encoder='compat',
     fill_encoder='encoder',
     load_encoder='encoder',
     seen_by='seen',

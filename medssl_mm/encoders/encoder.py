@@ -19,6 +19,7 @@ from medssl_mm.backbones import (
     TimmNetworkBackbone,
     backbone_of,
     find_family,
+    require_parts,
 )
 from medssl_mm.engine.observing import own_randomness, quietly
 from medssl_mm.engine.pretrained import PretrainedBackbone, load_pretrained_backbone
@@ -159,7 +160,11 @@ def build_backbone(
         seed (int): Of random weights. Defaults to 0.
         random (bool): Whether random weights are to be used as they are.
             Defaults to False.
+
+    Raises:
+        InstallError: It is a network of timm, which is not installed.
     """
+    require_parts(config, f'the encoder {label}')
     config = copy.deepcopy(dict(config))
     with (
         DefaultScope.overwrite_default_scope('mmpretrain'),

@@ -54,6 +54,12 @@ def export_encoder(
     else:
         made = load_encoder(source)
     plain, tensors = plain_network(made, target)
+    keys = _keys_of_timm(made.settings, plain)
+    if target == 'timm' and not keys:
+        notes['local-dir: of timm'] = (
+            'not possible, since its descriptions have no place for this network or '
+            'these values; use the lines below'
+        )
     # The weights are in the folder now, under other names than the published.
     settings = made.settings.model_copy(
         update=dict(converter=None, file_names=(), sha256=None)
@@ -74,17 +80,23 @@ def export_encoder(
     write_folder(
         Path(folder),
         tensors,
-        {**_keys_of_timm(settings, plain), 'medssl_mm': content},
+        {**keys, 'medssl_mm': content},
         card,
     )
     return plain
 
 
 def _keys_of_timm(settings: EncoderSettings, plain: Plain) -> dict[str, Any]:
-    """What ``timm.create_model('local-dir:FOLDER', pretrained=True)`` reads."""
-    if plain.library != 'timm' or plain.stem or plain.no_pooling:
-        return {}
+    """What ``timm.create_model('local-dir:FOLDER', pretrained=True)`` reads.
+
+    Nothing where timm has no words for the network or its pictures: it would take
+    others without a word.
+    """
     step = settings.preprocessing
+    described = not plain.stem and not plain.no_pooling
+    described = described and step.normalisation != 'histogram'
+    if plain.library != 'timm' or not described:
+        return {}
     known: dict[str, Any] = dict(
         input_size=[step.channels, step.size, step.size],
         interpolation=step.interpolation,
@@ -92,11 +104,11 @@ def _keys_of_timm(settings: EncoderSettings, plain: Plain) -> dict[str, Any]:
         crop_mode='squash' if step.resize_mode == 'exact' else 'center',
         num_classes=plain.linear or 0,
     )
-    if step.normalisation == 'mean_std':
-        mean, std = (list(v) * (step.channels // len(v)) for v in (step.mean, step.std))
-        known.update(mean=mean, std=std)
-    elif step.normalisation == 'unit':
-        known.update(mean=[0.0] * step.channels, std=[1.0] * step.channels)
+    mean, std = (step.mean, step.std)
+    if step.normalisation == 'unit':
+        mean, std = (0.0,), (1.0,)
+    for name, values in dict(mean=mean, std=std).items():
+        known[name] = list(values) * (step.channels // len(values))
     return dict(
         architecture=plain.name,
         num_classes=plain.linear or 0,

@@ -10,8 +10,9 @@ import torch
 from pydantic import PositiveInt, StrictStr
 from torch import Tensor, nn
 
+from medssl_mm.backbones import require_timm
 from medssl_mm.converters import ARCHITECTURES, Converted, convert_named, named_for
-from medssl_mm.errors import InstallError, UserError
+from medssl_mm.errors import UserError
 from medssl_mm.schema import Entry
 
 from .encoder import PretrainedEncoder
@@ -213,10 +214,7 @@ def _check_equal(
 
 
 def _timm() -> Any:
-    try:
-        import timm
-    except ImportError:
-        raise InstallError(
-            'a network of timm needs timm; install medssl_mm[models]'
-        ) from None
+    require_timm('a network of timm')
+    import timm
+
     return timm

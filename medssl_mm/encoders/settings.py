@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import PositiveInt, StrictStr
 
 from medssl_mm.engine.reading import read_config
-from medssl_mm.errors import InstallError, UserError, similar
+from medssl_mm.errors import UserError, similar
 from medssl_mm.files import shipped
 from medssl_mm.importers.run import file_digest
 from medssl_mm.schema import Entry, checked
@@ -107,10 +107,9 @@ def timm_settings(model: str) -> EncoderSettings:
         UserError: timm knows no such network.
         InstallError: timm is not installed.
     """
-    if importlib.util.find_spec('timm') is None:
-        raise InstallError(
-            f'the encoder timm/{model} needs timm; install medssl_mm[models]'
-        )
+    from medssl_mm.backbones import require_timm
+
+    require_timm(f'the encoder timm/{model}')
     import timm
     import torch
 
@@ -231,6 +230,10 @@ class EncoderSource:
 def parse_source(source: str | Path) -> EncoderSource:
     """Read ``random:NAME``, ``NAME``, ``NAME:PATH``, or a folder of an export.
 
+    PATH is whatever holds weights: a file; of TensorFlow the name of a checkpoint
+    without its ending, one of its files, or their folder; a folder with
+    ``config.json`` and one file of weights.
+
     Raises:
         UserError: No such encoder, or no such file.
     """
@@ -243,7 +246,7 @@ def parse_source(source: str | Path) -> EncoderSource:
     settings = read_settings(name)
     if not rest:
         return EncoderSource(settings, find_weights(settings), published=True)
-    path = Path(rest).expanduser()
-    if not path.is_file():
-        raise UserError(f'the weights {path} of {name} do not exist')
+    path = import_module('medssl_mm.converters').weights_file(rest)
+    if path is None:
+        raise UserError(f'the weights {rest} of {name} do not exist')
     return EncoderSource(settings, path)

@@ -139,7 +139,7 @@ def read_checkpoint(path: str | Path) -> object:
     """
     path = Path(path).expanduser()
     if path.is_dir():
-        path = _in_folder(path)
+        path = weights_in_folder(path)
     if not path.is_file():
         raise UserError(
             f'checkpoint {path} does not exist; give the path of a .pth file'
@@ -147,8 +147,12 @@ def read_checkpoint(path: str | Path) -> object:
     return compat.load_checkpoint(path, map_location='cpu')
 
 
-def _in_folder(folder: Path) -> Path:
-    """Find the weights of a folder with ``config.json``, as hubs have them."""
+def weights_in_folder(folder: Path) -> Path:
+    """Find the weights of a folder with ``config.json``, as hubs have them.
+
+    Raises:
+        UserError: They are not there, or in several files.
+    """
     names = ('model.safetensors', 'pytorch_model.bin', 'model.pth')
     for name in names:
         if (folder / name).is_file():

@@ -13,12 +13,15 @@ from medssl_mm.files import config_path
 __all__ = ['config_name', 'read_config']
 
 
+#: Folders of what can be put on a config: data sets, read-outs, loss terms.
+KINDS = ('data', '_base_/readouts', '_base_/terms')
+
+
 def read_config(text: str | Path) -> Config:
     """Read ``CONFIG.py`` or ``CONFIG.py+OTHER.py+NAME``.
 
     What comes later in the sum wins. A part without ``.py`` is the name of a
-    file in the nearest folder ``data``, or ``_base_/readouts``, beside or above
-    the first part:
+    file in the nearest of the folders ``KINDS`` beside or above the first part:
     ``configs/selfsup/mocov2/X.py+curvas`` puts the config on
     ``configs/selfsup/data/curvas.py``. Shipped configs are found from any folder,
     see :func:`medssl_mm.files.config_path`.
@@ -49,18 +52,14 @@ def _parts(text: str | Path) -> list[Path]:
 def _find(name: str, first: Path) -> Path:
     if name.endswith('.py'):
         return config_path(name)
-    folders = [
-        folder / kind
-        for folder in first.absolute().parents
-        for kind in ('data', '_base_/readouts')
-    ]
+    folders = [folder / kind for folder in first.absolute().parents for kind in KINDS]
     for folder in folders:
         if (folder / f'{name}.py').is_file():
             return folder / f'{name}.py'
     names = sorted({p.stem for folder in folders for p in folder.glob('*.py')})
     raise UserError(
-        f'{first}+{name}: no folder data or _base_/readouts beside or above '
-        f'{first.parent} holds '
+        f'{first}+{name}: no folder {", ".join(KINDS[:-1])} or {KINDS[-1]} beside or '
+        f'above {first.parent} holds '
         f'{name}.py{similar(name, names)}'
     )
 

@@ -29,7 +29,8 @@ from medssl_mm.experiments.checkpoints import (
     drop_superseded,
     last_checkpoint,
 )
-from medssl_mm.experiments.costs import told_costs
+from medssl_mm.experiments.costs import pretraining_costs
+from medssl_mm.experiments.labels import told_labels
 from medssl_mm.experiments.machines import told_machines
 from medssl_mm.experiments.plan import DONE, Step, plan, resolved_config
 from medssl_mm.experiments.run import command_of, finished_runs, run_steps, tools_folder
@@ -60,13 +61,14 @@ __all__ = [
     'load_table',
     'load_transfer',
     'plan',
+    'pretraining_costs',
     'plan_transfer',
     'repeat_check',
     'resolved_config',
     'run_steps',
     'run_steps_by_slurm',
     'select',
-    'told_costs',
+    'told_labels',
     'told_machines',
     'tools_folder',
 ]

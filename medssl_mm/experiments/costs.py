@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from statistics import median
 
 from medssl_mm.errors import UserError
@@ -12,7 +13,7 @@ from medssl_mm.experiments.plan import DONE, Step
 from medssl_mm.experiments.table import Table
 from medssl_mm.results.logs import read_scalars
 
-__all__ = ['pretraining_seconds', 'told_costs']
+__all__ = ['Costs', 'pretraining_costs', 'pretraining_seconds']
 
 
 def pretraining_seconds(step: Step) -> float | None:
@@ -33,8 +34,35 @@ def pretraining_seconds(step: Step) -> float | None:
     return float(median(times[:, 1]) * times[-1, 0])
 
 
-def told_costs(steps: Iterable[Step], table: Table) -> str:
-    """Say what each row's pretraining costs as a share of the baseline's.
+@dataclass(frozen=True)
+class Costs:
+    """Time of the pretrainings of a table.
+
+    Args:
+        baseline (str): Title of the row that the others are compared with.
+            Defaults to ''.
+        seconds (float): Of a pretraining of the baseline. Defaults to 0.
+        shares (Mapping[str, float]): Title of a row to its time as a multiple of
+            that of the baseline. Defaults to none.
+    """
+
+    baseline: str = ''
+    seconds: float = 0.0
+    shares: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def told(self) -> str:
+        """In words; '' where there is nothing to compare."""
+        if len(self.shares) < 2:
+            return ''
+        return (
+            f'Time of pretraining as a multiple of that of {self.baseline} '
+            f'({self.seconds / 60:.1f} minutes).'
+        )
+
+
+def pretraining_costs(steps: Iterable[Step], table: Table) -> Costs:
+    """What each row's pretraining costs as a multiple of the baseline's.
 
     Only those are compared that one kind of machine has computed with the same
     threads and precision, that of most of the baseline's.
@@ -42,9 +70,6 @@ def told_costs(steps: Iterable[Step], table: Table) -> str:
     Args:
         steps: Of the table; pretrainings that are finished count.
         table: Names rows and baseline.
-
-    Returns:
-        str: A sentence; '' where there is nothing to compare.
     """
     finished = [step for step in steps if step.kind == 'pretrain' and step.done]
     seconds: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -54,19 +79,17 @@ def told_costs(steps: Iterable[Step], table: Table) -> str:
             seconds[_machine(step)][step.row].append(found)
     base = next((row for row in table.rows if row.name == table.baseline), None)
     if base is None:
-        return ''
+        return Costs()
     machine = max(seconds, key=lambda name: len(seconds[name][base.name]), default='')
     costs = {name: median(found) for name, found in seconds[machine].items() if found}
-    others = [row for row in table.rows if row.name in costs and row is not base]
-    if base.name not in costs or not others:
-        return ''
-    shares = ', '.join(
-        f'{row.title} {costs[row.name] / costs[base.name]:.2f}' for row in others
-    )
-    return (
-        f'Time of pretraining as a multiple of that of {base.title} '
-        f'({costs[base.name] / 60:.1f} minutes): {shares}.'
-    )
+    if base.name not in costs:
+        return Costs()
+    shares = {
+        row.title: costs[row.name] / costs[base.name]
+        for row in table.rows
+        if row.name in costs
+    }
+    return Costs(base.title, costs[base.name], shares)
 
 
 def _machine(step: Step) -> str:

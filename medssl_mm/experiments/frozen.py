@@ -20,7 +20,7 @@ import numpy as np
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from medssl_mm.analysis import few_shot, probing
-from medssl_mm.analysis.transfer import ACCURACY, transfer_scores
+from medssl_mm.analysis.transfer import ACCURACY, AUROC, PER_CLASS, transfer_scores
 from medssl_mm.checkpoint_features import (
     ALL,
     SUBSETS,
@@ -47,6 +47,12 @@ if TYPE_CHECKING:
 TASK = 'task.json'
 # Digits of numbers of which there are thousands.
 _DIGITS = 6
+# What fits call the scores that costs are chosen by.
+_CHOICES: Mapping[str, Any] = {
+    AUROC: 'auroc',
+    ACCURACY: 'accuracy',
+    PER_CLASS: 'recall',
+}
 
 
 class FrozenSet:
@@ -199,14 +205,12 @@ class FrozenSet:
         all_scored = settings['kind'] == FEW_SHOT or settings.get('folds')
         tested = [self.everything if all_scored else self.images.subset('test')]
         validated = [] if all_scored else [self.images.subset('val')]
-        # Results are marked that a table says to be of weights trained on the set.
-        declared = self._name in (self.task['encoder'].get('trained_on') or ())
         found = compare_seen(
             self.source,
             [self.weights()],
             tested,
             validated,
-            bool(self.task.get('allow_seen')) or declared,
+            bool(self.task['allow_seen']),
         )
         return next(iter(found.values()), None)
 
@@ -251,10 +255,12 @@ class FrozenSet:
         )
 
     def _few_shot_preprocessing(self) -> dict[str, Any]:
-        """The published comparison showed pictures larger here, and squeezed."""
+        """How the published comparison showed the pictures of the set here."""
         if not self.compat:
             return {}
         size = parse_source(self.task['encoder']['source']).settings.preprocessing.size
+        if self.task['dataset']['prepared']:
+            return dict(resize_mode='short', interpolation='bicubic', resize_to=size)
         return dict(
             resize_mode='exact', interpolation='bilinear', resize_to=int(1.15 * size)
         )
@@ -262,7 +268,7 @@ class FrozenSet:
     def linear(self, settings: Mapping) -> dict:
         """Logistic regression at the cost that validation chooses."""
         features = self.features()
-        by_accuracy = self.compat and not self.labels.multi_label
+        chosen_by = self.task['dataset']['metric'] if self.compat else AUROC
         rounds = self.rounds(settings['folds'])
         fits = [
             probing.fit_linear(
@@ -274,10 +280,11 @@ class FrozenSet:
                     [self.everything.patients[row] for row in rows['test']],
                 ),
                 settings['costs'] or probing.COSTS,
-                by='accuracy' if by_accuracy else 'auroc',
+                by=_CHOICES[chosen_by],
                 standardise=settings['standardise'],
                 softmax=self.compat,
                 max_iter=settings['max_iter'],
+                weakest_first=self.compat,
             )
             for rows in rounds
         ]
@@ -292,7 +299,7 @@ class FrozenSet:
         return dict(
             predictions=self.predictions(rounds, [fit.probabilities for fit in fits]),
             facts=dict(
-                chosen_by='accuracy' if by_accuracy else 'macro AUROC',
+                chosen_by=chosen_by,
                 fits=[
                     dict(
                         cost=fit.cost,
@@ -382,7 +389,8 @@ def export_features(
     """Write the features of a plan, the last place of each encoder, all images.
 
     ``ENCODER-DATASET.npy`` (float32), and ``.csv`` with image, patient, subset
-    and label of its rows; seeds of random weights other than 0 are named, too.
+    and label of its rows; seeds of random weights other than 0 are named, too, and
+    further protocols that have other labels.
 
     Args:
         planned: Its frozen steps.
@@ -394,12 +402,15 @@ def export_features(
     """
     import pandas as pd
 
-    paths = []
+    paths, names = [], list[str]()
     for task in planned.tasks.values():
         frozen = FrozenSet(task, report)
         encoder, seed = task['encoder']['name'], task['encoder']['seed']
         name = f'{encoder}-{task["dataset"]["name"]}'.replace('/', '_')
         name += f'-seed{seed}' if seed else ''
+        if name in names:  # protocols of compat may have labels of their own
+            name += f'-{"+".join(one["name"] for one in task["protocols"])}'
+        names.append(name)
         subset = np.full(len(frozen.everything.image_ids), '', dtype=object)
         for part, rows in frozen.rows.items():
             subset[rows] = part
@@ -428,6 +439,7 @@ def result_head(task: Mapping, protocol: Mapping) -> dict:
         dataset={k: v for k, v in task['dataset'].items() if k != 'pool'},
         protocol=protocol['name'],
         settings=protocol['settings'],
+        rules=protocol['rules'],
     )
 
 

@@ -227,6 +227,9 @@ class _Planner:
             label=row.title,
             fraction=fraction,
             folders=tuple(folders),
+            seeds=tuple(self.table.seeds),
+            compared_with=evaluation.compared_with,
+            iterations=evaluation.iterations,
         )
         return run, tests
 

@@ -456,13 +456,14 @@ def finished_runs(
     """
     runs = []
     for run, tests in results:
-        folders = []
-        for folder, keys in zip(run.folders, tests, strict=True):
+        finished = []
+        for seed, folder, keys in zip(run.seeds, run.folders, tests, strict=True):
             if not all(steps[key].done for key in keys):
                 continue
             if len(keys) > 1:
                 pool_results([steps[key].folder for key in keys], folder)
-            folders.append(folder)
-        if folders:
-            runs.append(replace(run, folders=tuple(folders)))
+            finished.append((seed, folder))
+        if finished:
+            seeds, folders = zip(*finished)
+            runs.append(replace(run, folders=folders, seeds=seeds))
     return runs

@@ -95,6 +95,10 @@ class EvaluationConfig:
             are tested with their last weights instead of the best ones on
             validation. Defaults to None.
         trained_title (str, optional): Title of that evaluation.
+        compared_with (str, optional): Title of the evaluation whose baseline its
+            rows are compared with. Defaults to None: its own.
+        iterations (int, optional): Length of its training, where the table is to
+            show scores against it. Defaults to None.
     """
 
     name: str
@@ -103,6 +107,8 @@ class EvaluationConfig:
     options: dict
     last_of: str | None = None
     trained_title: str | None = None
+    compared_with: str | None = None
+    iterations: int | None = None
 
 
 @dataclass(frozen=True)
@@ -224,6 +230,8 @@ class _EvaluationEntry(Entry):
     data: _Data | None = None
     options: _Options | None = None
     last_of: Text | None = None
+    compared_with: Text | None = None
+    iterations: Annotated[StrictInt, Field(ge=1)] | None = None
 
 
 class _SplitOptions(Entry):
@@ -364,6 +372,15 @@ def _evaluation(
 ) -> EvaluationConfig:
     where = f'{path}, evaluation {entry.name}'
     title = entry.title or entry.name
+    compared_with = None
+    if entry.compared_with is not None:
+        names = {other.name: other.title for other in earlier}
+        compared_with = names.get(entry.compared_with)
+        if compared_with is None:
+            raise UserError(
+                f'{where}: compared_with: no evaluation above is called '
+                f'{entry.compared_with!r}; there are {list(names)}'
+            )
     if entry.last_of is None:
         if entry.config is None:
             raise UserError(f'{where}: config is missing (or last_of)')
@@ -373,6 +390,8 @@ def _evaluation(
             title=title,
             config=config,
             options={**options, **(entry.options or {})},
+            compared_with=compared_with,
+            iterations=entry.iterations,
         )
     if entry.config or entry.options or entry.data:
         raise UserError(
@@ -387,6 +406,8 @@ def _evaluation(
                 title=title,
                 last_of=other.name,
                 trained_title=other.title,
+                compared_with=compared_with,
+                iterations=entry.iterations or other.iterations,
             )
     raise UserError(
         f'{where}: no evaluation above is called {entry.last_of!r} and trains'

@@ -9,7 +9,6 @@ settings. So a change meets no old result, and tables share what is the same.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,35 +17,31 @@ from pathlib import Path
 from typing import Any
 
 import medssl_mm.registry  # noqa: F401  (the config prefixes of hosts)
-from medssl_mm.analysis.transfer import transfer_scores
-from medssl_mm.checkpoint_features import (
-    ALL,
-    SUBSETS,
-    ImageSubsets,
-    check_no_shared_patients,
-    config_of_images,
+from medssl_mm.analysis.transfer import ACCURACY, AUROC, PER_CLASS, transfer_scores
+from medssl_mm.datasets.image_sets import IMAGE_SETS, common_pictures
+from medssl_mm.encoders import (
+    EncoderSource,
+    compared_encoder,
+    parse_source,
+    seen_by,
+    weights_digest,
 )
-from medssl_mm.datasets.image_sets import IMAGE_SETS
-from medssl_mm.datasets.shared_sets import read_images
-from medssl_mm.encoders import EncoderSource, parse_source, weights_digest
 from medssl_mm.errors import UserError
 from medssl_mm.files import shipped, write_json
 from medssl_mm.provenance import sentences
 from medssl_mm.results import read_metrics, read_predictions
 from medssl_mm.statistics import few_patients
-from medssl_mm.store import open_store
-from medssl_mm.store.compat_splits import DESCRIPTION, compat_lists
-from medssl_mm.store.splits import IMAGE, Split, load_split
 
 from .frozen import TASK, result_head, scores_of
-from .plan import Step, plan
+from .plan import Step, plan, resolved_config
 from .table import EvaluationConfig, Row, Table
+from .transfer_data import PlannedDataset, digest_of, plan_dataset
 from .transfer_table import (
     COMPAT,
     FEW_SHOT,
     FINETUNE,
     LINEAR,
-    DatasetEntry,
+    STRICT,
     EncoderEntry,
     Protocol,
     TransferTable,
@@ -54,15 +49,18 @@ from .transfer_table import (
 
 # Raised whenever the way to measure changes, so that results of before are
 # computed again.
-FORMAT = 1
+FORMATS = {STRICT: 1, COMPAT: 2}
 FINETUNE_CONFIG = Path('classification', 'encoder', 'finetune_encoder.py')
 # Iterations of a linear fit in the published comparison.
 COMPAT_ITERATIONS = 100
 
 
-def _digest(*content: Any) -> str:
-    text = json.dumps(content, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+# What the log of a validation calls the scores that weights are chosen by.
+_LOGGED = {
+    ACCURACY: 'classification/accuracy',
+    PER_CLASS: 'classification/macro_recall',
+    AUROC: 'classification/macro_AUROC',
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,13 +69,29 @@ class PlannedEncoder:
 
     Args:
         entry (EncoderEntry): What the table says.
-        source (EncoderSource): What it stands for.
+        text (str): What names it: that of the entry, or in mode 'compat' what
+            stands for it.
+        source (EncoderSource): What that is.
         digest (str): Of the weights; '' of random ones.
+        rule (str): What mode 'compat' does with it, in words; '' for nothing.
+        recorded (tuple[str]): Known image sets that its file says it was trained
+            on.
     """
 
     entry: EncoderEntry
+    text: str
     source: EncoderSource
     digest: str
+    rule: str = ''
+    recorded: tuple[str, ...] = ()
+
+    @property
+    def declared(self) -> tuple[str, ...]:
+        """Image sets that the table, or the encoder, says it was trained on."""
+        own = self.entry.trained_on
+        if own is None and self.digest:  # random weights have learnt nothing
+            own = self.source.settings.trained_on
+        return tuple(own or ())
 
     @property
     def facts(self) -> dict:
@@ -96,40 +110,10 @@ class PlannedEncoder:
             title=title if self.digest or entry.title else f'{title}, random',
             group=(chosen('group') or '') if self.digest else 'random',
             imagenet_top1=chosen('imagenet_top1'),
-            trained_on=list(chosen('trained_on') or ()),
-            source=entry.source,
+            trained_on=list(dict.fromkeys((*self.declared, *self.recorded))),
+            source=self.text,
             digest=self.digest,
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class PlannedDataset:
-    """A data set of a table, with what is known of it.
-
-    Args:
-        entry (DatasetEntry): What the table says.
-        images (dict): Settings of its data set class.
-        digest (str): Of images, labels and split.
-        multi_label (bool): Whether an image may have several classes.
-        pool (tuple[str], optional): Images that compat episodes draw from.
-    """
-
-    entry: DatasetEntry
-    images: dict
-    digest: str
-    multi_label: bool
-    pool: tuple[str, ...] | None = None
-
-    @property
-    def facts(self) -> dict:
-        """For results, plain data."""
-        row = IMAGE_SETS.get(Path(self.images['data_root']).name)
-        domain = self.entry.domain or (row.domain if row else '')
-        return dict(
-            name=self.entry.name,
-            title=self.entry.title or self.entry.name,
-            domain=domain,
-            images=self.images,
+            rule=self.rule,
         )
 
 
@@ -186,85 +170,25 @@ class TransferPlan:
                 write_json(self.steps[key].folder / TASK, task)
 
 
-def images_of(entry: DatasetEntry) -> dict:
-    """Settings of the data set class that an entry asks for.
+def plan_encoder(entry: EncoderEntry, mode: str) -> PlannedEncoder:
+    """Look at an encoder: what it is, its weights, and what they have seen.
 
     Raises:
-        UserError: There is no such file, or it names no images.
+        UserError: It is not known, or its weights are not there.
     """
-    if entry.data_root:
-        found = dict(type='medssl_mm.ClassificationImages', data_root=entry.data_root)
-    else:
-        found = read_images(entry.data or entry.name)
-    if entry.split:
-        found['split'] = entry.split
-    return {**found, **entry.options}
-
-
-def plan_dataset(entry: DatasetEntry, table: TransferTable) -> PlannedDataset:
-    """Look at a data set: images, labels and split.
-
-    Raises:
-        UserError: It is not there, or its split has a patient on two sides.
-    """
-    images = images_of(entry)
-    pool = None
-    if table.mode == COMPAT:
-        images, pool = _compat(entry, images, Path(table.runs_dir))
-    subsets = ImageSubsets(config_of_images(images, f'data set {entry.name}'))
+    text, rule = entry.source, ''
     try:
-        everything = subsets.subset(ALL)
-        parts = [subsets.subset(name) for name in SUBSETS]
+        if mode == COMPAT:
+            text, rule = compared_encoder(text)
+        source = parse_source(text)
+        # The formats of other projects hold no record.
+        read = source.path is not None and source.settings.converter is None
+        seen = seen_by(source).shown if read else ()
     except UserError as error:
-        raise UserError(f'data set {entry.name}: {error}') from error
-    if table.mode != COMPAT:
-        check_no_shared_patients(parts)
-    store = everything.dataset.store
-    contents = {info.image_id: info.content_sha256 for info in store.infos()}
-    digest = _digest(
-        [(name, contents.get(name)) for name in everything.image_ids],
-        [str(label) for label in everything.raw_labels],
-        [list(part.image_ids) for part in parts],
-        everything.classes,
-        pool,
-    )
-    return PlannedDataset(
-        entry,
-        images,
-        digest,
-        everything.dataset.metainfo.get('task') == 'multi-label',
-        pool,
-    )
-
-
-def _compat(
-    entry: DatasetEntry, images: dict, runs: Path
-) -> tuple[dict, tuple[str, ...] | None]:
-    """Put a data set on the split by image that the published comparison drew."""
-    store = open_store(images['data_root'], 'classification')
-    if images.get('split') and load_split(store.root, images['split']).by == IMAGE:
-        return images, None
-    known = {path.stem for path in Path(store.root, 'splits').glob('[!.]*.json')}
-    name = f'{store.name}-compat'
-    if name in known:
-        pool = load_split(store.root, f'{name}-pool')['test']
-        return {**images, 'split': name}, tuple(pool)
-    # None was published: the same rule.
-    subsets = ImageSubsets(config_of_images({**images, 'split': None}, entry.name))
-    lists = compat_lists(entry.name, subsets.subset(ALL).image_ids, 0.8)
-    if not lists:
-        raise UserError(f'data set {entry.name}: too few images to draw a split from')
-    split = Split(
-        f'{entry.name}-compat',
-        store.name,
-        lists[f'{entry.name}-compat'],
-        description=DESCRIPTION,
-        by=IMAGE,
-    )
-    path = runs.absolute() / 'splits' / f'{split.protocol}-{split.hash}.json'
-    write_json(path, split.to_dict())
-    pool_images = lists[f'{entry.name}-compat-pool']['test']
-    return {**images, 'split': str(path)}, tuple(pool_images)
+        raise UserError(f'encoder {entry.name}: {error}') from error
+    recorded = dict.fromkeys(one.dataset for one in seen if one.dataset in IMAGE_SETS)
+    digest = weights_digest(source.path)
+    return PlannedEncoder(entry, text, source, digest, rule, tuple(recorded))
 
 
 def plan_transfer(
@@ -290,20 +214,21 @@ def plan_transfer(
     Raises:
         UserError: An encoder, its weights or a data set is not there.
     """
-    encoders = []
-    for entry in table.encoders:
-        try:
-            source = parse_source(entry.source)
-        except UserError as error:
-            raise UserError(f'encoder {entry.name}: {error}') from error
-        encoders.append(PlannedEncoder(entry, source, weights_digest(source.path)))
+    encoders = [plan_encoder(entry, table.mode) for entry in table.encoders]
     datasets = [plan_dataset(entry, table) for entry in table.datasets]
-    planner = _TransferPlanner(table, device, batch_size, num_workers)
-    planner.computing['allow_seen'] = allow_seen
-    for dataset in datasets:
-        for encoder in encoders:
-            planner.add_frozen(encoder, dataset)
-    planner.add_training(encoders, datasets, plan_training)
+    planner = _TransferPlanner(
+        table, device, batch_size, num_workers, allow_seen, plan_training
+    )
+    planner.tell_names(encoders, datasets)
+    planner.tell_sizes(encoders, datasets)
+    for by_kind in datasets:
+        for dataset in dict.fromkeys(by_kind.values()):
+            kinds = [kind for kind, one in by_kind.items() if one is dataset]
+            for encoder in encoders:
+                planner.add_frozen(encoder, dataset, kinds)
+    for by_kind in datasets:
+        if FINETUNE in by_kind:
+            planner.add_training(encoders, by_kind[FINETUNE])
     return planner.result()
 
 
@@ -315,9 +240,17 @@ def _wanted(protocol: Protocol, encoder: str, dataset: str) -> bool:
 
 class _TransferPlanner:
     def __init__(
-        self, table: TransferTable, device: str, batch_size: int, num_workers: int
+        self,
+        table: TransferTable,
+        device: str,
+        batch_size: int,
+        num_workers: int,
+        allow_seen: bool,
+        plan_training: Callable[..., Any],
     ) -> None:
         self.table = table
+        self.allow_seen = allow_seen
+        self.plan_training = plan_training
         self.runs = Path(table.runs_dir)
         self.computing = dict(
             cache=str(Path(table.cache).absolute()),
@@ -347,11 +280,58 @@ class _TransferPlanner:
                 settings['max_iter'] = COMPAT_ITERATIONS
         return settings
 
-    def add_frozen(self, encoder: PlannedEncoder, dataset: PlannedDataset) -> None:
+    def tell_names(
+        self,
+        encoders: Sequence[PlannedEncoder],
+        datasets: Sequence[Mapping[str, PlannedDataset]],
+    ) -> None:
+        """Note what ``trained_on`` names that is an entry, and no image set."""
+        entries = {
+            dataset.entry.name: dataset
+            for by_kind in datasets
+            for dataset in by_kind.values()
+        }
+        for encoder in encoders:
+            for name in encoder.entry.trained_on or ():
+                dataset = entries.get(name)
+                if dataset and not _declared(encoder, dataset):
+                    self._note(
+                        f'{encoder.entry.name}: trained_on names {name}, an entry of '
+                        'the table; its results are not marked, for that take the name '
+                        f'of its image set: {" or ".join(dataset.names)}'
+                    )
+
+    def tell_sizes(
+        self,
+        encoders: Sequence[PlannedEncoder],
+        datasets: Sequence[Mapping[str, PlannedDataset]],
+    ) -> None:
+        """Note which encoders get enlarged copies of what is stored."""
+        for by_kind in datasets:
+            dataset = next(iter(by_kind.values()))
+            asked = {
+                encoder.entry.name: step.resize_to or step.size
+                for encoder in encoders
+                for step in [encoder.source.settings.preprocessing]
+            }
+            side = dataset.side
+            larger = [f'{name} ({s})' for name, s in asked.items() if s > side]
+            if larger:
+                self._note(
+                    f'{dataset.entry.name} is stored at {side} px, encoders that ask '
+                    f'for more see it enlarged: {", ".join(larger)}; import it with a '
+                    'larger --size, if its pictures have more'
+                )
+
+    def add_frozen(
+        self, encoder: PlannedEncoder, dataset: PlannedDataset, kinds: Sequence[str]
+    ) -> None:
         protocols = []
         for protocol in self.table.protocols:
-            if protocol.kind == FINETUNE or not _wanted(
-                protocol, encoder.entry.name, dataset.entry.name
+            if (
+                protocol.kind == FINETUNE
+                or protocol.kind not in kinds
+                or not _wanted(protocol, encoder.entry.name, dataset.entry.name)
             ):
                 continue
             if protocol.kind == FEW_SHOT and dataset.multi_label:
@@ -373,13 +353,10 @@ class _TransferPlanner:
         protocols: Sequence[Protocol],
         seed: int,
     ) -> None:
-        settings = encoder.source.settings
         names = f'{encoder.entry.name}-{dataset.entry.name}'
-        digest = _digest(
-            FORMAT,
-            settings.backbone,
-            settings.preprocessing.model_dump(),
-            settings.converter,
+        digest = digest_of(
+            FORMATS[self.table.mode],
+            *_description(encoder),
             encoder.digest or f'random:{seed}',
             dataset.digest,
             self.table.mode,
@@ -391,7 +368,7 @@ class _TransferPlanner:
         )
         key = f'frozen-{names}-seed{seed}-{digest}'.replace('/', '_')
         files = {
-            p.name: f'{p.name}-{_digest(self._settings(p))}.json' for p in protocols
+            p.name: f'{p.name}-{digest_of(self._settings(p))}.json' for p in protocols
         }
         folder = self.runs / key
         step = Step(
@@ -417,11 +394,18 @@ class _TransferPlanner:
         self.tasks[key] = dict(
             mode=self.table.mode,
             encoder=dict(**encoder.facts, seed=seed),
-            dataset=dict(**dataset.facts, pool=dataset.pool),
+            dataset=dataset.task,
             protocols=[
-                dict(name=p.name, file=files[p.name], settings=self._settings(p))
+                dict(
+                    name=p.name,
+                    file=files[p.name],
+                    settings=self._settings(p),
+                    rules=dataset.rules_of(p.kind),
+                )
                 for p in protocols
             ],
+            # Results are marked that a table says to be of weights trained on it.
+            allow_seen=self.allow_seen or _declared(encoder, dataset),
             bootstrap=self.table.bootstrap,
             calibration=self.table.calibration,
             **self.computing,
@@ -432,55 +416,30 @@ class _TransferPlanner:
         ]
 
     def add_training(
-        self,
-        encoders: Sequence[PlannedEncoder],
-        datasets: Sequence[PlannedDataset],
-        plan_training: Callable[..., Any],
+        self, encoders: Sequence[PlannedEncoder], dataset: PlannedDataset
     ) -> None:
+        by_name = {encoder.entry.name: encoder for encoder in encoders}
         for protocol in self.table.protocols:
             if protocol.kind != FINETUNE:
                 continue
-            known = {}
-            evaluations = []
-            for dataset in datasets:
-                name = f'{protocol.name}-{dataset.entry.name}'
-                known[name] = dataset
-                evaluations.append(
-                    EvaluationConfig(
-                        name,
-                        name,
-                        str(shipped('configs') / FINETUNE_CONFIG),
-                        _training_options(protocol, dataset, self.table.mode),
-                    )
-                )
-            rows = [
-                Row(
-                    encoder.entry.name,
-                    encoder.entry.name,
-                    None,
-                    None,
-                    {},
-                    _encoder_options(encoder),
-                    tuple(
-                        name
-                        for name, dataset in known.items()
-                        if _wanted(protocol, encoder.entry.name, dataset.entry.name)
-                    )
-                    or ('none',),
-                )
-                for encoder in encoders
-            ]
-            table = Table(
-                **{
-                    **vars(self.engine),
-                    'rows': tuple(rows),
-                    'evaluations': tuple(evaluations),
-                }
+            name = f'{protocol.name}-{dataset.entry.name}'
+            evaluation = EvaluationConfig(
+                name,
+                name,
+                str(shipped('configs') / FINETUNE_CONFIG),
+                _training_options(protocol, dataset, self.table.mode),
             )
-            steps, results = plan_training(table)
-            by_name = {encoder.entry.name: encoder for encoder in encoders}
+            rows = tuple(
+                Row(own, own, None, None, {}, _encoder_options(encoder))
+                for own, encoder in by_name.items()
+                if _wanted(protocol, own, dataset.entry.name)
+            )
+            parts = dict(rows=rows, evaluations=(evaluation,))
+            steps, results = self.plan_training(
+                Table(**{**vars(self.engine), **parts}), _resolver(encoders, dataset)
+            )
             for run, tests in results:
-                if _declared(by_name[run.label], known[run.group]):
+                if _declared(by_name[run.label], dataset):
                     _allow_seen(steps, [key for keys in tests for key in keys])
             self.steps.update(steps)
             for run, tests in results:
@@ -488,7 +447,7 @@ class _TransferPlanner:
                     self.cells.append(
                         Cell(
                             by_name[run.label],
-                            known[run.group],
+                            dataset,
                             protocol,
                             seed,
                             steps[key],
@@ -497,9 +456,34 @@ class _TransferPlanner:
                     )
 
 
+def _description(encoder: PlannedEncoder) -> list:
+    """What an encoder does with a picture, besides its weights; plain data."""
+    settings = encoder.source.settings
+    preprocessing = settings.preprocessing.model_dump()
+    return [settings.backbone, preprocessing, settings.converter]
+
+
+def _resolver(
+    encoders: Sequence[PlannedEncoder], dataset: PlannedDataset
+) -> Callable[[str, dict], dict]:
+    """Make what the hashes of fine-tuning are of.
+
+    Configs have names and paths alone: of images, labels and split the content
+    counts, and of an encoder what its description says.
+    """
+    descriptions = {encoder.text: _description(encoder) for encoder in encoders}
+
+    def resolve(config: str, options: dict) -> dict:
+        encoder = descriptions[options['model.backbone.source']]
+        content = resolved_config(config, options)
+        return {**content, 'contents': dict(encoder=encoder, images=dataset.digest)}
+
+    return resolve
+
+
 def _declared(encoder: PlannedEncoder, dataset: PlannedDataset) -> bool:
     """Whether the table says that the weights have seen the data set."""
-    return dataset.entry.name in encoder.facts['trained_on']
+    return bool(common_pictures(dataset.pictures_of, encoder.declared))
 
 
 def _allow_seen(steps: dict[str, Step], keys: Iterable[str]) -> None:
@@ -532,9 +516,8 @@ def _engine(table: TransferTable) -> Table:
 def _training_options(protocol: Protocol, dataset: PlannedDataset, mode: str) -> dict:
     options = {f'images.{key}': value for key, value in dataset.images.items()}
     if mode == COMPAT:
-        # The published comparison chose by accuracy.
-        options['default_hooks.early_stopping.monitor'] = 'classification/accuracy'
-        options['default_hooks.checkpoint.save_best'] = 'classification/accuracy'
+        options['default_hooks.early_stopping.monitor'] = _LOGGED[dataset.metric]
+        options['default_hooks.checkpoint.save_best'] = _LOGGED[dataset.metric]
     return {**options, **protocol.options}
 
 
@@ -552,7 +535,7 @@ def _encoder_options(encoder: PlannedEncoder) -> dict:
     ]
     crop = 'train_dataloader.dataset.pipeline.0.steps.0'
     options: dict[str, Any] = {
-        'model.backbone.source': encoder.entry.source,
+        'model.backbone.source': encoder.text,
         'model.head.in_channels': settings.embedding_length,
         f'{crop}.size': step.size,
         f'{crop}.interpolation': step.interpolation,
@@ -584,6 +567,9 @@ def finished_cells(
         content['encoder'] = dict(**cell.encoder.facts, seed=cell.seed)
         content['dataset'] = cell.dataset.facts
         content['protocol'] = cell.protocol.name
+        content['trained_on_it'] = bool(
+            common_pictures(cell.dataset.pictures_of, content['encoder']['trained_on'])
+        )
         yield content
 
 
@@ -602,7 +588,11 @@ def _fine_tuned(
         encoder=dict(**cell.encoder.facts, seed=cell.seed),
         dataset=cell.dataset.facts,
     )
-    protocol = dict(name=cell.protocol.name, settings=cell.protocol.settings)
+    protocol = dict(
+        name=cell.protocol.name,
+        settings=cell.protocol.settings,
+        rules=cell.dataset.rules_of(FINETUNE),
+    )
     drawn = transfer_scores(predictions, table.bootstrap, hard=table.mode == COMPAT)
     content = dict(
         **result_head(task, protocol),

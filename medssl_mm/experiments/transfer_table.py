@@ -46,8 +46,9 @@ class EncoderEntry(Entry):
         title (str, optional): In tables. Defaults to that of the encoder.
         group (str, optional): Defaults to that of the encoder.
         imagenet_top1 (float, optional): Defaults to that of the encoder.
-        trained_on (tuple[str], optional): Names of data sets that the weights
-            have seen. Defaults to that of the encoder.
+        trained_on (tuple[str], optional): Names of image sets (of the folder, or
+            as imported) that the weights have seen, also in part. Defaults to that
+            of the encoder.
     """
 
     name: Text
@@ -82,6 +83,8 @@ class DatasetEntry(Entry):
         title (str, optional): In tables.
         domain (str, optional): Which mean over data sets it counts for.
             Defaults to its kind of picture, where that is known.
+        pictures_of (tuple[str]): Image sets that its pictures were taken from, of
+            a set of one's own. Defaults to (): as far as known.
     """
 
     name: Text
@@ -91,6 +94,7 @@ class DatasetEntry(Entry):
     options: dict[StrictStr, Any] = {}
     title: Text | None = None
     domain: StrictStr | None = None
+    pictures_of: tuple[StrictStr, ...] = ()
 
     @model_validator(mode='before')
     @classmethod

@@ -123,6 +123,34 @@ def sparse(network: nn.Module, hidden: Tensor) -> Iterator[None]:
             del vars(module)['forward']
 
 
+@contextmanager
+def own_statistics(network: nn.Module, evaluated: bool = False) -> Iterator[None]:
+    """Normalise batches by their own statistics and keep the running ones as they are.
+
+    For passes over images that are not as those that the network sees later:
+    what evaluation normalises by stays that of whole images.
+
+    Args:
+        network (nn.Module): With batch normalisation.
+        evaluated (bool): Also layers in evaluation mode, whose running statistics
+            are those of whole images. Defaults to False: they normalise by them.
+    """
+    norms = [
+        module
+        for module in network.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+    ]
+    before = [(norm.training, norm.track_running_stats) for norm in norms]
+    for norm in norms:
+        norm.training = norm.training or evaluated
+        norm.track_running_stats = norm.track_running_stats and not norm.training
+    try:
+        yield
+    finally:
+        for norm, (training, tracks) in zip(norms, before, strict=True):
+            norm.training, norm.track_running_stats = training, tracks
+
+
 def _normalise_visible(
     normalise: Callable[[Tensor], Tensor],
     visible: Callable[[Tensor], Tensor],

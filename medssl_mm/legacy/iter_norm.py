@@ -33,6 +33,7 @@ class ReleaseDecorrelation(BaseModule):
     """
 
     inside_backbone = True
+    on_projection = False
     stage = None
     for_levels = True
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medssl_mm.statistics import Interval
+
 from .logs import CurvePanel, curve_panels
 from .runs import Run, TableRow, class_means
 
@@ -226,6 +228,40 @@ def plot_intervals(rows: Sequence[TableRow], title: str = '') -> Figure:
     axes.grid(axis='y', visible=False)
     axes.set_xlabel(f'{rows[0].measure.axis} (points), 95 % interval')
     axes.set_title(title, loc='left', fontsize=10, fontweight='bold')
+    return figure
+
+
+def plot_lengths(rows: Sequence[TableRow], title: str = '') -> Figure | None:
+    """Draw scores against the length of training, a panel per share of the labels.
+
+    Args:
+        rows: Those whose runs tell their iterations are drawn.
+        title: Of the figure. Defaults to ''.
+
+    Returns:
+        matplotlib.figure.Figure | None: None with fewer than two lengths.
+    """
+    drawn = [row for row in rows if row.run.iterations is not None]
+    lengths = sorted({row.run.iterations for row in drawn if row.run.iterations})
+    if len(lengths) < 2:
+        return None
+    labels = list(dict.fromkeys(row.run.label for row in drawn))
+    fractions = list(dict.fromkeys(row.run.fraction for row in drawn))
+    found = {(r.run.label, r.run.fraction, r.run.iterations): r.score for r in drawn}
+    figure, all_axes = panel_grid(len(fractions), 3.6, 3.2)
+    for axes, fraction in zip(all_axes, fractions):
+        lines = {
+            label: [
+                found.get((label, fraction, length), Interval()) for length in lengths
+            ]
+            for label in labels
+        }
+        plot_places(axes, lines, [str(length) for length in lengths])
+        axes.set_title(f'{100 * fraction:g} % of the labels', loc='left')
+        axes.set_xlabel('iterations')
+    all_axes[0].set_ylabel(drawn[0].measure.axis)
+    figure.suptitle(title, x=0.01, ha='left', fontsize=10, fontweight='bold')
+    legend_below(figure, colours_of(labels))
     return figure
 
 

@@ -53,12 +53,25 @@ class Run:
             or ``predictions.csv`` of every seed; for several splits see
             :func:`pool_results`.
         fraction (float): Share of the training patients, 0-1. Defaults to 1.
+        seeds (tuple[int]): Seed of every folder. Defaults to (): not known.
+        compared_with (str, optional): Group of the baseline. Defaults to None: its
+            own.
+        iterations (int, optional): Length of the training that is evaluated, where
+            scores are drawn against it. Defaults to None.
     """
 
     group: str
     label: str
     folders: tuple[Path, ...]
     fraction: float = 1.0
+    seeds: tuple[int, ...] = ()
+    compared_with: str | None = None
+    iterations: int | None = None
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """Seed of every folder, or its place where seeds are not known."""
+        return self.seeds or range(len(self.folders))
 
 
 @dataclass(frozen=True)
@@ -87,6 +100,8 @@ class TableRow:
             it is not known, in words. Defaults to ().
         by_image (bool): Whether every image is a patient of its own. Defaults to
             False.
+        cost (float): Time of pretraining as a multiple of that of the baseline.
+            Defaults to NaN: not known.
     """
 
     run: Run
@@ -103,6 +118,7 @@ class TableRow:
     holm: float = math.nan
     seen: tuple[str, ...] = ()
     by_image: bool = False
+    cost: float = math.nan
 
 
 def collect_scores(runs: Sequence[Run]) -> pd.DataFrame:
@@ -124,7 +140,7 @@ def collect_scores(runs: Sequence[Run]) -> pd.DataFrame:
             group=run.group, row=run.label, fraction=run.fraction, seed=seed
         )
         for run in runs
-        for seed, folder in enumerate(run.folders)
+        for seed, folder in zip(run.numbers, run.folders)
     ]
     return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
 
@@ -250,7 +266,7 @@ def summarize(
         for run in runs
     }
     baselines = {
-        (run.group, run.fraction): scored[id(run)]
+        (run.group, run.fraction): run
         for run in reversed(runs)
         if run.label == baseline
     }
@@ -260,7 +276,11 @@ def summarize(
             run,
             measure,
             scored[id(run)],
-            baselines.get((run.group, run.fraction)),
+            _difference(
+                run,
+                baselines.get((run.compared_with or run.group, run.fraction)),
+                scored,
+            ),
             _one_split(run, seen, found),
             [found[folder] for folder in run.folders],
             samples,
@@ -277,11 +297,24 @@ def _names_patients(content: Mapping) -> bool:
     )
 
 
+def _difference(
+    run: Run, baseline: Run | None, scored: Mapping[int, list[Resampled]]
+) -> Difference:
+    if baseline is None or baseline is run:
+        return Difference()
+    known = bool(run.seeds and baseline.seeds)
+    return paired_difference(
+        scored[id(baseline)],
+        scored[id(run)],
+        (baseline.seeds, run.seeds) if known else None,
+    )
+
+
 def _row(
     run: Run,
     measure: Measure,
     parts: list[Resampled],
-    baseline: list[Resampled] | None,
+    difference: Difference,
     split: tuple[str, str],
     results: Sequence[Mapping],
     samples: int,
@@ -292,9 +325,7 @@ def _row(
         measure=measure,
         score=score,
         spread=spread([part.values[0] for part in parts]),
-        difference=Difference()
-        if baseline is None or baseline is parts
-        else paired_difference(baseline, parts),
+        difference=difference,
         patients=score.units,
         by_image=not _names_patients(parts[0].content),
         protocol=split[0],

@@ -15,7 +15,7 @@ from medssl_mm.statistics.measures import HD95, Measure
 from medssl_mm.statistics.resampling import FEW_PATIENTS
 from medssl_mm.texts import for_markdown
 
-from .figures import plot_intervals
+from .figures import plot_intervals, plot_lengths
 from .files import csv_text, write_results
 from .runs import Run, TableRow, collect_scores
 from .screen import show_table, to_markdown
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # A table on screen that is no terminal: a log has room for whole cells.
 LOG_WIDTH = 120
+COST = 'Time of pretraining'
 # Fewer seeds show what may be, not what is.
 SEEDS_OF_A_CLAIM = 5
 
@@ -61,6 +62,7 @@ def table_cells(rows: Sequence[TableRow]) -> pd.DataFrame:
                 'Difference to baseline': points(row.difference, '+'),
                 'By seed': _by_seed(row),
                 'p (Holm)': _p(row.holm),
+                COST: _cost(row),
                 **{
                     f'{measure.heading.replace(" (", ", ").rstrip(")")} '
                     '[95 % interval]': _other(row, measure)
@@ -84,6 +86,10 @@ def _by_seed(row: TableRow) -> str:
     if len(row.difference.by_seed) < 2:
         return '–'
     return ', '.join(f'{100 * value:+.1f}' for value in row.difference.by_seed)
+
+
+def _cost(row: TableRow) -> str:
+    return '–' if math.isnan(row.cost) else f'{row.cost:.2f} x'
 
 
 def _p(value: float) -> str:
@@ -128,8 +134,9 @@ def caption_of(rows: Sequence[TableRow]) -> str:
         )
     if any(row.difference.measured for row in rows):
         text += (
-            f' Differences are paired by {unit[:-1]} and seed; p of no difference, '
-            'adjusted after Holm for all comparisons of the table.'
+            f' Differences are paired by {unit[:-1]} and seed'
+            f'{_other_pairing(rows)}; p of no difference, adjusted after Holm for all '
+            'comparisons of the table.'
         )
     if patients[0] < FEW_PATIENTS:
         text += (
@@ -150,6 +157,37 @@ def caption_of(rows: Sequence[TableRow]) -> str:
     return text
 
 
+def _other_pairing(rows: Sequence[TableRow]) -> str:
+    """Say which differences leave seeds out, or are not paired by seed."""
+    told = []
+    for row in rows:
+        if not row.difference.measured:
+            continue
+        name, shared = f'{row.run.group}, {row.run.label}', row.difference.seeds
+        base = _baseline_of(row, rows)
+        known = [row.run.numbers, *([base.run.numbers] if base else [])]
+        if not shared:
+            told.append(f'{name}: by {"image" if row.by_image else "patient"} alone')
+        elif any(set(seeds) != set(shared) for seeds in known):
+            told.append(f'{name}: of seed {", ".join(map(str, shared))} alone')
+    return f' ({"; ".join(told)})' if told else ''
+
+
+def _baseline_of(row: TableRow, rows: Sequence[TableRow]) -> TableRow | None:
+    """What a row is compared with: the one of its group that has no difference."""
+    place = row.run.compared_with or row.run.group, row.run.fraction
+    return next(
+        (
+            other
+            for other in rows
+            if (other.run.group, other.run.fraction) == place
+            and not other.difference.measured
+            and not other.run.compared_with
+        ),
+        None,
+    )
+
+
 def _levels(rows: Sequence[TableRow], unit: str) -> str:
     counts = {len(row.run.folders) > 1 for row in rows}
     if counts == {True}:
@@ -164,8 +202,9 @@ def wide_cells(rows: Sequence[TableRow]) -> pd.DataFrame:
 
     Returns:
         pandas.DataFrame: Text; a column per evaluation and share of labelled
-        patients, with score and difference to the baseline. A dash stands for
-        what was not evaluated.
+        patients, with score, difference to the baseline and its p after Holm, and
+        one for the time of pretraining where it is known. A dash stands for what
+        was not evaluated.
     """
     import pandas as pd
 
@@ -179,6 +218,7 @@ def wide_cells(rows: Sequence[TableRow]) -> pd.DataFrame:
                 ', '.join(
                     [points(row.score)]
                     + [points(row.difference, '+')] * row.difference.measured
+                    + [f'p {_p(row.holm)}'] * (not math.isnan(row.holm))
                 ),
             )
             for row in rows
@@ -191,6 +231,9 @@ def wide_cells(rows: Sequence[TableRow]) -> pd.DataFrame:
     )
     # In the order of the rows, not of the alphabet.
     wide = wide.loc[found['Initial weights'].unique(), found['column'].unique()]
+    costs = {row.run.label: _cost(row) for row in rows}
+    if set(costs.values()) != {'–'}:
+        wide[COST] = [costs[label] for label in wide.index]
     return wide.fillna('–').rename_axis(columns=None).reset_index()
 
 
@@ -221,6 +264,7 @@ def table_frame(rows: Sequence[TableRow]) -> pd.DataFrame:
                 f'{row.measure.name}_seed_sd': row.spread,
                 **numbers('difference', row.difference),
                 'difference_p_holm': row.holm,
+                'pretraining_time_ratio': row.cost,
                 **{
                     key: number
                     for measure in _columns(rows)
@@ -259,7 +303,8 @@ def write_table(
     """Write the table as ``table.{md,csv,json,png}``, wide, and its scores.
 
     ``table-wide.md`` has a line per initial weights; ``scores.csv`` every
-    single score, see :func:`medssl_mm.results.collect_scores`.
+    single score, see :func:`medssl_mm.results.collect_scores`; ``curves.png`` scores
+    against the length of training, where evaluations tell it.
 
     Args:
         rows: Rows of the table.
@@ -276,9 +321,11 @@ def write_table(
         )
 
     runs: list[Run] = [row.run for row in rows]
+    curves = plot_lengths(rows, title)
     return write_results(
         folder,
         {
+            **({} if curves is None else {'curves.png': curves}),
             'table.md': page(table_cells(rows)),
             'table-wide.md': page(wide_cells(rows)),
             'table.csv': to_csv(rows),

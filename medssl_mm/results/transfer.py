@@ -20,8 +20,9 @@ from medssl_mm.analysis.transfer import (
     SCORES,
     scaled_performance,
 )
-from medssl_mm.errors import UserError
+from medssl_mm.errors import UserError, similar
 from medssl_mm.files import delimiter_of, read_text
+from medssl_mm.provenance import STAGES
 from medssl_mm.statistics import (
     Interval,
     Resampled,
@@ -44,6 +45,7 @@ TOP1 = 'ImageNet top-1'
 # Points below which a correlation says next to nothing.
 FEW_POINTS = 8
 SEEN = '†'
+COMPAT = 'compat'
 SHARE = (0.0, 1.0)
 
 
@@ -70,7 +72,8 @@ class EncoderMeasure:
         encoder (str): Name in the table.
         measure (str): What it is.
         value (float): The number.
-        dataset (str): Name, where it was measured on one; '': of the encoder.
+        dataset (str): Where it was measured on one: its name in the table, or that
+            of its folder or header; '': of the encoder.
         mode (str): 'strict' or 'compat'; '': either.
     """
 
@@ -152,9 +155,19 @@ class TransferResults:
             if place.protocol == protocol
         )
 
-    def headline(self, protocol: str) -> str:
-        """The score that figures and summaries are of."""
-        return ACCURACY if self._is_few_shot(protocol) else AUROC
+    def headline(self, protocol: str, dataset: str) -> str:
+        """The score that figures and summaries are of.
+
+        In mode 'compat' that which the published comparison reported.
+        """
+        if self._is_few_shot(protocol):
+            return ACCURACY
+        return str(self.datasets[dataset]['metric']) if self.mode == COMPAT else AUROC
+
+    def headlines(self, protocol: str) -> list[str]:
+        """Those of all data sets."""
+        datasets = [d for d, name in self.columns() if name == protocol]
+        return list(dict.fromkeys(self.headline(protocol, d) for d in datasets))
 
     def scores(self, protocol: str) -> list[str]:
         """Those that any data set has."""
@@ -200,7 +213,7 @@ class TransferResults:
         if not self._has(place, score):
             return Interval()
         if 'digest' in self.groups[place][0]:
-            return few_shot.accuracy(self._few_shot(place))
+            return few_shot.accuracy(self._few_shot(place), _ddof(self.mode))
         return mean_over_seeds(self._resampled(place, score), SHARE)
 
     def difference(self, place: Place, score: str) -> Interval | None:
@@ -209,14 +222,24 @@ class TransferResults:
         if place == other or not (self._has(place, score) and self._has(other, score)):
             return None
         if 'digest' in self.groups[place][0]:
-            return few_shot.difference(self._few_shot(place), self._few_shot(other))
+            return few_shot.difference(
+                self._few_shot(place), self._few_shot(other), _ddof(self.mode)
+            )
         return paired_difference(
             self._resampled(other, score), self._resampled(place, score)
         )
 
     def seen(self, place: Place) -> bool:
-        """Whether the weights have been trained on the data set."""
-        return place.dataset in self.encoders[place.encoder]['trained_on']
+        """Whether the weights have been trained on the data set.
+
+        The table, the encoder or the record in its file says so, of the set or of
+        that which its pictures are from; or images that are scored were seen.
+        """
+        return any(
+            content['trained_on_it']
+            or not STAGES.keys().isdisjoint(content.get('seen') or ())
+            for content in self.groups.get(place, ())
+        )
 
     # -------------------------------------------------------------- tables
 
@@ -298,7 +321,7 @@ class TransferResults:
                     yield dataset, protocol
 
     def _column(self, dataset: str, protocol: str) -> dict[str, float]:
-        score = self.headline(protocol)
+        score = self.headline(protocol, dataset)
         return {
             name: self.value(Place(name, dataset, protocol), score).estimate
             for name in self.encoders
@@ -342,12 +365,41 @@ class TransferResults:
             (dataset, protocol, measure, found)
             for dataset, protocol in self.columns()
             for (measure, where), values in numbers.items()
-            if where in ('', dataset)
+            if not where or dataset in self._called(where)
             for kind in ('pearson', 'spearman')
             if (
                 found := correlation(self._column(dataset, protocol), values, kind)
             ).points
             > 2
+        ]
+
+    def _called(self, name: str) -> list[str]:
+        """Data sets of the table that a measure means; tools name that of the file."""
+        if name in self.datasets:
+            return [name]
+        plain = name.replace('_', '-')
+        return [
+            dataset
+            for dataset, facts in self.datasets.items()
+            if plain in {one.replace('_', '-') for one in (dataset, *facts['sets'])}
+        ]
+
+    def _unused_measures(self) -> list[str]:
+        """What the files of measures have that is of nothing in the table."""
+        found: dict[str, int] = {}
+        for one in self.measures:
+            if one.encoder not in self.encoders:
+                why = f'no encoder {one.encoder!r}{similar(one.encoder, self.encoders)}'
+            elif one.dataset and not self._called(one.dataset):
+                known = [n for d, f in self.datasets.items() for n in (d, *f['sets'])]
+                known = list(dict.fromkeys(known))
+                why = f'no data set {one.dataset!r}{similar(one.dataset, known)}'
+            else:
+                continue
+            found[why] = found.get(why, 0) + 1
+        return [
+            f'{n} row{"s" * (n > 1)} of --measures not used: the table has {why}'
+            for why, n in found.items()
         ]
 
     def correlation_table(self) -> DataFrame:
@@ -380,11 +432,27 @@ class TransferResults:
             ],
         )
 
+    def _rules(self) -> list[str]:
+        """What mode 'compat' made of encoders, data sets and protocols."""
+        found = [
+            f'{name}: {facts["rule"]}'
+            for name, facts in self.encoders.items()
+            if facts.get('rule')
+        ]
+        for place, group in self.groups.items():
+            rules = group[0].get('rules')
+            if rules:
+                found.append(f'{place.protocol} of {place.dataset}: {"; ".join(rules)}')
+        return list(dict.fromkeys(found))
+
     def notes(self) -> list[str]:
         """What a reader of the numbers has to know."""
-        notes = [f'mode {self.mode}']
+        notes = [f'mode {self.mode}', *self._rules(), *self._unused_measures()]
         if any(self.seen(place) for place in self.groups):
-            notes.append(f'{SEEN}: the weights have been trained on this data set')
+            notes.append(
+                f'{SEEN}: the weights have been trained on this data set or on that '
+                'which its pictures are from, or have seen images of it'
+            )
         without = [
             name
             for name in self.datasets
@@ -433,7 +501,7 @@ class TransferResults:
         figure, panels = panel_grid(len(columns), 3.6, height, most=3)
         colours = colours_of([facts['group'] for facts in self.encoders.values()])
         for axes, (dataset, protocol) in zip(panels, columns):
-            score = self.headline(protocol)
+            score = self.headline(protocol, dataset)
             for number, (name, facts) in enumerate(self.encoders.items()):
                 place = Place(name, dataset, protocol)
                 found = self.value(place, score)
@@ -485,7 +553,7 @@ class TransferResults:
                 )
                 axes.annotate(name, (top1, values[name]), fontsize=6)
             axes.set_xlabel(f'{TOP1} (%)', fontsize=8)
-            axes.set_ylabel(self.headline(protocol), fontsize=8)
+            axes.set_ylabel(self.headline(protocol, dataset), fontsize=8)
             title = self.datasets[dataset]['title']
             axes.set_title(f'{title}: {protocol}', fontsize=8)
         return figure
@@ -495,13 +563,13 @@ class TransferResults:
     def print(self, title: str, console: Console | None = None) -> None:
         """Show the headline scores."""
         for protocol in self.protocols:
-            score = self.headline(protocol)
-            show_table(
-                self.table(protocol, score),
-                f'{title}: {protocol}, {score} in % [95 % interval]',
-                folded='encoder',
-                console=console,
-            )
+            for score in self.headlines(protocol):
+                show_table(
+                    self.table(protocol, score),
+                    f'{title}: {protocol}, {score} in % [95 % interval]',
+                    folded='encoder',
+                    console=console,
+                )
         show_table(
             self.scaled(),
             'Scaled performance by domain, 0 worst to 1 best',
@@ -593,6 +661,11 @@ class TransferResults:
         return write_results(folder, contents)
 
 
+def _ddof(mode: str) -> int:
+    """What the published comparison took off the number of episodes: nothing."""
+    return 0 if mode == COMPAT else 1
+
+
 def _short(content: Mapping) -> dict:
     """A result on one line: without what there are thousands of."""
     kept = {k: v for k, v in content.items() if k not in ('drawn', 'predictions')}
@@ -600,7 +673,8 @@ def _short(content: Mapping) -> dict:
         array = np.array(values, float)
         if 'digest' in content:
             found = few_shot.accuracy(
-                [few_shot.FewShot('', '', 0, array, content['digest'])]
+                [few_shot.FewShot('', '', 0, array, content['digest'])],
+                _ddof(content['mode']),
             )
         else:
             found = mean_over_seeds(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+from scipy import optimize, special
 
 from medssl_mm.errors import UserError
 
@@ -44,11 +44,14 @@ class Difference(Interval):
 
     Args:
         p (float): Two-sided, of no difference; NaN: no interval.
-        by_seed (tuple[float]): Of every seed, where both methods have as many.
+        by_seed (tuple[float]): Of every seed that both methods have; () where
+            they were not paired by seed.
+        seeds (tuple[int]): These seeds.
     """
 
     p: float = math.nan
     by_seed: tuple[float, ...] = ()
+    seeds: tuple[int, ...] = ()
 
 
 def require_same_content(evaluations: Sequence[Resampled], advice: str) -> None:
@@ -100,18 +103,22 @@ def mean_over_seeds(
 
 
 def paired_difference(
-    first: Sequence[Resampled], second: Sequence[Resampled]
+    first: Sequence[Resampled],
+    second: Sequence[Resampled],
+    seeds: tuple[Sequence[int], Sequence[int]] | None = None,
 ) -> Difference:
     """Compare two methods on the same patients.
 
     Both are evaluated on the same resampled patients, so that the variation
-    between patients cancels. Seeds are compared one by one where both methods
-    have as many: what they share, such as the labels that are drawn, cancels
-    too.
+    between patients cancels. The seeds that both methods have are compared one by
+    one, and no others: what they share, such as the labels that are drawn, cancels
+    too. Methods without a common seed are compared by their means.
 
     Args:
-        first: Evaluations of the first method, in the order of seeds.
+        first: Evaluations of the first method.
         second: The same of the second; all with one seed of the resampling.
+        seeds: Seed of every evaluation of both. Defaults to None: not known;
+            methods with as many evaluations are then paired in their order.
 
     Returns:
         Difference: Second minus first.
@@ -121,14 +128,22 @@ def paired_difference(
     """
     require_same_content([*first, *second], 'compare runs of one protocol')
     arms = [np.stack([part.values for part in arm]) for arm in (first, second)]
-    if len(arms[0]) == len(arms[1]):
-        curves = arms[1] - arms[0]
-        found, p = two_level(curves, first[0].patients)
-        by_seed = tuple(float(value) for value in curves[:, 0])
+    if seeds is None:
+        seeds = (range(len(first)), range(len(second)))
+        shared = list(seeds[0]) if len(first) == len(second) else []
     else:
+        shared = [seed for seed in seeds[1] if seed in seeds[0]]
+    if not shared:
         found, p = two_level(arms[1], first[0].patients, minus=arms[0])
-        by_seed = ()
-    return Difference(*found.numbers, found.units, p, by_seed)
+        return Difference(*found.numbers, found.units, p)
+    paired = [
+        arm[[list(known).index(seed) for seed in shared]]
+        for arm, known in zip(arms, seeds)
+    ]
+    curves = paired[1] - paired[0]
+    found, p = two_level(curves, first[0].patients)
+    by_seed = tuple(float(value) for value in curves[:, 0])
+    return Difference(*found.numbers, found.units, p, by_seed, tuple(shared))
 
 
 def two_level(
@@ -139,16 +154,20 @@ def two_level(
     A score varies by seed, by patient and by both together. The variance of the
     mean is the sum of that over seeds (their sample variance, by their number)
     and that over patients (of resamples of the mean, times n / (n - 1)), less
-    the part that is in both; the interval is Student's, with the degrees of
-    freedom of `Satterthwaite (1946) <https://doi.org/10.2307/3002019>`_. With
-    three seeds a bootstrap of them would be much too narrow. Of one seed it is
+    the part that is in both; the interval is Student's, whose quantile is the
+    mean of those of the parts, weighted by their variances (`Cochran 1964
+    <https://doi.org/10.2307/2282824>`_). With three seeds a bootstrap of them would
+    be much too narrow, and so are effective degrees of freedom where they vary
+    more than patients: by chance three seeds often look alike. Of one seed it is
     about patients alone: percentiles, or Student's interval where patients are
     few.
 
     Args:
         curves: Score of every seed.
         patients: Number of patients.
-        minus: Scores of other seeds, whose mean is taken off. Defaults to None.
+        minus: Scores of other seeds, whose mean is taken off; a method of one
+            seed is taken to vary as much over seeds as the other does. Defaults
+            to None.
 
     Shape: curves and minus ``(seeds, 1 + samples)``, first of all patients, then
         of every resample.
@@ -173,8 +192,17 @@ def two_level(
     (error,) = standard_errors(drawn[:, None], patients)
     unbiased = patients / (patients - 1)
     parts = [(float(error) ** 2, patients - 1)]
-    parts += [(arm[:, 0].var(ddof=1) / len(arm), len(arm) - 1) for arm in seeds]
-    both = sum(_interaction(arm) * unbiased / len(arm) for arm in seeds)
+    # The variance of a mean of seeds, as a share of that of one.
+    shares = [1 / len(arm) for arm in seeds]
+    if len(seeds) < len(arms):
+        shares = [share + 1 for share in shares]
+    parts += [
+        (arm[:, 0].var(ddof=1) * share, len(arm) - 1)
+        for arm, share in zip(seeds, shares)
+    ]
+    both = sum(
+        _interaction(arm) * unbiased * share for arm, share in zip(seeds, shares)
+    )
     largest = max(variance for variance, _ in parts)
     variance = max(largest, sum(variance for variance, _ in parts) - both)
     return _student(estimate, variance, parts, patients)
@@ -197,10 +225,19 @@ def _student(
     if variance == 0:
         p = 1.0 if estimate == 0 else 0.0
         return Interval(estimate, estimate, estimate, units), p
-    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+    weights, degrees = np.array(parts).T
+    weights = weights / weights.sum()
+
+    def quantile(p: float) -> float:
+        return float(weights @ special.stdtrit(degrees, 1 - p / 2))
+
     error = math.sqrt(variance)
-    half = float(special.stdtrit(freedom, 0.975)) * error
-    p = 2 * float(special.stdtr(freedom, -abs(estimate) / error))
+    half, reached = quantile(0.05) * error, abs(estimate) / error
+    least = 1e-12
+    if quantile(least) <= reached:
+        p = least
+    else:
+        p = float(optimize.brentq(lambda p: quantile(p) - reached, least, 1.0))
     return Interval(estimate, estimate - half, estimate + half, units), p
 
 

@@ -90,6 +90,7 @@ F1 = Measure('f1', 'F1', logged=True, share=True)
 RECALL = Measure(
     'recall',
     'recall',
+    logged=True,
     definition='Share of the images of a class that are found; the mean over '
     'classes is the mean per-class accuracy',
     share=True,

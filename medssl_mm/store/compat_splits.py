@@ -76,3 +76,29 @@ def compat_lists(
         f'{dataset}-compat': dict(pretrain=order, train=left, val=val, test=rest),
         f'{dataset}-compat-pool': dict(test=[*order, *rest][:POOL_SIZE]),
     }
+
+
+def official_lists(
+    dataset: str, train: Sequence[str], test: Sequence[str]
+) -> dict[str, dict[str, list[str]]]:
+    """The split '<dataset>-compat' of a set whose test images are published.
+
+    Nothing is shuffled before validation is drawn, and episodes draw from all
+    images, so there is no pool.
+
+    Args:
+        dataset (str): Name of the set.
+        train (Sequence[str]): All other images, whose names sort in the order of
+            the published files.
+        test (Sequence[str]): The published test images.
+
+    Returns:
+        dict: Protocol to subset to images; empty where the images are too few.
+    """
+    order = sorted(train)
+    left, val = draw_validation(order)
+    if not (val and test):
+        return {}
+    return {
+        f'{dataset}-compat': dict(pretrain=order, train=left, val=val, test=[*test])
+    }

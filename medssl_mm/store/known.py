@@ -15,7 +15,7 @@ from medssl_mm.store.header import IMAGES, SLICES
 from medssl_mm.store.images import SINGLE_LABEL
 from medssl_mm.store.opening import open_store
 
-__all__ = ['KNOWN', 'StoreFacts', 'read_facts']
+__all__ = ['KNOWN', 'StoreFacts', 'picture_source', 'read_facts']
 
 
 @dataclass(frozen=True)
@@ -118,3 +118,16 @@ def read_facts(root: str | Path, kind: str | None = None) -> StoreFacts:
         eight_bit=store.units != 'HU'
         and all(info.dtype == 'uint8' for info in store.infos()),
     )
+
+
+def picture_source(name: str) -> str | None:
+    """Published image set that the pictures of a set come from, maybe itself.
+
+    Args:
+        name (str): Name of the data set.
+
+    Returns:
+        str | None: None: it is none of the published image sets.
+    """
+    row = IMAGE_SETS.get(name)
+    return None if row is None else row.pictures_of or name

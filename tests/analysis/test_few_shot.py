@@ -1,4 +1,5 @@
 import math
+import re
 
 import numpy as np
 import pytest
@@ -84,6 +85,36 @@ def test_too_few_patients_are_refused():
     assert all(fact in str(error.value) for fact in ('11', '20 images of 2 patients'))
 
 
+@pytest.mark.parametrize(
+    'sizes, per_patient, shots, queries',
+    [
+        ([20, 20], 10, 11, 5),  # two patients of each class
+        ([20, 40], 1, 10, 15),  # more than the class has, and
+        ([40, 18], 3, 12, 6),  # than its patients leave over
+        ([60, 30, 45], 5, 20, 10),
+    ],
+)
+def test_the_largest_number_of_shots_that_patients_allow(
+    sizes, per_patient, shots, queries
+):
+    """What is named is found when it is asked for, one more is not."""
+    labels, patients = images(sizes, per_patient)
+    settings = dict(queries=queries, episodes=40, classes='abc'[: len(sizes)])
+    with pytest.raises(UserError, match='at most') as error:
+        draw_episodes(labels, patients, shots=shots, **settings)
+    most = int(re.search(r'at most (\d+) are possible with', str(error.value))[1])
+    assert 0 < most < shots
+    assert draw_episodes(labels, patients, shots=most, **settings).by_patient
+    with pytest.raises(UserError, match=f'at most {most} are possible'):
+        draw_episodes(labels, patients, shots=most + 1, **settings)
+
+
+def test_patients_that_leave_no_queries():
+    labels, patients = images([20, 20], per_patient=20)
+    with pytest.raises(UserError, match='20 images of 1 patients; ask for fewer quer'):
+        draw_episodes(labels, patients, shots=1, queries=1, classes='ab')
+
+
 def test_accuracies_equal_scikit_learn():
     rng = np.random.default_rng(0)
     labels, _ = images([30, 30, 30])
@@ -119,6 +150,10 @@ def test_interval_and_paired_difference():
     assert found.numbers == pytest.approx(
         (hard.mean(), hard.mean() - reach, hard.mean() + reach)
     )
+    # As published: by the number of episodes, not by one less.
+    published = accuracy([one], ddof=0)
+    assert published.high - hard.mean() == pytest.approx(1.96 * hard.std() / 500**0.5)
+    assert difference([better], [one], ddof=0).high < difference([better], [one]).high
     against = difference([better], [one])
     assert against.estimate == pytest.approx(0.02, abs=0.002)
     # The episodes' difficulty cancels.

@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -487,6 +488,42 @@ def test_two_rows_of_weights_are_one_at_twice_the_cost():
     np.testing.assert_allclose(found.probabilities, expected, atol=1e-4)
     other = fit_linear(features, data, [0.05], 'accuracy', tolerance=1e-9)
     assert not np.allclose(found.probabilities, other.probabilities, atol=1e-3)
+
+
+@pytest.mark.parametrize('iterations', [2, 4])
+def test_linear_protocol_from_the_weakest_regularisation_on(iterations):
+    """The loop of the published comparison, whose fits do not converge."""
+    features, labels, data = linear_problem(3)
+    costs = [1e-3, 10.0, 0.1, 1e3]
+    x, y = (np.concatenate([of['train'], of['val']]) for of in (features, labels))
+    model = LogisticRegression(max_iter=iterations, warm_start=True)
+    best, most = None, -1
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        for cost in sorted(costs, reverse=True):
+            model.C = cost
+            model.fit(features['train'], labels['train'])
+            share = model.score(features['val'], labels['val'])
+            if share > most:
+                best, most = cost, share
+        model.C = best
+        expected = model.fit(x, y).predict_proba(features['test'])
+    settings = dict(by='accuracy', max_iter=iterations)
+    found = fit_linear(features, data, costs, weakest_first=True, **settings)
+    assert found.cost == best and found.failed
+    np.testing.assert_allclose(found.probabilities, expected, rtol=1e-6)
+    other = fit_linear(features, data, costs, **settings)
+    assert not np.allclose(other.probabilities, expected, atol=1e-4)
+
+
+def test_the_order_of_fits_does_not_matter_where_they_converge():
+    features, _, data = linear_problem(2)
+    one, other = (
+        fit_linear(features, data, [1.0, 0.01], tolerance=1e-9, weakest_first=first)
+        for first in (False, True)
+    )
+    assert one.cost == other.cost and one.converged and other.converged
+    np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-5)
 
 
 def test_linear_protocol_says_what_has_not_converged():

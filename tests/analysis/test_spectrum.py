@@ -47,6 +47,14 @@ def test_other_views_are_for_vectors_alone():
     assert pooled.figures['lidar'] == pytest.approx(expected, rel=1e-4)
 
 
+def test_normalisation_is_stated_for_all_or_for_none():
+    one = Spectrum('a', 'stage4', 10, [1.0], {}, normalisation='running statistics')
+    other = dataclasses.replace(one, label='b', normalisation='as initialised')
+    require_comparable([one, other])
+    with pytest.raises(UserError, match='stage4 do not compare: b does not state its'):
+        require_comparable([one, dataclasses.replace(other, normalisation='')])
+
+
 @pytest.mark.parametrize('name', ['stride', 'images', 'num_samples'])
 def test_what_does_not_compare_is_refused(name):
     one = Spectrum('a', 'stage4', 10, [1.0], {}, stride=8, images=5)

@@ -47,6 +47,16 @@ def test_places():
     torch.testing.assert_close(plain['pooled'], last.mean((2, 3)))
 
 
+def test_decorrelation_of_the_projection():
+    backbone, images = Stages(), torch.rand(2, 1, 4, 4)
+    after = Double()
+    after.on_projection = True
+    found = encoder_features(backbone, Neck(), images, after)
+    plain = encoder_features(backbone, Neck(), images)
+    torch.testing.assert_close(found.pop('decorrelated'), 2 * plain['projection'])
+    torch.testing.assert_close(found, plain)
+
+
 class Net(nn.Module):
     """Two stages of blocks that change their input in place."""
 

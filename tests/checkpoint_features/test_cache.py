@@ -95,6 +95,23 @@ def test_folder_that_cannot_be_written(tmp_path):
         write_features(tmp_path / 'file', DESCRIPTION, IDS, batches())
 
 
+@pytest.mark.parametrize('channels', [4, 100_000])
+def test_full_disk(tmp_path, channels):
+    """When what was kept back is written at the end, and while a batch is."""
+
+    def full():
+        [temporary] = tmp_path.iterdir()
+        (temporary / 'stage2.npy').symlink_to('/dev/full')
+        yield from batches(channels=channels)
+
+    with pytest.raises(UserError) as caught:
+        write_features(tmp_path, DESCRIPTION, IDS, full())
+    text = str(caught.value)
+    for fact in (str(tmp_path), 'No space left', 'make room', '--cache', 'key cache'):
+        assert fact in text
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize('damage', ['shorter', 'absent', 'json', 'rows'])
 def test_damage_is_noticed_and_replaced(tmp_path, damage):
     folder = write_features(tmp_path, DESCRIPTION, IDS, batches()).folder

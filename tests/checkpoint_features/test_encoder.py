@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.registry import DATASETS
 
+from medssl_mm.backbones import set_output_stride
 from medssl_mm.checkpoint_features import (
     ALL,
     EncoderFeatures,
@@ -236,3 +237,34 @@ def test_workers_load_the_same_and_start_light(tmp_path, root):
     )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.stdout.strip() == '[]', done.stderr
+
+
+def test_networks_are_brought_to_one_stride(tmp_path, root):
+    """Each stays the function that it is; what is pooled has as many positions."""
+    coarse = describe(tmp_path / 'coarse.py')
+    fine = tmp_path / 'fine.py'
+    text = coarse.read_text(encoding='utf-8')
+    fine.write_text(text.replace('depth=18', 'depth=18, strides=(1, 2, 2, 1)'))
+    both = parse_weights([f'a=random:{coarse}', f'b=random:{fine}'])
+    images = open_images(root)
+    source = EncoderFeatures(images, tmp_path / 'cache', calibration_batches=0)
+    before = [source.features(one, 'test') for one in both]
+    assert [one.stride for one in before] == [32, 16]
+    assert source.bring_to_stride(both) == 16
+    found = [source.features(one, 'test') for one in both]
+    assert [one.stride for one in found] == [16, 16]
+    # The one that had it is not computed anew, the other one does not take its place.
+    assert found[1].folder == before[1].folder
+    assert found[0].folder != before[0].folder
+    model = source.encoder(both[0]).build().eval()
+    set_output_stride(model.backbone, 16)
+    batch = next(iter(source._batches(source.encoder(both[0]), images.subset('test'))))
+    with torch.no_grad():
+        inputs = model.data_preprocessor(batch, False)['inputs']
+        expected = model.backbone(inputs)[-1].mean((2, 3))
+    values = torch.from_numpy(np.array(found[0].read('stage4')))[: len(expected)]
+    torch.testing.assert_close(values, expected, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(found[0].read('stage4'), before[0].read('stage4'))
+    with pytest.raises(UserError, match='b has stride 16, .* cannot be made 32'):
+        source.bring_to_stride(both, 32)
+    assert source.normalisation(both[0]) == 'as initialised: 0 and 1'

@@ -1,4 +1,5 @@
 import argparse
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -311,6 +312,15 @@ def test_backbone_without_stages(tmp_path, images):
         EncoderFeatures(ImageSubsets(config), tmp_path / 'cache').features(
             Weights('random', None), 'val'
         )
+
+
+def test_a_network_of_timm_without_timm(source, monkeypatch):
+    source.images.config.model.backbone = dict(
+        type='mmpretrain.TIMMBackbone', model_name='resnet18', features_only=True
+    )
+    monkeypatch.setitem(sys.modules, 'timm', None)
+    with pytest.raises(UserError, match=r'config.*needs timm; install .*\[models\]'):
+        source.features(Weights('random', None), 'test')
 
 
 def test_config_of_another_kind(source):

@@ -75,13 +75,15 @@ def block(entries, restart=16):
 def write_bundle(name, arrays, shards=2):
     """Write NAME.index and NAME.data-*, several blocks in the index."""
     kinds = {'float32': 1, 'int64': 9}
+    name.parent.mkdir(exist_ok=True)
     files = [b''] * shards
     entries = [(b'', field(1, shards) + field(3, field(1, 1)))]
     for number, key in enumerate(sorted(arrays)):
         array, shard = np.ascontiguousarray(arrays[key]), number % shards
         data = array.tobytes()
         shape = b''.join(field(2, field(1, side)) for side in array.shape)
-        entry = field(1, kinds[str(array.dtype)]) + field(2, shape) + field(3, shard)
+        kind = 7 if array.dtype.kind == 'S' else kinds[str(array.dtype)]  # 7: text
+        entry = field(1, kind) + field(2, shape) + field(3, shard)
         entry += field(4, len(files[shard])) + field(5, len(data))
         entry += varint(6 << 3 | 5) + struct.pack('<I', masked(crc32c(data)))
         entries.append((key.encode(), entry))
@@ -126,6 +128,7 @@ def tensorflow_variables(network):
         'head_supervised/linear_layer/dense/kernel': np.zeros((4, 3), np.float32),
         'head_supervised/linear_layer/dense/bias': np.zeros(3, np.float32),
         'base_model/conv2d/kernel/Momentum': np.zeros((1, 1, 1, 1), np.float32),
+        '_CHECKPOINTABLE_OBJECT_GRAPH': np.array(b'a text'),
     }
     for number, (conv, norm) in enumerate(pairs):
         end = f'_{number}' if number else ''

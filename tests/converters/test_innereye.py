@@ -1,5 +1,7 @@
 """YAML files of InnerEye-DeepLearning: what they become, and what is refused."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 from mmengine.config import Config
@@ -12,6 +14,7 @@ from medssl_mm.converters.innereye import (
     transforms_of,
 )
 from medssl_mm.errors import UserError
+from tests import tools
 
 # Texts and settings.
 pytestmark = pytest.mark.exact
@@ -147,10 +150,11 @@ def test_every_transform_can_be_built_and_run(tmp_path):
         assert 0 <= found.min() and found.max() <= 1
 
 
-def loaded(tmp_path, content):
+def loaded(tmp_path, content, purpose=None):
     """The config of a file, with what it inherits."""
     path = write(tmp_path, content)
-    (tmp_path / 'config.py').write_text(config_text(read_innereye(path), path.name))
+    text = config_text(read_innereye(path), path.name, purpose)
+    (tmp_path / 'config.py').write_text(text)
     return Config.fromfile(str(tmp_path / 'config.py'))
 
 
@@ -165,7 +169,8 @@ def test_a_full_file_is_an_experiment(tmp_path):
     assert config.train_dataloader.batch_size == 1600
     assert config.train_dataloader.dataset.subset == 'train'
     assert config.work_dir == 'work_dirs/kaggle/ssup/byol_seed_3'
-    assert config.default_hooks.checkpoint.interval == 200
+    # The last ones are never far back, whatever the original kept.
+    assert config.default_hooks.checkpoint.interval == 10
     views, pack = config.train_dataloader.dataset.pipeline
     assert views.transforms == transforms_of(read_innereye(tmp_path / 'settings.yaml'))
     assert pack.type == 'medssl_mm.PackViews'
@@ -205,10 +210,89 @@ def test_encoders_have_their_feature_lengths(tmp_path, encoder, length):
     assert model.backbone.in_channels == 1
 
 
-def test_a_file_of_augmentations_is_the_data_part(tmp_path):
-    config = loaded(tmp_path, ENCODER)
-    assert 'model' not in config
-    assert config.train_dataloader.dataset.pipeline[0].type == 'medssl_mm.ImageViews'
+def test_a_shorter_period_of_checkpoints_is_kept(tmp_path):
+    content = changed(FULL, 'train.checkpoint_period', 5)
+    assert loaded(tmp_path, content).default_hooks.checkpoint.interval == 5
+
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+SMALL = 'selfsup/byol/byol_resnet18_1xb64-coslr-100e_nih1000-64.py'
+LARGE = 'selfsup/byol/byol_resnet50_16xb75-coslr-1000e_nih-cxr14-224.py'
+PROBE = f'{CONFIGS}/selfsup/_base_/probes/rsna_64.py'
+CLASSIFIER = 'classification/rsna/lastlayer_resnet50_rsna-224.py'
+TRAIN = 'train_dataloader.dataset'
+ONLINE = 'default_hooks.online_probe'
+
+
+@pytest.mark.parametrize(
+    'config, purpose, places',
+    [
+        (SMALL, None, {TRAIN: True}),
+        (LARGE, 'pretraining', {TRAIN: True}),
+        (
+            f'{SMALL}+{PROBE}',
+            'probe',
+            {f'{ONLINE}.train_dataset': True, f'{ONLINE}.val_dataset': False},
+        ),
+        (
+            CLASSIFIER,
+            'classifier',
+            {
+                TRAIN: True,
+                'val_dataloader.dataset': False,
+                'test_dataloader.dataset': False,
+            },
+        ),
+    ],
+)
+def test_augmentations_change_pipelines_and_nothing_else(
+    tmp_path, config, purpose, places
+):
+    """Batch, workers, subsets and the rest are those of the config."""
+    from medssl_mm.engine.reading import read_config
+    from medssl_mm.registry import TRANSFORMS
+
+    loaded(tmp_path, ENCODER, purpose)
+    settings = read_innereye(tmp_path / 'settings.yaml')
+    plain = read_config(f'{CONFIGS}/{config}').to_dict()
+    changed = read_config(f'{CONFIGS}/{config}+{tmp_path / "config.py"}').to_dict()
+    for place, training in places.items():
+        first, second = (_at(content, place) for content in (plain, changed))
+        first.pop('pipeline')
+        *steps, pack = second.pop('pipeline')
+        if place == TRAIN and purpose != 'classifier':
+            (views,) = steps
+            assert views['type'] == 'medssl_mm.ImageViews'
+            steps = views['transforms']
+        assert steps == transforms_of(settings, training)
+        for step in (*steps, pack):
+            TRANSFORMS.build(step)
+    assert changed == plain
+
+
+def _at(config, place):
+    for key in place.split('.'):
+        config = config[key]
+    return config
+
+
+def test_the_tool_writes_the_pipelines_of_a_purpose(tmp_path):
+    write(tmp_path, ENCODER)
+    done = tools.run(
+        'convert_config.py',
+        *('innereye', 'settings.yaml', '--for', 'probe', '--out', 'head.py'),
+        folder=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    content = Config.fromfile(str(tmp_path / 'head.py')).to_dict()
+    assert set(content) == {'default_hooks'}
+    assert set(content['default_hooks']) == {'online_probe'}
+
+
+def test_a_whole_training_is_for_no_single_purpose(tmp_path):
+    path = write(tmp_path, FULL)
+    with pytest.raises(UserError, match='settings.yaml describes a whole training'):
+        config_text(read_innereye(path), path.name, 'probe')
 
 
 @pytest.mark.parametrize(
@@ -247,6 +331,43 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path, place, value, message):
         read_innereye(path)
     if key != 'scale':  # two keys of that name
         assert f'{path}, line {line}: ' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    'value, shown',
+    [
+        ('2020-13-45', "'2020-13-45'"),  # looks like a date
+        ('!foo 3', "!foo '3'"),
+        ('!!int three', "'three'"),
+        ('!!int ""', "''"),
+        ('!!bool 3', "'3'"),
+        ('!!timestamp soon', "'soon'"),
+    ],
+)
+def test_values_that_yaml_cannot_read(tmp_path, value, shown):
+    path = write(tmp_path, f'preprocess:\n  resize: {value}\n')
+    with pytest.raises(UserError) as caught:
+        read_innereye(path)
+    start = f'{path}, line 2: preprocess.resize: {shown} is no value of YAML'
+    assert str(caught.value).startswith(start)
+
+
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        ('preprocess:\n  ? [resize]\n  : 3\n', 'line 2: a key must be a word'),
+        ('preprocess: &a\n  resize: *a\n', 'a value contains itself'),
+        ('preprocess: ' + 500 * '[', 'is no YAML file'),
+        (
+            'augmentation:\n  elastic_transform:\n    alpha: .inf\n',
+            'line 3: .*alpha: .*finite number',
+        ),
+        ('preprocess:\n  resize: "{[]: 1}"\n', 'line 2: preprocess.resize: '),
+    ],
+)
+def test_structures_that_are_no_settings(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
+        read_innereye(write(tmp_path, text))
 
 
 def test_doubled_keys(tmp_path):

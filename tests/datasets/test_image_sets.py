@@ -14,7 +14,9 @@ from medssl_mm.datasets.image_sets import (
     UNSURE,
     Views,
     column_of,
+    common_pictures,
     finding_name,
+    known_set,
     markdown_row,
     pairs,
     shared_findings,
@@ -59,7 +61,8 @@ def test_every_set_has_a_config(name):
     images = dict(Config.fromfile(path).images)
     kind = DATASETS.get(images.pop('type'))
     assert images.pop('data_root') == f'data/{name}'
-    assert re.match(rf'{name}-(patients|official|subsets)$', images.pop('split'))
+    own = 'holdout-50-val-15-seed0-stratified' if name == 'rsna-of-nih1000' else name
+    assert re.match(rf'{own}(-(patients|official|subsets))?$', images.pop('split'))
     classes = kind.METAINFO.get('classes', IMAGE_SETS[name].classes)
     assert classes == IMAGE_SETS[name].classes
     assert len(kind.classes_by_settings(classes, images)) > 1
@@ -88,6 +91,68 @@ def test_seven_findings():
         'Nodule',
         'Pneumothorax',
     )
+
+
+@pytest.mark.parametrize(
+    'first, second, common',
+    [
+        ('chexpert', 'chexpert', 'chexpert'),
+        ('rsna-of-nih1000', 'nih1000', 'nih1000'),
+        ('nih1000', 'rsna-of-nih1000', 'nih1000'),
+        ('nih-cxr14', 'rsna-of-nih1000', 'nih-cxr14'),
+        ('rsna', 'nih1000', 'nih-cxr14'),
+        ('mine', 'mine', 'mine'),
+        ('mine', 'chexpert', ''),
+        ('odir', 'diabetic-retinopathy', ''),
+    ],
+)
+def test_sets_with_pictures_of_one(first, second, common):
+    assert common_pictures([first], ['imagenet', second]) == common
+    assert common_pictures(['made', first], [second]) == common
+
+
+def test_a_set_is_known_by_any_of_its_names():
+    assert known_set(['mine', 'busi']) is IMAGE_SETS['busi']
+    assert known_set(['mine', 'made']) is None
+
+
+@pytest.mark.parametrize('name', IMAGE_SETS)
+def test_rules_of_the_published_comparison(name):
+    """Scores are those of tables, settings those of the data set of the config."""
+    import inspect
+
+    from mmengine.config import Config
+
+    from medssl_mm.datasets.classification import ClassificationImages
+    from medssl_mm.registry import DATASETS
+
+    row = IMAGE_SETS[name]
+    assert row.metric in ('accuracy', 'mean per-class accuracy')
+    assert not row.official or f'`{row.official}`' in row.splits
+    images = Config.fromfile(CONFIGS / f'{name.replace("-", "_")}.py').images
+    known = {
+        setting
+        for kind in (DATASETS.get(images.type), ClassificationImages)
+        for setting in inspect.signature(kind.__init__).parameters
+    }
+    for protocol in ('few_shot', 'linear', 'finetune', 'knn'):
+        assert set(row.labelled_for(protocol)) <= known
+
+
+def test_which_sets_the_published_comparison_prepared():
+    # Section 3.1 of its code: four sets from files, six from memory.
+    assert {name for name, row in IMAGE_SETS.items() if row.prepared} == {
+        'chexpert',
+        'nih-cxr14',
+        'diabetic-retinopathy',
+        'stoic',
+    }
+    per_class = {n for n, row in IMAGE_SETS.items() if row.metric != 'accuracy'}
+    assert per_class == {'diabetic-retinopathy', 'stoic'}
+    chexpert = IMAGE_SETS['chexpert']
+    assert chexpert.labelled_for('few_shot') == {'uncertain': 'ones'}
+    assert chexpert.labelled_for('linear') == {'uncertain': 'zeros'}
+    assert chexpert.labelled_for('finetune') == {'uncertain': 'zeros'}
 
 
 def test_names_of_findings():

@@ -1,9 +1,11 @@
+import sys
+
 import pytest
 import torch
 
 import medssl_mm
 from medssl_mm.encoders import load_encoder
-from medssl_mm.errors import UserError
+from medssl_mm.errors import InstallError, UserError
 
 
 @pytest.fixture(scope='module')
@@ -61,6 +63,16 @@ def test_whole_networks_of_timm(model):
     for part in encoder.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
             assert part.weight.any()
+
+
+@pytest.mark.parametrize(
+    'source', ['random:efficientnet-lite0', 'random:timm/resnet18']
+)
+def test_without_timm_the_extra_is_named(monkeypatch, source):
+    monkeypatch.setitem(sys.modules, 'timm', None)
+    with pytest.raises(InstallError, match=r'needs timm; install medssl_mm\[models\]'):
+        load_encoder(source)
+    assert load_encoder('random:resnet18').digest  # others need none
 
 
 def test_weights_of_timm_and_of_a_pretraining(tmp_path):

@@ -112,6 +112,7 @@ CASES = [
     ('small_stem', 'torchvision'),
     ('decorrelated', 'torchvision'),
     ('decorrelated', 'timm'),
+    ('random:mimic-chexpert_lr-0.1', 'timm'),
 ]
 RUN = """
 import json, re, sys
@@ -206,6 +207,25 @@ def test_the_card_says_what_a_picture_must_be(exports):
     assert 'spread evenly over 0 to 255' in card
     assert 'MIMIC-CXR: PhysioNet credentialed access' in card
     assert '| licence of chexpert | Stanford' in card
+
+
+def test_timm_is_told_nothing_that_it_would_read_otherwise(exports):
+    """Histograms: it would take the mean of ImageNet; the card's lines work."""
+    import timm
+
+    folder = exports[0] / 'made' / str(len(CASES) - 1)
+    content = json.loads((folder / 'config.json').read_text())
+    assert set(content) == {'medssl_mm'}
+    assert '| local-dir: of timm | not possible' in (folder / 'README.md').read_text()
+    with pytest.raises(Exception, match='architecture'):
+        timm.create_model(f'local-dir:{folder}', pretrained=True)
+    # Of others it reads what they want.
+    number = CASES.index(('random:efficientnet-lite0', 'timm'))
+    folder = exports[0] / 'made' / str(number)
+    network = timm.create_model(f'local-dir:{folder}', pretrained=True)
+    read = timm.data.resolve_data_config({}, model=network)
+    assert (read['mean'], read['std']) == ([127 / 255] * 3, [128 / 255] * 3)
+    assert (read['crop_pct'], read['interpolation']) == (0.875, 'bicubic')
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from medssl_mm import encoders
+from medssl_mm.checkpoint_features import parse_weights
 from medssl_mm.encoders import encoder_names, load_encoder, read_settings
 from medssl_mm.errors import UserError
+from tests.converters import originals
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -114,6 +117,35 @@ def test_weights_inside_a_package(tmp_path, monkeypatch):
     absent = settings.model_copy(update=dict(file_names=('package:no_such/x.pth',)))
     with pytest.raises(UserError, match='package:no_such/x.pth'):
         encoders.find_weights(absent)
+
+
+def test_a_checkpoint_of_tensorflow_is_named_in_every_way(tmp_path):
+    """As tools/convert_checkpoint.py takes it: one digest, one network."""
+    network = originals.network_of('resnet50')
+    name = originals.write_bundle(
+        tmp_path / 'ResNet50_1x/model.ckpt-225206',
+        originals.tensorflow_variables(network),
+    )
+    paths = [name, name.parent, f'{name}.index', f'{name}.data-00001-of-00002']
+    sources = [encoders.parse_source(f'simclr-v1:{path}') for path in paths]
+    assert {source.path for source in sources} == {Path(f'{name}.index')}
+    assert encoders.seen_by(sources[0]).unknown
+    [weights] = parse_weights([f'mine=simclr-v1:{name.parent}'])
+    assert encoders.weights_digest(encoders.parse_source(weights.encoder).path)
+    found = load_encoder(f'simclr-v1:{name}').backbone.state_dict()
+    assert torch.equal(found['layer4.2.conv3.weight'], network.layer4[2].conv3.weight)
+    originals.write_bundle(name.parent / 'other', {'a': np.zeros(1, np.float32)})
+    with pytest.raises(UserError, match=r'holds 2 checkpoints.*name one, such as .*'):
+        load_encoder(f'simclr-v1:{name.parent}')
+
+
+def test_a_folder_with_one_file_of_weights(tmp_path):
+    network = load_encoder('random:resnet18', seed=2)
+    torch.save(network.backbone.state_dict(), tmp_path / 'pytorch_model.bin')
+    assert load_encoder(f'resnet18:{tmp_path}').digest == network.digest
+    (tmp_path / 'pytorch_model.bin').unlink()
+    with pytest.raises(UserError, match='is a folder without weights: expected model'):
+        load_encoder(f'resnet18:{tmp_path}')
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,13 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from medssl_mm import experiments
+from medssl_mm.encoders import load_encoder
 from medssl_mm.experiments import run
+from tests.checkpoint_features.test_encoder import describe
+from tests.experiments.made import write_set
 
 TABLE = """
 title: Toy
@@ -66,3 +70,15 @@ def fake_tools(tmp_path, monkeypatch):
 
 def log_of(folder):
     return (folder / 'log').read_text().split()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Two sets of sixteen patients, an encoder with weights, a working directory."""
+    monkeypatch.chdir(tmp_path)
+    for name in ('one', 'two'):
+        write_set(tmp_path / name)
+    path = describe(tmp_path / 'small.py', 'size=16, normalisation="unit"')
+    network = load_encoder(f'random:{path}', seed=4).backbone
+    torch.save(network.state_dict(), tmp_path / 'small.pth')
+    return tmp_path

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from medssl_mm import experiments
-from medssl_mm.experiments.costs import pretraining_seconds, told_costs
+from medssl_mm.experiments.costs import pretraining_costs, pretraining_seconds
 from tests.experiments.conftest import TABLE, plan
 
 ROWS = """rows:
@@ -64,15 +64,16 @@ def test_rows_are_compared_with_the_baseline(table):
     ]
     for step, seconds in zip(steps[:2], (0.4, 0.6), strict=True):
         finish(step, [seconds] * 6)
-    assert told_costs(steps, table) == ''
+    assert pretraining_costs(steps, table).told == ''
     for step, seconds in zip(steps[2:], (0.7, 0.8), strict=True):
         finish(step, [seconds] * 6)
     # 60 iterations; 0.5 and 0.75 s of each.
-    assert told_costs(steps, table) == (
-        'Time of pretraining as a multiple of that of MoCo (0.5 minutes): '
-        'MoCo, more 1.50.'
+    found = pretraining_costs(steps, table)
+    assert found.shares == pytest.approx({'MoCo': 1.0, 'MoCo, more': 1.5})
+    assert found.told == (
+        'Time of pretraining as a multiple of that of MoCo (0.5 minutes).'
     )
-    assert told_costs(steps, replace(table, baseline='random')) == ''
+    assert not pretraining_costs(steps, replace(table, baseline='random')).shares
 
 
 def test_other_machines_are_not_compared(table):
@@ -80,6 +81,7 @@ def test_other_machines_are_not_compared(table):
     finish(base, [1.0])
     finish(same, [1.0])
     finish(other, [9.0], threads='2')
-    assert told_costs(pretrainings(table), table) == ''
+    assert 'MoCo, more' not in pretraining_costs(pretrainings(table), table).shares
     finish(further, [2.0])
-    assert 'MoCo, more 2.00' in told_costs(pretrainings(table), table)
+    found = pretraining_costs(pretrainings(table), table)
+    assert found.shares['MoCo, more'] == pytest.approx(2)

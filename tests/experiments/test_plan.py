@@ -156,6 +156,21 @@ def test_splits_go_where_the_table_says(table):
     }
 
 
+def test_evaluations_tell_their_baseline_and_length(tmp_path):
+    path = tmp_path / 'toy.yaml'
+    entry = '  - {name: deep, config: deep.py, %s}\n'
+    path.write_text(TABLE + entry % 'compared_with: linear, iterations: 40')
+    table = experiments.load_table(path)
+    linear, _, deep, _ = (
+        run for run, _ in plan(experiments.select(table, seeds=[1], fractions=[1.0]))[1]
+    )
+    assert deep.compared_with == linear.group and deep.iterations == 40
+    assert linear.compared_with is linear.iterations is None and deep.seeds == (1,)
+    path.write_text(TABLE + entry % 'compared_with: linaer')
+    with pytest.raises(UserError, match="deep: compared_with.*'linaer'.*'linear'"):
+        experiments.load_table(path)
+
+
 def test_config_that_reads_another_split_is_refused(table):
     def leaky(config, options):
         return {'custom_hooks': [{'dataset': {'split': 'holdout'}}]}
@@ -182,6 +197,10 @@ LATER = {
         'byol-local',
     ),
 }
+# Of the results that were published.
+SEEDS = dict(
+    acdc20=[0, 1, 2], curvas14=[0], nih1000=[0, 1, 2], pneumoniamnist=[0, 1, 2]
+)
 LATER_EVALUATIONS = (
     'linear-stages',
     'linear-stage1',
@@ -198,7 +217,7 @@ def folder_names(path):
     rows = [row.name for row in table.rows if row.name not in LATER[path.stem]]
     evaluations = [e.name for e in table.evaluations if e.name not in LATER_EVALUATIONS]
     steps, results = experiments.plan(
-        experiments.select(table, rows=rows, evaluations=evaluations)
+        experiments.select(table, rows, evaluations, SEEDS[path.stem])
     )
     names = sorted(steps) + sorted(
         folder.name for run, _ in results for folder in run.folders

@@ -158,6 +158,7 @@ def test_seed_is_finished_with_all_its_splits(table):
         finish(step)
     (run,) = experiments.finished_runs(results, steps)
     assert len(run.folders) == 1 and len(results[0][0].folders) == 2
+    assert run.seeds == (0,) and results[0][0].seeds == (0, 1)
     (row,) = summarize([run])
     assert row.score.estimate == pytest.approx((0.5 + (0.1 + 0.3) / 2) / 2)
     assert (row.patients, row.splits, row.protocol) == (2, 2, 'set-2fold')

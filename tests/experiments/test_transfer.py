@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,83 +13,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from medssl_mm import experiments
+from medssl_mm.datasets.shared_sets import image_configs, read_images
 from medssl_mm.encoders import load_encoder
 from medssl_mm.errors import UserError
 from medssl_mm.experiments import frozen
+from medssl_mm.provenance import Seen, Shown, attach
+from medssl_mm.results.transfer import TransferResults
 from medssl_mm.store import open_store
-from medssl_mm.store.splits import Split, load_split, save_split
+from medssl_mm.store.splits import load_split
 from tests import tools
 from tests.checkpoint_features.test_encoder import describe
-from tests.datasets.images import write_image_set
+from tests.experiments.made import PROTOCOLS, plan, run_here, write_set, write_table
 
 ROOT = Path(__file__).resolve().parents[2]
-PROTOCOLS = [
-    dict(kind='few_shot', shots=3, queries=2, episodes=20),
-    dict(kind='knn', k=3),
-    dict(kind='linear', costs=[1.0, 0.01]),
-]
-
-
-def write_set(root, **settings):
-    """Sixteen patients of three images: four are tested, two validate."""
-    write_image_set(root, patients=16, each=3, channels=3, **settings)
-    (root / 'splits' / 'made.json').unlink()
-    parts = dict.fromkeys(['p0', 'p1', 'p2', 'p3'], 'test') | {'p4': 'val', 'p5': 'val'}
-    subsets = {'train': [], 'val': [], 'test': []}
-    for image in open_store(root, 'classification').image_ids:
-        subsets[parts.get(image.partition('-')[0], 'train')].append(str(image))
-    save_split(root, Split('made', root.name, subsets))
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Two sets of sixteen patients, an encoder with weights, a working directory."""
-    monkeypatch.chdir(tmp_path)
-    for name in ('one', 'two'):
-        write_set(tmp_path / name)
-    path = describe(tmp_path / 'small.py', 'size=16, normalisation="unit"')
-    network = load_encoder(f'random:{path}', seed=4).backbone
-    torch.save(network.state_dict(), tmp_path / 'small.pth')
-    return tmp_path
-
-
-def write_table(folder, **more):
-    content = dict(
-        encoders=[
-            dict(
-                name='a', encoder='small.py', checkpoint='small.pth', trained_on=['one']
-            ),
-            dict(name='r', encoder='random:small.py', title='nothing learnt'),
-        ],
-        datasets=[
-            dict(name='one', data_root='one', split='made', domain='in'),
-            dict(name='two', data_root='two', split='made', domain='out'),
-        ],
-        protocols=PROTOCOLS,
-        baseline='r',
-        bootstrap=50,
-        runs_dir='runs',
-        cache='cache',
-    )
-    path = folder / 'table.yaml'
-    path.write_text(yaml.safe_dump({**content, **more}), encoding='utf-8')
-    return path
-
-
-def plan(path, *parts, **more):
-    return experiments.plan_transfer(experiments.load_transfer(path, *parts, **more))
-
-
-def run_here(planned):
-    """What the processes do, in this one."""
-    planned.write_tasks()
-    for step in planned.steps.values():
-        frozen.run_task(step.folder, lambda line: None)
 
 
 @pytest.mark.parametrize(
@@ -176,6 +117,149 @@ def test_folders_follow_what_results_depend_on(folder):
     planned = plan(write_table(folder, seeds=[0, 1, 2]))
     counts = [c.encoder.entry.name for c in planned.cells]
     assert (counts.count('a'), counts.count('r')) == (6, 18)
+
+
+def test_the_list_has_all_data_sets(folder):
+    write_set(folder / 'data' / 'nih1000')
+    found = tools.run('transfer.py', '--list', folder=folder)
+    assert found.returncode == 0, found.stderr
+    there = {}
+    for line in found.stdout.splitlines():
+        cells = [cell.strip() for cell in line.strip('│').split('│')]
+        if len(cells) == 5 and cells[0]:
+            there[cells[0]] = cells[-1]
+    assert {name: there[name] for name in ('nih1000', 'nih1000-chestx7')} == {
+        'nih1000': 'yes',
+        'nih1000-chestx7': 'yes',
+    }
+    assert there['chestx7'] == there['rsna-of-nih1000'] == 'no'
+    # Each can stand in a table.
+    assert set(image_configs()) == set(there)
+    assert all(read_images(name) for name in there)
+
+
+FINETUNE = dict(kind='finetune', options={'train_cfg.max_iters': 4})
+
+
+def test_fine_tuning_follows_what_is_in_the_set(folder):
+    """Other pictures under the same names, or another description: new folders."""
+
+    def keys():
+        planned = plan(write_table(folder, protocols=[FINETUNE]))
+        return {
+            (c.encoder.entry.name, c.dataset.entry.name, step.kind): step.key
+            for c in planned.cells
+            for step in (c.step, planned.steps[c.step.needs[0]])
+        }
+
+    def changed():
+        other = keys()
+        return {key[:2] for key in first if first[key] != other[key]}
+
+    first = keys()
+    assert len(first) == 8 and not changed()
+    shutil.rmtree(folder / 'one')
+    write_set(folder / 'one', side=20)
+    assert changed() == {('a', 'one'), ('r', 'one')}
+    first = keys()
+    # Labels of the same pictures.
+    shutil.rmtree(folder / 'two')
+    write_set(folder / 'two', label=lambda patient, number: patient // 2 % 2)
+    assert changed() == {('a', 'two'), ('r', 'two')}
+    first = keys()
+    # What an encoder makes of the same weights.
+    describe(folder / 'small.py', 'size=16, normalisation="histogram"')
+    assert len(changed()) == 4
+
+
+def seen_in(planned):
+    results = TransferResults(experiments.finished_cells(planned))
+    places = {(p.encoder, p.dataset): results.seen(p) for p in results.groups}
+    return {place for place, seen in places.items() if seen}
+
+
+def test_marks_follow_the_image_set_whatever_it_is_called(folder):
+    """Not the entry of the table, which may have any name."""
+    write_set(folder / 'rsna-of-nih1000')
+    encoders = [
+        dict(
+            name=name, encoder='small.py', checkpoint='small.pth', trained_on=trained_on
+        )
+        for name, trained_on in (
+            ('a', ['one']),
+            ('b', ['x']),
+            ('c', ['nih1000']),
+            ('d', ['mimic-cxr', 'chexpert']),
+        )
+    ]
+    planned = plan(
+        write_table(
+            folder,
+            encoders=encoders,
+            datasets=[
+                dict(name='x', data_root='one', split='made'),
+                dict(name='one', data_root='two', split='made'),
+                dict(name='y', data_root='rsna-of-nih1000', split='made'),
+                dict(name='z', data_root='two', split='made', pictures_of=['chexpert']),
+            ],
+            protocols=[PROTOCOLS[1]],
+            baseline=None,
+        )
+    )
+    marked = {('a', 'x'), ('c', 'y'), ('d', 'z')}
+    assert {
+        (task['encoder']['name'], task['dataset']['name'])
+        for task in planned.tasks.values()
+        if task['allow_seen']
+    } == marked
+    # 'x' is an entry, of the set 'one'; 'one' is an entry, of the set 'two'.
+    assert [note[:25] for note in planned.notes] == [
+        'a: trained_on names one, ',
+        'b: trained_on names x, an',
+    ]
+    assert 'take the name of its image set: one or ' in planned.notes[1]
+    run_here(planned)
+    assert seen_in(planned) == marked
+
+
+def with_record(folder, dataset, contents, patients=()):
+    """Weights whose file says what they were trained on."""
+    shown = Shown(
+        'pretrain',
+        dataset,
+        'made',
+        '',
+        (),
+        frozenset(content[:16] for content in contents),
+        frozenset(patients),
+    )
+    weights = torch.load(folder / 'small.pth')
+    torch.save(attach(dict(state_dict=weights), Seen((shown,))), folder / 'known.pth')
+    return dict(name='a', encoder='small.py', checkpoint='known.pth')
+
+
+def test_marks_follow_the_record_of_the_weights(folder):
+    """It marks, and allows nothing: what is refused stays so."""
+    write_set(folder / 'nih1000')
+    more = dict(
+        datasets=[
+            dict(name='x', data_root='nih1000', split='made'),
+            dict(name='two', data_root='two', split='made'),
+        ],
+        protocols=[PROTOCOLS[1]],
+        baseline=None,
+    )
+    other = with_record(folder, 'nih1000', ['f' * 16])
+    planned = plan(write_table(folder, encoders=[other], **more))
+    assert not any(task['allow_seen'] for task in planned.tasks.values())
+    run_here(planned)
+    assert seen_in(planned) == {('a', 'x')}
+    # Pictures of a set of one's own, which the record knows by their content.
+    infos = open_store('two', 'classification').infos()
+    own = with_record(folder, 'mine', [info.content_sha256 for info in infos])
+    planned = plan(write_table(folder, encoders=[own], **more), datasets=['two'])
+    run_here(planned)
+    assert seen_in(planned) == {('a', 'two')}
 
 
 def test_results_by_hand(folder):
@@ -311,6 +395,73 @@ def test_too_few_images(folder, protocol, message):
     assert [c['protocol'] for c in experiments.finished_cells(planned)] == ['knn']
 
 
+@pytest.mark.slow
+def test_fine_tuning_by_the_tool(folder):
+    """The weights that were best are tested; what is finished is not made again."""
+    write_set(folder / 'stoic')  # judged by the mean accuracy of classes
+    loaders = {
+        f'{name}_dataloader.{key}': value
+        for name in ('train', 'val', 'test')
+        for key, value in (('num_workers', 0), ('persistent_workers', False))
+    }
+    options = {
+        **loaders,
+        'train_cfg.max_iters': 2,
+        'train_cfg.val_interval': 1,
+        'train_dataloader.batch_size': 8,
+        'default_hooks.checkpoint.interval': 1,
+    }
+    write_table(
+        folder,
+        mode='compat',
+        datasets=[dict(name='x', data_root='stoic', split='made')],
+        protocols=[dict(kind='finetune', name='tuned', options=options)],
+        baseline=None,
+    )
+    command = ('transfer.py', 'table.yaml', '--encoders', 'a')
+    done = tools.run(*command, folder=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '2 steps, 0 finished before' in done.stdout
+    planned = plan(folder / 'table.yaml', encoders=['a'])
+    [cell] = experiments.finished_cells(planned)
+    assert (cell['mode'], cell['protocol']) == ('compat', 'tuned')
+    assert 'chosen by mean per-class accuracy' in cell['rules']
+    assert cell['dataset']['metric'] == 'mean per-class accuracy'
+    [train] = [step for step in planned.steps.values() if step.kind == 'train']
+    [best] = train.folder.glob('best_classification_macro_recall*.pth')
+    state = torch.load(best, weights_only=False)['state_dict']
+    encoder = load_encoder('random:small.py')
+    prefix = 'backbone.encoder.backbone.'
+    encoder.backbone.load_state_dict(
+        {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    )
+    store = open_store('stoic', 'classification')
+    rows = [store.index_of(name) for name in cell['predictions']['image_ids']]
+    images = torch.stack([encoder.preprocessing(store.read(row)) for row in rows])
+    logits = encoder(images) @ state['head.fc.weight'].T + state['head.fc.bias']
+    np.testing.assert_allclose(
+        cell['predictions']['probabilities'], logits.softmax(1).numpy(), atol=2e-3
+    )
+    decided = np.array(cell['predictions']['probabilities']).argmax(1)
+    truth = np.array(cell['predictions']['targets']).argmax(1)
+    expected = balanced_accuracy_score(truth, decided)
+    assert cell['drawn']['mean per-class accuracy'][0] == pytest.approx(
+        expected, abs=1e-5
+    )
+    text = (folder / 'work_dirs/transfer/table/transfer.md').read_text()
+    assert '## tuned: mean per-class accuracy' in text
+    # The test alone is made again; then nothing.
+    time_of_best = best.stat().st_mtime_ns
+    shutil.rmtree(planned.cells[0].path)
+    again = tools.run(*command, folder=folder)
+    assert '2 steps, 1 finished before' in again.stdout, again.stdout + again.stderr
+    assert best.stat().st_mtime_ns == time_of_best
+    [other] = experiments.finished_cells(planned)
+    assert other['predictions'] == cell['predictions']
+    third = tools.run(*command, folder=folder)
+    assert '2 steps, 2 finished before' in third.stdout
+
+
 def start(folder):
     return subprocess.Popen(
         [sys.executable, ROOT / 'tools' / 'transfer.py', 'table.yaml'],
@@ -324,9 +475,22 @@ def start(folder):
     )
 
 
+def children_of(process):
+    """Steps run in sessions of their own, so that they survive their parent."""
+    listed = subprocess.run(
+        ['ps', '-o', 'pid=', '--ppid', str(process.pid)], capture_output=True, text=True
+    )
+    return [int(pid) for pid in listed.stdout.split()]
+
+
 @pytest.mark.slow
-def test_a_table_is_killed_and_resumed(folder):
-    """Whole files stay, nothing is computed twice, one result for 1 and 2 jobs."""
+@pytest.mark.parametrize('end', ['asked', 'killed'])
+def test_a_table_is_killed_and_resumed(folder, end):
+    """Whole files stay, nothing is computed twice, one result for 1 and 2 jobs.
+
+    Asked to end by Ctrl-C; or gone at once with all that it has started, as when
+    the machine stops.
+    """
     write_table(folder)
     process = start(folder)
     deadline = time.monotonic() + 300
@@ -335,7 +499,13 @@ def test_a_table_is_killed_and_resumed(folder):
             process.stdout.read()
         )
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    if end == 'asked':
+        process.send_signal(signal.SIGINT)
+    else:
+        steps = children_of(process)
+        process.kill()
+        for pid in steps:
+            os.killpg(pid, signal.SIGKILL)
     process.wait(60)
     kept = {p: p.stat().st_mtime_ns for p in folder.glob('runs/*/*-*.json')}
     assert kept and len(kept) < 12
@@ -369,3 +539,17 @@ def test_a_table_is_killed_and_resumed(folder):
     assert '4 steps, 4 finished before' in again.stdout
     dry = tools.run(*command, '--dry-run', folder=folder).stdout
     assert dry.count('[done]') == 4 and '4 steps, 4 finished; 12 results' in dry
+    # All numbers are those of one job that was let run.
+    write_table(folder, runs_dir='whole')
+    assert tools.run(*command, '--out', 'alone', folder=folder).returncode == 0
+    times = ('seconds',)
+    for line, other in zip(
+        lines, (folder / 'alone' / 'transfer.jsonl').read_text().splitlines()
+    ):
+        other = json.loads(other)
+        assert {k: v for k, v in line.items() if k not in times} == {
+            k: v for k, v in other.items() if k not in times
+        }
+    assert (folder / 'alone' / 'transfer.csv').read_text() == (
+        out / 'transfer.csv'
+    ).read_text()

@@ -9,6 +9,7 @@ from medssl_mm.functional.restoration import (
     hidden_at,
     masked_l1,
     mean_of_visible,
+    own_statistics,
     sparse,
 )
 
@@ -140,6 +141,24 @@ def test_sparse_layers_are_those_of_the_visible_cells(layout):
     for got, expected in zip(running, means, strict=True):
         torch.testing.assert_close(got, expected)
     assert before
+
+
+@pytest.mark.parametrize('evaluated', [False, True])
+@pytest.mark.parametrize('training', [False, True])
+def test_running_statistics_stay(training, evaluated):
+    """Batches are normalised by their own statistics, which nothing keeps."""
+    net = network().train(training)
+    images = torch.randn(2, 1, 32, 32, dtype=torch.float64)
+    expected = network().train(training or evaluated)(images)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with own_statistics(net, evaluated):
+        found = net(images)
+    torch.testing.assert_close(found, expected)
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert [(m.training, m.track_running_stats) for m in net if hasattr(m, 'eps')] == [
+        (training, True)
+    ] * 3
 
 
 def test_a_network_is_as_before_afterwards():

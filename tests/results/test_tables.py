@@ -1,12 +1,15 @@
 import csv
 import json
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from medssl_mm import results
 from medssl_mm.errors import UserError
 from medssl_mm.results import Run
+from medssl_mm.texts import for_markdown
 from tests.results.made import write_folds, write_predictions, write_result
 
 
@@ -94,7 +97,8 @@ def test_wide_table_has_a_column_per_evaluation_and_fraction(tmp_path, scores):
     assert random[1].count('[') == 1  # the baseline has no difference
     change = 100 * (high - low).mean()
     assert re.fullmatch(
-        rf'{100 * high.mean():.1f} \[.*\], \{change:+.1f} \[\+.*\]', moco[1]
+        rf'{100 * high.mean():.1f} \[.*\], \{change:+.1f} \[\+.*\], p < 0\.001',
+        moco[1],
     )
     assert random[2] == '–' and moco[3] == '–'
     assert moco[2].startswith(f'{100 * low.mean():.1f} [')
@@ -103,7 +107,8 @@ def test_wide_table_has_a_column_per_evaluation_and_fraction(tmp_path, scores):
         for path in results.write_table(rows, tmp_path, 'T')
         if path.name == 'table-wide.md'
     )
-    assert ' | '.join(moco) in path.read_text(encoding='utf-8')
+    line = ' | '.join(map(for_markdown, moco))
+    assert line in path.read_text(encoding='utf-8')
 
 
 def test_seeds_are_shown_and_too_few_are_exploratory(tmp_path, scores):
@@ -134,6 +139,86 @@ def test_seeds_are_shown_and_too_few_are_exploratory(tmp_path, scores):
     assert 'over seeds and patients' in text and 'Exploratory: 3 seeds' in text
     assert 'adjusted after Holm' in text
     assert 'Exploratory' not in results.caption_of(table(5))
+
+
+def test_the_caption_names_differences_of_other_seeds(tmp_path, scores):
+    """And scores.csv the seeds themselves."""
+
+    def arm(label, values, seeds):
+        folders = [write_result(tmp_path / f'{label}-{seed}', values) for seed in seeds]
+        return Run('linear', label, tuple(folders), seeds=seeds)
+
+    runs = [
+        arm('random', scores[0], (3, 4)),
+        arm('same', scores[1], (3, 4)),
+        arm('later', scores[1], (4, 5)),
+        arm('other', scores[1], (7, 8)),
+    ]
+    rows = results.summarize(runs, 'random')
+    assert [row.difference.seeds for row in rows] == [(), (3, 4), (4,), ()]
+    text = results.caption_of(rows)
+    assert (
+        'paired by patient and seed (linear, later: of seed 4 alone; linear, other: by '
+        'patient alone);' in text
+    )
+    assert results.collect_scores(runs[2:3])['seed'].unique().tolist() == [4, 5]
+
+
+def test_a_group_may_be_compared_with_the_baseline_of_another(tmp_path, scores):
+    runs = [
+        Run('deep', 'moco', (write_result(tmp_path / 'a', scores[0]),)),
+        Run('teacher', 'moco', (write_result(tmp_path / 'b', scores[1]),)),
+        Run(
+            'other',
+            'random',
+            (write_result(tmp_path / 'c', scores[1]),),
+            compared_with='deep',
+        ),
+    ]
+    deep, teacher, other = results.summarize(runs, 'moco')
+    assert not deep.difference.measured and not teacher.difference.measured
+    assert other.difference.estimate == pytest.approx((scores[1] - scores[0]).mean())
+    # The baseline's own weights, too, where the evaluation is what differs.
+    (_, same) = results.summarize(
+        [runs[0], replace(runs[1], compared_with='deep')], 'moco'
+    )
+    assert same.difference.estimate == pytest.approx((scores[1] - scores[0]).mean())
+    assert 'alone' not in results.caption_of([deep, other])
+
+
+def test_the_time_of_pretraining_has_a_column(tmp_path, scores):
+    runs = [
+        Run('linear', name, (write_result(tmp_path / name, values),))
+        for name, values in zip(('random', 'moco', 'local'), (*scores, scores[1]))
+    ]
+    rows = results.summarize(runs, 'moco')
+    assert 'Time of pretraining' not in results.table_cells(rows)
+    rows = [rows[0], replace(rows[1], cost=1.0), replace(rows[2], cost=1.523)]
+    for cells in (results.table_cells(rows), results.wide_cells(rows)):
+        assert cells['Time of pretraining'].tolist() == ['–', '1.00 x', '1.52 x']
+    entries = list(csv.DictReader(results.to_csv(rows).splitlines()))
+    assert [entry['pretraining_time_ratio'] for entry in entries] == ['', '1', '1.523']
+
+
+def test_scores_are_drawn_against_the_length_of_training(tmp_path, scores):
+    def run(length, label, values, fraction=1.0):
+        folder = write_result(tmp_path / f'{length}-{label}-{fraction}', values)
+        return Run(f'deep {length}', label, (folder,), fraction, iterations=length)
+
+    runs = [run(500, 'random', scores[0]), run(1000, 'random', scores[1])]
+    runs += [run(1000, 'moco', scores[1]), run(500, 'moco', scores[0], 0.2)]
+    paths = results.write_table(results.summarize(runs), tmp_path / 'out', 'T')
+    assert 'curves.png' in [path.name for path in paths]
+    figure = results.figures.plot_lengths(results.summarize(runs), 'T')
+    every, few = figure.axes
+    random, moco = (line.lines[0].get_ydata() for line in every.containers)
+    np.testing.assert_allclose(random, [scores[0].mean(), scores[1].mean()], atol=1e-6)
+    np.testing.assert_allclose(moco, [np.nan, scores[1].mean()], atol=1e-6)
+    assert few.get_title('left') == '20 % of the labels'
+    assert [text.get_text() for text in few.get_xticklabels()] == ['500', '1000']
+    # One length is no curve.
+    paths = results.write_table(results.summarize(runs[:1]), tmp_path / 'one', 'T')
+    assert 'curves.png' not in [path.name for path in paths]
 
 
 def test_images_that_are_patients_of_their_own_are_called_images(tmp_path):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from medssl_mm.errors import UserError
-from medssl_mm.results.transfer import TransferResults, read_measures
+from medssl_mm.results.transfer import Place, TransferResults, read_measures
 
 ENCODERS = {'a': 60.0, 'b': 70.0, 'c': 75.0, 'r': None}
 
@@ -22,11 +22,15 @@ def content(encoder, dataset, protocol, value, mode='strict', seed=0, **more):
             title=f'Encoder {encoder}',
             group='ssl',
             imagenet_top1=ENCODERS[encoder],
-            trained_on=['two'] if encoder == 'a' else [],
         ),
         dataset=dict(
-            name=dataset, title=dataset, domain='in' if dataset == 'one' else 'out'
+            name=dataset,
+            title=dataset,
+            domain='in' if dataset == 'one' else 'out',
+            sets=[f'set_{dataset}', 'made'],
+            metric='accuracy',
         ),
+        trained_on_it=encoder == 'a' and dataset == 'two',
         protocol=protocol,
         settings=dict(shots=5),
         patients=30,
@@ -120,3 +124,72 @@ def test_what_is_not_put_together(tmp_path):
     cells[0]['digest'] = 'other'
     with pytest.raises(UserError, match='different episodes'):
         TransferResults(cells, 'r').table('few_shot', 'accuracy')
+
+
+def test_measures_name_the_image_set(tmp_path):
+    """Tools write the name of the set; slips are told, and how often."""
+    (tmp_path / 'm.csv').write_text(
+        'encoder,measure,value,dataset\n'
+        + ''.join(f'{e},invariance,{n},set-one\n' for n, e in enumerate('abcr'))
+        + 'bb,invariance,1,set-one\nbb,invariance,1,two\n'
+        + 'a,invariance,1,set_three\na,diffusion,1,\n'
+    )
+    measures = read_measures(tmp_path / 'm.csv')
+    results = TransferResults(made(), measures=measures)
+    found = {(d, p, m) for d, p, m, _ in results.correlations() if m == 'invariance'}
+    assert found == {('one', 'few_shot', 'invariance'), ('one', 'linear', 'invariance')}
+    told = [note for note in results.notes() if '--measures' in note]
+    assert len(told) == 2
+    assert told[0].startswith('2 rows of --measures not used: the table has no encoder')
+    assert "'bb'" in told[0] and "no data set 'set_three'" in told[1]
+    assert 'did you mean set_' in told[1] and told[1].startswith('1 row of')
+    # The folder holds several sets of the table: it means all of them.
+    (tmp_path / 'm.csv').write_text(
+        'encoder,measure,value,dataset\n'
+        + ''.join(f'{e},invariance,{n},made\n' for n, e in enumerate('abcr'))
+    )
+    results = TransferResults(made(), measures=read_measures(tmp_path / 'm.csv'))
+    found = {d for d, _, m, _ in results.correlations() if m == 'invariance'}
+    assert found == {'one', 'two'}
+
+
+def test_compat_reports_what_the_study_did():
+    cells = made(mode='compat', rules=['chosen by something'])
+    rng = np.random.default_rng(1)
+    for cell in cells:
+        if cell['protocol'] == 'linear':
+            name = 'mean per-class accuracy'
+            cell['drawn'][name] = rng.uniform(size=40).tolist()
+            if cell['dataset']['name'] == 'two':
+                cell['dataset']['metric'] = name
+        cell['encoder']['rule'] = 'x for y' if cell['encoder']['name'] == 'a' else ''
+    results = TransferResults(cells, 'r')
+    assert results.headline('linear', 'one') == 'accuracy'
+    assert results.headline('linear', 'two') == 'mean per-class accuracy'
+    assert results.headline('few_shot', 'two') == 'accuracy'
+    assert results.headlines('linear') == ['accuracy', 'mean per-class accuracy']
+    notes = results.notes()
+    assert 'a: x for y' in notes
+    assert 'linear of two: chosen by something' in notes
+    strict = TransferResults(made())
+    assert strict.headlines('linear') == ['macro AUROC']
+    # Intervals of episodes: the variance over N, of all frames of the result.
+    place = Place('a', 'one', 'few_shot')
+    values = np.array(cells[0]['drawn']['accuracy'])
+    reach = 1.96 * values.std() / 40**0.5
+    found = results.value(place, 'accuracy')
+    assert found.high - found.estimate == pytest.approx(reach)
+    wider = strict.value(place, 'accuracy')
+    assert wider.high - wider.estimate == pytest.approx(reach * (40 / 39) ** 0.5)
+
+
+def test_what_was_seen_is_marked():
+    """As the table says, or as was found when images were compared."""
+    cells = made()
+    for cell in cells:
+        cell['seen'] = dict(kind='image', role='test', of=9, not_known=[])
+        if cell['encoder']['name'] == 'b' and cell['dataset']['name'] == 'one':
+            cell['seen']['pretrain'] = dict(cases=2, names=['x', 'y'])
+    results = TransferResults(cells)
+    seen = {(p.encoder, p.dataset) for p in results.groups if results.seen(p)}
+    assert seen == {('a', 'two'), ('b', 'one')}

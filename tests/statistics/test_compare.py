@@ -88,26 +88,88 @@ def test_interval_is_that_of_an_analysis_of_variance(seeds, patients):
     error = (rest**2).sum() / (seeds - 1) / (patients - 1) / seeds / patients
     parts = by_seed.var(ddof=1) / seeds, by_patient.var(ddof=1) / patients
     variance = max(sum(parts) - error, *parts)
-    freedom = variance**2 / (
-        parts[0] ** 2 / (seeds - 1) + parts[1] ** 2 / (patients - 1)
-    )
-    half = stats.t.ppf(0.975, freedom) * np.sqrt(variance)
+
+    def quantile(share):
+        """Of both parts, weighted by their variances (Cochran)."""
+        by = [stats.t.ppf(share, n - 1) for n in (seeds, patients)]
+        return np.average(by, weights=parts)
+
+    half = quantile(0.975) * np.sqrt(variance)
     assert found.estimate == pytest.approx(values.mean())
     assert found.high - found.estimate == pytest.approx(half, rel=0.02)
     assert found.estimate - found.low == pytest.approx(half, rel=0.02)
-    expected = 2 * stats.t.sf(abs(values.mean()) / np.sqrt(variance), freedom)
-    assert p == pytest.approx(expected, rel=0.05)
+    # The p whose quantile is the mean in standard errors.
+    assert quantile(1 - p / 2) == pytest.approx(
+        abs(values.mean()) / np.sqrt(variance), rel=0.02
+    )
 
 
+# With patients who differ as scores do (8 points), and as paired differences do (3).
+@pytest.mark.parametrize('patient_sd', [3, 8])
 @pytest.mark.parametrize('seeds, patients, sd', [(3, 14, 1), (3, 40, 3), (8, 20, 2)])
-def test_interval_covers_the_truth_over_new_seeds_and_patients(seeds, patients, sd):
+def test_interval_covers_the_truth_over_new_seeds_and_patients(
+    seeds, patients, sd, patient_sd
+):
     rng = np.random.default_rng(seeds)
     hits = 0
-    for trial in range(400):
-        curves = curves_of(made(rng, seeds, patients, sd), 200, trial)
-        found, _ = two_level(curves, patients)
+    for trial in range(600):
+        values = made(rng, seeds, patients, sd, patient_sd)
+        found, _ = two_level(curves_of(values, 200, trial), patients)
         hits += found.low <= 0 <= found.high
-    assert 0.92 <= hits / 400 <= 0.985
+    assert 0.93 <= hits / 600 <= 0.99
+
+
+@pytest.mark.parametrize('others', [1, 3, 5])
+def test_difference_of_other_seeds_covers_the_truth(others):
+    """Also where one method has one seed: it varies as the other one does."""
+    rng = np.random.default_rng(others)
+    hits = 0
+    for trial in range(400):
+        # The patients are the same, as in the results of one test set.
+        patients = rng.normal(0, 8, (1, 20))
+        first, second = (
+            curves_of(made(rng, seeds, 20, 2, 0) + patients, 200, trial)
+            for seeds in (others, 5)
+        )
+        found, _ = two_level(second, 20, minus=first)
+        hits += found.low <= 0 <= found.high
+    assert 0.92 <= hits / 400 <= 0.99
+
+
+def test_a_p_is_below_a_level_where_the_interval_leaves_zero_out():
+    rng = np.random.default_rng(0)
+    for shift in (0, 1, 3, 5, 40):
+        found, p = two_level(curves_of(made(rng, 3, 20, 1) + shift, 200), 20)
+        assert (p < 0.05) == (not found.low <= 0 <= found.high)
+        assert 0 < p <= 1
+
+
+def parts_of(curves, patients=20):
+    return [
+        Resampled(f'seed {i}', curve, {}, patients) for i, curve in enumerate(curves)
+    ]
+
+
+def test_methods_are_paired_by_the_seeds_that_both_have():
+    """What a seed draws, such as the labels, is the same for both."""
+    rng = np.random.default_rng(0)
+    shared = curves_of(made(rng, 4, 20, seed_sd=9), 500)  # seeds 3 to 6
+    gain = shared + 1
+    found = paired_difference(
+        parts_of(shared[:3]), parts_of(gain[1:]), ((3, 4, 5), (4, 5, 6))
+    )
+    assert found.seeds == (4, 5)
+    assert found.by_seed == pytest.approx((1.0, 1.0))
+    assert found.low == pytest.approx(1) and found.high == pytest.approx(1)
+    # The order in which they are given says nothing.
+    turned = paired_difference(
+        parts_of(shared[[2, 0, 1]]), parts_of(gain[:3]), ((5, 3, 4), (3, 4, 5))
+    )
+    assert turned.seeds == (3, 4, 5) and turned.low == pytest.approx(1)
+    apart = paired_difference(
+        parts_of(shared[:2]), parts_of(gain[2:]), ((3, 4), (5, 6))
+    )
+    assert apart.seeds == apart.by_seed == () and apart.high - apart.low > 2
 
 
 def test_other_numbers_of_seeds_are_compared():

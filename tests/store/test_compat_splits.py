@@ -7,7 +7,7 @@ import pandas
 import pytest
 
 from medssl_mm.errors import UserError
-from medssl_mm.store.compat_splits import compat_lists
+from medssl_mm.store.compat_splits import compat_lists, official_lists
 from medssl_mm.store.splits import Split, check_no_leak, load_split, save_split
 from tests.datasets.images import write_image_set
 
@@ -85,3 +85,19 @@ def test_a_split_by_image(tmp_path):
         check_no_leak(both, store.patient_of)
     with pytest.raises(UserError, match="'patient' or 'image', got 'eye'"):
         Split('x', 'made', subsets, by='eye')
+
+
+def test_published_test_images_stay():
+    """Nothing is shuffled; the first fifth of numpy's shuffle of seed 0 validates."""
+    train = [f'train-{n:05d}' for n in range(50)]
+    test = ['test-00001', 'test-00000']
+    lists = official_lists('set', train[::-1], test)
+    split = lists['set-compat']
+    order = np.arange(50)
+    np.random.seed(0)
+    np.random.shuffle(order)
+    assert split['val'] == [train[n] for n in order[:10]]
+    assert sorted(split['train'] + split['val']) == train == split['pretrain']
+    assert split['test'] == test and list(lists) == ['set-compat']
+    assert official_lists('set', train[:4], test) == {}
+    assert official_lists('set', train, []) == {}

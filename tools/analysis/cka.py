@@ -10,7 +10,11 @@ mean and standard deviation. Writes reuse.json and reuse.png.
 Writes layers.json and layers.png.
 
 Both on pooled features of the test images of a classification config, linear
-and Gaussian kernel. The bandwidth of the latter is a fraction of the median
+and Gaussian kernel. The last maps of all networks have one stride, the smallest
+among them or --stride: strides beyond it are turned into dilations, so that each
+network stays the function that it is and all features are means over as many
+positions. Stride, images and what each network normalises by are written down.
+The bandwidth of the Gaussian kernel is a fraction of the median
 distance of two images; --absolute-bandwidth takes it in feature units, as
 some published results do, where the value follows the scale of the features
 more than their similarity: the ratio to the median distance is printed.
@@ -90,6 +94,12 @@ def parse_args():
         help='images that are compared (default: test)',
     )
     parser.add_argument(
+        '--stride',
+        type=int,
+        help='pixels per cell of the last map of every network (default: the '
+        'smallest among them)',
+    )
+    parser.add_argument(
         '--num-subsets',
         type=int,
         default=50,
@@ -114,7 +124,9 @@ def check(args):
     """Refuse what cannot work before the libraries are loaded."""
     if not args.before and not args.layers:
         raise UserError('nothing to compare: give --before and --after, or --layers')
-    check_positive(args, 'bandwidth', 'absolute_bandwidth', 'subset_size', 'max_images')
+    check_positive(
+        args, 'bandwidth', 'absolute_bandwidth', 'subset_size', 'max_images', 'stride'
+    )
     if args.num_subsets < 0:
         raise UserError('--num-subsets must not be negative')
     check_arguments(
@@ -143,15 +155,9 @@ def reuse(args, source, kernel, pairs, bar, console):
             f'{images} {args.subset} images: no random subsets of '
             f'{args.subset_size}; a smaller --subset-size makes some'
         )
-    results, strides = [], set()
+    results = []
     for before, after in pairs:
         found = [source.features(w, args.subset) for w in (before, after)]
-        if len(strides_of(found)) > 1:
-            raise UserError(
-                f'{before.name}: the last map has stride {found[0].stride} before and '
-                f'{found[1].stride} after, which do not compare; use one network'
-            )
-        strides |= strides_of(found)
         places = [p for p in found[0].places if p != STEM]
         task = bar.add_task(
             f'CKA {before.name}', total=len(places) * (1 + len(subsets))
@@ -166,18 +172,18 @@ def reuse(args, source, kernel, pairs, bar, console):
             before.number,
         )
     bar.stop()
-    if len(strides) > 1:
-        source.note(
-            f'the last maps of the methods have strides {sorted(strides)}: their '
-            'pooled features are means over so many more or fewer positions'
-        )
     similarity.print_reuse(results, kernel, console)
     sources, tuned = (sources_by_name(side) for side in zip(*pairs))
     content = dict(
         **common(args, source, kernel),
-        strides=sorted(strides),
         methods={
             name: dict(before=own, after=tuned[name]) for name, own in sources.items()
+        },
+        normalisation={
+            before.name: dict(
+                before=source.normalisation(before), after=source.normalisation(after)
+            )
+            for before, after in pairs
         },
         random_subsets=dict(size=args.subset_size, count=len(subsets), seed=args.seed),
         notes=feature_reuse.bandwidth_notes(results, kernel),
@@ -196,13 +202,6 @@ def layers(args, source, kernel, pair, bar):
     from medssl_mm.results import similarity, write_results
 
     found = [source.features(w, args.subset, 'blocks') for w in pair]
-    strides = {w.name: f.stride for w, f in zip(pair, found)}
-    if len(strides_of(found)) > 1:
-        source.note(
-            'the last maps have different strides '
-            f'({", ".join(f"{n}: {s}" for n, s in strides.items())}): pooled features '
-            'are means over so many more or fewer positions'
-        )
     images = len(found[0].image_ids)
     count = min(images, args.max_images or images)
     rows = np.linspace(0, images - 1, count).round().astype(int)
@@ -217,7 +216,7 @@ def layers(args, source, kernel, pair, bar):
     content = dict(
         **common(args, source, kernel),
         checkpoints={w.name: w.source for w in pair},
-        strides=strides,
+        normalisation={w.name: source.normalisation(w) for w in pair},
         images=count,
         estimate=estimate,
         layers=dict(zip(names, places)),
@@ -225,11 +224,6 @@ def layers(args, source, kernel, pair, bar):
     )
     figure = similarity.draw_layers(matrix, places, names, estimate)
     return write_results(args.out, {'layers.json': content, 'layers.png': figure})
-
-
-def strides_of(found):
-    """Strides of the last maps, as far as the cached features say them."""
-    return {features.stride for features in found if features.stride is not None}
 
 
 def common(args, source, kernel):
@@ -240,6 +234,7 @@ def common(args, source, kernel):
         subset=args.subset,
         protocol=subset.protocol,
         split_hash=subset.split_hash,
+        stride=source.stride,
         bandwidth=kernel.bandwidth,
         bandwidth_unit='median distance' if kernel.relative else 'features',
     )
@@ -275,6 +270,8 @@ def main():
             continue
         with Progress(console=console) as bar:
             source = open_source(args, bar, console)
+            stride = source.bring_to_stride([*before, *after, *pair], args.stride)
+            source.note(f'the last map of every network at stride {stride} px')
             if compare is reuse:
                 paths += reuse(args, source, kernel, pairs, bar, console)
             else:

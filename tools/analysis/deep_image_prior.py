@@ -24,6 +24,7 @@ from medssl_mm.encoder_analysis import (
     add_chosen_arguments,
     check_arguments,
     chosen_pictures,
+    encoder_rules,
     named_encoders,
     progress_of,
 )
@@ -141,7 +142,7 @@ def main():
     if args.lr <= 0:
         raise UserError('--lr must be above 0')
     logging.disable(logging.INFO)  # a line per initialised weight
-    encoders = named_encoders(args.encoders, several=False)
+    encoders = named_encoders(args.encoders, several=False, mode=args.mode)
     from rich.progress import Progress
 
     from medssl_mm.analysis.frozen import Parts
@@ -169,9 +170,10 @@ def main():
                 lr=args.lr,
                 iterations=args.iterations,
                 preview_every=args.preview_every,
+                **one.part_key,
             ),
         )
-        for key, encoder in loaded.items()
+        for (key, encoder), one in zip(loaded.items(), encoders)
     }
     states = {
         key: args.out / 'states' / own.path(key).with_suffix('.pth').name
@@ -212,6 +214,7 @@ def main():
             pictures=args.pictures,
             dataset=pictures.name,
             encoders={one.key: one.weights.source for one in encoders},
+            rules=encoder_rules(encoders),
             iterations=args.iterations,
             lr=args.lr,
             seed=args.seed,

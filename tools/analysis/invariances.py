@@ -25,6 +25,8 @@ from medssl_mm.arguments import tool_parser
 from medssl_mm.encoder_analysis import (
     add_arguments,
     check_arguments,
+    encoder_rules,
+    enlarged_note,
     find_pairs,
     named_encoders,
     picture_note,
@@ -33,9 +35,12 @@ from medssl_mm.encoder_analysis import (
 from medssl_mm.errors import UserError, run_tool
 from medssl_mm.pictures import open_pictures
 
-# Of the original: resized to 256, the middle cut out.
+# Of the original: resized to 256, the middle cut out; pairs brought to 224 at once.
 COMPAT_RESIZING = dict(
     size=224, resize_to=256, resize_mode='short', interpolation='bilinear'
+)
+COMPAT_PAIRS = dict(
+    size=224, resize_to=224, resize_mode='short', interpolation='bicubic'
 )
 PAIRS = 'pairs'
 
@@ -90,7 +95,7 @@ def chosen_transforms(args, grey):
 
 
 def measure(args, one, pictures, rows, names, pairs, bar):
-    """All results of one encoder."""
+    """All results of one encoder, its shrinkage and notes."""
     from medssl_mm.analysis.frozen import Parts, features_of, pixels_of
     from medssl_mm.analysis.invariances import (
         TRANSFORMS,
@@ -101,20 +106,24 @@ def measure(args, one, pictures, rows, names, pairs, bar):
     )
 
     encoder = one.load(args.device, pictures)
-    preprocessing = encoder.preprocessing
+    preprocessing = of_pairs = encoder.preprocessing
     if args.mode == 'compat':
-        preprocessing = preprocessing.model_copy(update=COMPAT_RESIZING)
-    parts = Parts(
-        args.out / 'parts',
-        dict(
+        preprocessing = encoder.preprocessing.model_copy(update=COMPAT_RESIZING)
+        of_pairs = encoder.preprocessing.model_copy(update=COMPAT_PAIRS)
+
+    def parts_of(preprocessing):
+        content = dict(
             weights=encoder.digest,
             preprocessing=preprocessing.model_dump(),
             pictures=pictures.content,
             mode=args.mode,
-        ),
-    )
+            **one.part_key,
+        )
+        return Parts(args.out / 'parts', content)
 
-    def clean(what, chosen):
+    parts = parts_of(preprocessing)
+
+    def clean(what, chosen, preprocessing=preprocessing):
         def compute():
             seen = progress_of(bar, f'{one.key}: {what}', len(chosen))
             images = (pixels_of(pictures.resized(row, preprocessing)) for row in chosen)
@@ -122,7 +131,7 @@ def measure(args, one, pictures, rows, names, pairs, bar):
             return dict(features=found.numpy())
 
         name = f'{one.key} {what} {[int(row) for row in chosen]}'
-        return parts.get(name, compute)['features']
+        return parts_of(preprocessing).get(name, compute)['features']
 
     found, shrinkage = [], None
     if names:
@@ -154,13 +163,13 @@ def measure(args, one, pictures, rows, names, pairs, bar):
             )
         )
     if pairs:
-        left, right = (clean(PAIRS, side) for side in zip(*pairs))
+        left, right = (clean(PAIRS, side, of_pairs) for side in zip(*pairs))
         owners = [pictures.patients[row] for row, _ in pairs]
         arrays = measure_pairs(left, right, owners, args.mode)
         found.append(
             Invariance(one.name, PAIRS, args.mode, (1,), **arrays, number=one.number)
         )
-    return found, shrinkage
+    return found, shrinkage, enlarged_note(encoder, pictures)
 
 
 def draw_sheet(args, one, picture, names, title):
@@ -197,7 +206,7 @@ def main():
     args.steps = args.steps or (256 if args.mode == 'compat' else 16)
     check_arguments(args, 'invariances.json', count=2, steps=2)
     logging.disable(logging.INFO)  # a line per initialised weight
-    encoders = named_encoders(args.encoders)
+    encoders = named_encoders(args.encoders, mode=args.mode)
     from rich.progress import Progress
 
     from medssl_mm.analysis.invariances import draw_images, draw_pairs, is_grey
@@ -210,7 +219,7 @@ def main():
     rows = draw_images(len(pictures), patients, args.count, args.seed, args.mode)
     grey = is_grey([pictures.read(row) for row in rows[1][:8]])
     names, notes = chosen_transforms(args, grey)
-    notes += picture_note(pictures)
+    notes += [*picture_note(pictures), *encoder_rules(encoders)]
     if names and len(rows[1]) < args.count:
         notes.append(
             f'{len(rows[1])} images are changed instead of {args.count}: half of the '
@@ -218,15 +227,16 @@ def main():
         )
     pairs = None
     if args.pairs is not None:
-        pairs = find_pairs(pictures, args.pairs)
+        pairs = find_pairs(pictures, args.pairs, args.mode)
         pairs = [pairs[n] for n in draw_pairs(len(pairs), args.seed, args.mode)]
         notes.append(f'{len(pairs)} pairs of images of one person')
     results, shrinkage = [], {}
     with Progress(console=console) as bar:
         for one in encoders:
-            found, share = measure(args, one, pictures, rows, names, pairs, bar)
+            found, share, told = measure(args, one, pictures, rows, names, pairs, bar)
             results += found
             shrinkage[one.key] = share
+            notes += told
     sheet = None
     if names:
         first = int(rows[1][0])

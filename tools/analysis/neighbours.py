@@ -18,6 +18,7 @@ from medssl_mm.arguments import tool_parser
 from medssl_mm.encoder_analysis import (
     add_arguments,
     check_arguments,
+    encoder_rules,
     named_encoders,
     picture_note,
     progress_of,
@@ -44,7 +45,7 @@ def main():
     args = parse_args()
     check_arguments(args, 'neighbours.json', neighbours=1, per_class=1)
     logging.disable(logging.INFO)  # a line per initialised weight
-    encoders = named_encoders(args.encoders)
+    encoders = named_encoders(args.encoders, mode=args.mode)
     import numpy as np
     from rich.progress import Progress
 
@@ -65,7 +66,7 @@ def main():
             f'{pictures.name} has no classes, so no neighbour is right or wrong; put '
             'the pictures of each class into a folder, or import them with a table'
         )
-    notes = picture_note(pictures)
+    notes = [*picture_note(pictures), *encoder_rules(encoders)]
     unknown = int((~pictures.known).sum())
     if unknown:
         notes.append(f'{unknown} images left out: their label is not known')
@@ -85,6 +86,7 @@ def main():
                     weights=encoder.digest,
                     preprocessing=preprocessing.model_dump(),
                     pictures=pictures.content,
+                    **one.part_key,
                 ),
             )
 

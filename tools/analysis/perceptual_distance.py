@@ -135,7 +135,18 @@ def read_pair(original, other):
     return tuple(pictures)
 
 
-def measure(args, pairs, bar):
+def originals_of(pairs, names):
+    """The originals, once each however many encoders have made them anew."""
+    from medssl_mm.pictures import pictures_of
+
+    found = {}
+    for encoder, own in pairs.items():
+        for name, (original, _) in zip(names[encoder], own):
+            found.setdefault(original.tobytes(), (f'{encoder}: {name}', original))
+    return pictures_of(PAIRS, dict(found.values()))
+
+
+def measure(args, pairs, originals, bar):
     """Distances by encoder and measure; the measures in their order."""
     import numpy as np
 
@@ -161,7 +172,7 @@ def measure(args, pairs, bar):
             values = [found[encoder, net] for net in nets]
             found[encoder, AVERAGE] = np.mean(values, axis=0)
     for one in measures:
-        network = one.load(args.device)
+        network = one.load(args.device, originals)
         numbers = [number for number in network.places.names if number]
 
         def maps(images, network=network, numbers=numbers):
@@ -206,7 +217,7 @@ def main():
             'distance of a single one says little'
         )
     with Progress(console=console) as bar:
-        results = measure(args, pairs, bar)
+        results = measure(args, pairs, originals_of(pairs, names), bar)
     shown = (
         results[-1].measure
         if 'average' not in {r.measure for r in results}

@@ -20,6 +20,7 @@ from medssl_mm.encoder_analysis import (
     add_chosen_arguments,
     check_arguments,
     chosen_pictures,
+    encoder_rules,
     named_encoders,
     progress_of,
 )
@@ -68,7 +69,7 @@ def main():
     args.stride = args.stride or (1 if args.mode == 'compat' else 5)
     check_arguments(args, 'saliency.json', count=1, window=1, stride=1)
     logging.disable(logging.INFO)  # a line per initialised weight
-    encoders = named_encoders(args.encoders)
+    encoders = named_encoders(args.encoders, mode=args.mode)
     from rich.progress import Progress
 
     from medssl_mm.analysis.frozen import Parts, normalised, pixels_of
@@ -103,6 +104,7 @@ def main():
                     mode=args.mode,
                     window=args.window,
                     stride=args.stride,
+                    **one.part_key,
                 ),
             )
             size = (preprocessing.size,) * 2
@@ -126,7 +128,8 @@ def main():
                 results.append(Saliency(one.name, name, values, one.number))
                 shown[one.name, one.number].append(kept_part(picture, args.mode))
     labels = [pictures.label(row) for row in range(len(pictures))]
-    print_saliency(results, args.mode, (), console)
+    notes = encoder_rules(encoders)
+    print_saliency(results, args.mode, notes, console)
     paths = write_saliency(
         results,
         args.out,
@@ -140,6 +143,7 @@ def main():
             seed=args.seed,
         ),
         draw_saliency(results, shown, pictures.image_ids, labels),
+        notes,
     )
     print(f'written: {", ".join(map(str, paths))}')
 

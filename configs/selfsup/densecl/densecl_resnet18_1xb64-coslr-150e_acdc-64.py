@@ -4,6 +4,7 @@ _base_ = [
     '../_base_/levels/densecl.py',
 ]
 model = dict(
+    contrast_weight=0.5,
     backbone=_base_.densecl_backbone,
     multi_level_head=dict(levels=_base_.densecl_levels),
 )

@@ -63,14 +63,39 @@ class NeighbourSlice:
     <https://arxiv.org/abs/2006.10511>`_, by distance instead of by share of the volume.
 
     Args:
-        max_mm (float): Largest distance along the volume in mm. Every slice within it,
-            the own one included, is as likely.
         steps (Sequence): Transforms that load and prepare a slice, as the pipeline did
             up to here.
+        max_mm (float, optional): Largest distance along the volume in mm. Every slice
+            within it, the own one included, is as likely.
+        max_slices (int, optional): The same in slices, for volumes whose spacing is
+            not known. One of the two is given.
     """
 
-    def __init__(self, max_mm: float, steps: Sequence) -> None:
-        self.max_mm = check_number('CropViews', 'neighbours.max_mm', max_mm, 0.0)
+    def __init__(
+        self,
+        steps: Sequence,
+        max_mm: float | None = None,
+        max_slices: int | None = None,
+    ) -> None:
+        if (max_mm is None) == (max_slices is None):
+            raise UserError(
+                'CropViews: neighbours needs max_mm or, where the spacing of slices is '
+                f'not known, max_slices, got max_mm={max_mm} and '
+                f'max_slices={max_slices}'
+            )
+        if max_slices is not None and (
+            not isinstance(max_slices, int) or max_slices < 1
+        ):
+            raise UserError(
+                'CropViews: neighbours.max_slices must be an int of at least 1, got '
+                f'{max_slices!r}'
+            )
+        self.max_slices = max_slices
+        self.max_mm = (
+            None
+            if max_mm is None
+            else check_number('CropViews', 'neighbours.max_mm', max_mm, 0.0)
+        )
         if not steps:
             raise UserError(
                 'CropViews: neighbours.steps must load and normalise a slice as the '
@@ -82,18 +107,26 @@ class NeighbourSlice:
     def __call__(self, results: dict, rng: np.random.Generator) -> np.ndarray:
         """Draw and prepare a slice; ``(H, W)`` or ``(H, W, C)``."""
         case, index = results['case_id'], results['slice_index']
-        if results.get('spacing') is None:
-            raise UserError(
-                f'case {case}: the distance of its slices is not known, so that '
-                'neighbours in mm cannot be found; import it with its spacing, or '
-                'leave out neighbours of CropViews'
-            )
         count = open_store(results['store_root'], SLICES).case(case).shape[0]
-        # The rounding of a spacing such as 3.0000001 must not cost a slice.
-        reach = int(self.max_mm / results['spacing'][0] + 1e-6)
+        reach = self._reach(case, results.get('spacing'))
         low, high = max(0, index - reach), min(count - 1, index + reach)
         chosen = int(rng.integers(low, high + 1))
         return self.steps({**results, 'slice_index': chosen})['img']
+
+    def _reach(self, case: str, spacing: Sequence[float] | None) -> int:
+        """How many slices up and down it may be."""
+        if self.max_mm is None:
+            assert self.max_slices is not None, 'refused by __init__'
+            return self.max_slices
+        if spacing is None:
+            raise UserError(
+                f'case {case}: the distance of its slices is not known, so that '
+                'neighbours in mm cannot be found; import it with its spacing, set '
+                'neighbours.max_slices instead of max_mm, or leave out neighbours of '
+                'CropViews'
+            )
+        # The rounding of a spacing such as 3.0000001 must not cost a slice.
+        return int(self.max_mm / spacing[0] + 1e-6)
 
 
 @TRANSFORMS.register_module()
@@ -117,9 +150,10 @@ class CropViews(Transform):
             over the smaller box (0-1; turns left out of account). Views are
             drawn anew, at most 20 times, then take the first view's box.
             Defaults to 0.0.
-        neighbours (dict, optional): ``max_mm`` and ``steps`` of a
+        neighbours (dict, optional): ``steps`` and ``max_mm`` or ``max_slices`` of a
             :class:`NeighbourSlice`: all views but the first are of slices so near.
-            Needs case_id, slice_index, spacing and store_root. Defaults to None.
+            Needs case_id, slice_index, store_root and, for mm, spacing. Defaults to
+            None.
     """
 
     max_tries = 20

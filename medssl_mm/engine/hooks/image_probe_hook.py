@@ -18,9 +18,11 @@ from medssl_mm.backbones import Backbone, backbone_of
 from medssl_mm.engine.hooks.probe_hook import ProbeHook, listed
 from medssl_mm.engine.hooks.probe_images import (
     ProbeImages,
+    incomparable_sets,
     load_batches,
     open_images,
     patients_in,
+    shared_patients,
 )
 from medssl_mm.engine.log_processor import PROBES
 from medssl_mm.engine.observing import (
@@ -41,6 +43,7 @@ from medssl_mm.functional.features import evaluation_mode
 from medssl_mm.loaders import first_of_views
 from medssl_mm.statistics import Predictions
 from medssl_mm.statistics.labels import Labels
+from medssl_mm.store.known import picture_source
 
 
 class ImageProbeHook(ProbeHook):
@@ -347,19 +350,36 @@ class ImageProbeHook(ProbeHook):
                 f'val_dataset {list(val.labels.classes)}; both must be the same, with '
                 'one label per image or several in both'
             )
-        self.refuse_shared_patients(train.patients, val.patients)
+        # Of one data set, or of two that may show the same people.
+        shared = shared_patients(train.patients, val.patients)
+        self.refuse_shared_patients(shared, shared)
         self._check_classes(runner)
         self._check_images(runner)
-        if not is_main_process():
-            return
-        shared = val.patients & patients_in(runner.train_dataloader.dataset)
+        if is_main_process():
+            self._warn_of_pretrained_patients(runner)
+
+    def _warn_of_pretrained_patients(self, runner: Runner) -> None:
+        patients = self.val_images.patients
+        pretrained = patients_in(runner.train_dataloader.dataset)
+        shared = shared_patients(patients, pretrained)
         if shared:
+            number = sum(map(len, patients.values()))
             runner.logger.warning(
-                f'{self.name} probe: {len(shared)} of the {len(val.patients)} patients '
+                f'{self.name} probe: {len(shared)} of the {number} patients '
                 f'of val_dataset are patients of the pretraining, too '
                 f'({listed(shared)}), which sees their images, if without labels. '
                 'Pretrain on a subset without them, unless the two data sets merely '
                 'name different patients alike'
+            )
+        for name, other in incomparable_sets(patients, pretrained):
+            taken = other if picture_source(name) == name else name
+            runner.logger.warning(
+                f'{self.name} probe: {name} (val_dataset) and {other} (pretraining) '
+                'have pictures of one source, but name their patients otherwise: the '
+                'pretraining may see images of val_dataset, if without labels. Import '
+                f'{taken} with the names of {picture_source(taken)} '
+                f'(tools/prepare_data.py {taken} --patients FILE), so that they can be '
+                'compared'
             )
 
     def _check_classes(self, runner: Runner) -> None:
@@ -389,24 +409,28 @@ class ImageProbeHook(ProbeHook):
         shapes = {}
         for images in (self.train_images, self.val_images):
             sample = images.dataset[0]['inputs']
-            shapes[images.setting] = tuple(first_of_views(sample).shape)
+            shape = tuple(first_of_views(sample).shape)
+            shapes[images.setting] = shape, images.name_of(0)
         sample = runner.train_dataloader.dataset[0]
         if not isinstance(sample, dict) or 'inputs' not in sample:
             return
         channels, *size = first_of_views(sample['inputs']).shape
-        for setting, found in shapes.items():
+        for setting, (found, first) in shapes.items():
             if found[0] != channels:
                 raise self.error(
-                    f'images of {setting} have {found[0]} channel(s), those of the '
-                    f'pretraining {channels}; take data of the same kind, or convert '
-                    'them in the pipeline (TorchvisionSteps with Grayscale)'
+                    f'images of {setting} have {found[0]} channel(s) ({first}), those '
+                    f'of the pretraining {channels}; take data of the same kind, or '
+                    'convert them in the pipeline (TorchvisionSteps with Grayscale)'
                 )
             if list(found[1:]) != size and is_main_process():
                 runner.logger.warning(
                     f'{self.name} probe: images of {setting} are '
-                    f'{found[1]} x {found[2]} px, views of the pretraining '
+                    f'{found[1]} x {found[2]} px ({first}), views of the pretraining '
                     f'{size[0]} x {size[1]}: the features are judged at another scale '
-                    'than they are learned at'
+                    f'than they are learned at. Bring them to {size[0]} x {size[1]} in '
+                    'the pipeline of the probe (ResizeAndPad, or TorchvisionSteps with '
+                    'Resize and CenterCrop), or take the part of '
+                    'configs/selfsup/_base_/probes of that size'
                 )
 
 

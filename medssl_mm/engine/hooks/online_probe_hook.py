@@ -52,7 +52,8 @@ class OnlineProbeHook(ImageProbeHook):
     The online linear evaluator of `InnerEye-DeepLearning
     <https://github.com/microsoft/InnerEye-DeepLearning>`_; differs from it in
     the evaluation mode of the encoder (``encoder_mode='train'``: as there), the
-    limit on the gradient (``max_grad_norm=None``: as there) and the zero line.
+    limit on the gradient (``max_grad_norm=None``: as there) and the zero line; and
+    BYOL's target has followed the step when the probe looks, there it follows then.
 
     Not in any config by default: a run that is tuned by it is not free of
     labels.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,10 @@ from medssl_mm.errors import UserError
 from medssl_mm.loaders import RowsAndImages, keep_apart
 from medssl_mm.registry import DATASETS
 from medssl_mm.statistics.labels import Labels, is_known, labels_of
+from medssl_mm.store.known import picture_source
+
+#: Name of a data set ('': it has none) to the names of its patients.
+Patients = Mapping[str, Set[str]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,13 +30,13 @@ class ProbeImages:
         setting (str): Argument of the hook that names it, for messages.
         dataset (Dataset): Of mmengine's kind.
         labels (Labels): Of all images, in the order of the data set.
-        patients (frozenset[str]): Names; empty where it names none.
+        patients (Patients): Who is shown.
     """
 
     setting: str
     dataset: Dataset
     labels: Labels
-    patients: frozenset[str]
+    patients: Patients
 
     def __len__(self) -> int:
         return len(self.labels.targets)
@@ -59,12 +64,10 @@ def open_images(settings: Mapping, setting: str) -> ProbeImages:
             'loading images; take a data set of classification images, such as '
             'medssl_mm.ClassificationImages'
         )
-    raw, patients, first_unknown = [], set(), ''
+    raw, first_unknown = [], ''
     for row in range(len(dataset)):
         info = dataset.get_data_info(row)
         raw.append(info.get('gt_label'))
-        if info.get('patient_id') is not None:
-            patients.add(str(info['patient_id']))
         if not first_unknown and not is_known(raw[-1]):
             first_unknown = str(info.get('img_path') or f'number {row}')
     if not raw:
@@ -77,28 +80,75 @@ def open_images(settings: Mapping, setting: str) -> ProbeImages:
             'set, which leaves such images out, or take another subset'
         )
     labels = labels_of(raw, dataset.metainfo.get('classes'), setting)
-    return ProbeImages(setting, dataset, labels, frozenset(patients))
+    return ProbeImages(setting, dataset, labels, patients_in(dataset))
 
 
-def patients_in(dataset: object) -> set[str]:
-    """Patients of a data set, of any kind; empty where it names none."""
+def patients_in(dataset: object) -> dict[str, set[str]]:
+    """Patients of a data set, of any kind; empty where it names none.
+
+    Returns:
+        dict: Name of the data set ('': it has none) to those of its patients; one
+        made of several has several.
+    """
+    found: dict[str, set[str]] = {}
+    for part in _parts_of(dataset):
+        if names := _names_in(part):
+            facts = getattr(part, 'metainfo', None) or {}
+            found.setdefault(str(facts.get('dataset_name', '')), set()).update(names)
+    return found
+
+
+def _parts_of(dataset: Any) -> list[Any]:
+    """The data sets that one is made of, which it is itself where it is none."""
+    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
+    if hasattr(dataset, 'patient_names') or inner[0] is None:
+        return [dataset]
+    return [part for one in inner for part in _parts_of(one)]
+
+
+def _names_in(dataset: Any) -> set[str]:
     if hasattr(dataset, 'patient_names'):
         return dataset.patient_names()
-    for parts in (
-        getattr(dataset, 'datasets', None),
-        [getattr(dataset, 'dataset', None)],
-    ):
-        if parts and parts[0] is not None:
-            return set().union(*map(patients_in, parts))
     if not hasattr(dataset, 'get_data_info'):
         return set()
     names: set[str] = set()
-    for row in range(len(dataset)):  # type: ignore[arg-type]
+    for row in range(len(dataset)):
         name = dataset.get_data_info(row).get('patient_id')
         if name is None:
             break  # so will be the others, which may be many
         names.add(str(name))
     return names
+
+
+def shared_patients(one: Patients, other: Patients) -> set[str]:
+    """Names of patients in the one who are, or may be, patients in the other.
+
+    Names in two published sets are compared only if the pictures of both have one
+    source, for 'train-00000' is another in every set. Sets of one's own
+    (``image-folder``, ``image-table``, ...) may show anybody.
+    """
+    shared = set[str]()
+    for name, patients in one.items():
+        for further, known in other.items():
+            sources = {picture_source(name), picture_source(further)}
+            if None in sources or len(sources) == 1:
+                shared |= patients & known
+    return shared
+
+
+def incomparable_sets(one: Patients, other: Patients) -> list[tuple[str, str]]:
+    """Pairs of published sets with pictures of one source, but names of two kinds.
+
+    Of two kinds are names that all differ in length, as RSNA's and NIH's do.
+    """
+    return [
+        (name, further)
+        for name, patients in one.items()
+        for further, known in other.items()
+        if name != further
+        and picture_source(name) == picture_source(further) is not None
+        and not set(map(len, patients)) & set(map(len, known))
+    ]
 
 
 def load_batches(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medssl_mm.importers.images import ImageDiscovery, folder_of_lists
-from medssl_mm.importers.options import option
+from medssl_mm.importers.options import option, patients_option
 from medssl_mm.importers.picture_tables import (
     Columns,
     discover_listed,
@@ -31,13 +31,16 @@ class RSNAImporter(PictureImporter):
 
     Kaggle's file has a row per box: 30227 rows of 26684 patients, 6012 of them
     positive. dataset.csv has a row per patient, 0 and 1 or FALSE and TRUE, and
-    may name the files in a column filepath. Splits: 'rsna-patients' (drawn);
-    the competition's test pictures have no public labels.
+    may name the files in a column filepath. A 'patient' of either is one picture;
+    who is on it is said by a table (--patients), such as one of NIH's patients by
+    the published mapping to ChestX-ray14, whose pictures these are. Splits:
+    'rsna-patients' (drawn); the competition's test pictures have no public labels.
     """
 
     lists: str | None = option(
         'folder of the label file; default: --src', metavar='DIR'
     )
+    patients: str | None = patients_option()
 
     name = 'rsna'
     classes = KNOWN[name].classes

@@ -11,8 +11,14 @@ from torch import Tensor
 
 from medssl_mm.backbones import Backbone, backbone_of
 from medssl_mm.errors import UserError
-from medssl_mm.models.heads.decorrelation_head import LAST, stage_of
-from medssl_mm.models.utils import ForeachEMA, hoist_state, with_channels
+from medssl_mm.models.heads.decorrelation_head import LAST, PROJECTION, stage_of
+from medssl_mm.models.utils import (
+    DECODER,
+    ForeachEMA,
+    StageDecoder,
+    hoist_state,
+    with_channels,
+)
 from medssl_mm.registry import MODELS
 
 from .encoder import Encoder
@@ -39,6 +45,10 @@ class BaseAlgorithm(BaseModel):
         restoration (dict, optional): Hidden patches of the first view are restored
             from the same backbone's maps besides, see
             :class:`medssl_mm.models.heads.RestorationHead`. Defaults to None.
+        decoder (dict, optional): A decode head of mmseg, without channels and
+            classes, on the maps of the stages. Loss terms see its map as ``stage=
+            'decoder'``; its weights go on in a segmentor, where they are called
+            ``decode_head.*`` as in the checkpoint. Defaults to None.
         channels_last (bool): Whether images and weights are laid out with the
             channels innermost: faster convolutions, most of all in reduced
             precision. Defaults to False.
@@ -63,6 +73,7 @@ class BaseAlgorithm(BaseModel):
         multi_level_head: dict | None = None,
         decorrelation: dict | None = None,
         restoration: dict | None = None,
+        decoder: dict | None = None,
         channels_last: bool = False,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
@@ -79,14 +90,15 @@ class BaseAlgorithm(BaseModel):
         self.head: Any = HOST_MODELS.build(head) if head else None
         # Last, so that further terms leave the random start of the encoder
         # as it is without them.
-        self.multi_level_head = self._build_levels(multi_level_head, places)
-        self.decorrelation = self._build_decorrelation(decorrelation, places)
+        self.multi_level_head = self._build_levels(multi_level_head, places, decoder)
+        self.decorrelation = self._build_decorrelation(decorrelation, places, neck)
         levels = self.multi_level_head
         wanted = levels.stages if levels is not None else ()
         self.stages = tuple(sorted({*wanted, places.last}))
         self._check_place(places)
         if self._inside_backbone:
             self.decorrelation.attach(self.backbone)
+        self.decoder = self._build_decoder(decoder, places, bool(restoration))
         self.restoration = self._build_restoration(restoration, places)
         self.channels_last = channels_last
 
@@ -109,7 +121,9 @@ class BaseAlgorithm(BaseModel):
         maps = backbone_of(self.backbone).maps(self.lay_out(images), self.stages)
         return tuple(maps.values())
 
-    def _build_levels(self, settings: dict | None, places: Backbone) -> Any:
+    def _build_levels(
+        self, settings: dict | None, places: Backbone, decoder: dict | None
+    ) -> Any:
         if not settings or not settings.get('levels'):
             return None
         levels = []
@@ -117,6 +131,8 @@ class BaseAlgorithm(BaseModel):
             stage = level.get('stage')
             if level.get('neck') and stage in places.names:
                 level = dict(level, neck=_told(level['neck'], places, stage))
+            elif level.get('neck') and stage == DECODER and decoder:
+                level = dict(level, neck=_told_of(level['neck'], decoder['channels']))
             levels.append(level)
         return MODELS.build(
             dict(
@@ -124,16 +140,52 @@ class BaseAlgorithm(BaseModel):
                 levels=levels,
                 key_side=self.key_side,
                 last_stage=places.last,
+                has_decoder=bool(decoder),
             )
         )
 
-    def _build_decorrelation(self, settings: dict | None, places: Backbone) -> Any:
+    def _build_decorrelation(
+        self, settings: dict | None, places: Backbone, neck: dict
+    ) -> Any:
         if not settings:
             return None
-        stage = stage_of(settings.get('place', LAST), places.last)
+        place = settings.get('place', LAST)
+        stage = stage_of(place, places.last)
         if stage in places.names:
             settings = _told(settings, places, stage)
+        elif place == PROJECTION and 'out_channels' in neck:
+            settings = _told_of(settings, neck['out_channels'])
+        elif place == PROJECTION and 'num_channels' not in settings:
+            raise UserError(
+                'decorrelation of the projection: the neck does not state its '
+                'out_channels; set decorrelation.num_channels to the length of its '
+                'embeddings'
+            )
         return MODELS.build(settings)
+
+    def _build_decoder(
+        self, settings: dict | None, places: Backbone, restores: bool
+    ) -> Any:
+        if not settings:
+            return None
+        if restores:
+            raise UserError(
+                'decoder and restoration both bring a decoder, and one of them can be '
+                'the one that goes on; leave one of them out'
+            )
+        levels = self.multi_level_head
+        if levels is None or DECODER not in levels.places:
+            raise UserError(
+                'decoder would have no effect: nothing uses its map; add a term with '
+                f'stage={DECODER!r} to multi_level_head, or leave decoder out'
+            )
+        if self.decorrelation is not None and self._inside_backbone:
+            raise UserError(
+                'decoder sees the maps of the backbone as they are; put the '
+                'decorrelation after it, or leave one of them out'
+            )
+        hoist_state(self, 'decoder')  # decode_head.*, as in a segmentor
+        return StageDecoder(settings, _channels_of_stages(places))
 
     def _build_restoration(self, settings: dict | None, places: Backbone) -> Any:
         if not settings:
@@ -143,11 +195,14 @@ class BaseAlgorithm(BaseModel):
                 'restoration sees the maps of the backbone as they are; put the '
                 'decorrelation after it, or leave one of them out'
             )
-        channels = {n: c for n, c in places.channels.items() if n}
         # The decoder of fine-tuning is called so, there and in checkpoints.
         hoist_state(self, 'restoration')
         return MODELS.build(
-            dict(settings, map_channels=channels, image_channels=places.in_channels)
+            dict(
+                settings,
+                map_channels=_channels_of_stages(places),
+                image_channels=places.in_channels,
+            )
         )
 
     def restored(self, images: Tensor, data_samples: Sequence) -> dict[str, Tensor]:
@@ -197,6 +252,7 @@ class BaseAlgorithm(BaseModel):
             self.stages,
             self.decorrelation,
             None if levels is None else levels.followed_necks(),
+            self.decoder,
         )
 
     @property
@@ -257,4 +313,13 @@ class BaseAlgorithm(BaseModel):
 
 def _told(settings: dict, places: Backbone, stage: int) -> dict:
     """Settings of a part that gets the map of a stage, with its channels."""
-    return with_channels(settings, lambda: places.channels[stage], MODELS)
+    return _told_of(settings, places.channels[stage])
+
+
+def _told_of(settings: dict, channels: int) -> dict:
+    return with_channels(settings, lambda: channels, MODELS)
+
+
+def _channels_of_stages(places: Backbone) -> dict[int, int]:
+    """Those that decoders see: all but the stem."""
+    return {number: count for number, count in places.channels.items() if number}

@@ -55,7 +55,7 @@ class MultiLevelBYOL(BaseAlgorithm):
             passes, or ``'copied'`` from the online encoder at every step, as
             the host does. Defaults to 'own'.
         **kwargs: ``multi_level_head``, ``decorrelation``, ``restoration``,
-            ``channels_last``, ``data_preprocessor`` and ``init_cfg`` of
+            ``decoder``, ``channels_last``, ``data_preprocessor`` and ``init_cfg`` of
             :class:`BaseAlgorithm`.
     """
 

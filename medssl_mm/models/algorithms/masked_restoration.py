@@ -7,7 +7,9 @@ import numpy as np
 import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from medssl_mm.backbones import backbone_of
 from medssl_mm.errors import UserError
 from medssl_mm.functional.features import evaluation_mode
 from medssl_mm.models.utils import stated_by
@@ -25,6 +27,10 @@ class MaskedRestoration(BaseAlgorithm):
     encoder alone is of use; with the decoder of the segmentation that follows,
     its weights can go on from the checkpoint, too, where they are called
     ``decode_head.*`` as in a segmentor.
+
+    In training the backbone sees each batch whole as well, without gradient: the
+    running statistics of its normalisation are those of whole images, which it is
+    evaluated on. It costs a forward pass more.
 
     Args:
         backbone (dict): See :class:`BaseAlgorithm`.
@@ -72,9 +78,17 @@ class MaskedRestoration(BaseAlgorithm):
         if self.denoise:
             _check_pair(views, data_samples)
             target = views[1]
-        return self.restoration(
-            self.backbone, self.lay_out(views[0]), target, data_samples
-        )
+        images = self.lay_out(views[0])
+        logs = self.restoration(self.backbone, images, target, data_samples)
+        self._see_whole(images)
+        return logs
+
+    @torch.no_grad()
+    def _see_whole(self, images: Tensor) -> None:
+        """Let the running statistics of the backbone follow, where they do."""
+        norms = (m for m in self.backbone.modules() if isinstance(m, _BatchNorm))
+        if any(norm.training and norm.track_running_stats for norm in norms):
+            backbone_of(self.backbone).maps(images, self.stages)
 
     @torch.no_grad()
     def predict(
@@ -85,7 +99,8 @@ class MaskedRestoration(BaseAlgorithm):
     ) -> list[BaseDataElement]:
         """Compute the loss of held-out images, for a validation loop.
 
-        Nothing changes: normalisation uses the running statistics.
+        Nothing changes: the backbone normalises by the statistics of the batch, as in
+        training, the decoder by running ones.
 
         Shape: as of ``loss``. Returns one element whose ``loss`` holds the
             scalars, as the host's loops take them.

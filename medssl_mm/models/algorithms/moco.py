@@ -54,8 +54,8 @@ class MultiLevelMoCo(BaseAlgorithm):
     cross-entropy in float32.
 
     Logged beside the loss terms: ``chance_level`` = log(K + 1), the
-    contrastive loss of a guess among K keys; ``queue_fill``, the share of the
-    queue (0-1) that holds keys rather than its random start;
+    contrastive loss of a guess among K keys, weighted like it; ``queue_fill``, the
+    share of the queue (0-1) that holds keys rather than its random start;
     ``contrastive_top1``, the share of queries (0-1) nearest to their own key.
 
     Args:
@@ -73,8 +73,10 @@ class MultiLevelMoCo(BaseAlgorithm):
         mask_same_patient (bool): Whether keys of the query's own patient, other
             slices and moments of the same anatomy, are left out of the negatives;
             the samples must name their ``patient_id``. Defaults to False.
+        contrast_weight (float): Factor of the contrastive loss, where further terms
+            share the whole with it. Defaults to 1.0.
         **kwargs: ``multi_level_head``, ``decorrelation``, ``restoration``,
-            ``channels_last``, ``data_preprocessor`` and ``init_cfg`` of
+            ``decoder``, ``channels_last``, ``data_preprocessor`` and ``init_cfg`` of
             :class:`BaseAlgorithm`.
     """
 
@@ -87,8 +89,13 @@ class MultiLevelMoCo(BaseAlgorithm):
         feat_dim: int = 128,
         ema_decay: float = 0.999,
         mask_same_patient: bool = False,
+        contrast_weight: float = 1.0,
         **kwargs: Any,
     ) -> None:
+        if not contrast_weight >= 0:
+            raise UserError(
+                f'contrast_weight must not be negative, got {contrast_weight}'
+            )
         levels = _with_queue_len(kwargs.pop('multi_level_head', None), queue_len)
         super().__init__(
             backbone=backbone, neck=neck, head=head, multi_level_head=levels, **kwargs
@@ -96,6 +103,7 @@ class MultiLevelMoCo(BaseAlgorithm):
         self.encoder_k = ForeachEMA(self.encoder, ema_decay)
         self._split = any(isinstance(m, SplitBatchNorm) for m in self.encoder.modules())
         self.mask_same_patient = mask_same_patient
+        self.contrast_weight = contrast_weight
         self.key_queue = KeyQueue(queue_len, feat_dim, mask_same_patient)
         hoist_state(self, 'key_queue')  # the host's names: queue, queue_ptr
         self.apply_memory_format()
@@ -165,17 +173,18 @@ class MultiLevelMoCo(BaseAlgorithm):
         loss, top1 = self.head(
             unit_rows(query.embedding), key_rows, self.key_queue.rows, **more
         )
-        logs = dict(loss_contrastive=loss)
+        logs = dict(loss_contrastive=loss * self.contrast_weight)
         if self.multi_level_head is not None:
             logs.update(self.multi_level_head(query, key, images, data_samples))
         logs.update(self.restored(images[0], data_samples))
         if more:
             negatives = (~more['masked']).sum(1)
-            logs['chance_level'] = negatives.to(loss.dtype).add(1).log().mean()
+            chance = negatives.to(loss.dtype).add(1).log().mean()
         else:
-            logs['chance_level'] = torch.full_like(
+            chance = torch.full_like(
                 loss.detach(), math.log(self.key_queue.queue_len + 1)
             )
+        logs['chance_level'] = chance * self.contrast_weight
         logs['contrastive_top1'] = top1
         return logs
 
@@ -207,10 +216,10 @@ class MultiLevelMoCo(BaseAlgorithm):
         mixing = shared_permutation(len(images) * world_size(), images.device).cpu()
         mixed = encoder(self.lay_out(exchange(images, mixing)))
         back = mixing.argsort()
-        wanted = self.multi_level_head.stages if self.multi_level_head else ()
+        wanted = self.multi_level_head.places if self.multi_level_head else ()
         return replace(
             mixed,
-            maps={stage: exchange(mixed.maps[stage], back) for stage in wanted},
+            maps={place: exchange(mixed.maps[place], back) for place in wanted},
             embedding=exchange(mixed.embedding, back),
         )
 

@@ -46,7 +46,7 @@ class MultiLevelSimCLR(BaseAlgorithm):
             with common batch statistics, as in the paper and the host;
             otherwise each view has its own. Defaults to True.
         **kwargs: ``multi_level_head``, ``decorrelation``, ``restoration``,
-            ``channels_last``, ``data_preprocessor`` and ``init_cfg`` of
+            ``decoder``, ``channels_last``, ``data_preprocessor`` and ``init_cfg`` of
             :class:`BaseAlgorithm`.
     """
 

@@ -17,18 +17,18 @@ from medssl_mm.functional.whitening import (
 )
 from medssl_mm.registry import MODELS
 
-LAST = 'last'
+LAST, PROJECTION = 'last', 'projection'
 
 
 def stage_of(place: str, last: int | None = None) -> int | None:
     """Number of the stage that a decorrelation follows.
 
     Args:
-        place (str): 'last' or 'after_stageN', N = 0 for the stem.
+        place (str): 'last', 'projection', or 'after_stageN', N = 0 for the stem.
         last (int, optional): Number of the last stage. Defaults to None.
 
     Returns:
-        int | None: ``last`` for 'last'.
+        int | None: ``last`` for 'last', None for 'projection'.
 
     Raises:
         UserError: Another place.
@@ -36,10 +36,12 @@ def stage_of(place: str, last: int | None = None) -> int | None:
     number = str(place).removeprefix('after_stage')
     if place == LAST:
         return last
+    if place == PROJECTION:
+        return None
     if number == place or not number.isdecimal():
         raise UserError(
-            'DecorrelationHead: place must be one of "last" and "after_stage0" '
-            f'(the stem), "after_stage1", ..., got {place!r}'
+            'DecorrelationHead: place must be one of "last", "projection" and '
+            f'"after_stage0" (the stem), "after_stage1", ..., got {place!r}'
         )
     return int(number)
 
@@ -66,8 +68,13 @@ class DecorrelationHead(BaseModule):
     does not, so that it works downstream without this head; see
     :mod:`medssl_mm.converters`.
 
+    With ``place='projection'`` it is the embedding that is whitened, over the images
+    of the batch, before the loss (and BYOL's predictor) gets it, as in `Whitening
+    for Self-Supervised Representation Learning <https://arxiv.org/abs/2007.06346>`_:
+    groups of fewer channels than there are images. Nothing of it stays downstream.
+
     Args:
-        num_channels (int): Channels of the map.
+        num_channels (int): Channels of the map, or of the embedding.
         num_groups (int): Channel groups that are whitened apart from each
             other. Defaults to 1.
         method (str): One of ``medssl_mm.functional.whitening.METHODS``; on a
@@ -75,8 +82,8 @@ class DecorrelationHead(BaseModule):
             to 'zca'.
         eps (float): Ridge as a share of the mean eigenvalue of a group: the
             larger, the gentler. Defaults to 1e-3.
-        place (str): 'last', or 'after_stageN' with the number N of another
-            stage ('after_stage0' is the stem). Defaults to 'last'.
+        place (str): 'last', 'projection', or 'after_stageN' with the number N of
+            another stage ('after_stage0' is the stem). Defaults to 'last'.
         momentum (float): Share of a new batch in the running moments; the
             first batches count alike. Defaults to 0.1.
         iterations (int, optional): Steps of the iterative methods. Defaults
@@ -89,7 +96,7 @@ class DecorrelationHead(BaseModule):
         init_cfg (dict, optional): Initialisation of mmengine. Defaults to
             None.
 
-    Shape: ``(N, C, H, W)`` -> the same, float32 or float64.
+    Shape: ``(N, C, H, W)`` or ``(N, C)`` -> the same, float32 or float64.
 
     Raises:
         UserError: A setting is wrong, or the map does not have the channels.
@@ -136,15 +143,17 @@ class DecorrelationHead(BaseModule):
         self.register_buffer('channel_order', order)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Whiten a map; without autocast whatever the surroundings.
+        """Whiten a map, or embeddings; without autocast whatever the surroundings.
 
-        Shape: ``(N, C, H, W)``, kept.
+        Shape: ``(N, C, H, W)`` or ``(N, C)``, kept.
         """
+        if x.ndim == 2:
+            return self.forward(x[:, :, None, None])[:, :, 0, 0]
         if x.ndim != 4 or x.shape[1] != self.num_channels:
             raise UserError(
                 f'DecorrelationHead: the map is {tuple(x.shape)}, expected '
                 f'(N, {self.num_channels}, H, W); set num_channels to the '
-                f'channels of the stage it follows ({self.place}), or leave it out'
+                f'channels of the place it follows ({self.place}), or leave it out'
             )
         if not self.training:
             return apply_whitening(
@@ -179,6 +188,11 @@ class DecorrelationHead(BaseModule):
             covariance.to(self.running_covariance), share
         ).add_(between)
         self.running_mean.add_(share * shift)
+
+    @property
+    def on_projection(self) -> bool:
+        """Whether it whitens embeddings rather than a map."""
+        return self.place == PROJECTION
 
     def matrix(self) -> Tensor:
         """Return the whitening matrices of the running moments.

@@ -10,7 +10,7 @@ from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor, nn
 
 from medssl_mm.errors import UserError
-from medssl_mm.models.utils import stated_by
+from medssl_mm.models.utils import DECODER, stated_by
 from medssl_mm.registry import MODELS
 
 KEY_SIDES = ('slow', 'same', 'both')
@@ -20,12 +20,12 @@ class Encoded(Protocol):
     """What an encoder makes of one view, as far as loss terms need it.
 
     Attributes:
-        maps (Mapping[int, Tensor]): By the number of the stage, each ``(N,
-            C, H, W)``.
+        maps (Mapping[int | str, Tensor]): By the number of the stage, or
+            ``'decoder'``, each ``(N, C, H, W)``.
         level_necks (Mapping[str, nn.Module]): The encoder's own necks.
     """
 
-    maps: Mapping[int, Tensor]
+    maps: Mapping[int | str, Tensor]
     level_necks: Mapping[str, nn.Module]
 
 
@@ -36,7 +36,7 @@ class LevelContext:
     It lives for one direction of one term in one step.
 
     Args:
-        stage (int): Stage of the maps, 0 = stem.
+        stage (int | str): Stage of the maps, 0 = stem, or ``'decoder'``.
         images (tuple[Tensor, Tensor]): The query's and the key's view, each
             ``(N, C, H, W)``, as the backbone saw them.
         data_samples (Sequence): One per image; its ``metainfo`` holds
@@ -45,7 +45,7 @@ class LevelContext:
             key's. Defaults to (0, 1).
     """
 
-    stage: int
+    stage: int | str
     images: tuple[Tensor, Tensor]
     data_samples: Sequence
     order: tuple[int, int] = (0, 1)
@@ -99,8 +99,9 @@ class MultiLevelHead(BaseModule):
 
     A level is a dict of these entries:
 
-    - ``stage`` (int): 0 = stem, 1 ... = stages, of a Vision Transformer
-      blocks; see :mod:`medssl_mm.backbones`.
+    - ``stage`` (int | str): 0 = stem, 1 ... = stages, of a Vision Transformer
+      blocks; see :mod:`medssl_mm.backbones`. ``'decoder'``: the map of the
+      algorithm's ``decoder``.
     - ``loss`` (dict): Module called as ``loss(query, key, context)``. It
       returns a scalar, or a dict with the scalar ``loss`` and other scalars
       to be logged.
@@ -137,6 +138,8 @@ class MultiLevelHead(BaseModule):
         key_side (str): See above; algorithms set it. Defaults to 'slow'.
         last_stage (int): Number of the backbone's last stage; algorithms set
             it. Defaults to 4.
+        has_decoder (bool): Whether the algorithm has one; algorithms set it.
+            Defaults to False.
         init_cfg (dict, optional): Initialisation of mmengine. Defaults to
             None.
 
@@ -149,6 +152,7 @@ class MultiLevelHead(BaseModule):
         levels: Sequence[dict] = (),
         key_side: str = 'slow',
         last_stage: int = 4,
+        has_decoder: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -156,7 +160,8 @@ class MultiLevelHead(BaseModule):
             raise UserError(f'key_side must be one of {KEY_SIDES}, got {key_side!r}')
         self.key_side = key_side
         self.last_stage = last_stage
-        self.stage_of: dict[str, int] = {}
+        self.has_decoder = has_decoder
+        self.stage_of: dict[str, int | str] = {}
         self.weight_of: dict[str, float] = {}
         self.losses = ModuleDict()
         self.necks = ModuleDict()
@@ -167,14 +172,19 @@ class MultiLevelHead(BaseModule):
     def _add_level(
         self,
         index: int,
-        stage: int,
+        stage: int | str,
         loss: dict,
         neck: dict | None = None,
         key_neck: str | None = None,
         weight: float = 1.0,
         name: str | None = None,
     ) -> None:
-        if stage not in range(self.last_stage + 1):
+        if stage == DECODER and not self.has_decoder:
+            raise UserError(
+                f'levels[{index}]: stage={DECODER!r} needs decoder of the algorithm, '
+                'a decode head of mmseg; set it, or choose another stage'
+            )
+        if stage != DECODER and stage not in range(self.last_stage + 1):
             raise UserError(
                 f'levels[{index}]: stage must be 0 (stem) to {self.last_stage}, '
                 f'got {stage}'
@@ -191,7 +201,8 @@ class MultiLevelHead(BaseModule):
                 'which this algorithm does not have; leave key_neck out'
             )
         module = MODELS.build(loss)
-        label = f'stage{stage}_{name or _snake_case(type(module).__name__)}'
+        place = DECODER if stage == DECODER else f'stage{stage}'
+        label = f'{place}_{name or _snake_case(type(module).__name__)}'
         if label in self.losses:
             raise UserError(
                 f'levels[{index}]: there is another term {label}; give one '
@@ -207,8 +218,15 @@ class MultiLevelHead(BaseModule):
 
     @property
     def stages(self) -> tuple[int, ...]:
-        """The stages in use, ascending."""
-        return tuple(sorted(set(self.stage_of.values())))
+        """The stages of the backbone in use, ascending."""
+        found = {stage for stage in self.stage_of.values() if isinstance(stage, int)}
+        return tuple(sorted(found))
+
+    @property
+    def places(self) -> tuple[int | str, ...]:
+        """Whose maps are in use: stages, ascending, and the decoder."""
+        decoder = (DECODER,) if DECODER in self.stage_of.values() else ()
+        return (*self.stages, *decoder)
 
     def followed_necks(self) -> ModuleDict:
         """Return the necks of which the key encoder holds a slow copy."""

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from medssl_mm.backbones import backbone_of
@@ -13,17 +12,18 @@ from medssl_mm.functional.restoration import (
     hidden_at,
     masked_l1,
     mean_of_visible,
+    own_statistics,
     resized,
     sparse,
 )
-from medssl_mm.models.utils import stated_by
+from medssl_mm.models.utils import StageDecoder, stated_by
 from medssl_mm.registry import MODELS
 
 MASKINGS = ('sparse', 'zero')
 
 
 @MODELS.register_module()
-class RestorationHead(BaseModule):
+class RestorationHead(StageDecoder):
     """Restores the hidden patches of images from what a backbone sees of the rest.
 
     The patches are those that :class:`medssl_mm.datasets.transforms.HidePatches`
@@ -34,6 +34,10 @@ class RestorationHead(BaseModule):
     learnt embeddings at hidden cells of the decoder's maps, here they are 0, and
     a target normalised patch by patch) and of `Revisiting MAE pre-training for
     3D medical image segmentation <https://arxiv.org/abs/2410.23132>`_.
+
+    These passes normalise by the statistics of their own batch, in a validation loop
+    as well, and leave the running ones of the backbone alone: a frozen network is
+    evaluated on whole images, and normalised by statistics of such.
 
     Logged: ``loss_restoration``, weighted; ``restoration_of_mean``, weighted
     alike, what the mean of the visible pixels gets: above that nothing is
@@ -67,17 +71,12 @@ class RestorationHead(BaseModule):
         image_channels: int = 1,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__(decoder, map_channels, init_cfg)
         if masking not in MASKINGS:
             raise UserError(f'masking must be one of {MASKINGS}, got {masking!r}')
         self.masking = masking
         self.weight = weight
-        self.stages = tuple(sorted(map_channels))
-        self.decode_head = MODELS.build(_completed(decoder, map_channels))
-        channels = self.decode_head.channels
-        # Classes belong to the task that follows.
-        self.decode_head.conv_seg = nn.Identity()
-        self.to_image = nn.Conv2d(channels, image_channels, 1)
+        self.to_image = nn.Conv2d(self.decode_head.channels, image_channels, 1)
 
     def forward(
         self,
@@ -115,9 +114,9 @@ class RestorationHead(BaseModule):
             at least float32.
         """
         maps = self.visible_maps(backbone, images, hidden)
-        decoded = self.decode_head([maps[stage] for stage in self.stages])
+        level = self.decode(maps)
         size = (images.shape[-2], images.shape[-1])
-        return resized(self.to_image(decoded), size)
+        return resized(self.to_image(level), size)
 
     def visible_maps(
         self, backbone: nn.Module, images: Tensor, hidden: Tensor
@@ -128,7 +127,9 @@ class RestorationHead(BaseModule):
         """
         shown = images * ~hidden_at(hidden, (images.shape[-2], images.shape[-1]))
         masked = sparse(backbone, hidden) if self.masking == 'sparse' else nullcontext()
-        with masked:
+        # A backbone may be set to keep its statistics while it learns.
+        frozen = getattr(backbone, 'norm_eval', False)
+        with masked, own_statistics(backbone, not (self.training or frozen)):
             return backbone_of(backbone).maps(shown, self.stages)
 
 
@@ -152,26 +153,3 @@ def hidden_patches(data_samples: Sequence, count: int) -> Tensor:
             'medssl_mm.PackViews'
         )
     return torch.stack([torch.as_tensor(one, dtype=torch.bool) for one in found])
-
-
-def _completed(decoder: dict, channels: Mapping[int, int]) -> dict:
-    """Fill in the channels of the maps; classes are none of its business."""
-    widths = [channels[stage] for stage in sorted(channels)]
-    decoder = dict(decoder)
-    index = decoder.get('in_index', -1)
-    try:
-        of_index = (
-            widths[index] if isinstance(index, int) else [widths[i] for i in index]
-        )
-    except IndexError:
-        raise UserError(
-            f'restoration.decoder has in_index={index}, but the backbone has '
-            f'{len(widths)} stages'
-        ) from None
-    decoder.setdefault('in_channels', of_index)
-    if 'c1_channels' in decoder:
-        decoder.setdefault('c1_in_channels', widths[0])
-    loss = dict(type='mmseg.CrossEntropyLoss', avg_non_ignore=True)
-    unused = dict(num_classes=2, loss_decode=loss)
-    # mmseg warns about two classes unless this is given.
-    return {**unused, 'out_channels': 2, 'dropout_ratio': 0.0, **decoder}

@@ -23,7 +23,7 @@ class FeatureMSELoss(nn.Module):
     Args:
         grid (int | Sequence[int], optional): Cells per side, or ``(rows,
             columns)``; 1 pools over the whole view. None means 16 for the
-            stem and the stages 1 and 2, and 4 from stage 3 on. Defaults to
+            stem, the stages 1 and 2 and a decoder, and 4 from stage 3 on. Defaults to
             None.
     """
 
@@ -33,6 +33,8 @@ class FeatureMSELoss(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, context: Any) -> dict[str, Tensor]:
         """Compare the maps ``(N, C, H, W)`` of the stage of ``context``."""
-        grid = self.grid or GRIDS[min(context.stage, len(GRIDS) - 1)]
+        # The map of a decoder is as fine as that of stage 1.
+        stage = context.stage if isinstance(context.stage, int) else 1
+        grid = self.grid or GRIDS[min(stage, len(GRIDS) - 1)]
         loss, logs = feature_mse(query, key, grid, return_logs=True)
         return dict(loss=loss, **logs)

@@ -7,13 +7,16 @@ from .frozen_backbone import FrozenBackbone
 from .key_queue import KeyQueue, hoist_state
 from .samples import stated_by
 from .split_batch_norm import SplitBatchNorm
+from .stage_decoder import DECODER, StageDecoder
 
 __all__ = [
+    'DECODER',
     'FeatureCache',
     'ForeachEMA',
     'FrozenBackbone',
     'KeyQueue',
     'SplitBatchNorm',
+    'StageDecoder',
     'cosine_decay',
     'hoist_state',
     'stated_by',

@@ -57,6 +57,8 @@ class SplitBatchNorm(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         """Normalise."""
         mean, variance = self.running_mean, self.running_var
+        if self.training and not self.track_running_stats:  # as in torch
+            mean = variance = None
         kept = mean is not None and variance is not None
         if self.num_splits == 1 or (kept and not self.training):
             return super().forward(input)
@@ -88,7 +90,8 @@ class SplitBatchNorm(_BatchNorm):
 
     def _factor(self) -> float:
         """Weight of this batch in the running statistics, as in torch."""
-        if self.training and self.num_batches_tracked is not None:
+        tracks = self.training and self.track_running_stats
+        if tracks and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
             if self.momentum is None:  # a cumulative mean
                 return 1.0 / float(self.num_batches_tracked)

@@ -210,6 +210,28 @@ def test_neighbours_of_a_shared_crop_and_of_a_rounded_spacing(store):
     assert {second for _, second in pairs} == {3, 4, 5, 6, 7}
 
 
+def test_neighbours_by_number_need_no_spacing(store):
+    neighbours = dict(max_slices=2, steps=NEIGHBOURS)
+    views = CropViews(CROP, neighbours=neighbours)
+    found = set()
+    for seed in range(60):
+        sample = dict(
+            img=np.full((30, 30), 0.5, np.float32),
+            store_root=store,
+            case_id='two',
+            slice_index=1,
+            spacing=None,
+            rng=np.random.default_rng(seed),
+        )
+        found.add(round(float(views(sample)['img'][1].mean()) * 10))
+    assert found == {0, 1, 2, 3}
+    for wrong in (dict(), dict(max_mm=4.0, max_slices=1)):
+        with pytest.raises(UserError, match='neighbours needs max_mm or, where'):
+            CropViews(CROP, neighbours=dict(wrong, steps=NEIGHBOURS))
+    with pytest.raises(UserError, match='max_slices must be an int of at least 1'):
+        CropViews(CROP, neighbours=dict(max_slices=0, steps=NEIGHBOURS))
+
+
 def test_neighbours_need_a_distance(store):
     with pytest.raises(UserError, match='case two: the distance .* import it with its'):
         seen(store, 5, 4.0, case='two', spacing=None)

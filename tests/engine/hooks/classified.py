@@ -19,7 +19,8 @@ LOADED: dict[str, list[int]] = {}
 class ToyClassified(torch.utils.data.Dataset):
     """Stripes across or along; two images of each patient.
 
-    Draws noise from all global generators, unless ``noise=False``.
+    Draws noise from all global generators, unless ``noise=False``. Named as a data
+    set of the package by ``data_set``; patients have numbers of ``digits``.
     """
 
     def __init__(
@@ -33,9 +34,12 @@ class ToyClassified(torch.utils.data.Dataset):
         views=1,
         noise=True,
         ragged=False,
+        data_set='',
+        digits=1,
     ):
-        self.metainfo = dict(classes=tuple(classes))
+        self.metainfo = dict(classes=tuple(classes), dataset_name=data_set)
         self.patients = patients
+        self.digits = digits
         self.size = size
         self.pixels = pixels
         self.channels = channels
@@ -51,7 +55,7 @@ class ToyClassified(torch.utils.data.Dataset):
         label = self.labels[int(index) % len(self.labels)]
         return dict(
             gt_label=label,
-            patient_id=f'{self.patients}{int(index) // 2}',
+            patient_id=f'{self.patients}{int(index) // 2:0{self.digits}d}',
             img_path=f'{self.patients}.png#{int(index)}',
         )
 
@@ -116,6 +120,17 @@ def steady_encoder():
     )
 
 
+def of_method(name):
+    """Settings of a run of SimCLR or BYOL, and its hook."""
+    from tests.models.algorithms.toy import METHODS, backbone
+
+    model = dict(
+        type=f'medssl_mm.MultiLevel{name}', backbone=backbone(), **METHODS[name][0]
+    )
+    hook = dict(type='medssl_mm.TargetUpdateHook')
+    return dict(model=model, default_hooks__target_update=hook)
+
+
 def make(work_dir, probes=(), by_epoch=True, resume=None, **changes):
     """Return a runner with probes and the hook that watches the training."""
     content = toy.settings(
@@ -131,7 +146,7 @@ def make(work_dir, probes=(), by_epoch=True, resume=None, **changes):
             place = place[parent]
         place[last] = value
     if distributed.world_size() > 1:
-        content.update(launcher='pytorch')
+        content.update(launcher='pytorch', resume=resume or False)
         runner = RUNNERS.build(Config(content))
     else:
         runner = launch.make_runner(Config(content), resume=resume)

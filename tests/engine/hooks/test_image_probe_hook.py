@@ -10,7 +10,7 @@ import torch
 from medssl_mm.results import read_scalars
 from tests.distributed import run_processes
 from tests.engine.hooks import test_collapse_monitor_hook as toy
-from tests.engine.hooks.classified import LOADED, knn, log_of, online, run
+from tests.engine.hooks.classified import LOADED, knn, log_of, make, online, run
 
 # A run is compared with itself; the rest are messages and what is written.
 pytestmark = pytest.mark.exact
@@ -187,7 +187,7 @@ def test_each_validation_image_is_scored_once(tmp_path, probe, processes):
         ),
         (
             dict(train_dataset=dict(type='ToyClassified', channels=3)),
-            'images of train_dataset have 3 channel.* pretraining 1; take data',
+            r'train_dataset have 3 channel.*\(a.png#0\), .*pretraining 1; take data',
         ),
         (
             dict(train_dataset=dict(type='ToyClassified', ragged=True)),
@@ -216,6 +216,35 @@ def test_two_probes_of_one_name(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    'pretrained, scored, digits, warning',
+    [
+        # Both name their first training picture train-00000.
+        ('cifar10', 'cifar100', 1, ''),
+        # RSNA's pictures are NIH's; by NIH's names they can be compared.
+        ('nih-cxr14', 'rsna', 1, '6 of the 6 patients of val_dataset are patients'),
+        ('nih-cxr14', 'rsna', 8, 'Import rsna with the names of nih-cxr14 (tools'),
+        ('rsna', 'nih-cxr14', 8, 'Import rsna with the names of nih-cxr14 (tools'),
+        ('rsna', 'rsna', 8, ''),
+        ('nih1000', 'image-table', 1, '6 of the 6 patients of val_dataset'),
+    ],
+)
+def test_patients_of_two_data_sets(tmp_path, pretrained, scored, digits, warning):
+    def images(patients, data_set, **changes):
+        return dict(
+            type='ToyClassified', patients=patients, data_set=data_set, **changes
+        )
+
+    probe = knn(val_dataset=images('b', scored), train_dataset=images('a', scored))
+    pretraining = images('b', pretrained, digits=digits, views=2, size=16)
+    runner, _ = make(tmp_path, [probe], train_dataloader__dataset=pretraining)
+    runner.call_hook('before_train')
+    log = log_of(tmp_path)
+    assert warning in log
+    assert log.count('--patients FILE') == ('Import' in warning)
+    assert log.count('are patients of the pretraining') == ('6 of' in warning)
+
+
 def test_patients_and_size_of_the_pretraining(tmp_path):
     """Warnings with the number of patients, and with both sizes."""
     pretraining = dict(type='ToyClassified', patients='b', size=16, views=2)
@@ -224,8 +253,10 @@ def test_patients_and_size_of_the_pretraining(tmp_path):
     log = log_of(tmp_path)
     assert '6 of the 6 patients of val_dataset are patients of the pretraining' in log
     assert (
-        'images of val_dataset are 40 x 40 px, views of the pretraining 32 x 32' in log
-    )
+        'images of val_dataset are 40 x 40 px (b.png#0), views of the pretraining '
+        '32 x 32: '
+    ) in log
+    assert 'Bring them to 32 x 32 in the pipeline of the probe' in log
     assert 'images of train_dataset are' not in log
 
 

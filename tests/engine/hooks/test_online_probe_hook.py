@@ -13,6 +13,7 @@ from tests.engine.hooks.classified import (
     LOADED,
     log_of,
     make,
+    of_method,
     online,
     run,
     steady_encoder,
@@ -27,9 +28,8 @@ def hook_of(runner):
     return next(hook for hook in runner.hooks if isinstance(hook, OnlineProbeHook))
 
 
-def _die_on_the_way(work_dir, by_epoch, at):
+def _die_on_the_way(work_dir, by_epoch, at, changes):
     kill = dict(type='KillHook', iteration=at)
-    changes = {} if by_epoch else _SAVED_OFTEN
     run(work_dir, [online(by_epoch=by_epoch), kill], by_epoch=by_epoch, **changes)
 
 
@@ -39,27 +39,64 @@ _SAVED_OFTEN = dict(
 
 
 @pytest.mark.exact
-@pytest.mark.parametrize('by_epoch', [True, False])
-def test_killed_and_resumed_probe_equals_an_uninterrupted_one(tmp_path, by_epoch):
-    """Classifier, optimizer and place in the data; noise of every batch, too."""
+@pytest.mark.parametrize(
+    'by_epoch, method',
+    [(True, 'MoCo'), (False, 'MoCo'), (True, 'SimCLR'), (True, 'BYOL')],
+)
+def test_killed_and_resumed_probe_equals_an_uninterrupted_one(
+    tmp_path, by_epoch, method
+):
+    """Encoder, classifier, optimizer and place in the data; every batch's noise."""
     probes, changes = [online(by_epoch=by_epoch)], {} if by_epoch else _SAVED_OFTEN
+    if method != 'MoCo':
+        changes = of_method(method)
     run(tmp_path / 'straight', probes, by_epoch=by_epoch, **changes)
     at = 6 if by_epoch else 3
-    code = run_alone(_die_on_the_way, str(tmp_path / 'parts'), by_epoch, at)
+    code = run_alone(_die_on_the_way, str(tmp_path / 'parts'), by_epoch, at, changes)
     assert code not in (0, None)
     run(tmp_path / 'parts', probes, by_epoch=by_epoch, resume='auto', **changes)
     name = 'epoch_2.pth' if by_epoch else 'iter_5.pth'
-    first, second = (checkpoint_of(tmp_path / n, name) for n in ('straight', 'parts'))
+    assert_same_end(tmp_path, name)
+    ours, steps = checkpoint_of(tmp_path / 'parts', name), 8 if by_epoch else 5
+    assert ours['online_probe']['optimizer']['state'][0]['step'] == steps
+    assert ours['online_probe']['images_seen'] == 4 * steps
+    assert (method == 'BYOL') == any('target_net' in n for n in ours['state_dict'])
+
+
+def assert_same_end(folder, name):
+    """Of the runs 'straight' and 'parts', bit for bit."""
+    first, second = (checkpoint_of(folder / n, name) for n in ('straight', 'parts'))
     assert toy.same(first['state_dict'], second['state_dict'])
     ours, theirs = first['online_probe'], second['online_probe']
     assert toy.same(ours['head'], theirs['head'])
     assert toy.same(ours['optimizer']['state'], theirs['optimizer']['state'])
-    assert ours['optimizer']['state'][0]['step'] == (8 if by_epoch else 5)
-    assert ours['images_seen'] == theirs['images_seen'] == (32 if by_epoch else 20)
+    assert ours['images_seen'] == theirs['images_seen']
     assert ours['start_scores'] == theirs['start_scores'] != {}
-    curves, again = (read_scalars(tmp_path / n) for n in ('straight', 'parts'))
+    curves, again = (read_scalars(folder / n) for n in ('straight', 'parts'))
     for name in [name for name in curves if name.startswith('probe/')]:
         np.testing.assert_array_equal(curves[name], again[name])
+
+
+def _of_two(work_dir, at=None, resume=None):
+    probes = [online()]
+    if at is not None:
+        probes.append(dict(type='KillHook', iteration=at, gently=True))
+    try:
+        run(work_dir, probes, resume=resume, **of_method('BYOL'))
+    except ArithmeticError:
+        return 'stopped'
+    return 'ended'
+
+
+@pytest.mark.slow
+@pytest.mark.exact
+def test_two_processes_resume_exactly(tmp_path):
+    """BYOL with its target, and the probe."""
+    straight, parts = str(tmp_path / 'straight'), str(tmp_path / 'parts')
+    assert run_processes(_of_two, 2, straight) == ['ended'] * 2
+    assert run_processes(_of_two, 2, parts, 3) == ['stopped'] * 2
+    assert run_processes(_of_two, 2, parts, None, 'auto') == ['ended'] * 2
+    assert_same_end(tmp_path, 'epoch_2.pth')
 
 
 @pytest.mark.exact

@@ -83,6 +83,25 @@ def test_files_named_by_a_column(rsna):
     assert not any('problem' in c.extra for c in found.cases)
 
 
+def test_patients_of_a_table(rsna, tmp_path):
+    """NIH's, of whom several pictures are: a split keeps them together."""
+    write(rsna, [f'{p},{n % 2}' for n, p in enumerate(PATIENTS)])
+    rows = [f'{p},{n // 3:08d}' for n, p in enumerate(PATIENTS)]
+    write(tmp_path, rows, 'case,patient', 'nih.csv')
+    table = str(tmp_path / 'nih.csv')
+    result, splits = prepare(
+        RSNAImporter, rsna, tmp_path, size=16, patients=table, split='innereye'
+    )
+    store = result.store
+    assert set(store.patient_ids) == {f'{n:08d}' for n in range(4)}
+    split = splits['rsna-innereye-seed42']
+    sides = [
+        {store.patient_of(name) for name in split[subset]}
+        for subset in ('train', 'val')
+    ]
+    assert sides[0] and sides[1] and not sides[0] & sides[1]
+
+
 def test_innereye_split(rsna, tmp_path):
     write(rsna, [f'{p},{n % 2}' for n, p in enumerate(PATIENTS)])
     _, splits = prepare(RSNAImporter, rsna, tmp_path, size=16, split='innereye-1')

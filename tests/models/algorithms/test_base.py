@@ -1,6 +1,7 @@
 """Decorrelation between backbone and neck."""
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -14,8 +15,16 @@ from tests.models.algorithms.test_moco import (
     FIXED_STATISTICS,
     TERMS,
     own_part,
+    train_distributed,
 )
-from tests.models.algorithms.toy import backbone, batches, build_ours, train
+from tests.models.algorithms.toy import (
+    DIM,
+    backbone,
+    batches,
+    build_method,
+    build_ours,
+    train,
+)
 from tests.numerics import close
 
 HEAD = dict(type='medssl_mm.DecorrelationHead', num_channels=64, num_groups=8, eps=1e-2)
@@ -80,6 +89,34 @@ def test_each_branch_has_its_own_statistics():
     assert white.mean((0, 2, 3)).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize('method', ['MoCo', 'SimCLR', 'BYOL'])
+def test_the_projection_can_be_decorrelated(method):
+    """The loss gets white embeddings; the maps are the backbone's."""
+    settings = dict(HEAD, place='projection', num_groups=4)
+    del settings['num_channels']  # the neck's
+    if method == 'MoCo':
+        model = build_ours(decorrelation=settings)
+    else:
+        model = build_method(method, decorrelation=settings)
+    assert model.decorrelation.num_channels == DIM
+    views = next(iter(batches(batch=16)))
+    twin = copy.deepcopy(model)
+    found = model.encoder(views[0])
+    plain = twin.backbone(views[0])[-1]
+    close(found.maps[4], plain)
+    close(found.embedding, twin.decorrelation(twin.neck([plain])[0]))
+    _, grads = train(model, [views])[0]
+    assert grads['backbone.conv1.weight'].abs().sum() > 0
+    if method != 'SimCLR':  # the copy whitens by itself
+        copied = model.encoders['target'].decorrelation
+        assert copied is not model.decorrelation
+        assert copied.num_batches_tracked > 0
+    pooled = dict(type='medssl_mm.PooledNeck')
+    if method == 'MoCo':
+        with pytest.raises(ValueError, match='set decorrelation.num_channels'):
+            build_ours(neck=pooled, decorrelation=settings)
+
+
 def history_and_state(place):
     model = build_ours(
         levels=TERMS,
@@ -103,6 +140,89 @@ def test_two_processes_equal_one(place):
         for (_, grads), (_, expected) in zip(two, history):
             close(grads, expected)
         close(dict(two_state), dict(state))
+
+
+DECODER = dict(
+    type='mmseg.DepthwiseSeparableASPPHead',
+    in_index=3,
+    channels=8,
+    dilations=(1, 2),
+    c1_channels=4,
+    norm_cfg=dict(type='BN'),
+    align_corners=False,
+)
+
+
+def decoder_term():
+    neck = dict(
+        type='medssl_mm.LocalContrastNeck',
+        hid_channels=8,
+        out_channels=8,
+        matching='feature',
+        grid_size=2,
+    )
+    loss = dict(type='medssl_mm.LocalInfoNCELoss')
+    return [dict(stage='decoder', neck=neck, loss=loss, name='local')]
+
+
+@pytest.mark.parametrize('method', ['MoCo', 'SimCLR', 'BYOL'])
+def test_a_term_on_the_map_of_a_decoder(method):
+    """Both encoders have it, it learns, and it goes on in a segmentor."""
+    settings = dict(levels=decoder_term(), decoder=DECODER)
+    plain = build_ours() if method == 'MoCo' else build_method(method)
+    make = build_ours if method == 'MoCo' else functools.partial(build_method, method)
+    model = make(**settings)
+    # The random start of the encoder is that without it.
+    for name, value in plain.state_dict().items():
+        if name.startswith(('backbone.', 'neck.')):
+            assert torch.equal(model.state_dict()[name], value), name
+    views = next(iter(batches()))
+    found = model.encoder(views[0]).maps['decoder']
+    assert found.shape == (8, 8, 16, 16)  # as fine as stage 1
+    logs, grads = train(model, [views])[0]
+    assert logs['loss_decoder_local'].isfinite()
+    own = {name for name, _ in model.decoder.named_parameters()}
+    assert all(grads[f'decoder.{name}'].abs().sum() > 0 for name in own)
+    held = {n for n in model.state_dict() if n.startswith('decode_head.')}
+    assert len(held) > 20 and not any('conv_seg' in name for name in held)
+    assert not any(n.startswith('decoder.') for n in model.state_dict())
+    again = make(seed=1, **settings)
+    again.load_state_dict(model.state_dict())  # strict
+    close(again.decoder.state_dict(), model.decoder.state_dict())
+    if method == 'SimCLR':
+        return
+    slow = model.encoders['target'].decoder
+    assert slow is not model.decoder
+    assert not any(p.requires_grad for p in slow.parameters())
+    assert slow.decode_head.bottleneck.bn.num_batches_tracked > 0
+
+
+def test_a_decoder_that_nothing_needs_is_refused():
+    with pytest.raises(ValueError, match='decoder would have no effect'):
+        build_ours(decoder=DECODER)
+    with pytest.raises(ValueError, match="stage='decoder' needs decoder"):
+        build_ours(levels=decoder_term())
+    restores = dict(type='medssl_mm.RestorationHead', decoder=DECODER)
+    with pytest.raises(ValueError, match='leave one of them out'):
+        build_ours(levels=decoder_term(), decoder=DECODER, restoration=restores)
+
+
+def decoder_history():
+    # Batch statistics depend on how a batch is divided.
+    decoder = dict(DECODER, norm_cfg=None)
+    model = build_ours(levels=decoder_term(), decoder=decoder, **FIXED_STATISTICS)
+    return train_distributed(model, steps=2)
+
+
+def test_two_processes_with_a_decoder_equal_one():
+    """The keys' maps come back in the order of the queries'."""
+    expected = decoder_history()
+    results = run_processes(decoder_history, 2)
+    for step, (logs, grads) in enumerate(expected):
+        for two in results:
+            close(two[step][1], grads)
+        parts = [two[step][0]['loss_decoder_local'] for two in results]
+        close(torch.stack(parts).mean(), logs['loss_decoder_local'])
 
 
 @pytest.mark.exact

@@ -136,6 +136,41 @@ def test_gradient_reaches_every_weight(decoder):
     assert all(grad.abs().sum() > 0 for grad in grads.values())
 
 
+def statistics(model, prefix='backbone.'):
+    return {
+        name: value.clone()
+        for name, value in model.state_dict().items()
+        if name.startswith(prefix)
+        and name.split('.')[-1].startswith(('running', 'num'))
+    }
+
+
+@pytest.mark.parametrize('masking', ['sparse', 'zero'])
+def test_running_statistics_are_those_of_whole_images(masking):
+    """What a frozen network is evaluated on."""
+    model, plain = build(masking=masking), build(masking=masking)
+    images = list(batches(seed=0))[0][0]
+    model.loss([images], samples())
+    plain.backbone(images)
+    found = statistics(model)
+    assert len(found) == 3 * 20
+    close(found, statistics(plain))
+
+
+def test_held_out_images_are_normalised_as_in_training():
+    """Running statistics are of whole images, whose visible cells differ."""
+    model = build(masking='zero')
+    images = list(batches(seed=0))[0][0]
+    maps = model.restoration.visible_maps(model.backbone, images, patches(8))
+    model.eval()
+    close(model.restoration.visible_maps(model.backbone, images, patches(8)), maps)
+    # What keeps its statistics while it learns is evaluated by them.
+    model = build(network=dict(norm_eval=True))
+    maps = model.restoration.visible_maps(model.backbone, images, patches(8))
+    model.eval()
+    close(model.restoration.visible_maps(model.backbone, images, patches(8)), maps)
+
+
 def history_and_state():
     # Without batch statistics, which depend on how the batch is divided.
     model = build(network=dict(norm_eval=True), masking='zero')
@@ -256,6 +291,8 @@ def test_it_is_a_further_term_of_the_others(method):
     alone, logs = plain.loss(views), both.loss(views, samples())
     assert set(logs) - set(alone) == {'loss_restoration', 'restoration_of_mean'}
     close({name: logs[name] for name in alone}, alone)
+    # Masked images leave no trace in the statistics that evaluation uses.
+    close(statistics(both, ''), {**statistics(both, ''), **statistics(plain, '')})
     weights = both.backbone.conv1.weight
     grad = torch.autograd.grad(logs['loss_restoration'], weights, retain_graph=True)[0]
     assert grad.abs().sum() > 0

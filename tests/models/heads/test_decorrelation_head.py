@@ -52,6 +52,16 @@ def test_training_output_is_white_in_each_group(method, seed):
     assert found[:4, 4:].abs().max() > 0.05
 
 
+def test_embeddings_are_a_map_of_one_place():
+    x = maps(count=32)[:, :, 0, 0]
+    heads = [DecorrelationHead(8, 2, place='projection') for _ in range(2)]
+    assert heads[0].on_projection and heads[0].stage is None
+    for mode in (True, False):
+        found = heads[0].train(mode)(x)
+        assert found.shape == x.shape
+        close(found, heads[1].train(mode)(x[:, :, None, None])[:, :, 0, 0])
+
+
 def test_running_moments_are_those_of_the_stream():
     """The first batches count alike: after k batches, the joint moments."""
     head = DecorrelationHead(8, momentum=0.01)

@@ -63,6 +63,26 @@ def compute(head, key_necks=None):
     return logs, query, key
 
 
+def test_the_map_of_a_decoder_has_its_name():
+    head = MultiLevelHead(
+        [dict(stage='decoder', loss=DISTANCE), dict(stage=2, loss=DISTANCE)],
+        has_decoder=True,
+    )
+    assert head.stages == (2,) and head.places == (2, 'decoder')
+    query, key = ({**maps(seed), 'decoder': maps(seed + 9)[0]} for seed in (1, 2))
+    logs = head(
+        SimpleNamespace(maps=query, level_necks={}),
+        SimpleNamespace(maps=key, level_necks={}),
+        (torch.rand(2, 1, 24, 24), torch.rand(2, 1, 24, 24)),
+        [],
+    )
+    expected = (query['decoder'] - key['decoder']).square().mean()
+    torch.testing.assert_close(logs['loss_decoder_toy_map_distance'], expected)
+    assert set(logs) == {f'loss_{p}_toy_map_distance' for p in ('decoder', 'stage2')}
+    with pytest.raises(ValueError, match=r"levels\[0\]: stage='decoder' needs decoder"):
+        MultiLevelHead([dict(stage='decoder', loss=DISTANCE)])
+
+
 def test_each_term_sees_its_stage():
     head = MultiLevelHead(
         [

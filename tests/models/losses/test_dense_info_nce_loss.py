@@ -72,25 +72,27 @@ def test_equals_the_host():
         levels=levels(),
         neck=dict(neck(), hid_channels=64),
         head=dict(type='medssl_mm.InfoNCELoss', temperature=TEMPERATURE),
+        contrast_weight=0.5,  # DenseCL's share of the contrastive loss
     )
     ours.load_state_dict({our_name(n): v for n, v in host.state_dict().items()})
 
-    def half(logs):  # DenseCL's share of the contrastive loss
-        return dict(logs, loss_contrastive=logs['loss_contrastive'] / 2)
-
-    forward = ours.forward
-    ours.forward = lambda *args, **kwargs: half(forward(*args, **kwargs))
     data = list(batches(steps=3))
     for (found, grads), (expected, host_grads) in zip(
         train(ours, data), train(host, data), strict=True
     ):
         close(found['loss_contrastive'], expected['loss_single'])
+        assert found['chance_level'].item() == pytest.approx(math.log(QUEUE + 1) / 2)
         close(found['loss_stage4_dense_info_nce'], expected['loss_dense'])
         close(grads, {our_name(name): grad for name, grad in host_grads.items()})
     close(
         dict(ours.state_dict()), {our_name(n): v for n, v in host.state_dict().items()}
     )
     assert ours.state_dict()[NAMES['queue2_ptr']] == 3 * 8 % QUEUE
+
+
+def test_the_contrast_has_no_negative_weight():
+    with pytest.raises(UserError, match='contrast_weight must not be negative, got -1'):
+        build_ours(contrast_weight=-1)
 
 
 def history(stage):

@@ -106,3 +106,15 @@ def test_what_cannot_be_shared_is_refused():
         SplitBatchNorm(3)(torch.randn(12, 3, 2, 2))
     with pytest.raises(UserError, match='num_splits must be 1 or more, got 0'):
         SplitBatchNorm(3, 0)
+
+
+def test_statistics_that_are_not_tracked_stay():
+    """As of batch normalisation, whose switch it is."""
+    ours, _ = pair(4)
+    x = torch.randn(16, 3, 4, 5, dtype=torch.double)
+    expected = copy.deepcopy(ours)(x)
+    before = copy.deepcopy(ours.state_dict())
+    ours.track_running_stats = False
+    torch.testing.assert_close(ours(x), expected)
+    for name, value in ours.state_dict().items():
+        assert torch.equal(value, before[name]), name

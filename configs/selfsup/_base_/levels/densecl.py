@@ -1,9 +1,11 @@
-# The dense term of DenseCL on the last map, as heavy as the contrastive loss.
+# The dense term of DenseCL on the last map. It and the contrastive loss
+# (model.contrast_weight) count half each, as published.
 densecl_levels = [
     dict(
         stage=4,
         neck=dict(type='medssl_mm.DenseContrastNeck'),
         loss=dict(type='medssl_mm.DenseInfoNCELoss'),
+        weight=0.5,
         name='dense',
     )
 ]

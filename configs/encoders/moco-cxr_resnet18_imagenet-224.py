@@ -1,0 +1,7 @@
+# MoCo-CXR ResNet-18 as published comparisons used it: pictures of 224 px, with
+# the mean and deviation of ImageNet.
+_base_ = 'moco-cxr_resnet18.py'
+encoder = dict(
+    title='MoCo-CXR ResNet-18 (pictures as of ImageNet)',
+    preprocessing=dict(size=224, mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]),
+)
