@@ -260,7 +260,7 @@ def test_dependants_can_inherit(path, tmp_path):
 def test_transfer_tables_name_what_exists(path):
     from medssl_mm.encoders import read_settings
     from medssl_mm.experiments import load_transfer
-    from medssl_mm.experiments.transfer import images_of
+    from medssl_mm.experiments.transfer_data import images_of
 
     table = load_transfer(path)
     for entry in table.encoders:

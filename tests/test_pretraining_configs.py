@@ -567,7 +567,8 @@ def test_decoders_read_the_network_that_was_pretrained():
         with DefaultScope.overwrite_default_scope(content.default_scope):
             return content.model.backbone.depth, tap_distances(MODELS.build(settings))
 
-    sliced = [p for p in experiments('selfsup/mocov2') if 'legacy' not in p.stem]
+    every = [p for p in experiments('selfsup/mocov2') if 'legacy' not in p.stem]
+    sliced = [p for p in every if 'resnet' in p.stem]
     pretrained = dict(map(taps_of, [p for p in sliced if 'local' not in p.stem]))
     assert set(pretrained) == {18, 50}
     others = [p for p in sliced if 'local' in p.stem] + RESTORATION
@@ -576,3 +577,7 @@ def test_decoders_read_the_network_that_was_pretrained():
     for experiment in [*others, *decoders]:
         depth, taps = taps_of(experiment)
         assert not different_taps(taps, pretrained[depth]), experiment.stem
+    # timm's networks are not dilated: pretraining and decoders have the same one.
+    lite = [p for p in [*every, *experiments('segmentation')] if 'lite0' in p.stem]
+    networks = [dict(p.load().model.backbone) for p in lite]
+    assert len(lite) == 4 and all(network == networks[0] for network in networks)

@@ -195,6 +195,8 @@ LATER = {
         'simclr-local',
         'byol',
         'byol-local',
+        'byol-soft-decorrelation',
+        'byol-whitened-projection',
     ),
 }
 # Of the results that were published.
