@@ -622,8 +622,8 @@ def known_set(names: Collection[str]) -> ImageSet | None:
     return next((IMAGE_SETS[name] for name in names if name in IMAGE_SETS), None)
 
 
-def _origins(names: Collection[str]) -> list[str]:
-    """The sets, then those that their pictures were taken from."""
+def origins(names: Collection[str]) -> list[str]:
+    """The sets, then those that their pictures were taken from, up to the first."""
     found = list(names)
     for name in found:  # grows
         row = IMAGE_SETS.get(name)
@@ -639,8 +639,8 @@ def common_pictures(first: Collection[str], second: Collection[str]) -> str:
         first (Collection[str]): Names that a set goes by, or of several sets.
         second (Collection[str]): Those of the other.
     """
-    others = set(_origins(second))
-    return next((name for name in _origins(first) if name in others), '')
+    others = set(origins(second))
+    return next((name for name in origins(first) if name in others), '')
 
 
 def views_of(views: str | Views) -> Views:

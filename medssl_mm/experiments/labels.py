@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from medssl_mm.experiments.plan import Step, resolved_config
 from medssl_mm.experiments.table import Table
-from medssl_mm.store import load_split, open_store
+from medssl_mm.store import load_split, open_store, take_fraction
 
 __all__ = ['told_labels']
 
@@ -54,26 +53,24 @@ def _told(settings: Mapping[str, Any]) -> str:
     train = _patients(settings, 'train')
     if train is None:
         return ''
-    share = settings['train_dataloader']['dataset'].get('fraction', 1.0)
-    # As medssl_mm.store.take_fraction counts.
-    train = train if share == 1 else max(1, math.floor(share * train + 0.5))
     validates = settings.get('val_cfg') is not None
     choosing = _patients(settings, 'val') if validates else None
     return f'{train}' + (f' and {choosing} of validation' if choosing else '')
 
 
 def _patients(settings: Mapping[str, Any], role: str) -> int | None:
-    """Patients in the subset of a loader; None without a split."""
+    """Patients that the data set of a loader takes; None without a split."""
     dataset = (settings.get(f'{role}_dataloader') or {}).get('dataset') or {}
     if not dataset.get('data_root') or dataset.get('split') is None:
         return None
     subsets = dataset.get('subset', 'train')
     split = load_split(dataset['data_root'], dataset['split'])
     patient_of = open_store(dataset['data_root']).patient_of
+    share, seed = dataset.get('fraction', 1.0), dataset.get('fraction_seed', 0)
     return len(
         {
             patient_of(name)
             for subset in ([subsets] if isinstance(subsets, str) else subsets)
-            for name in split[subset]
+            for name in take_fraction(split, subset, share, seed, patient_of)
         }
     )

@@ -164,28 +164,11 @@ def _other_pairing(rows: Sequence[TableRow]) -> str:
         if not row.difference.measured:
             continue
         name, shared = f'{row.run.group}, {row.run.label}', row.difference.seeds
-        base = _baseline_of(row, rows)
-        known = [row.run.numbers, *([base.run.numbers] if base else [])]
         if not shared:
             told.append(f'{name}: by {"image" if row.by_image else "patient"} alone')
-        elif any(set(seeds) != set(shared) for seeds in known):
+        elif not row.difference.all_seeds:
             told.append(f'{name}: of seed {", ".join(map(str, shared))} alone')
     return f' ({"; ".join(told)})' if told else ''
-
-
-def _baseline_of(row: TableRow, rows: Sequence[TableRow]) -> TableRow | None:
-    """What a row is compared with: the one of its group that has no difference."""
-    place = row.run.compared_with or row.run.group, row.run.fraction
-    return next(
-        (
-            other
-            for other in rows
-            if (other.run.group, other.run.fraction) == place
-            and not other.difference.measured
-            and not other.run.compared_with
-        ),
-        None,
-    )
 
 
 def _levels(rows: Sequence[TableRow], unit: str) -> str:

@@ -47,11 +47,13 @@ class Difference(Interval):
         by_seed (tuple[float]): Of every seed that both methods have; () where
             they were not paired by seed.
         seeds (tuple[int]): These seeds.
+        all_seeds (bool): Whether neither method has others. Defaults to True.
     """
 
     p: float = math.nan
     by_seed: tuple[float, ...] = ()
     seeds: tuple[int, ...] = ()
+    all_seeds: bool = True
 
 
 def require_same_content(evaluations: Sequence[Resampled], advice: str) -> None:
@@ -143,7 +145,8 @@ def paired_difference(
     curves = paired[1] - paired[0]
     found, p = two_level(curves, first[0].patients)
     by_seed = tuple(float(value) for value in curves[:, 0])
-    return Difference(*found.numbers, found.units, p, by_seed, tuple(shared))
+    complete = all(len(known) == len(shared) for known in seeds)
+    return Difference(*found.numbers, found.units, p, by_seed, tuple(shared), complete)
 
 
 def two_level(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from medssl_mm.datasets.image_sets import IMAGE_SETS
+from medssl_mm.datasets.image_sets import IMAGE_SETS, origins
 from medssl_mm.store.header import IMAGES, SLICES
 from medssl_mm.store.images import SINGLE_LABEL
 from medssl_mm.store.opening import open_store
@@ -121,7 +121,7 @@ def read_facts(root: str | Path, kind: str | None = None) -> StoreFacts:
 
 
 def picture_source(name: str) -> str | None:
-    """Published image set that the pictures of a set come from, maybe itself.
+    """Published image set that the pictures of a set first come from, maybe itself.
 
     Args:
         name (str): Name of the data set.
@@ -129,5 +129,4 @@ def picture_source(name: str) -> str | None:
     Returns:
         str | None: None: it is none of the published image sets.
     """
-    row = IMAGE_SETS.get(name)
-    return None if row is None else row.pictures_of or name
+    return origins([name])[-1] if name in IMAGE_SETS else None

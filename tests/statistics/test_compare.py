@@ -158,14 +158,15 @@ def test_methods_are_paired_by_the_seeds_that_both_have():
     found = paired_difference(
         parts_of(shared[:3]), parts_of(gain[1:]), ((3, 4, 5), (4, 5, 6))
     )
-    assert found.seeds == (4, 5)
+    assert found.seeds == (4, 5) and not found.all_seeds
     assert found.by_seed == pytest.approx((1.0, 1.0))
     assert found.low == pytest.approx(1) and found.high == pytest.approx(1)
     # The order in which they are given says nothing.
     turned = paired_difference(
         parts_of(shared[[2, 0, 1]]), parts_of(gain[:3]), ((5, 3, 4), (3, 4, 5))
     )
-    assert turned.seeds == (3, 4, 5) and turned.low == pytest.approx(1)
+    assert turned.seeds == (3, 4, 5) and turned.all_seeds
+    assert turned.low == pytest.approx(1)
     apart = paired_difference(
         parts_of(shared[:2]), parts_of(gain[2:]), ((3, 4), (5, 6))
     )

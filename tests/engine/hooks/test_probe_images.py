@@ -86,6 +86,9 @@ def test_names_are_compared_where_they_mean_the_same():
     for name in ('nih-cxr14', 'nih1000', 'rsna'):  # pictures of one source
         assert shared_patients({name: {'2', '3'}}, one) == {'2'}
     assert shared_patients({'cifar100': {'1', '3'}}, one) == set()
+    # Labels of another set on pictures that are a selection of a third.
+    for name in ('nih1000', 'nih-cxr14'):
+        assert shared_patients({'rsna-of-nih1000': {'1', '3'}}, {name: {'3'}}) == {'3'}
     for name in ('image-table', ''):  # may be of anybody
         assert shared_patients({name: {'1', '3', '4'}}, one) == {'1', '3'}
     pretrained = {'nih-cxr14': {'00000001'}, 'cifar10': {'3'}}

@@ -18,6 +18,7 @@ from tests.models.algorithms.test_moco import (
     train_distributed,
 )
 from tests.models.algorithms.toy import (
+    DEEPLAB,
     DIM,
     backbone,
     batches,
@@ -142,17 +143,6 @@ def test_two_processes_equal_one(place):
         close(dict(two_state), dict(state))
 
 
-DECODER = dict(
-    type='mmseg.DepthwiseSeparableASPPHead',
-    in_index=3,
-    channels=8,
-    dilations=(1, 2),
-    c1_channels=4,
-    norm_cfg=dict(type='BN'),
-    align_corners=False,
-)
-
-
 def decoder_term():
     neck = dict(
         type='medssl_mm.LocalContrastNeck',
@@ -168,7 +158,7 @@ def decoder_term():
 @pytest.mark.parametrize('method', ['MoCo', 'SimCLR', 'BYOL'])
 def test_a_term_on_the_map_of_a_decoder(method):
     """Both encoders have it, it learns, and it goes on in a segmentor."""
-    settings = dict(levels=decoder_term(), decoder=DECODER)
+    settings = dict(levels=decoder_term(), decoder=DEEPLAB)
     plain = build_ours() if method == 'MoCo' else build_method(method)
     make = build_ours if method == 'MoCo' else functools.partial(build_method, method)
     model = make(**settings)
@@ -199,17 +189,17 @@ def test_a_term_on_the_map_of_a_decoder(method):
 
 def test_a_decoder_that_nothing_needs_is_refused():
     with pytest.raises(ValueError, match='decoder would have no effect'):
-        build_ours(decoder=DECODER)
+        build_ours(decoder=DEEPLAB)
     with pytest.raises(ValueError, match="stage='decoder' needs decoder"):
         build_ours(levels=decoder_term())
-    restores = dict(type='medssl_mm.RestorationHead', decoder=DECODER)
+    restores = dict(type='medssl_mm.RestorationHead', decoder=DEEPLAB)
     with pytest.raises(ValueError, match='leave one of them out'):
-        build_ours(levels=decoder_term(), decoder=DECODER, restoration=restores)
+        build_ours(levels=decoder_term(), decoder=DEEPLAB, restoration=restores)
 
 
 def decoder_history():
     # Batch statistics depend on how a batch is divided.
-    decoder = dict(DECODER, norm_cfg=None)
+    decoder = dict(DEEPLAB, norm_cfg=None)
     model = build_ours(levels=decoder_term(), decoder=decoder, **FIXED_STATISTICS)
     return train_distributed(model, steps=2)
 

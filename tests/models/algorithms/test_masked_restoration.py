@@ -16,7 +16,13 @@ from medssl_mm.functional.restoration import hidden_at
 from medssl_mm.registry import MODELS
 from tests.distributed import run_processes
 from tests.functional.test_restoration import patches
-from tests.models.algorithms.toy import DTYPE, backbone, batches, build_ours
+from tests.models.algorithms.toy import (
+    DEEPLAB,
+    DTYPE,
+    backbone,
+    batches,
+    build_ours,
+)
 from tests.numerics import close
 
 STRIDE_16 = dict(strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2))
@@ -27,15 +33,6 @@ LIGHT = dict(
     channels=8,
     num_convs=1,
     concat_input=False,
-    align_corners=False,
-)
-DEEPLAB = dict(
-    type='mmseg.DepthwiseSeparableASPPHead',
-    in_index=3,
-    channels=8,
-    dilations=(1, 2),
-    c1_channels=4,
-    norm_cfg=dict(type='BN'),
     align_corners=False,
 )
 

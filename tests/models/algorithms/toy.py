@@ -12,6 +12,15 @@ QUEUE, DIM, DECAY, TEMPERATURE = 32, 16, 0.9, 0.2
 # Batch statistics, ReLU and max-pool turn float32's rounding into differences
 # of any size: see tests/numerics.py.
 DTYPE = torch.float64
+DEEPLAB = dict(
+    type='mmseg.DepthwiseSeparableASPPHead',
+    in_index=3,
+    channels=8,
+    dilations=(1, 2),
+    c1_channels=4,
+    norm_cfg=dict(type='BN'),
+    align_corners=False,
+)
 
 
 @MODELS.register_module(force=True)

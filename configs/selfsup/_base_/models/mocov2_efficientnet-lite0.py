@@ -1,15 +1,3 @@
-# MoCo v2 with EfficientNet-Lite0 (timm's network, padded as its ImageNet weights were
-# trained) for small images and small data sets.
-_base_ = 'mocov2_resnet18.py'
-model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='mmpretrain.TIMMBackbone',
-        model_name='tf_efficientnet_lite0',
-        features_only=True,
-        # Strides 4 to 32: the stages 1 to 4.
-        out_indices=(1, 2, 3, 4),
-        # FILE: --cfg-options model.backbone.init_cfg.checkpoint=FILE
-        init_cfg=dict(type='medssl_mm.PretrainedBackbone', checkpoint=None),
-    ),
-)
+# MoCo v2 with EfficientNet-Lite0 for small images and small data sets.
+_base_ = ['mocov2_resnet18.py', '../../../_base_/efficientnet-lite0.py']
+model = dict(backbone=dict(_delete_=True, **_base_.lite0))
