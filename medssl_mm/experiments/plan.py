@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ from medssl_mm.experiments.table import EvaluationConfig, Row, Table
 from medssl_mm.results import Run
 from medssl_mm.texts import AT
 
-__all__ = ['DONE', 'Step', 'plan', 'resolved_config']
+__all__ = ['DONE', 'NO_VALIDATION', 'Step', 'plan', 'resolved_config']
 
 DONE = 'done.json'
 _KINDS = ('pretrain', 'train', 'test')
-_NO_VALIDATION = {
+NO_VALIDATION = {
     'val_cfg': None,
     'val_dataloader': None,
     'val_evaluator': None,
@@ -60,6 +60,12 @@ class Step:
             starts from. Defaults to None: the last, or the best.
         keeps (tuple[int]): Of a pretraining: epochs whose checkpoints stay.
             Defaults to ().
+        choices (tuple[tuple[str, dict]]): Of a step after a search: the trainings
+            that validation chooses from, and the settings that each was tried with.
+            A training takes the settings of the chosen one, a test its weights.
+            Defaults to ().
+        monitor (str): Of a training of a search: the score it is judged by.
+            Defaults to ''.
     """
 
     key: str
@@ -80,6 +86,8 @@ class Step:
     row: str = ''
     epoch: int | None = None
     keeps: tuple[int, ...] = ()
+    choices: tuple[tuple[str, dict], ...] = ()
+    monitor: str = ''
 
     @property
     def done(self) -> bool:
@@ -157,7 +165,7 @@ def _options_of(
     options = dict(options)
     keys = table.split_options[kind] if split is not None else ()
     if kind == 'evaluation' and not validates:
-        options.update(_NO_VALIDATION)
+        options.update(NO_VALIDATION)
         keys = [key for key in keys if not key.startswith('val_dataloader.')]
     options.update({key: split for key in keys})
     return options
@@ -316,27 +324,48 @@ class _Planner:
         spoken = '' if split is None else f'{split}, '
         name = f'{row.name}-{100 * fraction:g}pct-{place}seed{seed}'
         title = f'{row.title}, {100 * fraction:g} % labels, {spoken}seed {seed}'
-        common = dict(
-            config=evaluation.config,
-            options=self._evaluation_options(evaluation, row, fraction, seed, split),
-            seed=seed,
-        )
-        train = self._add(
-            f'train-{evaluation.last_of or evaluation.name}-{name}',
+        options = self._evaluation_options(evaluation, row, fraction, seed, split)
+        common = dict(config=evaluation.config, seed=seed)
+        training = dict(
+            common,
             kind='train',
-            needs=(pretrained,) if pretrained else (),
             weights=pretrained or row.checkpoint,
             weights_options=row.weights_options,
             epoch=row.epoch,
-            title=f'train {evaluation.trained_title or evaluation.title}, {title}',
-            **common,
         )
+        start = (pretrained,) if pretrained else ()
+        title_of = f'train {evaluation.trained_title or evaluation.title}, {title}'
+        train_name = f'train-{evaluation.last_of or evaluation.name}-{name}'
+        trained = tuple(
+            self._add(
+                train_name,
+                needs=start,
+                title=title_of + _spoken(tried),
+                options={**options, **tried},
+                monitor=evaluation.monitor,
+                **training,
+            )
+            for tried in evaluation.search or ({},)
+        )
+        choices = tuple(zip(trained, evaluation.search))
+        if evaluation.refit is not None:
+            refit = self._add(
+                train_name,
+                needs=(*start, *trained),
+                title=f'{title_of}, with what was chosen',
+                options={**options, **evaluation.refit},
+                choices=choices,
+                **training,
+            )
+            trained, choices = (refit,), ()
         return self._add(
             f'test-{evaluation.name}-{name}',
             kind='test',
-            needs=(train,),
+            needs=trained,
             title=f'test {evaluation.title}, {title}',
             last=evaluation.last_of is not None,
+            options=options,
+            choices=choices,
             **common,
         )
 
@@ -344,6 +373,12 @@ class _Planner:
 def _keeps_best(settings: dict) -> bool:
     hook = (settings.get('default_hooks') or {}).get('checkpoint') or {}
     return bool(settings.get('val_cfg') is not None and hook.get('save_best'))
+
+
+def _spoken(options: Mapping[str, Any]) -> str:
+    """Settings of a search for a title: ' (lr 0.1, weight_decay 0)'."""
+    shown = [f'{k.rpartition(".")[2]} {v:g}' for k, v in options.items()]
+    return f' ({", ".join(shown)})' if shown else ''
 
 
 def _file_name(split: str) -> str:

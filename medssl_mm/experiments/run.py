@@ -27,6 +27,7 @@ from medssl_mm.experiments.checkpoints import (
 )
 from medssl_mm.experiments.machines import machine_of
 from medssl_mm.experiments.plan import DONE, Step
+from medssl_mm.experiments.search import choose
 from medssl_mm.experiments.table import Table
 from medssl_mm.files import inherited_lock, locked, shipped, write_json
 from medssl_mm.results import Run, pool_results
@@ -53,12 +54,19 @@ def command_of(step: Step, table: Table, steps: dict[str, Step]) -> list[str]:
     tools = tools_folder()
 
     def checkpoint_of(key: str) -> str:
-        return str(checkpoint_for(step, steps[key], table) or f'<{key}>')
+        known = steps.get(key)
+        found = None if known is None else checkpoint_for(step, known, table)
+        return str(found or f'<{key}>')
 
     options = dict(step.options)
+    source = step.needs[0] if step.needs else ''
+    if step.choices:
+        choice = choose(step, steps)
+        source = choice.key if choice else f'best of {len(step.choices)} trainings'
+        options.update(choice.options if choice else {})
     arguments = []
     if step.kind == 'test':
-        arguments.append(checkpoint_of(step.needs[0]))
+        arguments.append(checkpoint_of(source))
         options['test_evaluator.out_dir'] = str(step.folder)
     else:
         arguments += ['--resume', '--seed', str(step.seed)]

@@ -99,6 +99,12 @@ class EvaluationConfig:
             rows are compared with. Defaults to None: its own.
         iterations (int, optional): Length of its training, where the table is to
             show scores against it. Defaults to None.
+        search (tuple[dict]): Settings that are tried one after the other; what is
+            best on the validation cases is tested. Defaults to (): no search.
+        refit (dict, optional): Settings of another training, with those that were
+            chosen, which is tested instead. Defaults to None: there is none.
+        monitor (str): Score of the validation cases that a search chooses by.
+            Defaults to ''.
     """
 
     name: str
@@ -109,6 +115,9 @@ class EvaluationConfig:
     trained_title: str | None = None
     compared_with: str | None = None
     iterations: int | None = None
+    search: tuple[dict, ...] = ()
+    refit: dict | None = None
+    monitor: str = ''
 
 
 @dataclass(frozen=True)

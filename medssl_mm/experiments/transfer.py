@@ -33,14 +33,17 @@ from medssl_mm.results import read_metrics, read_predictions
 from medssl_mm.statistics import few_patients
 
 from .frozen import TASK, result_head, scores_of
-from .plan import Step, plan, resolved_config
+from .plan import NO_VALIDATION, Step, plan, resolved_config
+from .search import choose
 from .table import EvaluationConfig, Row, Table
 from .transfer_data import PlannedDataset, digest_of, plan_dataset
 from .transfer_table import (
     COMPAT,
+    DECAY,
     FEW_SHOT,
     FINETUNE,
     LINEAR,
+    RATE,
     STRICT,
     EncoderEntry,
     Protocol,
@@ -428,6 +431,7 @@ class _TransferPlanner:
                 name,
                 str(shipped('configs') / FINETUNE_CONFIG),
                 _training_options(protocol, dataset, self.table.mode),
+                **_search(protocol, dataset, self.table.mode),
             )
             rows = tuple(
                 Row(own, own, None, None, {}, _encoder_options(encoder))
@@ -516,9 +520,24 @@ def _engine(table: TransferTable) -> Table:
 def _training_options(protocol: Protocol, dataset: PlannedDataset, mode: str) -> dict:
     options = {f'images.{key}': value for key, value in dataset.images.items()}
     if mode == COMPAT:
-        options['default_hooks.early_stopping.monitor'] = _LOGGED[dataset.metric]
-        options['default_hooks.checkpoint.save_best'] = _LOGGED[dataset.metric]
+        score = _LOGGED[dataset.metric]
+        options['default_hooks.early_stopping.monitor'] = score
+        options['default_hooks.checkpoint.save_best'] = score
+        if protocol.search:
+            options['default_hooks.early_stopping.patience'] = sys.maxsize
+            options['default_hooks.checkpoint.save_best'] = None
     return {**options, **protocol.options}
+
+
+def _search(protocol: Protocol, dataset: PlannedDataset, mode: str) -> dict:
+    """How fine-tuning chooses its learning rate and weight decay, if it does."""
+    if not protocol.search:
+        return {}
+    if mode != COMPAT:
+        return dict(search=protocol.grid, monitor=_LOGGED[AUROC])
+    refit = {'train_dataloader.dataset.subset': ['train', 'val'], **NO_VALIDATION}
+    monitor = _LOGGED[dataset.metric]
+    return dict(search=protocol.grid, monitor=monitor, refit=refit)
 
 
 def _encoder_options(encoder: PlannedEncoder) -> dict:
@@ -594,6 +613,7 @@ def _fine_tuned(
         rules=cell.dataset.rules_of(FINETUNE),
     )
     drawn = transfer_scores(predictions, table.bootstrap, hard=table.mode == COMPAT)
+    tried, notes = _searched(cell, planned)
     content = dict(
         **result_head(task, protocol),
         images=dict(test=len(predictions.image_ids)),
@@ -602,9 +622,10 @@ def _fine_tuned(
         classes=list(predictions.classes),
         split=metrics.get('protocol'),
         split_hash=metrics.get('split_hash'),
-        facts=dict(folder=str(cell.path)),
+        facts=dict(folder=str(cell.path), **tried),
         seen=metrics.get('seen'),
         notes=[
+            *notes,
             *sentences(metrics.get('seen'), unknown=False),
             *few_patients(len(set(predictions.patients)), 'test patient'),
         ],
@@ -612,3 +633,26 @@ def _fine_tuned(
     )
     write_json(path, content, indent=None)
     return content
+
+
+def _searched(cell: Cell, planned: TransferPlan) -> tuple[dict, list[str]]:
+    """What a search has tried and chosen, for the result and in words."""
+    asked = [cell.step, *(planned.steps[key] for key in cell.step.needs)]
+    step = next((one for one in asked if one.choices), None)
+    choice = None if step is None else choose(step, planned.steps)
+    if step is None or choice is None:
+        return {}, []
+    tried = [
+        dict(options=options, score=score)
+        for (_, options), score in zip(step.choices, choice.scores)
+    ]
+    rates = sorted({options[RATE] for _, options in step.choices})
+    rate, decay = (choice.options[key] for key in (RATE, DECAY))
+    text = (
+        f'learning rate {rate:g} and weight decay {decay:g} chosen among '
+        f'{len(tried)} by validation'
+    )
+    if rate in (rates[0], rates[-1]):
+        text += ', the smallest or largest rate there was'
+    note = f'{cell.protocol.name}, seed {cell.seed}: {text}'
+    return dict(search=dict(chosen=choice.options, tried=tried)), [note]

@@ -129,6 +129,12 @@ class Protocol(Entry):
         standardise (bool): Features of linear. Defaults to False.
         max_iter (int): Of linear. Defaults to 1000.
         options (dict): Settings of the config of fine-tuning. Defaults to {}.
+        search (int): Of fine-tuning: so many learning rates from 1e-1 to 1e-4,
+            each with no weight decay and as many from 1e-6 to 1e-3 (divided by the
+            rate, as that multiplies it in a step of SGD); validation chooses. In
+            mode 'compat' no training is stopped early, their last weights are
+            compared, and train + val are trained on anew with what was chosen.
+            Defaults to 0: that of the config alone.
     """
 
     kind: Literal['few_shot', 'knn', 'linear', 'finetune']
@@ -148,6 +154,7 @@ class Protocol(Entry):
     standardise: StrictBool = False
     max_iter: PositiveInt = 1000
     options: dict[StrictStr, Any] = {}
+    search: Annotated[StrictInt, Field(ge=0)] = 0
 
     @model_validator(mode='before')
     @classmethod
@@ -171,11 +178,41 @@ class Protocol(Entry):
             )
         return self
 
+    @model_validator(mode='after')
+    def _searches_a_grid(self) -> Protocol:
+        if self.search == 1:
+            raise ValueError('search: a grid has 2 or more learning rates, 0 is none')
+        twice = sorted(set(self.options) & {RATE, DECAY}) if self.search else []
+        if twice:
+            raise ValueError(f'options and search both set {", ".join(twice)}')
+        return self
+
+    @property
+    def grid(self) -> tuple[dict[str, float], ...]:
+        """Settings that a search tries, the largest learning rate first."""
+        points = self.search
+        if not points:
+            return ()
+        exponents = [-3 * number / (points - 1) for number in range(points)]
+        rates = [_rounded(0.1 * 10**exponent) for exponent in exponents]
+        decays = [0.0, *(1e-3 * 10**exponent for exponent in reversed(exponents))]
+        return tuple(
+            {RATE: rate, DECAY: _rounded(decay / rate)}
+            for rate in rates
+            for decay in decays
+        )
+
     @property
     def settings(self) -> dict:
         """What the result depends on, plain data."""
         own = self.model_dump(include={'kind', *_SETTINGS[self.kind]})
+        if not self.search:
+            own.pop('search', None)
         return own
+
+
+def _rounded(value: float) -> float:
+    return float(f'{value:.6g}')
 
 
 _COMMON = ('kind', 'name', 'title', 'encoders', 'datasets')
@@ -183,8 +220,11 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
     FEW_SHOT: ('ways', 'shots', 'queries', 'episodes', 'seed'),
     KNN: ('k', 'temperature', 'folds'),
     LINEAR: ('costs', 'standardise', 'max_iter', 'folds'),
-    FINETUNE: ('options',),
+    FINETUNE: ('options', 'search'),
 }
+# What a search of fine-tuning tries.
+RATE = 'optim_wrapper.optimizer.lr'
+DECAY = 'optim_wrapper.optimizer.weight_decay'
 
 
 class TransferTable(Entry):

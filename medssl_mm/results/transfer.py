@@ -226,8 +226,20 @@ class TransferResults:
                 self._few_shot(place), self._few_shot(other), _ddof(self.mode)
             )
         return paired_difference(
-            self._resampled(other, score), self._resampled(place, score)
+            self._resampled(other, score),
+            self._resampled(place, score),
+            (self._seeds(other), self._seeds(place)),
         )
+
+    def _seeds(self, place: Place) -> list[int]:
+        """Seeds of what varies by them alike in all encoders: of fine-tuning.
+
+        Random starts of two encoders have nothing in common, whatever their seeds.
+        """
+        group = self.groups[place]
+        if group[0]['settings'].get('kind') != 'finetune':
+            return []
+        return [content['encoder']['seed'] for content in group]
 
     def seen(self, place: Place) -> bool:
         """Whether the weights have been trained on the data set.

@@ -119,8 +119,9 @@ def paired_difference(
     Args:
         first: Evaluations of the first method.
         second: The same of the second; all with one seed of the resampling.
-        seeds: Seed of every evaluation of both. Defaults to None: not known;
-            methods with as many evaluations are then paired in their order.
+        seeds: Seed of every evaluation of both; () where it is of nothing that
+            they share. Defaults to None: not known; methods with as many
+            evaluations are then paired in their order.
 
     Returns:
         Difference: Second minus first.

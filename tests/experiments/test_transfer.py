@@ -44,6 +44,22 @@ ROOT = Path(__file__).resolve().parents[2]
         (dict(datasets=[dict(name='x', data_root='one')]), 'needs its split'),
         (dict(baseline='none'), 'baseline: none is none of the encoders a, r'),
         (dict(protocols=['knn', 'knn']), 'needs its own name; twice: knn'),
+        (
+            dict(protocols=[dict(kind='finetune', search=1)]),
+            'a grid has 2 or more learning rates',
+        ),
+        (
+            dict(
+                protocols=[
+                    dict(
+                        kind='finetune',
+                        search=2,
+                        options={'optim_wrapper.optimizer.lr': 0.1},
+                    )
+                ]
+            ),
+            'options and search both set optim_wrapper.optimizer.lr',
+        ),
         (dict(encodrs=[]), "unknown key 'encodrs'; did you mean encoders"),
         (
             dict(protocols=[dict(kind='knn', datasets=['three'])]),
@@ -395,27 +411,119 @@ def test_too_few_images(folder, protocol, message):
     assert [c['protocol'] for c in experiments.finished_cells(planned)] == ['knn']
 
 
+QUICK = {
+    **{
+        f'{name}_dataloader.{key}': value
+        for name in ('train', 'val', 'test')
+        for key, value in (('num_workers', 0), ('persistent_workers', False))
+    },
+    'train_cfg.max_iters': 2,
+    'train_cfg.val_interval': 1,
+    'train_dataloader.batch_size': 8,
+    'default_hooks.checkpoint.interval': 1,
+}
+RATE, DECAY = (f'optim_wrapper.optimizer.{name}' for name in ('lr', 'weight_decay'))
+
+
+def search_table(folder, mode, points=2):
+    return write_table(
+        folder,
+        mode=mode,
+        datasets=[dict(name='x', data_root='one', split='made')],
+        protocols=[dict(kind='finetune', search=points, options=QUICK)],
+        baseline=None,
+    )
+
+
+def finish(step, scores, monitor):
+    """Pretend that a training has validated with these scores."""
+    log = step.folder / 'now' / 'vis_data' / 'scalars.json'
+    log.parent.mkdir(parents=True)
+    lines = [{'loss': 1.0, 'step': 1}]
+    lines += [{monitor: value, 'step': n + 1} for n, value in enumerate(scores)]
+    log.write_text('\n'.join(map(json.dumps, lines)), encoding='utf-8')
+    for name in ('iter_2.pth', f'best_{monitor.replace("/", "_")}_iter_1.pth'):
+        if step.best or not name.startswith('best'):
+            (step.folder / name).touch()
+    (step.folder / 'last_checkpoint').write_text(str(step.folder / 'iter_2.pth'))
+    (step.folder / 'done.json').write_text('{}')
+
+
+def test_the_grid_of_a_search(folder):
+    """Four rates from 1e-1 down, with no decay and four from 1e-6 up, by the rate."""
+    table = experiments.load_transfer(search_table(folder, 'strict', 4))
+    grid = [(p[RATE], p[DECAY] * p[RATE]) for p in table.protocols[0].grid]
+    rates, decays = (1e-1, 1e-2, 1e-3, 1e-4), (0, 1e-6, 1e-5, 1e-4, 1e-3)
+    assert grid == [
+        (pytest.approx(rate), pytest.approx(decay))
+        for rate in rates
+        for decay in decays
+    ]
+
+
+def test_validation_chooses_the_settings_of_fine_tuning(folder):
+    """The best weights of the best training are tested, once all are done."""
+    planned = plan(search_table(folder, 'strict'), encoders=['a'])
+    *trained, test = planned.steps.values()
+    assert [step.kind for step in trained] == ['train'] * 6
+    assert test.needs == tuple(step.key for step in trained)
+    monitor = 'classification/macro_AUROC'
+    for number, step in enumerate(trained):
+        command = experiments.command_of(test, planned.engine, planned.steps)
+        assert '<best of 6 trainings>' in command
+        finish(step, [0.5, 0.9 if number == 4 else 0.6, 0.1 * number], monitor)
+    command = experiments.command_of(test, planned.engine, planned.steps)
+    [weights] = [text for text in command if 'best_' in text]
+    assert Path(weights).parent.resolve() == trained[4].folder.resolve()
+
+
+def test_compat_fits_anew_with_the_chosen_settings(folder):
+    """The last score counts, without early stopping; then train + val."""
+    planned = plan(search_table(folder, 'compat'), encoders=['a'])
+    *tried, again, test = planned.steps.values()
+    assert len(tried) == 6 and test.needs == (again.key,)
+    monitor = 'classification/accuracy'
+    for number, step in enumerate(tried):
+        assert not step.best
+        finish(step, [0.9, 0.8 if number in (3, 5) else 0.7], monitor)
+    command = experiments.command_of(again, planned.engine, planned.steps)
+    chosen = tried[3].options  # of equal ones the first
+    assert f'{RATE}={chosen[RATE]!r}' in command
+    assert f'{DECAY}={chosen[DECAY]!r}' in command
+    assert "train_dataloader.dataset.subset=['train', 'val']" in command
+    assert 'val_cfg=None' in command
+    (tried[0].folder / 'now' / 'vis_data' / 'scalars.json').write_text('{}')
+    with pytest.raises(UserError, match='has no classification/accuracy of a valid'):
+        experiments.command_of(again, planned.engine, planned.steps)
+
+
+@pytest.mark.slow
+def test_a_search_by_the_tool(folder):
+    search_table(folder, 'compat')
+    done = tools.run('transfer.py', 'table.yaml', '--encoders', 'a', folder=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '8 steps, 0 finished before' in done.stdout
+    planned = plan(folder / 'table.yaml', encoders=['a'])
+    [cell] = experiments.finished_cells(planned)
+    tried = cell['facts']['search']['tried']
+    best = max(tried, key=lambda one: one['score'])
+    assert len(tried) == 6 and cell['facts']['search']['chosen'] == best['options']
+    assert any('chosen among 6 by validation' in note for note in cell['notes'])
+    [again] = [s for s in planned.steps.values() if s.kind == 'train' and s.choices]
+    log = (again.folder / 'run.log').read_text()
+    assert f'{RATE}={best["options"][RATE]!r}' in log
+    assert str(again.folder) in (planned.cells[0].path / 'run.log').read_text()
+
+
 @pytest.mark.slow
 def test_fine_tuning_by_the_tool(folder):
     """The weights that were best are tested; what is finished is not made again."""
     write_set(folder / 'stoic')  # judged by the mean accuracy of classes
-    loaders = {
-        f'{name}_dataloader.{key}': value
-        for name in ('train', 'val', 'test')
-        for key, value in (('num_workers', 0), ('persistent_workers', False))
-    }
-    options = {
-        **loaders,
-        'train_cfg.max_iters': 2,
-        'train_cfg.val_interval': 1,
-        'train_dataloader.batch_size': 8,
-        'default_hooks.checkpoint.interval': 1,
-    }
     write_table(
         folder,
         mode='compat',
         datasets=[dict(name='x', data_root='stoic', split='made')],
-        protocols=[dict(kind='finetune', name='tuned', options=options)],
+        protocols=[dict(kind='finetune', name='tuned', options=QUICK)],
         baseline=None,
     )
     command = ('transfer.py', 'table.yaml', '--encoders', 'a')

@@ -109,6 +109,38 @@ def test_seeds_are_averaged():
     assert frame.set_index('score').value['accuracy'] == pytest.approx(expected)
 
 
+def test_fine_tunings_are_paired_by_their_seeds():
+    """Not by their order: a has seeds 1 and 2, r has 0, 1 and 2."""
+
+    def tuned(encoder, seed, value):
+        cell = content(encoder, 'one', 'finetune', value, seed=seed)
+        cell['settings'] = dict(kind='finetune')
+        cell['encoder']['seed'] = seed
+        return cell
+
+    cells = [tuned('a', seed, 0.1 * seed + 0.3) for seed in (2, 1)]
+    cells += [tuned('r', seed, 0.1 * seed) for seed in (0, 1, 2)]
+    frame = TransferResults(cells, 'r').frame().set_index(['encoder', 'score'])
+    row = frame.loc['a', 'accuracy']
+    assert row.difference == pytest.approx(0.3)
+    # Equal in both seeds and all resamples: no other pairing has this interval.
+    assert row.difference_low == pytest.approx(0.3)
+    assert row.difference_high == pytest.approx(0.3)
+
+
+def test_random_starts_of_two_encoders_share_no_seed():
+    cells = [
+        {**cell, 'encoder': {**cell['encoder'], 'seed': seed}}
+        for seed in (0, 1, 2)
+        for encoder in ('a', 'r')
+        for cell in [content(encoder, 'one', 'linear', 0.1 * seed + 0.2, seed=3 * seed)]
+    ]
+    frame = TransferResults(cells, 'r').frame().set_index(['encoder', 'score'])
+    row = frame.loc['a', 'accuracy']
+    # By seed they are equal, so that paired they would have an interval of 0.
+    assert row.difference == pytest.approx(0) and row.difference_high > 0.1
+
+
 def test_what_is_not_put_together(tmp_path):
     with pytest.raises(UserError, match='modes compat and strict'):
         TransferResults([*made(), content('a', 'one', 'linear', 0.5, 'compat')])
