@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medssl_mm.errors import UserError
+
 from .precision import at_least_float32
 
 # What takes visible cells into hidden ones.
@@ -93,6 +95,9 @@ def sparse(network: nn.Module, hidden: Tensor) -> Iterator[None]:
         hidden (Tensor): Whether each patch of its images is hidden.
 
     Shape: hidden ``(N, h, w)``, bool.
+
+    Raises:
+        UserError: Its batch normalisation takes images apart.
     """
     masks: dict[tuple[int, int], Tensor] = {}
 
@@ -110,6 +115,13 @@ def sparse(network: nn.Module, hidden: Tensor) -> Iterator[None]:
         if isinstance(module, _SPREADING):
             handles.append(module.register_forward_hook(hide))
         elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+            if getattr(module, 'num_splits', 1) > 1:
+                # Visible cells are many or few, and not apart by image.
+                raise UserError(
+                    f'{type(module).__name__} normalises parts of a batch, sparse '
+                    "masking the visible cells of all images; take masking='zero', "
+                    "or norm_cfg=dict(type='BN') for the backbone"
+                )
             # On the instance, where it stands before the method of the class.
             replaced = partial(_normalise_visible, module.forward, visible)
             vars(module)['forward'] = replaced

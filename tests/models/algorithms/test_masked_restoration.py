@@ -47,7 +47,7 @@ def build(seed=0, masking='sparse', decoder=LIGHT, network=(), **settings):
         copy.deepcopy(
             dict(
                 type='medssl_mm.MaskedRestoration',
-                backbone=backbone(**STRIDE_16, **dict(network)),
+                backbone={**backbone(**STRIDE_16), **dict(network)},
                 restoration=restoration(decoder, masking=masking),
                 **settings,
             )
@@ -104,6 +104,17 @@ def test_hidden_patches_are_not_seen(masking):
         at_hidden = level[hidden_at(hidden, tuple(level.shape[-2:])).expand_as(level)]
         # Zeros stay zeros at every stage, or are filled from the sides.
         assert bool(at_hidden.any()) == (masking == 'zero')
+
+
+def test_split_statistics_do_not_go_with_sparse_layers():
+    split = dict(type='medssl_mm.SplitBatchNorm', num_splits=4)
+    images = list(batches(seed=1))[0][0]
+    model = build(network=dict(norm_cfg=split))
+    with pytest.raises(UserError, match="sparse masking .* take masking='zero'"):
+        model.restoration.visible_maps(model.backbone, images, patches(8))
+    zero = build(masking='zero', network=dict(norm_cfg=split))
+    maps = zero.restoration.visible_maps(zero.backbone, images, patches(8))
+    assert all(torch.isfinite(level).all() for level in maps.values())
 
 
 def test_loss_is_that_of_the_prediction():
