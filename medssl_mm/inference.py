@@ -38,6 +38,8 @@ from medssl_mm.store.case_info import CaseInfo
 LABEL_TRANSFORMS = ('medssl_mm.LoadSliceLabel', 'LoadSliceLabel')
 MODALITIES = ('CT', 'MR', 'other')
 NIFTI = ('.nii', '.nii.gz')
+# Transforms that give values another meaning.
+INTENSITY = ('CTWindow', 'PercentileNormalize', 'ZScoreNormalize', 'ShiftScale')
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,9 @@ class VolumeSegmentor:
         self.device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
         self.batch_size = batch_size
         self.pipeline = _test_pipeline(config)
+        self.takes_eight_bit = _takes_eight_bit(self.pipeline)
+        dataset = config['test_dataloader']['dataset']
+        self.trained_on = str(dataset.get('data_root') or config.filename)
         self.checkpoint, self.allow_seen = str(checkpoint), allow_seen
         self.model, self.classes, self.channels, self.seen = _load_model(
             config, checkpoint
@@ -135,8 +140,8 @@ class VolumeSegmentor:
             Segmentation: Labels and geometry.
 
         Raises:
-            UserError: If the volume cannot be read or used, or the network was
-                trained on it.
+            UserError: If the volume cannot be read or used, has other values
+                than those of the training, or the network was trained on it.
         """
         if modality is None:
             windows = [step['type'] for step in self.pipeline]
@@ -150,6 +155,8 @@ class VolumeSegmentor:
             case, warnings = _import_one(
                 files, Path(folder, 'store'), modality, series, self.channels
             )
+            if self.takes_eight_bit:
+                _require_eight_bit(case, files, self.trained_on)
             warnings += self._seen_before(case, files[0])
             dataset = SliceDataset(
                 data_root=str(Path(folder, 'store')),
@@ -213,6 +220,31 @@ def _test_pipeline(config: Config) -> list[dict]:
             'pipeline, so it is none of a segmentation'
         ) from None
     return [dict(step) for step in steps if step['type'] not in LABEL_TRANSFORMS]
+
+
+def _takes_eight_bit(pipeline: Sequence[dict]) -> bool:
+    """Whether the first step that changes values divides those of 8 bit by 255."""
+    kinds = [str(step['type']).rpartition('.')[2] for step in pipeline]
+    first = next((n for n, kind in enumerate(kinds) if kind in INTENSITY), None)
+    if first is None or kinds[first] != 'ShiftScale':
+        return False
+    return (pipeline[first]['mean'], pipeline[first]['std']) == (0, 255)
+
+
+def _require_eight_bit(case: CaseInfo, files: Sequence[Path], trained_on: str) -> None:
+    """Refuse a volume of other values for a model of 8-bit slices."""
+    lowest, highest = (np.atleast_1d(case.intensity[name]) for name in ('min', 'max'))
+    if case.dtype == 'uint8' or (lowest.min() >= 0 and highest.max() <= 255):
+        return
+    raise UserError(
+        f'{", ".join(map(str, files))} has values from {lowest.min():g} to '
+        f'{highest.max():g} ({case.dtype}), but the model was trained on slices of 8 '
+        f'bit ({trained_on}): its test pipeline divides 0 to 255 by 255 (ShiftScale). '
+        'Bring the volume to 0 to 255 by the grey window that those slices were made '
+        'with (of CT in HU: 0 below it, 255 above, linear between), save it as uint8, '
+        'and give that file. The window stands in neither config nor checkpoint: ask '
+        'where the slices are published'
+    )
 
 
 def _load_model(

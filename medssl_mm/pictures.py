@@ -185,7 +185,11 @@ def add_picture_arguments(parser: ArgumentParser) -> None:
         help='default: test of a classification config, all labelled pictures of a '
         'data set, all of an image set',
     )
-    parser.add_argument('--split', help='of an image set, such as NAME-patients')
+    parser.add_argument(
+        '--split',
+        help='of the folder of an image set, such as NAME-patients; a config names its '
+        'own',
+    )
     parser.add_argument(
         '--patient-pattern',
         metavar='REGEX',
@@ -197,21 +201,35 @@ def open_pictures(args: Namespace) -> Pictures:
     """Open what :func:`add_picture_arguments` asks for; reads no picture.
 
     Raises:
-        UserError: There is no such file or folder, or no picture in it.
+        UserError: There is no such file or folder, or no picture in it, or an
+            option has no meaning for it.
     """
     first = args.pictures[0]
     if not Path(first).exists() and data_config(first).is_file():
         first = str(data_config(first))
     if first.partition('+')[0].endswith('.py') and len(args.pictures) == 1:
+        _refuse(args, 'is a config, which names its split', 'split')
+        _refuse(args, _KNOWS_PATIENTS, 'patient_pattern')
         return _of_config(first, args.subsets)
     if Path(first, HEADER).is_file() and len(args.pictures) == 1:
+        _refuse(args, _KNOWS_PATIENTS, 'patient_pattern')
         return _of_image_set(Path(first), args.split, args.subsets)
-    if args.subsets or args.split:
-        raise UserError(
-            f'{first} is neither a config nor an image set ({HEADER}): it has no '
-            'subsets; leave --subsets and --split out'
-        )
+    _refuse(
+        args,
+        f'is neither a config nor an image set ({HEADER}): it has no subsets',
+        *('subsets', 'split'),
+    )
     return _of_files([Path(name) for name in args.pictures], args.patient_pattern)
+
+
+_KNOWS_PATIENTS = 'knows the patients of its images from their import'
+
+
+def _refuse(args: Namespace, reason: str, *names: str) -> None:
+    """Refuse options that these pictures would pass over."""
+    given = [f'--{n.replace("_", "-")}' for n in names if getattr(args, n) is not None]
+    if given:
+        raise UserError(f'{args.pictures[0]} {reason}; leave {" and ".join(given)} out')
 
 
 def _joined(parts: Sequence[Pictures]) -> Pictures:

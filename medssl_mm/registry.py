@@ -107,6 +107,7 @@ MODEL_MODULES = {
     'MeanTeacher': 'medssl_mm.models.segmentors',
     'FrozenImageClassifier': 'medssl_mm.models.classifiers',
     'HandmadeFeatures': 'medssl_mm.models.backbones.handmade_features',
+    'RawPixels': 'medssl_mm.models.backbones.raw_pixels',
     'InfoNCELoss': 'medssl_mm.models.losses',
     'LatentPredictionLoss': 'medssl_mm.models.losses',
     'LinearHead': 'medssl_mm.models.decode_heads',

@@ -108,6 +108,24 @@ def test_a_volume_of_the_training_is_refused_or_noted(model, image, tmp_path):
     assert found.warnings == ('seen in training: 1 of 1 test cases (in.nii.gz)',)
 
 
+def test_values_that_a_model_of_8_bit_has_not_seen(model, image, tmp_path):
+    """HU divided by 255 are no picture; what is brought to 0 to 255 goes through."""
+    config, path = copy.deepcopy(model[0]), model[1]
+    dataset = config.test_dataloader.dataset
+    dataset.pipeline[1] = dict(type='medssl_mm.ShiftScale', mean=0.0, std=255.0)
+    for modality in (None, 'CT'):
+        with pytest.raises(
+            UserError, match=r'in.nii.gz has values from -10.*ShiftScale.*uint8'
+        ):
+            predict((config, path), image, tmp_path, modality=modality)
+    assert sorted(os.listdir(tmp_path)) == ['in.nii.gz']
+    values = np.clip((np.asarray(image.dataobj) + 200) / 500, 0, 1) * 255
+    for kind in (np.uint8, np.float32):
+        windowed = nib.Nifti1Image(values.astype(kind), image.affine)
+        name = f'{np.dtype(kind).name}.nii.gz'
+        assert predict((config, path), windowed, tmp_path, name)[0].shape == image.shape
+
+
 def test_labels_lie_on_the_grid_of_the_input(model, image, tmp_path):
     found, result = predict(model, image, tmp_path)
     assert found.shape == image.shape

@@ -112,7 +112,8 @@ ARROWS = {
     'schema': ({'errors', 'files'}, set()),
     # What networks have seen: compared without a deep-learning installation.
     'provenance': ({'errors'}, set()),
-    'functional': (set(), set()),
+    'tiff': (set(), set()),
+    'functional': ({'errors'}, set()),
     # Networks by their parts, whatever host built them.
     'backbones': ({'functional', 'errors'}, set()),
     # Config types of before.
@@ -134,6 +135,7 @@ ARROWS = {
             'errors',
             'files',
             'texts',
+            'tiff',
         },
         set(),
     ),
@@ -157,6 +159,7 @@ ARROWS = {
             'provenance',
             'datasets.image_sets',
             'store',
+            'tiff',
             'functional',
             'registry',
             'compat',

@@ -117,6 +117,21 @@ def test_what_cannot_be_opened_is_named(eyes, monkeypatch, arguments, message):
         opened(*arguments)
 
 
+def test_options_that_the_pictures_cannot_use(tmp_path):
+    """The split of a config and the patients of an import stay as they are."""
+    write_image_set(tmp_path / 'set')
+    path = tmp_path / 'some.py'
+    path.write_text(CONFIG.format(root=str(tmp_path / 'set')))
+    patients = ('--patient-pattern', r'/(\d+)_')
+    for pictures, options, message in (
+        (path, ('--split', 'other'), 'some.py is a config, .*; leave --split out'),
+        (path, patients, 'some.py knows the patients .*; leave --patient-pattern out'),
+        (tmp_path / 'set', patients, 'set knows the patients .* --patient-pattern out'),
+    ):
+        with pytest.raises(UserError, match=message):
+            opened(pictures, *options)
+
+
 def test_a_damaged_file_is_named_when_it_is_read(eyes):
     path = eyes / 'ill/3_left.png'
     path.write_bytes(path.read_bytes()[:50])

@@ -3,7 +3,7 @@ r"""Cut a pretraining checkpoint down to what a downstream network needs.
 
 With --from it reads weights of other projects as well, and with --to gives them
 the names of another library. All of a file is used, or listed as dropped; what
-is missing or left over is an error.
+is missing or left over is an error, as is an option that the source cannot use.
 
 Without --from the result holds the backbone, and the decorrelation in the form
 chosen by --decorrelation: dropped, or folded into a 1x1 convolution after the
@@ -45,18 +45,19 @@ def parse_args():
         '--decorrelation',
         choices=('drop', 'fold'),
         default='drop',
-        help='default: drop',
+        help='of a pretraining of this package; default: drop',
     )
     parser.add_argument(
         '--config',
         type=Path,
-        help='config of the pretraining (default: the one saved in the checkpoint)',
+        help='with --decorrelation fold: config of the pretraining (default: the one '
+        'saved in the checkpoint)',
     )
     parser.add_argument(
         '--encoder',
         choices=('online', 'target'),
-        help='the one that learns, or its slow copy (default: target for BYOL, '
-        'else online)',
+        help='of a source that has both: the one that learns, or its slow copy '
+        '(default: target for BYOL, else online)',
     )
     args = parser.parse_args()
     if not args.list and not (args.checkpoint and args.out):
@@ -91,6 +92,14 @@ def read_state_dict(args):
     return checkpoint, find_state_dict(checkpoint, str(args.checkpoint))
 
 
+def folds(args):
+    """Whether the decorrelation of a pretraining is to be kept."""
+    from medssl_mm.converters import SOURCES
+
+    source = SOURCES.get(args.source or 'medssl_mm')
+    return args.decorrelation == 'fold' and bool(source and source.pretraining)
+
+
 def read_decorrelation(args):
     """Return the tensors of a checkpoint, and its decorrelation as a map."""
     from medssl_mm.converters import config_of, trained_transform
@@ -111,7 +120,9 @@ def convert_source(args, transform):
         convert,
         grouped,
         named_for,
+        neck_settings,
     )
+    from medssl_mm.converters.decorrelation import FOLDED
 
     converted = convert(
         args.checkpoint, args.source, args.encoder, args.decorrelation, transform
@@ -134,6 +145,9 @@ def convert_source(args, transform):
         return tensors, notes
     strict, compat = (backbone_settings(converted, m) for m in ('strict', 'compat'))
     notes.append(f'backbone: {strict}')
+    folded = tensors.get(f'{FOLDED}bias')
+    if folded is not None:
+        notes.append(f'neck: {neck_settings(len(folded), str(args.out))}')
     if compat != strict:
         notes.append(f"backbone with torch's padding: {compat}")
     return dict(state_dict=tensors), notes
@@ -164,7 +178,12 @@ def main():
     from medssl_mm.engine.checkpoints import require_finite
     from medssl_mm.provenance import attach
 
-    if args.source in (None, 'medssl_mm') and args.decorrelation == 'fold':
+    if args.config and not folds(args):
+        raise UserError(
+            f'--config {args.config} has no meaning here: it is read for '
+            '--decorrelation fold of a pretraining of this package; leave it out'
+        )
+    if folds(args):
         state_dict, transform = read_decorrelation(args)
     else:
         state_dict, transform = None, None

@@ -4,7 +4,8 @@ r"""Write an encoder to a folder that other libraries read.
 The folder holds the weights (safetensors; for hosts a .pth as well), config.json,
 and a card: what its pictures must be, what it has seen, the licence of that, and
 the lines of Python that use it without this package. The network of the target is
-built and must give the same features.
+built and must give the same features; of a host that is not installed the card says
+that this was not checked.
 
 Example:
   python tools/export.py work_dirs/pretrain/epoch_200.pth --to timm --out exported
@@ -45,8 +46,8 @@ def parse_args():
         '--decorrelation',
         choices=('drop', 'fold'),
         default='drop',
-        help='of a pretraining; fold makes it a linear layer after the pooling (a 1x1 '
-        'convolution for hosts); default: drop',
+        help='of a pretraining; fold makes it a linear layer after the pooling (for '
+        'hosts a neck, which is a 1x1 convolution); default: drop',
     )
     return parser.parse_args()
 

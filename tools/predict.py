@@ -2,7 +2,7 @@
 r"""Segment a volume file or a DICOM folder.
 
 The labels are written as NIfTI (uint8) on the grid of the input, whatever
-its orientation and spacing.
+its orientation and spacing. A model of 8-bit slices takes a volume of 0 to 255.
 
 Example:
   python tools/predict.py configs/segmentation/btcv/CONFIG.py \

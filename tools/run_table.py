@@ -153,6 +153,13 @@ def main():
     if executors.shows_only(args):
         executors.show_plan(args, table, steps)
         return
+    stale = experiments.stale_results(steps.values())
+    if stale and not args.no_run:
+        raise UserError(
+            f'{"; ".join(stale)}. Put the data back, or delete these folders and those '
+            'of their trainings and run the table again; --no-run writes the table of '
+            'what is there'
+        )
     errors = executors.run_steps(args, table, steps)
     runs = experiments.finished_runs(planned, steps)
     if runs:
@@ -173,6 +180,7 @@ def main():
             experiments.told_labels(steps.values(), table),
             costs.told,
             experiments.told_machines(steps.values()),
+            *(f'{one}.' for one in stale),
         )
         paths = results.write_table(rows, out, table.title, note)
         print('written: ' + ', '.join(map(str, paths)))

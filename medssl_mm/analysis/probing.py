@@ -32,7 +32,7 @@ from medssl_mm.statistics.classification import (
     resampled_scores,
     score,
 )
-from medssl_mm.statistics.compare import spread
+from medssl_mm.statistics.compare import INTERVALS, spread
 from medssl_mm.statistics.measures import AUROC, F1
 from medssl_mm.statistics.resampling import intervals, mean_of_classes
 
@@ -50,7 +50,7 @@ POLICY = (
     '(single-label). Strength: the one with the largest macro AUROC on the '
     'validation images, the largest of equal ones. A class with one value '
     'only in the training or test images is left out of all means. '
-    'Intervals: 95 % percentile bootstrap over patients.'
+    f'{INTERVALS}.'
 )
 
 

@@ -9,6 +9,7 @@ from medssl_mm.statistics.classification import (
     resampled_scores,
     score,
 )
+from medssl_mm.statistics.compare import INTERVALS
 
 ACCURACY, PER_CLASS, AUROC = 'accuracy', 'mean per-class accuracy', 'macro AUROC'
 #: AUROC of decisions, not of probabilities: the balanced accuracy of two classes.
@@ -17,8 +18,8 @@ SCORES = (ACCURACY, PER_CLASS, AUROC, HARD_AUC)
 POLICY = (
     'Accuracy: share of right decisions. Mean per-class accuracy: the share of each '
     'class that is found, averaged over classes. Macro AUROC: area under the ROC '
-    'curve of each class against the rest, averaged over classes. Intervals: 95 % '
-    'percentile bootstrap over test patients; differences are paired: both encoders '
+    'curve of each class against the rest, averaged over classes; of several folds of '
+    f'pairs of images within one. {INTERVALS}; differences are paired: both encoders '
     'on the same resamples. Few-shot: interval of the mean over episodes, the same '
     'for all encoders.'
 )

@@ -8,7 +8,7 @@ from .base import Backbone, Tap
 
 
 class HandmadeBackbone(Backbone):
-    """``medssl_mm.HandmadeFeatures``: one place, at the resolution of the image."""
+    """``medssl_mm.HandmadeFeatures`` and ``medssl_mm.RawPixels``: one place."""
 
     family = 'hand-made features'
 

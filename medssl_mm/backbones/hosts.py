@@ -37,13 +37,14 @@ class ResNetBackbone(Backbone):
 
     @classmethod
     def stated_channels(cls, settings: Mapping) -> dict[int, int]:
-        """Of the stem and four stages, each twice as wide as the one before."""
+        """Of the stem and the stages, each twice as wide as the one before."""
         if str(settings.get('type')).rpartition('.')[2] not in cls.types:
             return {}
         basic = settings.get('depth') in (18, 34)
         width = settings.get('base_channels', 64)
         width *= settings.get('expansion') or (1 if basic else 4)
-        stages = {stage: width * 2 ** (stage - 1) for stage in range(1, 5)}
+        count = settings.get('num_stages', 4)
+        stages = {stage: width * 2 ** (stage - 1) for stage in range(1, count + 1)}
         return {0: settings.get('stem_channels', 64), **stages}
 
     @staticmethod

@@ -16,6 +16,7 @@ from .decorrelation import (
     export_backbone,
     fold_into_following,
     fold_into_preceding,
+    neck_settings,
     prefixes_of,
 )
 from .pretraining import config_of, trained_transform
@@ -42,6 +43,7 @@ __all__ = [
     'grouped',
     'named_for',
     'names_for_hosts',
+    'neck_settings',
     'prefixes_of',
     'read_weights',
     'trained_transform',

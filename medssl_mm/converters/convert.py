@@ -74,8 +74,8 @@ def convert(
         path (str | Path): The file; of TensorFlow also the name without
             ending, or the folder.
         source (str): A key of ``SOURCES``.
-        encoder (str, optional): 'online' or 'target', of a file that holds
-            two. Defaults to None: see
+        encoder (str, optional): 'online' or 'target', of a source that reads
+            either. Defaults to None: see
             :func:`medssl_mm.backbones.choose_encoder`.
         decorrelation (str): 'drop' or 'fold', of a pretraining of this
             package. Defaults to 'drop'.
@@ -85,11 +85,12 @@ def convert(
     Raises:
         UserError: The file is damaged, or not of this source: names all that
             is missing, left over or of another shape, and the source that it
-            fits.
+            fits. Or a choice is asked for that the source does not have.
     """
     if source not in SOURCES:
         raise UserError(f'unknown source {source!r}{similar(source, SOURCES)}')
     rules = SOURCES[source]
+    _require_choices(source, rules, encoder, decorrelation)
     check_hash_in_name(path)
     if rules.any_layout:
         return _in_any_layout(path, source, encoder)
@@ -97,6 +98,7 @@ def convert(
     parts, kind = found.parts, kind_of(path)
     if rules.conversion and kind == SOURCES[rules.conversion].kind:
         source, rules = rules.conversion, SOURCES[rules.conversion]
+        _require_choices(source, rules, encoder, decorrelation)
     if kind != rules.kind:
         raise UserError(
             f'{path} is {KINDS[kind]}, but {source} is {KINDS[rules.kind]} '
@@ -140,6 +142,23 @@ def convert(
         tuple(dropped + renamed.dropped + found.without(place)),
         tuple(notes),
     )
+
+
+def _require_choices(
+    source: str, rules: Source, encoder: str | None, decorrelation: str
+) -> None:
+    """Refuse choices that a source would pass over: it gave another encoder."""
+    if encoder is not None and not rules.two_encoders:
+        raise UserError(
+            f'--encoder {encoder} has no meaning for {source} ({rules.title}), of '
+            f'which one encoder is read; leave it out'
+        )
+    if decorrelation != 'drop' and not rules.pretraining:
+        raise UserError(
+            f'--decorrelation {decorrelation} has no meaning for {source} '
+            f'({rules.title}), which has none; leave it out, or, of a pretraining of '
+            'this package, give --from medssl_mm'
+        )
 
 
 def _in_any_layout(path: str | Path, source: str, encoder: str | None) -> Converted:

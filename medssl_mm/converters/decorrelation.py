@@ -19,7 +19,8 @@ BACKBONE = 'backbone.'
 DECORRELATION = 'decorrelation.'
 # In the slow copy: backbone, neck, decorrelation.
 SLOW_BACKBONE, SLOW_DECORRELATION = 'module.0.', 'module.2.'
-FOLDED = 'decorrelation_conv.conv.'
+NECK = 'decorrelation_conv.'
+FOLDED = f'{NECK}conv.'
 # What a decorrelation holds, and no other part of an encoder.
 MOMENTS = 'running_covariance'
 
@@ -161,6 +162,19 @@ def export_backbone(
     elif has_head:
         notes.append('decorrelation: dropped')
     return found, notes
+
+
+def neck_settings(channels: int, checkpoint: str) -> dict[str, Any]:
+    """Config of the neck of a host that takes a folded decorrelation.
+
+    Args:
+        channels (int): Of the last map.
+        checkpoint (str): File with its weights.
+    """
+    weights = dict(type='Pretrained', checkpoint=checkpoint, prefix=NECK)
+    return dict(
+        type='medssl_mm.DecorrelationConv', num_channels=channels, init_cfg=weights
+    )
 
 
 def prefixes_of(

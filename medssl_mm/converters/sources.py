@@ -58,6 +58,11 @@ class Source:
     any_layout: bool = False
     padding: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def two_encoders(self) -> bool:
+        """Whether either encoder can be read: that which learns, or its copy."""
+        return self.pretraining or self.any_layout or self.kind == 'haiku'
+
 
 # -------------------------------------------------------------- parts of rules
 

@@ -22,6 +22,8 @@ LICENCES = {
     'abdomen1k': 'see its download page; the terms of its sources go on',
 }
 UNKNOWN = 'not known to this package: look at the source of the data'
+# What registers the types of a library that is not called so.
+_IMPORTS = {'medssl_mm': 'medssl_mm.registry'}
 NNUNET = (
     'nnU-Net plans networks of its own for every data set, U-Nets for patches in 2D '
     'or 3D: an encoder of 2D pictures does not fit into one. For segmentation use '
@@ -105,12 +107,13 @@ def write_card(
         if plain.library in HOSTS
         else f'{plain.name} of {plain.library}',
         'features': f'{length} numbers: the mean over all positions of the last map'
-        + (', decorrelated by a linear layer' if plain.linear else ''),
+        + f', decorrelated by {_decorrelation(plain)}' * bool(plain.linear),
         'channels': '1 (grey)' if step.channels == 1 else '3 (grey is repeated)',
         'size': f'{sides} to {size} px ({step.interpolation}), cut to {step.size} x '
         f'{step.size} in the middle',
         'values': values_of(step),
         **notes,
+        **_comparison(plain),
         'weights from': settings.source or 'not stated',
         'have seen': ', '.join(settings.trained_on) or 'not stated',
         'in detail': '; '.join(seen.words()) or 'nothing: random weights',
@@ -132,7 +135,7 @@ def write_card(
 |---|---|
 {table}
 
-Without this package, in the folder of this file:
+{_user(plain)}, in the folder of this file:
 
 {use}
 
@@ -148,6 +151,27 @@ features = encoder(encoder.preprocessing(picture)[None])  # picture: uint8 (H, W
 """
 
 
+def _decorrelation(plain: Plain) -> str:
+    return 'the neck, a 1x1 convolution' if plain.library in HOSTS else 'a linear layer'
+
+
+def _user(plain: Plain) -> str:
+    parts = [part['type'] for part in (plain.backbone, plain.neck) if part]
+    if plain.library in HOSTS and any(kind.startswith('medssl_mm.') for kind in parts):
+        return f'By {plain.library}, with the types of this package'
+    return 'Without this package'
+
+
+def _comparison(plain: Plain) -> dict[str, str]:
+    """A row that says so where nobody has built the network of the target."""
+    if plain.compared:
+        return {}
+    return {
+        'not checked': f'that {plain.library} builds this network and gives the same '
+        'maps: it was not installed where this was written'
+    }
+
+
 def _host_text(plain: Plain, step: Preprocessing) -> str:
     mean, std = step.mean, step.std
     if step.normalisation == 'unit':
@@ -160,17 +184,26 @@ def _host_text(plain: Plain, step: Preprocessing) -> str:
     preprocessor = f'data_preprocessor = dict({values}{colour * (step.channels == 3)})'
     if step.normalisation == 'histogram':
         preprocessor = '# spread the grey values of each picture over 0 to 255'
-    arguments = ', '.join(f'{key}={value!r}' for key, value in plain.arguments.items())
-    own = (
-        '\nThe network is of this package: '
-        '`custom_imports = dict(imports=["medssl_mm.registry"])`.'
-        if plain.name.startswith('medssl_mm.')
-        else ''
-    )
-    return f"""```python
-# in a config of {plain.library}
-backbone = dict(
-    type={plain.name!r}, {arguments},
-    init_cfg=dict(type='Pretrained', checkpoint='model.pth', prefix='backbone.'))
-{preprocessor}
-```{own}"""
+    lines = [f'# in a config of {plain.library}']
+    types = [part['type'] for part in (plain.backbone, plain.neck) if part]
+    imports = {
+        _IMPORTS.get(scope, f'{scope}.models')
+        for scope in (kind.rpartition('.')[0] for kind in types)
+        if scope not in ('', plain.library)
+    }
+    if imports:
+        lines.append(f'custom_imports = dict(imports={sorted(imports)})')
+    arguments = ', '.join(f'{key}={value!r}' for key, value in plain.backbone.items())
+    lines += [
+        'backbone = dict(',
+        f'    {arguments},',
+        "    init_cfg=dict(type='Pretrained', checkpoint='model.pth', "
+        "prefix='backbone.'))",
+    ]
+    if plain.neck:
+        neck = ',\n    '.join(f'{key}={value!r}' for key, value in plain.neck.items())
+        lines += [
+            '# of several necks the first; without it the maps are not decorrelated',
+            f'neck = dict(\n    {neck})',
+        ]
+    return '\n'.join(['```python', *lines, preprocessor, '```'])

@@ -61,11 +61,7 @@ class PretrainedEncoder(nn.Module):
     @cached_property
     def places(self) -> Backbone:
         """The network as a sequence of places, see :mod:`medssl_mm.backbones`."""
-        if find_family(self.backbone) is None and TimmNetworkBackbone.fits(
-            self.backbone
-        ):
-            return TimmNetworkBackbone(self.backbone)
-        return backbone_of(self.backbone)
+        return places_of(self.backbone)
 
     @property
     def provenance(self) -> Seen:
@@ -109,6 +105,17 @@ class PretrainedEncoder(nn.Module):
             )
         number = self.places.last if place is None else numbers[place]
         return self.places.maps(images, [number])[number]
+
+
+def places_of(network: nn.Module) -> Backbone:
+    """The view of an encoder's network; whole networks of timm are allowed.
+
+    Args:
+        network (nn.Module): As its host builds it.
+    """
+    if find_family(network) is None and TimmNetworkBackbone.fits(network):
+        return TimmNetworkBackbone(network)
+    return backbone_of(network)
 
 
 def load_encoder(source: str | Path, seed: int = 0) -> PretrainedEncoder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +98,15 @@ def _keys_of_timm(settings: EncoderSettings, plain: Plain) -> dict[str, Any]:
     described = described and step.normalisation != 'histogram'
     if plain.library != 'timm' or not described:
         return {}
+    # timm rounds size / crop_pct down, which must give resize_to again.
+    resize_to = step.resize_to or step.size
+    share = step.size / resize_to
+    while int(step.size / share) < resize_to:
+        share = math.nextafter(share, 0)
     known: dict[str, Any] = dict(
         input_size=[step.channels, step.size, step.size],
         interpolation=step.interpolation,
-        crop_pct=step.size / (step.resize_to or step.size),
+        crop_pct=share,
         crop_mode='squash' if step.resize_mode == 'exact' else 'center',
         num_classes=plain.linear or 0,
     )

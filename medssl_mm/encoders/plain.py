@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
 import json
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -11,14 +14,21 @@ from pydantic import PositiveInt, StrictStr
 from torch import Tensor, nn
 
 from medssl_mm.backbones import require_timm
-from medssl_mm.converters import ARCHITECTURES, Converted, convert_named, named_for
+from medssl_mm.converters import (
+    ARCHITECTURES,
+    Converted,
+    convert_named,
+    named_for,
+    neck_settings,
+)
+from medssl_mm.converters.decorrelation import FOLDED, NECK
 from medssl_mm.errors import UserError
+from medssl_mm.registry import MODELS, build_of
 from medssl_mm.schema import Entry
 
-from .encoder import PretrainedEncoder
+from .encoder import PretrainedEncoder, build_backbone, places_of
 
 HOSTS = ('mmpretrain', 'mmseg')
-_CONV = 'decorrelation_conv.'
 
 
 class Plain(Entry):
@@ -33,7 +43,10 @@ class Plain(Entry):
         no_pooling (bool): Whether the max-pooling of the stem is left out.
         head (str): The classifier, which is left out. Defaults to ''.
         linear (int, optional): Inputs and outputs of a linear layer in its
-            place, which decorrelates the features. Defaults to None.
+            place, which decorrelates the features; of a host of the 1x1
+            convolution that is its neck. Defaults to None.
+        compared (bool): Whether its network was built and gave the same.
+            Defaults to True.
     """
 
     library: StrictStr
@@ -43,10 +56,23 @@ class Plain(Entry):
     no_pooling: bool = False
     head: StrictStr = ''
     linear: PositiveInt | None = None
+    compared: bool = True
+
+    @property
+    def backbone(self) -> dict[str, Any]:
+        """Of a host: the config of its backbone."""
+        return dict(type=self.name, **self.arguments)
+
+    @property
+    def neck(self) -> dict[str, Any] | None:
+        """Of a host: the config of what decorrelates the last map, if anything."""
+        return neck_settings(self.linear, 'model.pth') if self.linear else None
 
     def build(self) -> nn.Module:
-        """Make the network, with random weights."""
+        """Make the network, with random weights; of a host backbone and neck."""
         network: Any
+        if self.library in HOSTS:
+            return _HostNetwork(self)
         if self.library == 'timm':
             network = _timm().create_model(
                 self.name, num_classes=self.linear or 0, **self.arguments
@@ -91,6 +117,30 @@ class Plain(Entry):
         return '\n'.join(['import torch', *lines])
 
 
+class _HostNetwork(nn.Module):
+    """Backbone and neck by their configs, with the names that their weights have.
+
+    Args:
+        plain (Plain): Of a host.
+    """
+
+    def __init__(self, plain: Plain) -> None:
+        super().__init__()
+        self.backbone = build_backbone(plain.backbone, plain.name)
+        self.decorrelation_conv: Any = None
+        if plain.neck:
+            self.decorrelation_conv = build_of(MODELS, plain.neck, 'its neck')
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The last map. Shape: ``(N, C, h, w)`` -> ``(N, C', h', w')``."""
+        if self.decorrelation_conv is not None:
+            # As a host does, which takes the last of what is returned.
+            return self.decorrelation_conv(self.backbone(images))[-1]
+        places = places_of(self.backbone)
+        return places.maps(images, [places.last])[places.last]
+
+
 def plain_network(
     encoder: PretrainedEncoder, target: str
 ) -> tuple[Plain, dict[str, Tensor]]:
@@ -111,23 +161,47 @@ def plain_network(
     folded = {
         name.rpartition('.')[2]: state.pop(name)
         for name in list(state)
-        if name.startswith(_CONV)
+        if name.startswith(NECK)
     }
     if target in HOSTS:
-        kind = settings.pop('type')
-        scope, _, short = kind.rpartition('.')
-        if target == 'mmseg' and short == 'ResNet':
-            kind = 'mmseg.ResNet'
         tensors = {f'backbone.{name}': value for name, value in state.items()}
-        for name, value in folded.items():
-            tensors[f'{_CONV}conv.{name}'] = value
-        return Plain(library=target, name=kind, arguments=settings), tensors
+        tensors.update({f'{FOLDED}{name}': value for name, value in folded.items()})
+        linear = len(folded['bias']) if folded else None
+        return _in_host(encoder, settings, target, linear, tensors), tensors
     if hasattr(encoder.backbone, 'timm_model'):
         plain, tensors = _of_timm(encoder, settings, state, target)
     else:
         plain, tensors = _of_host(encoder, state, folded, target)
     _check_equal(encoder, plain, tensors)
     return plain, tensors
+
+
+def _in_host(
+    encoder: PretrainedEncoder,
+    settings: dict[str, Any],
+    target: str,
+    linear: int | None,
+    tensors: Mapping[str, Tensor],
+) -> Plain:
+    """The backbone of a host that computes the same, its own class where one does."""
+    kind = settings.pop('type')
+    plain = Plain(library=target, name=kind, arguments=settings, linear=linear)
+    if importlib.util.find_spec(target) is None:
+        return plain.model_copy(update=dict(compared=False))
+    if target == 'mmseg' and kind.rpartition('.')[2] == 'ResNet':
+        # Most arguments are those of its own class; what remains, such as a rate
+        # that acts in training alone, or another stem, the comparison judges.
+        own = inspect.signature(import_module('mmseg.models').ResNet).parameters
+        arguments = {name: v for name, v in settings.items() if name in own}
+        native = plain.model_copy(update=dict(name='mmseg.ResNet', arguments=arguments))
+        try:
+            _check_equal(encoder, native, tensors)
+        except UserError:
+            pass  # mmseg builds the network of mmpretrain as well
+        else:
+            return native
+    _check_equal(encoder, plain, tensors)
+    return plain
 
 
 def _of_timm(
@@ -156,8 +230,7 @@ def _of_host(
     target: str,
 ) -> tuple[Plain, dict[str, Tensor]]:
     named = {f'backbone.{name}': value for name, value in state.items()}
-    for name, value in folded.items():
-        named[f'{_CONV}conv.{name}'] = value
+    named.update({f'{FOLDED}{name}': value for name, value in folded.items()})
     converted: Converted = convert_named(named, f'{encoder.settings.name}')
     architecture = ARCHITECTURES[converted.architecture]
     tensors = named_for(converted, target)
@@ -196,13 +269,21 @@ def _check_equal(
     size = preprocessing.size
     noise = torch.Generator().manual_seed(0)
     images = torch.rand(2, encoder.places.in_channels, size, size, generator=noise)
-    network = plain.build()
     advice = 'export it --to mmpretrain, whose network is the same'
+    if plain.library in HOSTS:
+        advice = 'export it --to torchvision or timm'
+        if plain.linear:
+            advice += ', or choose --decorrelation drop'
     try:
+        network = plain.build()
         network.load_state_dict(dict(tensors))
         with torch.inference_mode():
-            found, expected = network(images), encoder(images)
-    except RuntimeError as error:
+            found = network(images)
+            # Of a host the last map, which its heads take.
+            expected = (
+                encoder.maps(images) if plain.library in HOSTS else encoder(images)
+            )
+    except (RuntimeError, TypeError, ValueError, KeyError, AssertionError) as error:
         raise UserError(f'{name} does not fit {wanted} ({error}); {advice}') from error
     if found.shape != expected.shape or not torch.allclose(
         found, expected, rtol=1e-3, atol=1e-4

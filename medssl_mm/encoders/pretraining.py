@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from medssl_mm.backbones import backbone_of
 from medssl_mm.converters import config_of, export_backbone, trained_transform
@@ -44,7 +45,8 @@ def pretrained_encoder(
         and what else is known of its pictures, in words.
 
     Raises:
-        UserError: No such checkpoint, or none of a pretraining.
+        UserError: No such checkpoint, or none of a pretraining; or its images were
+            normalised as no :class:`Preprocessing` does.
     """
     path = Path(path)
     checkpoint = read_checkpoint(path)
@@ -83,7 +85,10 @@ def pretrained_encoder(
     places = backbone_of(network)
     if folded:
         add_decorrelation(network, folded['weight'], folded['bias'])
-    preprocessing, seen = _preprocessing(described, places.in_channels)
+    try:
+        preprocessing, seen = _preprocessing(described, places.in_channels)
+    except UserError as error:
+        raise UserError(f'{path}: {error}') from error
     settings = EncoderSettings(
         name=path.stem,
         title=path.stem,
@@ -142,11 +147,10 @@ def _preprocessing(
     described: Mapping, channels: int
 ) -> tuple[Preprocessing, dict[str, str]]:
     """Size and normalisation of the views, and what no picture tells of them."""
-    loader = described.get('train_dataloader') or {}
+    dataset = (described.get('train_dataloader') or {}).get('dataset') or {}
     sizes: list[int] = []
     notes: dict[str, str] = {}
-    values: dict[str, Any] = dict(normalisation='unit')
-    for step in _steps(loader.get('dataset') or {}):
+    for step in _steps(dataset):
         kind = str(step['type']).rpartition('.')[2]
         found = step.get('size')
         if found and ('Crop' in kind or 'Resize' in kind or 'Affine' in kind):
@@ -157,19 +161,16 @@ def _preprocessing(
                 f'level {level}, width {width} HU: {level - width / 2:g} to '
                 f'{level + width / 2:g} HU become 0 to 255'
             )
-        elif kind == 'ShiftScale' and (step.get('mean'), step.get('std')) != (0, 255):
-            values = dict(
-                mean=(step['mean'] / 255,),
-                std=(step['std'] / 255,),
-                normalisation=_MEAN,
-            )
-        elif kind in ('PercentileNormalize', 'ZScoreNormalize'):
+        elif kind in ('PercentileNormalize', 'NormalizeByStore'):
             given = {key: value for key, value in step.items() if key != 'type'}
             notes['window'] = f'{kind} of each image {given or ""}'.strip()
-    step = (described.get('model') or {}).get('data_preprocessor') or {}
-    if step.get('mean') is not None and step.get('std') is not None:
-        mean, std = (tuple(v / 255 for v in step[key]) for key in ('mean', 'std'))
-        values = dict(mean=mean, std=std, normalisation=_MEAN)
+    # The host's comes after the pipeline.
+    last = (described.get('model') or {}).get('data_preprocessor') or {}
+    scaling = _scaling_of(dataset)
+    if scaling is None and last.get('mean') is None:
+        scaling = _UNIT
+        notes['values of training'] = 'not stated by its config; [0, 1] is a guess'
+    scaling = (scaling or _AS_READ).then(last)
     if not sizes:
         notes['size of training'] = 'not stated by its config; 224 px is a guess'
     # The last one cuts out of what the ones before have made.
@@ -180,13 +181,113 @@ def _preprocessing(
             resize_to=max(sizes) if sizes and max(sizes) > size else None,
             interpolation='bilinear',
             channels=3 if channels == 3 else 1,
-            **values,
+            **scaling.settings(),
         ),
         notes,
     )
 
 
-_MEAN = 'mean_std'
+_PerChannel = tuple[Fraction, ...]
+
+
+class _Scaling(NamedTuple):
+    """What has become of a value v of [0, 1]: ``(v - mean) / std``, exactly."""
+
+    mean: _PerChannel
+    std: _PerChannel
+
+    def then(self, step: Mapping) -> _Scaling:
+        """After a further mean and deviation, one of all channels or one of each."""
+        if step.get('mean') is None or step.get('std') is None:
+            return self
+        mean, std = (
+            tuple(map(Fraction, v if isinstance(v, (list, tuple)) else [v]))
+            for v in (step['mean'], step['std'])
+        )
+        count = max(map(len, (*self, mean, std)))
+        parts = [
+            part * count if len(part) == 1 else part for part in (*self, mean, std)
+        ]
+        # ((v - M) / S - m) / s is v less M + m S, by S s.
+        return _Scaling(
+            tuple(M + m * S for M, S, m, _ in zip(*parts)),
+            tuple(S * s for _, S, _, s in zip(*parts)),
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """Of a :class:`Preprocessing`, which begins with [0, 1]."""
+        if set(self.mean) == {0} and set(self.std) == {1}:
+            return dict(normalisation='unit')
+        mean, std = (tuple(map(float, part)) for part in self)
+        return dict(mean=mean, std=std, normalisation='mean_std')
+
+
+_UNIT = _Scaling((Fraction(0),), (Fraction(1),))
+# Pictures are read as 0 to 255.
+_AS_READ = _Scaling((Fraction(0),), (Fraction(1, 255),))
+# What maps its own range, such as a window, to 0-1. NormalizeByStore stands for
+# one of these, or for a division by 255.
+_TO_UNIT = ('CTWindow', 'PercentileNormalize', 'NormalizeByStore')
+
+
+def _scaling_of(dataset: Any) -> _Scaling | None:
+    """What the pipelines of all sets make of the values; None without a pipeline."""
+    pipelines = list(_pipelines(dataset))
+    found = {_scaled(steps, _AS_READ) for steps in pipelines}
+    if len(found) > 1:
+        # Of a wrapper that leaves the values to the pipeline of its set.
+        found.discard(_AS_READ)
+    if not pipelines:
+        return None
+    return _the_one(found, 'the sets of the pretraining')
+
+
+def _pipelines(dataset: Any) -> Iterator[Sequence]:
+    if isinstance(dataset, (list, tuple)):
+        for part in dataset:
+            yield from _pipelines(part)
+    elif isinstance(dataset, Mapping):
+        if dataset.get('pipeline'):
+            yield dataset['pipeline']
+        for name in ('dataset', 'datasets'):
+            yield from _pipelines(dataset.get(name))
+
+
+def _scaled(steps: Sequence, scaling: _Scaling) -> _Scaling:
+    """Follow the values through the steps of a pipeline, in their order."""
+    for step in steps:
+        kind = str(step['type']).rpartition('.')[2]
+        if kind == 'ZScoreNormalize':
+            raise UserError(
+                'the pretraining standardised every image by its own mean and '
+                'deviation (ZScoreNormalize), which the preprocessing of an encoder '
+                'cannot: its features of pictures in [0, 1] would mean nothing. '
+                'tools/convert_checkpoint.py writes its backbone, for images that you '
+                'standardise yourself'
+            )
+        if kind in _TO_UNIT:
+            scaling = _UNIT
+        elif kind in ('ShiftScale', 'Normalize'):
+            scaling = scaling.then(step)
+        inner = step.get('transforms') or step.get('steps') or ()
+        if any(isinstance(part, (list, tuple)) for part in inner):
+            views = {_scaled(part, scaling) for part in inner}
+            scaling = _the_one(views, 'the views of the pretraining')
+        else:
+            scaling = _scaled(inner, scaling)
+        if kind == 'TorchvisionSteps' and scaling == _AS_READ:
+            scaling = _UNIT  # it divides 8-bit values by 255
+    return scaling
+
+
+def _the_one(found: set[_Scaling], owner: str) -> _Scaling:
+    if len(found) == 1:
+        return found.pop()
+    listed = '; '.join(sorted(str(one.settings()) for one in found))
+    raise UserError(
+        f'{owner} are normalised in {len(found)} ways ({listed}), an encoder has one '
+        'preprocessing; give a --config with the one that your pictures are to have'
+    )
 
 
 def _steps(part: Any) -> Iterator[Mapping]:

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import PositiveInt, StrictStr
 
@@ -25,6 +25,10 @@ TIMM = 'timm/'
 WEIGHTS_VARIABLE = 'MEDSSL_WEIGHTS'
 #: Begins the name of a file that is inside an installed package.
 IN_PACKAGE = 'package:'
+# What timm calls how a picture becomes a square; it pads with 'border'.
+_RESIZE_MODES: dict[str, Literal['short', 'exact']] = dict(
+    center='short', squash='exact'
+)
 
 
 class EncoderSettings(Entry):
@@ -104,7 +108,8 @@ def timm_settings(model: str) -> EncoderSettings:
         model (str): Its name there, with or without the tag of weights.
 
     Raises:
-        UserError: timm knows no such network.
+        UserError: timm knows no such network, or shows it pictures of another
+            form than :class:`Preprocessing` can.
         InstallError: timm is not installed.
     """
     from medssl_mm.backbones import require_timm
@@ -123,7 +128,19 @@ def timm_settings(model: str) -> EncoderSettings:
             f'{similar(model, names) if len(model) > 3 else ""} ({error})'
         ) from error
     known = timm.data.resolve_data_config({}, model=network)
-    size = known['input_size'][-1]
+    height, size = known['input_size'][-2:]
+    mode = _RESIZE_MODES.get(known['crop_mode'])
+    if mode is None or height != size:
+        raise UserError(
+            f'timm/{model} takes pictures of {height} x {size} px with crop_mode='
+            f'{known["crop_mode"]!r}; here pictures are square, with crop_mode '
+            f'{" or ".join(_RESIZE_MODES)}, and others would be no pictures of its '
+            'training. Choose another network, or describe this one in a file of your '
+            f'own, with the preprocessing that you want: encoder = dict(title={model!r}'
+            f", backbone=dict(type='mmpretrain.TIMMBackbone', model_name={model!r}), "
+            f'embedding_length={network.num_features}, preprocessing=dict(size={size}, '
+            "resize_mode='exact'))"
+        )
     return EncoderSettings(
         name=f'{TIMM}{model}',
         title=f'{model} (timm)',
@@ -134,6 +151,7 @@ def timm_settings(model: str) -> EncoderSettings:
         embedding_length=getattr(network, 'head_hidden_size', network.num_features),
         preprocessing=Preprocessing(
             size=size,
+            resize_mode=mode,
             resize_to=int(size / known['crop_pct']),
             interpolation=known['interpolation'],
             mean=tuple(known['mean']),

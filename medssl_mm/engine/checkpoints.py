@@ -25,6 +25,12 @@ _PLAIN = (
 # Written by a training that was told to end, at any iteration; the next checkpoint
 # of its epochs or iterations takes its place.
 INTERRUPTED = 'interrupted.pth'
+#: What to do about a training that has diverged.
+ADVICE = (
+    'Lower the learning rate or lengthen its warm-up, clip the gradients '
+    '(optim_wrapper.clip_grad), or train without --amp; checkpoints saved earlier are '
+    'untouched'
+)
 _STEP_FILE = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
 
 
@@ -208,6 +214,30 @@ def _is_legacy(path: Path) -> bool:
         return file.read(2) == b'\x80\x02'
 
 
+def ruined_weights(
+    tensors: Mapping[str, Any], target: Mapping[str, torch.Tensor] | None = None
+) -> list[str]:
+    """List the weights that are infinite or not a number.
+
+    Args:
+        tensors (Mapping): By name; what is no tensor is left alone.
+        target (Mapping[str, Tensor], optional): Tensors of the network: what is
+            infinite there may be so. Defaults to None.
+
+    Returns:
+        list[str]: Of each its name and how many of its values.
+    """
+    ruined = []
+    for name, value in tensors.items():
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+            continue
+        bad = int(value.numel() - value.isfinite().sum())
+        own = target.get(name) if target else None
+        if bad and (own is None or bool(own.isfinite().all())):
+            ruined.append(f'{name} ({bad} of {value.numel()} values)')
+    return ruined
+
+
 def require_finite(
     tensors: Mapping[str, Any],
     source: str,
@@ -227,18 +257,11 @@ def require_finite(
     Raises:
         UserError: How many, and of the first which share of its values.
     """
-    ruined = {}
-    for name, value in tensors.items():
-        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
-            continue
-        bad = int(value.numel() - value.isfinite().sum())
-        own = target.get(name) if target else None
-        if bad and (own is None or bool(own.isfinite().all())):
-            ruined[name] = f'{name} ({bad} of {value.numel()} values)'
+    ruined = ruined_weights(tensors, target)
     if ruined:
         raise UserError(
             f'{source} holds {len(ruined)} weights that are infinite or not a '
-            f'number, such as {next(iter(ruined.values()))}: the training has '
+            f'number, such as {ruined[0]}: the training has '
             'diverged, or the file is damaged; use an earlier checkpoint, or fetch '
             'the file again'
         )
@@ -271,20 +294,27 @@ def resume_candidates(folder: str | Path) -> list[Path]:
     return ordered
 
 
-def find_intact(folder: str | Path, warn: Callable[[str], None]) -> str | None:
+def find_intact(
+    folder: str | Path,
+    warn: Callable[[str], None],
+    target: Mapping[str, torch.Tensor] | None = None,
+) -> str | None:
     """Return the newest intact checkpoint of a run; None if it has none.
 
     Args:
         folder (str | Path): Work directory of the run.
         warn (Callable): Takes the message about a file that is skipped.
+        target (Mapping[str, Tensor], optional): Tensors of the network: what is
+            infinite there may be so. Defaults to None.
 
     Raises:
-        UserError: There are checkpoints and all of them are damaged.
+        UserError: There are checkpoints, and all of them are damaged or hold
+            weights that are not finite.
     """
     candidates = resume_candidates(folder)
     damages = []
     for path in candidates:
-        damage = damage_of(path)
+        damage = damage_of(path) or _ruin_of(path, target)
         if damage is None:
             return str(path)
         damages.append(f'{path} {damage}')
@@ -296,3 +326,17 @@ def find_intact(folder: str | Path, warn: Callable[[str], None]) -> str | None:
             + '. Start without --resume, or give another file: --resume PATH'
         )
     return None
+
+
+def _ruin_of(path: Path, target: Mapping[str, torch.Tensor] | None) -> str | None:
+    content = compat.load_checkpoint(
+        path, map_location='cpu', mmap=not _is_legacy(path)
+    )
+    weights = content.get('state_dict', content)
+    ruined = ruined_weights(weights, target) if isinstance(weights, Mapping) else []
+    if not ruined:
+        return None
+    return (
+        f'holds {len(ruined)} weights that are infinite or not a number, such as '
+        f'{ruined[0]}'
+    )

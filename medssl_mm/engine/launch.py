@@ -81,7 +81,8 @@ def load_config(
 def parse_options(options: Iterable[str]) -> dict[str, Any]:
     """Turn ``['a.b=1', 'c=x']`` into ``{'a.b': 1, 'c': 'x'}``.
 
-    A value is a Python literal, or a plain string; ``1,2`` is a list.
+    A value is a Python literal, or a plain string; ``1,2`` is a list. Digits joined
+    by underscores are a name, ``2_2`` no 22.
     """
     parsed = {}
     for option in options:
@@ -287,9 +288,21 @@ def _set_auto_scale_lr(config: Config) -> None:
     config.auto_scale_lr.enable = True
 
 
+def _literal(text: str) -> Any:
+    """Read a Python literal; digits joined by underscores are names of things."""
+    text = text.strip()
+    tree = ast.parse(text, mode='eval')
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
+            words = ast.get_source_segment(text, node) or ''
+            if re.fullmatch(r'\d+(_\d+)+', words):
+                node.value = words
+    return ast.literal_eval(tree)
+
+
 def _parse_value(text: str) -> Any:
     try:
-        value = ast.literal_eval(text)
+        value = _literal(text)
     except (SyntaxError, ValueError):
         words = {'true': True, 'false': False, 'none': None}
         if text.lower() in words:

@@ -164,10 +164,7 @@ class PreemptionHook(Hook):
         loop = runner.train_loop
         if not name or _ends_anyway(runner):
             return
-        meta = dict(epoch=loop.epoch, iter=loop.iter + 1)
-        if isinstance(loop, EpochTrainLoop):
-            meta['epoch_progress'] = loop.progress()
-        self._leave(runner, name, meta)
+        self._leave(runner, name, dict(epoch=loop.epoch, iter=loop.iter + 1))
 
     def after_val(self, runner: Runner) -> None:
         """Leave after the validation, unless it was the last of the training."""

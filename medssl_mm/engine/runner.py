@@ -48,7 +48,8 @@ class Runner(BaseRunner):
     """mmengine's Runner with checkpoints that can be trusted.
 
     - Checkpoints are complete or absent (written under another name first),
-      hold plain types only, and hold the random states of every rank.
+      hold plain types only, and hold the random states of every rank. Weights that
+      are infinite or not a number are not saved, nor resumed from.
     - Resuming restores everything that influences training, after any
       iteration. A damaged newest checkpoint is skipped with a warning. A
       validation that was due is done; other settings than the checkpoint was
@@ -71,6 +72,8 @@ class Runner(BaseRunner):
         self._random_states: list[dict] | None = None
         self._pending_random_state: dict | None = None
         self._validation_due = False
+        self._inside_epoch = False
+        self._infinite: dict[str, torch.Tensor] = {}
         self._contract: dict | None = None
         self._loading = ''
         self._state_before_validation: dict = {}
@@ -104,8 +107,13 @@ class Runner(BaseRunner):
         """Save a checkpoint as upstream does, but all or nothing.
 
         To be called on every rank: the random states are gathered.
+
+        Raises:
+            UserError: The weights are infinite or not a number, or the file cannot
+                be written.
         """
         distributed.unify_buffers(self.model)
+        self._require_finite(Path(out_dir, filename))
         self._file_name = filename
         # The best is saved inside a validation, which leaves no trace.
         state = self._state_before_validation or checkpoints.random_state()
@@ -129,6 +137,19 @@ class Runner(BaseRunner):
                 f'{error}. Free space or choose another --work-dir, then '
                 'continue with --resume'
             ) from error
+
+    def _require_finite(self, path: Path) -> None:
+        """Refuse to save what nothing can be resumed from; on every rank."""
+        ruined = checkpoints.ruined_weights(
+            inner_model(self).state_dict(), self._infinite
+        )
+        found = [one for one in distributed.gather_objects(ruined) if one]
+        if found:
+            raise UserError(
+                f'{path} is not written: {len(found[0])} weights are infinite or not '
+                f'a number, such as {found[0][0]}, though no loss was before they '
+                f'changed, so a gradient must have been. {checkpoints.ADVICE}'
+            )
 
     def register_hook(self, hook: Any, priority: Any = None) -> None:
         """Register a hook; mmengine's of checkpoints is replaced by ours."""
@@ -181,7 +202,8 @@ class Runner(BaseRunner):
             self.resume(path)
         finally:
             self._resuming = False
-        self._validation_due = True  # unless the step has been validated
+        # Unless the step has been validated. Inside an epoch none ends here.
+        self._validation_due = not self._inside_epoch
         self._follow(schedule)
 
     def _follow(self, schedule: contract.Schedule) -> None:
@@ -251,6 +273,11 @@ class Runner(BaseRunner):
             distributed.note_progress(self._place(fn_name, kwargs.get('batch_idx')))
         if fn_name == 'before_train':
             self._check_number_of_batches()
+            self._infinite = {
+                name: value.clone()
+                for name, value in inner_model(self).state_dict().items()
+                if checkpoints.ruined_weights({name: value})
+            }
             self._record.start_training(self)
         if fn_name == 'before_test':
             self._record.start_test(self)
@@ -384,7 +411,9 @@ class Runner(BaseRunner):
         if not distributed.is_main_process():
             return None
         try:
-            return checkpoints.find_intact(self.work_dir, self.logger.warning)
+            return checkpoints.find_intact(
+                self.work_dir, self.logger.warning, inner_model(self).state_dict()
+            )
         except UserError as error:
             # To be raised on every rank, so that none waits for this one.
             return error
@@ -398,6 +427,11 @@ class Runner(BaseRunner):
 
     def _complete(self, checkpoint: dict) -> None:
         checkpoint['random_states'] = self._random_states
+        loop, meta = self._train_loop, checkpoint['meta']
+        if isinstance(loop, EpochTrainLoop):
+            # None at an end, also of the epoch that this one says it is after.
+            inside = meta['epoch'] == loop.epoch
+            meta['epoch_progress'] = loop.progress() if inside else None
         checkpoint['contract'] = contract.contract_of(self)
         checkpoint[provenance.KEY] = self._record.entry(self._file_name)
         taps.attach_taps(checkpoint, inner_model(self))
@@ -432,7 +466,10 @@ class Runner(BaseRunner):
             return
         self._contract = checkpoint.get('contract')
         if isinstance(self._train_loop, EpochTrainLoop):
-            self._train_loop.resume_inside(checkpoint['meta'])
+            facts = (self._contract or {}).get('facts') or {}
+            meta = checkpoint['meta']
+            self._train_loop.resume_inside(meta, facts.get('batches of an epoch'))
+            self._inside_epoch = bool(meta.get('epoch_progress'))
         states = checkpoint.get('random_states')
         if states is not None and len(states) == self.world_size:
             self._pending_random_state = states[self.rank]

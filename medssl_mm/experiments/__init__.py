@@ -34,6 +34,7 @@ from medssl_mm.experiments.labels import told_labels
 from medssl_mm.experiments.machines import told_machines
 from medssl_mm.experiments.plan import DONE, Step, plan, resolved_config
 from medssl_mm.experiments.run import command_of, finished_runs, run_steps, tools_folder
+from medssl_mm.experiments.stale import stale_results
 from medssl_mm.experiments.table import EvaluationConfig, Row, Table, load_table, select
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ __all__ = [
     'run_steps',
     'run_steps_by_slurm',
     'select',
+    'stale_results',
     'told_labels',
     'told_machines',
     'tools_folder',

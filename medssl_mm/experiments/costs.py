@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from medssl_mm.errors import UserError
+from medssl_mm.experiments.machines import gpu_count
 from medssl_mm.experiments.plan import DONE, Step
 from medssl_mm.experiments.table import Table
 from medssl_mm.results.logs import read_scalars
@@ -96,4 +97,6 @@ def _machine(step: Step) -> str:
     content = json.loads((step.folder / DONE).read_text(encoding='utf-8'))
     machine = dict(content.get('machine') or {})
     machine.pop('versions', None)
+    # Which of the equal GPUs of a computer it was says nothing.
+    machine['gpus'] = gpu_count(machine.get('gpus'))
     return json.dumps(machine, sort_keys=True)

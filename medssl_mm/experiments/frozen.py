@@ -39,12 +39,12 @@ from medssl_mm.provenance import sentences
 from medssl_mm.results import plain, write_results
 from medssl_mm.statistics import Predictions, few_patients
 
+from .transfer_data import digest_of
 from .transfer_table import COMPAT, FEW_SHOT, KNN, LINEAR
 
 if TYPE_CHECKING:
     from .transfer import TransferPlan
 
-TASK = 'task.json'
 # Digits of numbers of which there are thousands.
 _DIGITS = 6
 # What fits call the scores that costs are chosen by.
@@ -187,6 +187,7 @@ class FrozenSet:
         rows = np.concatenate([one['test'] for one in rounds])
         order = np.argsort(rows, kind='stable')
         rows = rows[order]
+        folds = np.repeat(range(len(rounds)), [len(one['test']) for one in rounds])
         return Predictions(
             self.labels.classes,
             self.labels.multi_label,
@@ -194,6 +195,7 @@ class FrozenSet:
             tuple(self.everything.patients[row] for row in rows),
             self.targets[rows],
             np.concatenate(probabilities)[order],
+            folds=folds[order] if len(rounds) > 1 else None,
         )
 
     def seen(self, settings: Mapping) -> dict | None:
@@ -353,9 +355,12 @@ class FrozenSet:
         run = {FEW_SHOT: self.few_shot, KNN: self.knn, LINEAR: self.linear}
         found = run[settings['kind']](settings)
         predictions = found.pop('predictions', None)
+        patients = len(set(self.everything.patients))
         drawn = {ACCURACY: found.pop('episodes')} if predictions is None else None
         if drawn is None:
-            self.notes += few_patients(len(set(predictions.patients)), 'test patient')
+            # Those that the interval is over.
+            patients = len(set(predictions.patients))
+            self.notes += few_patients(patients, 'test patient')
             drawn = transfer_scores(
                 predictions, self.task['bootstrap'], hard=self.compat
             )
@@ -367,7 +372,7 @@ class FrozenSet:
                     all=len(self.everything.image_ids),
                     **{name: len(rows) for name, rows in self.rows.items()},
                 ),
-                patients=len(set(self.everything.patients)),
+                patients=patients,
                 has_patients=self.everything.has_patients
                 and len(set(self.everything.patients)) < len(self.everything.image_ids),
                 classes=list(self.labels.classes),
@@ -453,21 +458,35 @@ def scores_of(drawn: Mapping[str, np.ndarray], predictions: Predictions | None) 
             image_ids=list(predictions.image_ids),
             targets=predictions.targets.astype(int).tolist(),
             probabilities=np.round(predictions.probabilities, _DIGITS).tolist(),
+            **(
+                {}
+                if predictions.folds is None
+                else {'folds': predictions.folds.tolist()}
+            ),
         )
     return content
 
 
-def run_task(folder: Path, report: Callable[[str], None]) -> None:
+def task_name(task: Mapping) -> str:
+    """Name of its file: processes that want other protocols write other ones."""
+    return f'task-{digest_of(task)}.json'
+
+
+def run_task(path: Path, report: Callable[[str], None]) -> None:
     """Do what a task asks for and is not there yet.
+
+    Args:
+        path: Its file, in the folder of the results.
+        report: Takes lines for the screen.
 
     Raises:
         UserError: The encoder, the data set or a protocol does not fit.
     """
-    task = json.loads((folder / TASK).read_text(encoding='utf-8'))
+    task = json.loads(path.read_text(encoding='utf-8'))
     frozen, failed = FrozenSet(task, report), list[str]()
     for protocol in task['protocols']:
-        path = folder / protocol['file']
-        if path.exists():
+        result = path.with_name(protocol['file'])
+        if result.exists():
             report(f'{protocol["name"]}: there already')
             continue
         report(f'{protocol["name"]} ...')
@@ -476,7 +495,7 @@ def run_task(folder: Path, report: Callable[[str], None]) -> None:
         except UserError as error:  # the other protocols may do
             failed.append(f'{protocol["name"]}: {error}')
             continue
-        write_json(path, found, indent=None)
+        write_json(result, found, indent=None)
     if failed:
         raise UserError('; '.join(failed))
 

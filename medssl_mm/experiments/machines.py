@@ -13,7 +13,7 @@ from medssl_mm.experiments.plan import DONE, Step
 from medssl_mm.experiments.table import Table
 from medssl_mm.results.evaluation import library_versions
 
-__all__ = ['LIMITS', 'machine_of', 'told_machines']
+__all__ = ['LIMITS', 'gpu_count', 'machine_of', 'told_machines']
 
 #: Variables that keep libraries from instructions that a processor has.
 LIMITS = ('ONEDNN_MAX_CPU_ISA', 'ATEN_CPU_CAPABILITY', 'MKL_ENABLE_INSTRUCTIONS')
@@ -51,6 +51,11 @@ def machine_of(
     )
 
 
+def gpu_count(visible: str | None) -> int:
+    """How many GPUs a step may see; 0 where nothing says so."""
+    return len([one for one in (visible or '').split(',') if one.strip()])
+
+
 def told_machines(steps: Iterable[Step]) -> str:
     """Say on what steps were computed; '' when none is finished.
 
@@ -77,12 +82,13 @@ def _in_words(step: Step) -> str:
         return 'a machine that was not recorded'
     limits = ', '.join(f'{key}={value}' for key, value in machine['limits'].items())
     instructions = limits or machine['instructions']
+    gpus = gpu_count(machine['gpus'])
     torch = machine['versions'].get('torch')
     return (
         machine['processor']
         + (f' ({instructions})' if instructions else '')
         + f', {machine["processes"]} process(es) of {machine["threads"]} thread(s)'
-        + (f', GPUs {machine["gpus"]}' if machine['gpus'] else '')
+        + (f', {gpus} GPU{"s" * (gpus > 1)}' if gpus else '')
         + f', {machine["precision"]}'
         + (f', torch {torch}' if torch else '')
     )

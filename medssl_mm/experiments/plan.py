@@ -13,7 +13,7 @@ import medssl_mm.registry  # noqa: F401  (the config prefixes of hosts)
 from medssl_mm.aliases import with_former_names
 from medssl_mm.engine import launch
 from medssl_mm.errors import UserError
-from medssl_mm.experiments.table import EvaluationConfig, Row, Table
+from medssl_mm.experiments.table import WEIGHTS_OPTION, EvaluationConfig, Row, Table
 from medssl_mm.results import Run
 from medssl_mm.texts import AT
 
@@ -209,6 +209,7 @@ class _Planner:
         self.steps: dict[str, Step] = {}
         self._resolve = resolve
         self._resolved: dict[str, dict] = {}
+        self._contents: dict[str, str] = {}
 
     def results_of(
         self, evaluation: EvaluationConfig, row: Row, fraction: float
@@ -250,7 +251,6 @@ class _Planner:
     def _add(self, name: str, **settings: Any) -> str:
         """Add a step, unless it is there; return its key."""
         settings = dict(needs=(), weights=None, last=False) | settings
-        epoch = settings.get('epoch')
         kind = settings['kind']
         # The processes are part of it: they change the global batch.
         key = f'{name}-' + _digest(
@@ -260,7 +260,7 @@ class _Planner:
             settings['seed'],
             settings['weights'],
             (self.table.processes, self.table.amp) if kind != 'test' else None,
-            *([] if epoch is None else [epoch]),
+            *self._further(settings),
         )
         folder = self.table.runs_dir / key
         if kind == 'train' and self.table.validation:
@@ -268,6 +268,28 @@ class _Planner:
             settings['best'] = _keeps_best(content)
         self.steps.setdefault(key, Step(key=key, folder=folder, **settings))
         return key
+
+    def _further(self, settings: Mapping[str, Any]) -> list:
+        """What else the key of a step is of, where it is not as by default."""
+        weights, epoch = settings['weights'], settings.get('epoch')
+        found: list[Any] = [] if epoch is None else [epoch]
+        if weights is None:
+            return found
+        keys = [self.table.weights_option, *settings.get('weights_options', ())]
+        if keys != [WEIGHTS_OPTION]:
+            found.append(keys)
+        if weights not in self.steps:
+            # Of a file what it holds: it may be another one under its name.
+            found.append(self._content(weights))
+        return found
+
+    def _content(self, weights: str) -> str:
+        if weights not in self._contents:
+            from medssl_mm.encoders import weights_digest
+
+            path = Path(weights)
+            self._contents[weights] = weights_digest(path) if path.is_file() else ''
+        return self._contents[weights]
 
     def _pretrain(self, row: Row, seed: int, split: str | None) -> str:
         place = '' if split is None else f'{_file_name(split)}-'

@@ -265,9 +265,9 @@ def _check_needed(step: Step, table: Table, steps: dict[str, Step]) -> None:
                 what = f'checkpoint epoch_{step.epoch}.pth'
             raise UserError(
                 f'{step.title} needs the weights of "{needed.title}", which '
-                f'is finished, but {needed.folder} holds no {what} any '
-                f'more; put it back, or delete {needed.folder / DONE} and '
-                'run the table again to train it anew'
+                f'is finished, but {needed.folder} holds no {what} any more; put '
+                'it back, or delete the whole folder and run the table again to '
+                'train it anew'
             )
 
 

@@ -34,6 +34,8 @@ from medssl_mm.texts import AT
 
 __all__ = ['EvaluationConfig', 'Row', 'Table', 'load_table', 'select']
 
+#: Config key of a backbone's weights.
+WEIGHTS_OPTION = 'model.backbone.init_cfg.checkpoint'
 # Seconds without a line after which a step is taken for hanging. Trainings write one
 # every few iterations; the fits of a linear probe may take an hour.
 SILENCE = 7200.0
@@ -260,7 +262,7 @@ class _TableFile(Entry):
     rows: tuple[_RowEntry, ...]
     evaluations: tuple[_EvaluationEntry, ...]
     data: _Data | None = None
-    weights_option: StrictStr = 'model.backbone.init_cfg.checkpoint'
+    weights_option: StrictStr = WEIGHTS_OPTION
     fraction_options: tuple[StrictStr, StrictStr] | None = None
     splits: Annotated[tuple[StrictStr, ...], AfterValidator(_all_different)] | None = (
         None

@@ -32,7 +32,7 @@ from medssl_mm.provenance import sentences
 from medssl_mm.results import read_metrics, read_predictions
 from medssl_mm.statistics import few_patients
 
-from .frozen import TASK, result_head, scores_of
+from .frozen import result_head, scores_of, task_name
 from .plan import NO_VALIDATION, Step, plan, resolved_config
 from .search import choose
 from .table import EvaluationConfig, Row, Table
@@ -52,7 +52,7 @@ from .transfer_table import (
 
 # Raised whenever the way to measure changes, so that results of before are
 # computed again.
-FORMATS = {STRICT: 1, COMPAT: 2}
+FORMATS = {STRICT: 2, COMPAT: 3}
 FINETUNE_CONFIG = Path('classification', 'encoder', 'finetune_encoder.py')
 # Iterations of a linear fit in the published comparison.
 COMPAT_ITERATIONS = 100
@@ -169,8 +169,9 @@ class TransferPlan:
     def write_tasks(self) -> None:
         """Write what the frozen steps that are not done have to do."""
         for key, task in self.tasks.items():
-            if not self.steps[key].done:
-                write_json(self.steps[key].folder / TASK, task)
+            step = self.steps[key]
+            if not step.done:
+                write_json(step.folder / task_name(task), task)
 
 
 def plan_encoder(entry: EncoderEntry, mode: str) -> PlannedEncoder:
@@ -374,27 +375,7 @@ class _TransferPlanner:
             p.name: f'{p.name}-{digest_of(self._settings(p))}.json' for p in protocols
         }
         folder = self.runs / key
-        step = Step(
-            key=key,
-            kind='frozen',
-            folder=folder,
-            config='',
-            options={},
-            needs=(),
-            seed=seed,
-            weights=None,
-            title=f'{", ".join(files)} of {encoder.entry.name} on '
-            f'{dataset.entry.name}' + ('' if encoder.digest else f', seed {seed}'),
-            command=(
-                sys.executable,
-                '-m',
-                'medssl_mm.experiments.frozen',
-                str(folder.absolute()),
-            ),
-            outputs=tuple(files.values()),
-        )
-        self.steps[key] = step
-        self.tasks[key] = dict(
+        task = dict(
             mode=self.table.mode,
             encoder=dict(**encoder.facts, seed=seed),
             dataset=dataset.task,
@@ -413,6 +394,26 @@ class _TransferPlanner:
             calibration=self.table.calibration,
             **self.computing,
         )
+        step = Step(
+            key=key,
+            kind='frozen',
+            folder=folder,
+            config='',
+            options={},
+            needs=(),
+            seed=seed,
+            weights=None,
+            title=f'{", ".join(files)} of {encoder.entry.name} on '
+            f'{dataset.entry.name}' + ('' if encoder.digest else f', seed {seed}'),
+            command=(
+                sys.executable,
+                '-m',
+                'medssl_mm.experiments.frozen',
+                str(folder.absolute() / task_name(task)),
+            ),
+            outputs=tuple(files.values()),
+        )
+        self.steps[key], self.tasks[key] = step, task
         self.cells += [
             Cell(encoder, dataset, p, seed, step, folder / files[p.name])
             for p in protocols
@@ -596,11 +597,13 @@ def _fine_tuned(
     cell: Cell, planned: TransferPlan, report: Callable[[str], None]
 ) -> dict:
     table = planned.table
-    path = cell.path / f'transfer-{table.mode}-{table.bootstrap}.json'
+    source = cell.path / 'predictions.csv'
+    digest = digest_of(FORMATS[table.mode], weights_digest(source))
+    path = cell.path / f'transfer-{table.mode}-{table.bootstrap}-{digest}.json'
     if path.exists():
         return json.loads(path.read_text(encoding='utf-8'))
     report(f'scoring {cell.step.title}')
-    predictions = read_predictions(cell.path / 'predictions.csv')
+    predictions = read_predictions(source)
     metrics = read_metrics(cell.path)
     task: Mapping = dict(
         mode=table.mode,

@@ -442,14 +442,16 @@ def _prepare(x: Tensor, y: Tensor, unbiased: bool) -> tuple[Tensor, Tensor]:
     for name, features in (('x', x), ('y', y)):
         features = at_least_float32(features)
         mean = features.mean(0)
-        noise = 16 * torch.finfo(features.dtype).eps * mean.abs().max()
+        noise = 16 * torch.finfo(features.dtype).eps * mean.abs()
         features = features - mean
-        spread = features.abs().max()
-        if not spread.isfinite():
+        spread = features.abs().amax(0)
+        if not spread.isfinite().all():
             raise ValueError(f'the features {name} are not all finite.')
-        if spread <= noise:
+        # A channel that does not vary is no reason to refuse the others.
+        constant = spread <= noise
+        if constant.all():
             raise _constant(f'the features {name}')
-        result.append(features)
+        result.append(features.masked_fill(constant, 0))
     return result[0], result[1]
 
 

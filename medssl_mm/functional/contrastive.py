@@ -16,6 +16,24 @@ from .distributed import (
 )
 from .precision import at_least_float32
 
+# Two ways of computing one product differ by so many units in the last place.
+_ROUNDING = 64
+
+
+def _is_nearest(positive: Tensor, hardest: Tensor) -> Tensor:
+    """Whether the own key is nearer than every other one, beyond rounding.
+
+    A tie is no hit: where all embeddings are alike nothing is found.
+
+    Args:
+        positive (Tensor): Product with the own key.
+        hardest (Tensor): Largest product with another one.
+
+    Shape: any, kept; of the dtype of ``positive``.
+    """
+    rounding = _ROUNDING * torch.finfo(positive.dtype).eps * positive.abs()
+    return (positive - hardest > rounding).to(positive.dtype)
+
 
 class _QueueCrossEntropy(torch.autograd.Function):
     """Mean cross-entropy of [own key | queue], target = own key.
@@ -45,7 +63,7 @@ class _QueueCrossEntropy(torch.autograd.Function):
         positive_share = (positive - peak).exp()
         total = positive_share + negative.sum(dim=1, keepdim=True)
         loss = (total.log() + (peak - positive)).mean()
-        top1 = (positive >= hardest).to(query.dtype).mean()
+        top1 = _is_nearest(positive, hardest).mean()
         # d loss / d logits = (softmax - one-hot) / N
         factor = 1 / (temperature * len(query))
         residual = positive_share / total - 1
@@ -76,8 +94,10 @@ def _in_batch_cross_entropy(
     logits = query @ key.T / temperature  # (N, N)
     target = torch.arange(len(query), device=query.device)
     loss = F.cross_entropy(logits, target)
-    top1 = (logits.diagonal() >= logits.amax(dim=1)).to(logits.dtype).mean()
-    return loss, top1.detach()
+    with torch.no_grad():
+        others = logits.scatter(1, target[:, None], -torch.inf)
+        top1 = _is_nearest(logits.diagonal(), others.amax(dim=1)).mean()
+    return loss, top1
 
 
 def unit_rows(features: Tensor) -> Tensor:
@@ -122,7 +142,8 @@ def info_nce(
             constants. Defaults to None.
         temperature (float): Divisor of the dot products. Defaults to 0.2.
         return_top1 (bool): Whether to return also the share (0-1) of samples
-            whose own key has the largest dot product. Defaults to False.
+            whose own key has the largest dot product; ties are no hits. Defaults
+            to False.
         masked (Tensor, optional): Rows of the queue that are no negatives of a
             query, such as keys of the same patient. Defaults to None.
 
@@ -191,7 +212,8 @@ def nt_xent(
         view_b (Tensor): Embeddings of the second view of the same samples.
         temperature (float): Divisor of the cosines. Defaults to 0.1.
         return_top1 (bool): Whether to return also the share (0-1) of
-            embeddings nearest to their partner. Defaults to False.
+            embeddings nearest to their partner; ties are no hits. Defaults to
+            False.
 
     Shape: ``(N, D)`` twice, the same N on all processes. Returns a scalar, or
         two; :math:`\log(2N - 1)` for a guess.
@@ -224,9 +246,10 @@ def nt_xent(
         loss = F.cross_entropy(logits, partner)
         if not return_top1:
             return loss
-        nearest = logits.detach().amax(dim=1)
-        hit = logits.detach().gather(1, partner[:, None])[:, 0] >= nearest
-        return loss, hit.to(logits.dtype).mean()
+        with torch.no_grad():
+            positive = logits.gather(1, partner[:, None])[:, 0]
+            others = logits.scatter(1, partner[:, None], -torch.inf)
+            return loss, _is_nearest(positive, others.amax(dim=1)).mean()
 
 
 def local_info_nce(
@@ -270,8 +293,9 @@ def local_info_nce(
             normalised. Defaults to None.
         return_logs (bool): Whether to return also ``chance_level`` (the loss
             of a guess; log R if all regions are valid), ``top1`` (share 0-1
-            of the rows nearest to their own region) and ``valid_share`` (of
-            the regions that count as rows, 0-1). Defaults to False.
+            of the rows nearest to their own region, ties being no hits) and
+            ``valid_share`` (of the regions that count as rows, 0-1). Defaults to
+            False.
 
     Shape: query, key ``(N, R, D)``; valid ``(N, R)`` bool; queue ``(K, D)``.
         Returns a scalar, 0 with a graph if no region counts; or scalar and
@@ -312,9 +336,11 @@ def local_info_nce(
         if not return_logs:
             return loss
         with torch.no_grad():
+            others = logits.clone()
+            others[:, own, own + offset] = -torch.inf
             logs = dict(
                 chance_level=mean(choices.to(loss.dtype).log()),
-                top1=mean((positive >= logits.amax(dim=-1)).to(loss.dtype)),
+                top1=mean(_is_nearest(positive, others.amax(dim=-1)).to(loss.dtype)),
                 valid_share=counts.to(loss.dtype).mean(),
             )
     return loss, logs

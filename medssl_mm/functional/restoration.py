@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,10 @@ from medssl_mm.errors import UserError
 
 from .precision import at_least_float32
 
-# What takes visible cells into hidden ones.
-_SPREADING = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
+# Settings by which networks of the hosts and of timm compute parts of themselves
+# once more in the backward pass.
+_RECOMPUTING = ('with_cp', 'use_checkpoint', 'grad_checkpointing')
+_WRAPPERS = ('mmengine.runner.activation_checkpointing', 'torch.utils.checkpoint')
 
 
 def hidden_at(hidden: Tensor, size: tuple[int, int]) -> Tensor:
@@ -97,8 +100,10 @@ def sparse(network: nn.Module, hidden: Tensor) -> Iterator[None]:
     Shape: hidden ``(N, h, w)``, bool.
 
     Raises:
-        UserError: Its batch normalisation takes images apart.
+        UserError: Its batch normalisation takes images apart, or it is computed once
+            more in the backward pass.
     """
+    _refuse_recomputation(network)
     masks: dict[tuple[int, int], Tensor] = {}
 
     def visible(level: Tensor) -> Tensor:
@@ -110,9 +115,9 @@ def sparse(network: nn.Module, hidden: Tensor) -> Iterator[None]:
     def hide(module: nn.Module, inputs: object, level: Tensor) -> Tensor:
         return level * visible(level)
 
-    handles, normalised = [], list[nn.Module]()
+    handles, normalised = [], list[tuple[nn.Module, Any]]()
     for module in network.modules():
-        if isinstance(module, _SPREADING):
+        if _spreads(module):
             handles.append(module.register_forward_hook(hide))
         elif isinstance(module, nn.modules.batchnorm._BatchNorm):
             if getattr(module, 'num_splits', 1) > 1:
@@ -124,15 +129,17 @@ def sparse(network: nn.Module, hidden: Tensor) -> Iterator[None]:
                 )
             # On the instance, where it stands before the method of the class.
             replaced = partial(_normalise_visible, module.forward, visible)
+            normalised.append((module, vars(module).get('forward')))
             vars(module)['forward'] = replaced
-            normalised.append(module)
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
-        for module in normalised:
+        for module, before in normalised:
             del vars(module)['forward']
+            if before is not None:  # another wrapper's
+                vars(module)['forward'] = before
 
 
 @contextmanager
@@ -146,7 +153,11 @@ def own_statistics(network: nn.Module, evaluated: bool = False) -> Iterator[None
         network (nn.Module): With batch normalisation.
         evaluated (bool): Also layers in evaluation mode, whose running statistics
             are those of whole images. Defaults to False: they normalise by them.
+
+    Raises:
+        UserError: The network is computed once more in the backward pass.
     """
+    _refuse_recomputation(network)
     norms = [
         module
         for module in network.modules()
@@ -161,6 +172,43 @@ def own_statistics(network: nn.Module, evaluated: bool = False) -> Iterator[None
     finally:
         for norm, (training, tracks) in zip(norms, before, strict=True):
             norm.training, norm.track_running_stats = training, tracks
+
+
+def _refuse_recomputation(network: nn.Module) -> None:
+    """Refuse parts that are computed again when this context has been left.
+
+    They would be computed of all cells then, and move the running statistics.
+    """
+    if not torch.is_grad_enabled():
+        return
+    for name, module in network.named_modules():
+        setting = next((s for s in _RECOMPUTING if getattr(module, s, None)), None)
+        # A wrapper has the name of what it wraps, but globals of its own.
+        forward = vars(module).get('forward')
+        wrapper = getattr(forward, '__globals__', {}).get('__name__')
+        if setting is None and wrapper in _WRAPPERS:
+            setting = 'activation_checkpointing'
+        if setting is None:
+            continue
+        raise UserError(
+            f'{setting} is on in {name or "the backbone"} ({type(module).__name__}): '
+            'such parts are computed once more in the backward pass, where nothing is '
+            'hidden any more, so that gradients and running statistics would be wrong; '
+            'for masked restoration set with_cp=False in the backbone, and leave it '
+            'out of activation_checkpointing'
+        )
+
+
+def _spreads(module: nn.Module) -> bool:
+    """Whether a layer takes visible cells into hidden ones.
+
+    Pooling is known by its name: networks bring classes of their own.
+    """
+    if isinstance(module, nn.Conv2d):
+        return True
+    names = [kind.__name__ for kind in type(module).mro()]
+    pools = any('Pool2d' in name for name in names)
+    return pools and not any('Adaptive' in name for name in names)
 
 
 def _normalise_visible(

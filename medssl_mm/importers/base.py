@@ -287,6 +287,14 @@ class Importer:
         values = {name: getattr(self, name) for name in self.options()}
         return {name: value for name, value in values.items() if value is not None}
 
+    def kept(self) -> dict:
+        """What a store remembers of the options that were set, by name."""
+        forms = {f.name: f.metadata.get('kept') for f in fields(self)}
+        return {
+            name: value if (form := forms[name]) is None else form(value)
+            for name, value in self.given().items()
+        }
+
     def discover(self, src: Path) -> Discovery:
         """List the cases under ``src``.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from medssl_mm.errors import UserError
@@ -26,13 +27,20 @@ def _is_sidecar(name: str) -> bool:
     return name == '__MACOSX' or name.startswith('._')
 
 
-def walk(src: Path) -> Iterator[tuple[Path, bool]]:
+def walk(
+    src: Path, enters: Callable[[Path], bool] | None = None
+) -> Iterator[tuple[Path, bool]]:
     """Everything below a folder that is no folder: (path, whether it is a file).
 
     Linked folders are followed, each folder is entered once. What macOS or Windows
     puts beside real files, and hidden files and folders, are passed over. A broken
     link, what is neither file nor folder (a pipe, a socket) and a folder that cannot
     be read are no files.
+
+    Args:
+        src (Path): Folder.
+        enters (Callable, optional): Which of the folders below are entered. Defaults
+            to None: all.
     """
     seen = set()
     closed: list[OSError] = []
@@ -42,7 +50,13 @@ def walk(src: Path) -> Iterator[tuple[Path, bool]]:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(n for n in folders if n[0] != '.' and n != '__MACOSX')
+        folders[:] = sorted(
+            name
+            for name in folders
+            if name[0] != '.'
+            and name != '__MACOSX'
+            and (enters is None or enters(Path(folder, name)))
+        )
         for name in sorted(names):
             if name[0] != '.' and name not in _LITTER:
                 path = Path(folder, name)
@@ -53,22 +67,52 @@ def walk(src: Path) -> Iterator[tuple[Path, bool]]:
 
 
 def find_files(src: Path, pattern: str = '**/*') -> list[Path]:
-    """Files below a folder that match a glob, sorted, without sidecars.
+    """Files of :func:`walk` that match a glob, sorted; without a glob all of them.
 
-    Without a glob all files, also those in linked folders.
+    The folders that a glob names before its first wildcard are taken as they are
+    called, also ``..`` and hidden ones.
 
     Raises:
         UserError: When the glob cannot be used.
     """
     if pattern == '**/*':
         return sorted(path for path, is_file in walk(src) if is_file)
-    try:
-        paths = sorted(src.glob(pattern))
-    except (ValueError, NotImplementedError) as error:
+    parts = Path(pattern).parts
+    if not parts or Path(pattern).is_absolute():
         raise UserError(
-            f'glob {pattern!r} cannot be used: {error}; it must be relative to {src}'
-        ) from None
-    return [path for path in paths if path.is_file() and not is_sidecar(path, src)]
+            f'glob {pattern!r} cannot be used: it must be relative to {src}, e.g. '
+            "'images/*.png'"
+        )
+    named = 0
+    while named < len(parts) - 1 and not re.search(r'[*?[]', parts[named]):
+        named += 1
+    start, parts = src.joinpath(*parts[:named]), parts[named:]
+
+    def enters(folder: Path) -> bool:
+        return _matches(folder.relative_to(start).parts, parts, folder=True)
+
+    return sorted(
+        path
+        for path, is_file in walk(start, enters)
+        if is_file and _matches(path.relative_to(start).parts, parts)
+    )
+
+
+def _matches(
+    names: Sequence[str], pattern: Sequence[str], folder: bool = False
+) -> bool:
+    """Whether a path matches a glob, part by part; a folder: whether its files may."""
+    if not names:
+        return folder and bool(pattern) or all(part == '**' for part in pattern)
+    if not pattern:
+        return False
+    if pattern[0] == '**':
+        return _matches(names, pattern[1:], folder) or _matches(
+            names[1:], pattern, folder
+        )
+    return fnmatch.fnmatchcase(names[0], pattern[0]) and _matches(
+        names[1:], pattern[1:], folder
+    )
 
 
 def by_wildcard(
@@ -198,25 +242,43 @@ def match_patient(pattern: str | None, text: str, default: str) -> str:
         UserError: When the pattern is invalid, has no group or does not
             match.
     """
-    if pattern is None:
-        return default
+    return default if pattern is None else first_group(pattern, text, 'patient')
+
+
+def first_group(pattern: str, text: str, what: str) -> str:
+    """What the group of a regular expression matches in a text.
+
+    Args:
+        pattern (str): The group called as ``what`` counts, else the first one.
+        text (str): What is searched.
+        what (str): 'patient' or 'slice', for the messages.
+
+    Raises:
+        UserError: When the pattern is invalid or has no group.
+        NoMatchError: When it does not match, or its group matches nothing.
+    """
+    meant = dict(patient='patient id', slice='slice number')[what]
     try:
         compiled = re.compile(pattern)
     except re.error as error:
         raise UserError(
-            f'patient pattern {pattern!r} is not a regular expression: {error}'
+            f'{what} pattern {pattern!r} is not a regular expression: {error}'
         ) from None
     if not compiled.groups:
         raise UserError(
-            f'patient pattern {pattern!r} has no group; put brackets around '
-            r'the patient id, e.g. "(\d+)_\d+\.png"'
+            f'{what} pattern {pattern!r} has no group; put brackets around '
+            rf'the {meant}, e.g. "(\d+)_\d+\.png"'
         )
     found = compiled.search(text)
     if not found:
         raise NoMatchError(
-            f'patient pattern {pattern!r} does not match {text!r}; the '
-            'first group of the pattern must be the patient id'
+            f'{what} pattern {pattern!r} does not match {text!r}; the '
+            f'first group of the pattern must be the {meant}'
         )
-    if 'patient' in compiled.groupindex:
-        return found['patient']
-    return found[1]
+    group = found[what if what in compiled.groupindex else 1]
+    if not (group or '').strip():
+        raise NoMatchError(
+            f'{what} pattern {pattern!r} matches {text!r}, but its group matches '
+            f'nothing there; it must be the {meant}'
+        )
+    return group

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
 from typing import Any
 
 from medssl_mm.errors import UserError
 
 
-def option(help: str, **keywords: Any) -> Any:
+def option(help: str, kept: Callable[[Any], Any] | None = None, **keywords: Any) -> Any:
     """Declare an option: a field of an importer and a flag of the tool.
 
     Args:
         help (str): Text for ``--help``.
+        kept (Callable, optional): What a store remembers of a value, e.g. the content
+            of a file instead of its name. Defaults to None: the value.
         keywords: Further ones of ``argparse.add_argument``; ``flags`` are
             further spellings.
     """
-    return field(default=None, metadata=dict(option=dict(help=help, **keywords)))
+    metadata = dict(option=dict(help=help, **keywords), kept=kept)
+    return field(default=None, metadata=metadata)
 
 
 def patient_option(more: str = '') -> Any:
@@ -39,6 +42,7 @@ def patients_option() -> Any:
     return option(
         'CSV file with the columns case,patient: the patient of every case (case id, '
         'or its file), instead of a pattern',
+        kept=bool,  # that there is one: it may be moved or corrected
         metavar='FILE',
     )
 

@@ -176,19 +176,53 @@ def finder(src: Path, files: Sequence[Path], texts: Iterable[str]) -> Finder:
 
     A text is a path below ``src``, perhaps behind folders that are not there,
     or a file name, perhaps without its suffix, anywhere below. A name that several
-    texts end in (``patient1/view1.jpg``) does not tell a picture by itself.
+    texts end in (``patient1/view1.jpg``) does not tell a picture by itself. Nor does
+    one behind a folder that is not there where folders beside it are: it is the
+    picture of another folder.
 
     Args:
         src (Path): Folder.
         files (Sequence[Path]): Its pictures.
         texts (Iterable[str]): All of the table.
     """
-    count = Counter(Path(text.replace('\\', '/')).name for text in texts)
+    named = [_parts(text) for text in texts]
+    count = Counter(parts[-1] for parts in named if parts)
     by_path = {path.relative_to(src).as_posix(): path for path in files}
     by_name: dict[str, list[Path]] = {}
     for path in files:
         for key in {path.name, path.stem}:
             by_name.setdefault(key, []).append(path)
+
+    def candidates(parts: Sequence[str]) -> list[Path]:
+        """Pictures that a text may mean, by its last folders and name or its name."""
+        for start in range(len(parts)):
+            path = by_path.get('/'.join(parts[start:]))
+            if path is not None:
+                return [path]
+        if not parts or len(parts) > 1 and count[parts[-1]] > 1:
+            return []
+        found = by_name.get(parts[-1], [])
+        if not found and Path(parts[-1]).suffix.lower() in ALL_SUFFIXES:
+            found = by_name.get(Path(parts[-1]).stem, [])  # converted pictures
+        return found
+
+    def absent(parts: Sequence[str], path: Path) -> int:
+        """Number of the first folders of a text that a picture does not lie in."""
+        folders = path.relative_to(src).parts[-2::-1]
+        left = len(parts) - 1
+        for folder in folders:
+            if not left or parts[left - 1] != folder:
+                break
+            left -= 1
+        return left
+
+    # Where, in the tree of the texts, there are folders that are there.
+    there: set[tuple[str, ...]] = set()
+    for parts in named:
+        for path in candidates(parts):
+            there.update(
+                parts[:end] for end in range(absent(parts, path), len(parts) - 1)
+            )
 
     def find(where: str, text: str) -> tuple[Path | None, Problem]:
         missing = (
@@ -196,16 +230,12 @@ def finder(src: Path, files: Sequence[Path], texts: Iterable[str]) -> Finder:
             f'{where}: no picture {text!r} below {src}; copy it there, or remove the '
             'row.',
         )
-        parts = Path(text.replace('\\', '/')).parts
-        for start in range(len(parts)):
-            path = by_path.get('/'.join(parts[start:]))
-            if path is not None:
-                return path, None
-        if not parts or len(parts) > 1 and count[parts[-1]] > 1:
-            return None, missing
-        found = by_name.get(parts[-1], [])
-        if not found and Path(parts[-1]).suffix.lower() in ALL_SUFFIXES:
-            found = by_name.get(Path(parts[-1]).stem, [])  # converted pictures
+        parts = _parts(text)
+        found = [
+            path
+            for path in candidates(parts)
+            if not any(parts[:end] in there for end in range(absent(parts, path)))
+        ]
         if len(found) > 1:
             return None, (
                 'ambiguous',
@@ -215,6 +245,11 @@ def finder(src: Path, files: Sequence[Path], texts: Iterable[str]) -> Finder:
         return (found[0], None) if found else (None, missing)
 
     return find
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    """Folders and name of a path as a table has it, of whatever system."""
+    return Path(text.replace('\\', '/')).parts
 
 
 def find_table(importer: PictureImporter, src: Path, name: str | None) -> Path:

@@ -225,9 +225,8 @@ def _gone(
 def _kept_options(importer: Importer) -> dict[str, Any]:
     """Options that a store remembers, by name."""
     return {
-        # Of a table that may be moved or corrected, that there was one.
-        name: True if name == 'patients' else _plain(value)
-        for name, value in sorted(importer.given().items())
+        name: _plain(value)
+        for name, value in sorted(importer.kept().items())
         if name not in _NOT_KEPT
     }
 
@@ -328,6 +327,8 @@ def _discover(importer: Importer, src: str | Path | None) -> Discovery:
 def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {str(name): _plain(v) for name, v in value.items()}
     if isinstance(value, (str, int, float, bool)):
         return value
     return str(value)

@@ -21,7 +21,7 @@ from medssl_mm.importers.naming import (
     NoMatchError,
     by_wildcard,
     find_patient,
-    match_patient,
+    first_group,
     safe_case_id,
 )
 from medssl_mm.importers.readers.picture import read_grey, read_mask
@@ -30,6 +30,7 @@ from medssl_mm.importers.volumes import (
     VolumeImporter,
     drawn_splits,
 )
+from medssl_mm.store.case_info import CaseInfo
 from medssl_mm.store.splits import Split
 
 PATIENT_PATTERN = r'([^/]+)_\d+\.(?i:png)$'
@@ -135,7 +136,7 @@ def slice_number(pattern: str, text: str) -> int:
     Raises:
         NoMatchError: No match, or no whole number.
     """
-    found = match_patient(pattern, text, '')
+    found = first_group(pattern, text, 'slice')
     if not found.isdecimal():
         raise NoMatchError(
             f'slice pattern {pattern!r} gives {found!r} for {text!r}; its '
@@ -238,6 +239,14 @@ class PictureSlices(VolumeImporter):
     def check_masks(self, images: Mapping, masks: Mapping) -> None:
         """Say what is wrong with the masks that were found, by key."""
 
+    def same_label(
+        self, previous: CaseInfo, case: SourceCase, label_files: Sequence[str]
+    ) -> bool:
+        """Compare the slices that have a mask, too: a mask does not say its slice."""
+        return super().same_label(previous, case, label_files) and (
+            previous.labelled_slices == _labelled(case.extra['mask_files'])
+        )
+
     def splits(
         self, found: Discovery, cases: Sequence[Any]
     ) -> tuple[list[Split], list[str]]:
@@ -256,23 +265,22 @@ class PictureSlices(VolumeImporter):
             'Give the groups patient ids of their own (--patient-pattern) or '
             'bring them to one grid first.',
         )
-        label, labelled = None, None
+        label = None
         if any(masks):
             label = np.zeros(image.shape, np.uint8)
-            labelled = tuple(i for i, path in enumerate(masks) if path)
-            for index in labelled:
-                mask = read_mask(masks[index], code.classes, code.values)
+            for index, path in enumerate(masks):
+                if not path:
+                    continue
+                mask = read_mask(path, code.classes, code.values)
                 if mask.shape != image.shape[1:]:
                     raise CaseError(
                         'shape-mismatch',
-                        f'{masks[index]}: mask of '
+                        f'{path}: mask of '
                         f'{mask.shape}, image {images[index]} of '
                         f'{image.shape[1:]} (rows, columns); they must be '
                         'equal.',
                     )
                 label[index] = mask
-            if len(labelled) == len(masks):
-                labelled = None
         if code.turn:
             quarters = code.turn // 90
             image = np.rot90(image, quarters, (1, 2))
@@ -282,9 +290,15 @@ class PictureSlices(VolumeImporter):
             image=np.ascontiguousarray(image),
             label=label,
             source_shape=tuple(image.shape),
-            labelled_slices=labelled,
+            labelled_slices=_labelled(masks),
             problems=problems,
         )
+
+
+def _labelled(masks: Sequence[str | None]) -> tuple[int, ...] | None:
+    """Slices with a mask, as a store has them: None where all or none have one."""
+    known = tuple(index for index, path in enumerate(masks) if path)
+    return known if 0 < len(known) < len(masks) else None
 
 
 def _both(paths: Sequence[Path]) -> str:

@@ -207,7 +207,7 @@ class VolumeFiles(VolumeImporter):
         else:
             loaded = load_volume(case.image)
         if case.label is not None:
-            add_label(loaded, load_volume(case.label))
+            add_label(loaded, load_volume(case.label, numbers=True))
         return loaded
 
     def source_files(self, case: SourceCase) -> tuple[list[str], list[str]]:

@@ -1,6 +1,6 @@
 """What the tools share that look into pretrainings."""
 
-from .checkpoints import MeasuredRuns
+from .checkpoints import MeasuredRuns, seed_of
 from .models import (
     build_pretraining,
     calibrate_pretraining,
@@ -14,4 +14,5 @@ __all__ = [
     'calibrate_pretraining',
     'held_out_views',
     'load_pretraining',
+    'seed_of',
 ]

@@ -18,6 +18,7 @@ from medssl_mm.analysis.choosing import MeasuredCheckpoint
 from medssl_mm.backbones import backbone_of, set_common_stride
 from medssl_mm.engine.observing import model_features
 from medssl_mm.engine.pretrained import read_checkpoint
+from medssl_mm.engine.reading import read_config
 from medssl_mm.errors import UserError
 from medssl_mm.results.files import write_results
 from medssl_mm.results.logs import read_scalars
@@ -27,6 +28,15 @@ from .models import build_pretraining, held_out_views, load_pretraining, meta_of
 _EPOCH = re.compile(r'epoch_(\d+)')
 # Of the log: what the loss says, and how often the right one was found.
 _LOGGED = re.compile(r'(?:train/)?(loss(?:_\w+)?|\w*top1)')
+
+
+def seed_of(folder: Path) -> int | None:
+    """Seed of a training, of the config that it has written to its work directory."""
+    for config in sorted(folder.glob('*.py')):
+        seed = (read_config(config).get('randomness') or {}).get('seed')
+        if seed is not None:
+            return int(seed)
+    return None
 
 
 class MeasuredRuns:

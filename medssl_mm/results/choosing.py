@@ -87,6 +87,27 @@ def read_checkpoint_scores(
     return found
 
 
+def require_seed(path: str | Path, seeds: Mapping[str, int | None]) -> None:
+    """Refuse scores that are of another pretraining than the checkpoints.
+
+    Args:
+        path: ``table.csv``; tables of before do not name their seeds.
+        seeds: Of every run by name; None: not known.
+
+    Raises:
+        UserError: The seed of a run is not that of the table.
+    """
+    frame = read_csv(path)
+    known = set(frame['seed_numbers']) - {''} if 'seed_numbers' in frame else set()
+    for name, seed in seeds.items():
+        if known and seed is not None and known != {str(seed)}:
+            raise UserError(
+                f'{path} has scores of seed {", ".join(sorted(known))}, but {name} was '
+                f'pretrained with seed {seed}; make the table of that seed: --seeds '
+                f'{seed} --out DIR'
+            )
+
+
 def draw_choosing(
     checkpoints: Sequence[MeasuredCheckpoint],
     scores: Mapping[tuple[str, str], float] | None = None,

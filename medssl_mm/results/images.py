@@ -402,15 +402,17 @@ def resample_predictions(
     ``metrics.json`` beside the file tells.
 
     Args:
-        path: ``predictions.csv``.
+        path: ``predictions.csv``, or its folder.
         samples: Resamples.
         seed: Seed of the resampling.
 
     Raises:
         UserError: If the file is absent or of another form.
     """
+    path = Path(path)
+    path = path / PREDICTIONS if path.is_dir() else path
     predictions = read_predictions(path)
-    summary = Path(path).with_name(METRICS)
+    summary = path.with_name(METRICS)
     if summary.is_file():
         predictions = replace(
             predictions, min_positive_patients=_least_patients(summary)

@@ -242,7 +242,7 @@ def draw_probes(probes: Sequence[Probe]) -> Figure:
     several = any(len(row.probes) > 1 for row in rows.values())
     figure.supxlabel(
         'bars: 95 % interval over test patients'
-        + ('; dots: single seeds and draws' if several else ''),
+        + (' and seeds or draws; dots: single ones' if several else ''),
         fontsize=8,
     )
     handles, labels = panels[0, 0].get_legend_handles_labels()

@@ -239,6 +239,7 @@ def table_frame(rows: Sequence[TableRow]) -> pd.DataFrame:
                 'initial_weights': row.run.label,
                 'fraction': row.run.fraction,
                 'seeds': len(row.run.folders),
+                'seed_numbers': ' '.join(map(str, row.run.seeds)),
                 'patients': row.patients,
                 'protocol': row.protocol,
                 'split_hash': row.split_hash,

@@ -16,6 +16,7 @@ from medssl_mm.provenance import join_facts, result_entry
 from medssl_mm.statistics import Interval, Resampled, bootstrap_means, few_patients
 from medssl_mm.statistics.measures import Measure, measures_of
 from medssl_mm.statistics.resampling import (
+    FEW_PATIENTS,
     class_means,
     mean_of_classes,
     patient_weights,
@@ -308,6 +309,7 @@ def _pooled_content(
         for folder, m in zip(folders, metrics)
     ]
     hashes = sorted(str(split['split_hash']) for split in splits)
+    patients = cases['patient_id'].nunique()
     return dict(
         {key: value for key, value in first.items() if key != 'seen'},
         protocol=_pooled_protocol([str(s['protocol']) for s in splits]),
@@ -315,7 +317,7 @@ def _pooled_content(
         splits=splits,
         **result_entry(join_facts([m.get('seen') for m in metrics])),
         cases=cases['case_id'].nunique(),
-        patients=cases['patient_id'].nunique(),
+        patients=patients,
         mean={score: interval_entry(found) for score, found in mean.items()},
         per_class={
             name: {
@@ -324,14 +326,17 @@ def _pooled_content(
             }
             for name in classes
         },
-        interval=dict(first.get('interval') or {}, samples=samples, seed=seed),
+        interval=interval_settings(samples, seed, 'cases', patients),
         volume_units=sorted(
             {unit for m in metrics for unit in m.get('volume_units') or ()}
         ),
-        notes=[
+        notes=few_patients(patients)
+        + [
             f'{m.get("protocol")}: {note}'
             for m in metrics
             for note in m.get('notes') or ()
+            # How few there are is another matter for all splits together.
+            if note not in few_patients(m.get('patients', FEW_PATIENTS))
         ],
     )
 

@@ -4,7 +4,10 @@ import numpy as np
 
 
 def weighted_auroc(
-    scores: np.ndarray, positive: np.ndarray, weights: np.ndarray
+    scores: np.ndarray,
+    positive: np.ndarray,
+    weights: np.ndarray,
+    groups: np.ndarray | None = None,
 ) -> np.ndarray:
     r"""Area under the ROC curve of weighted samples, ties counting half.
 
@@ -15,21 +18,36 @@ def weighted_auroc(
         scores: Larger for more likely positive.
         positive: Which samples are.
         weights: Several weightings, 0 or more.
+        groups: Numbers; both sums are of pairs within one group. Defaults to
+            None: of all pairs.
 
-    Shape: scores, positive ``(N,)``; weights ``(S, N)``. Returns ``(S,)``,
-        NaN where the positives or the negatives weigh nothing.
+    Shape: scores, positive, groups ``(N,)``; weights ``(S, N)``. Returns ``(S,)``,
+        NaN where the pairs weigh nothing.
     """
+    weights = np.asarray(weights, dtype=float)
+    positive = np.asarray(positive, dtype=bool)
+    parts = [np.arange(len(scores))]
+    if groups is not None:
+        parts = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    right, pairs = np.zeros(len(weights)), np.zeros(len(weights))
+    for part in parts:
+        of_part = _ordered_pairs(scores[part], positive[part], weights[:, part])
+        right, pairs = right + of_part[0], pairs + of_part[1]
+    return np.divide(right, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+
+
+def _ordered_pairs(
+    scores: np.ndarray, positive: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weight of the pairs in the right order, and of all."""
     order = np.argsort(scores, kind='stable')
     ranked = scores[order]
     starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-    ordered = np.asarray(weights, dtype=float)[:, order]
-    true = np.where(positive[order].astype(bool), ordered, 0.0)
+    ordered = weights[:, order]
+    true = np.where(positive[order], ordered, 0.0)
     false = ordered - true
     if len(starts) < len(ranked):
         true = np.add.reduceat(true, starts, axis=1)
         false = np.add.reduceat(false, starts, axis=1)
     below = np.cumsum(false, axis=1) - false / 2
-    pairs = true.sum(1) * false.sum(1)
-    return np.divide(
-        (true * below).sum(1), pairs, out=np.full(len(ordered), np.nan), where=pairs > 0
-    )
+    return (true * below).sum(1), true.sum(1) * false.sum(1)

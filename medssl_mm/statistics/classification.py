@@ -82,9 +82,13 @@ class Predictions:
         min_positive_patients (int): Patients in which a class must be found,
             and in which it must be absent, to count in means over classes.
             Defaults to 0, which counts all.
+        folds (np.ndarray, optional): Of a cross-validation, which of the networks
+            predicted the image: their probabilities have no common order, so that
+            the AUROC is of pairs of images of one fold. Defaults to None: one
+            network.
 
     Shape: targets ``(images, classes)``, bool; probabilities the same,
-        float64.
+        float64; folds ``(images,)``.
     """
 
     classes: tuple[str, ...]
@@ -94,6 +98,7 @@ class Predictions:
     targets: np.ndarray
     probabilities: np.ndarray
     min_positive_patients: int = 0
+    folds: np.ndarray | None = None
 
     @cached_property
     def has_patients(self) -> bool:
@@ -186,7 +191,10 @@ def auroc(
     pair = predictions.exclusive_pair
     for index in range(1 if pair else 0, found.shape[1]):
         found[:, index] = weighted_auroc(
-            predictions.probabilities[:, index], predictions.targets[:, index], weights
+            predictions.probabilities[:, index],
+            predictions.targets[:, index],
+            weights,
+            predictions.folds,
         )
     if pair:
         found[:, 0] = found[:, 1]

@@ -16,6 +16,13 @@ from medssl_mm.errors import UserError
 from .interval import Interval
 from .resampling import FEW_PATIENTS, intervals, standard_errors
 
+#: How :func:`two_level` makes them, in words.
+INTERVALS = (
+    'Intervals: 95 %, percentiles of a bootstrap over test patients; of several seeds '
+    "over seeds and patients, and of fewer than 15 patients, Student's with the spread "
+    'of the bootstrap'
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Resampled:

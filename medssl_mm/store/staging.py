@@ -316,12 +316,41 @@ def _check_same(path: Path, found: dict, wanted: dict) -> None:
         'version',
     ):
         default = kinds.get(key)
-        if found.get(key, default) != wanted.get(key, default):
+        known = found.get(key, default)
+        if key == 'import_options':
+            known = _with_palette(path, found, wanted)
+        if known != wanted.get(key, default):
             raise UserError(
-                f'{path} was made with {key}={_short(found.get(key))}, now it '
+                f'{path} was made with {key}={_short(known)}, now it '
                 f'is {_short(wanted.get(key))}; give another --out, or import '
                 'anew with --overwrite'
             )
+
+
+def _with_palette(path: Path, found: dict, wanted: dict) -> dict | None:
+    """Options that a store was made with, the colours of its masks among them.
+
+    Stores of before have the name of the palette's file. The colours are then those
+    of the header; grey values are not there, so the palette of now is taken for the
+    one of then, unless its file was written after the store.
+    """
+    known, now = found.get('import_options'), wanted.get('import_options') or {}
+    then, palette = (known or {}).get('palette'), now.get('palette')
+    if not known or not isinstance(then, str) or not isinstance(palette, dict):
+        return known
+    if any(isinstance(value, list) for value in palette.values()):
+        then = dict(zip(found.get('classes', ()), found.get('palette', ())))
+    elif then == str(palette) or not _is_newer(then, path):
+        then = palette
+    return {**known, 'palette': then}
+
+
+def _is_newer(name: str, path: Path) -> bool:
+    """Whether a file is there that was written after another one."""
+    try:
+        return os.stat(name).st_mtime_ns > path.stat().st_mtime_ns
+    except (OSError, ValueError):  # not there, or no name
+        return False
 
 
 def _short(value: object, limit: int = 120) -> str:

@@ -155,6 +155,20 @@ def test_stated_channels_are_those_of_the_network(kind, depth, more):
     assert stated_channels(settings) == built.channels
 
 
+@pytest.mark.parametrize('stages', [1, 3])
+def test_channels_are_stated_of_as_many_stages_as_there_are(stages):
+    settings = dict(
+        type='mmpretrain.ResNet',
+        depth=18,
+        num_stages=stages,
+        strides=(1, 2, 2)[:stages],
+        dilations=(1, 1, 1)[:stages],
+        out_indices=(stages - 1,),
+    )
+    built = backbone_of(MODELS.build(dict(settings)))
+    assert stated_channels(settings) == built.channels
+
+
 def test_other_families_state_nothing():
     for settings, *_ in HOSTS.values():
         if 'ResNet' not in settings['type']:

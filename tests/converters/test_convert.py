@@ -615,6 +615,37 @@ def test_tool(tmp_path):
     assert done.returncode == 2 and '--to needs --from SOURCE' in done.stderr
 
 
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (['--encoder', 'target'], 'target has no meaning for moco-cxr'),
+        (['--encoder', 'online'], 'online has no meaning for moco-cxr'),
+        (['--decorrelation', 'fold'], 'fold has no meaning for .* --from medssl_mm'),
+        (['--config', 'run.py'], '--config run.py has no meaning here'),
+    ],
+)
+def test_tool_refuses_what_a_source_cannot_use(tmp_path, options, message):
+    """It would write another encoder than that which was asked for."""
+    state = moco(originals.network_of('resnet18'), 'module.', ['fc.0.weight'])
+    path = originals.save_torch(tmp_path / 'r8w.pth.tar', dict(state_dict=state))
+    out = tmp_path / 'out.pth'
+    done = tool(path, '--from', 'moco-cxr', *options, '--out', out)
+    assert done.returncode == 2 and re.search(message, done.stderr), done.stderr
+    assert not out.exists()
+
+
+def test_config_without_a_decorrelation(tmp_path):
+    done = tool('epoch_1.pth', '--config', 'run.py', '--out', tmp_path / 'out.pth')
+    assert done.returncode == 2 and 'it is read for --decorrelation' in done.stderr
+
+
+def test_a_conversion_has_one_encoder(tmp_path):
+    # Of a pickle of Haiku either is read, of its conversion the one that is left.
+    converted = write_converted(tmp_path, originals.network_of('resnet50'))
+    with pytest.raises(UserError, match='has no meaning for byol-pytorch'):
+        convert(converted, 'byol', 'target')
+
+
 def test_tool_lists_all():
     done = tool('--list')
     assert done.returncode == 0, done.stderr

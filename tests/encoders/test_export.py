@@ -1,6 +1,7 @@
 """Exports: used without this package they give the same features."""
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -251,6 +252,103 @@ def test_hosts(tmp_path, source, target):
     images = torch.rand(2, 3, 32, 32)
     with torch.inference_mode():
         torch.testing.assert_close(network(images)[-1].mean((2, 3)), expected(images))
+
+
+def config_of_card(folder):
+    """What the lines for a config in a card say, with the weights of the folder."""
+    card = (folder / 'README.md').read_text()
+    code = re.search('```python\n(.*?)```', card, re.DOTALL)[1]
+    names = {}
+    exec(code.replace('model.pth', str(folder / 'model.pth')), names)
+    return names, card
+
+
+def by_card(names, images):
+    """Features of backbone and neck as a host builds and fills them."""
+    parts = [
+        MODELS.build(names[part]) for part in ('backbone', 'neck') if part in names
+    ]
+    for part in parts:
+        part.init_weights()
+        part.eval()
+        images = part(images)
+    return images[-1].mean((2, 3))
+
+
+@pytest.mark.parametrize('target', ['mmpretrain', 'mmseg'])
+def test_hosts_keep_a_folded_decorrelation(tmp_path, target):
+    """As the neck of the lines for a config."""
+    network, head = write_pretraining(tmp_path / 'run.pth', GREY, UNIT, HEAD)
+    out = tmp_path / 'out'
+    export_encoder(tmp_path / 'run.pth', target, out, decorrelation='fold')
+    names, card = config_of_card(out)
+    assert 'decorrelated by the neck' in card
+    assert 'medssl_mm.registry' in names['custom_imports']['imports']
+    images = torch.rand(2, 1, 64, 64)
+    with torch.inference_mode():
+        found = by_card(names, images)
+        torch.testing.assert_close(found, load_encoder(out)(images))
+        expected = head(network(images)[-1]).mean((2, 3))
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    'more, kind',
+    [
+        # Acts in training alone; mmseg's class does not take it.
+        (dict(depth=18, drop_path_rate=0.1), 'mmseg.ResNet'),
+        # Other names in mmseg's class, where the first stage has a pooling as well.
+        (dict(depth=50, avg_down=True), 'mmpretrain.ResNet'),
+    ],
+)
+def test_mmseg_builds_what_the_card_says(tmp_path, more, kind):
+    source = write_description(
+        tmp_path / 'mine.py',
+        title='Mine',
+        backbone=dict(type='mmpretrain.ResNet', base_channels=8, **more),
+        embedding_length=64 if more['depth'] == 18 else 256,
+        preprocessing=dict(size=64),
+    )
+    export_encoder(source, 'mmseg', tmp_path / 'out')
+    names, card = config_of_card(tmp_path / 'out')
+    assert names['backbone']['type'] == kind and 'not checked' not in card
+    assert ('custom_imports' in names) == (kind == 'mmpretrain.ResNet')
+    images = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(by_card(names, images), load_encoder(source)(images))
+
+
+def test_a_host_that_does_not_give_the_maps(tmp_path):
+    """The neck gets the last map that is returned, which is none of the encoder."""
+    backbone = dict(GREY, out_indices=[0, 1, 2])
+    write_pretraining(tmp_path / 'run.pth', backbone, UNIT, HEAD)
+    with pytest.raises(UserError, match='or choose --decorrelation drop'):
+        export_encoder(
+            tmp_path / 'run.pth', 'mmpretrain', tmp_path / 'out', decorrelation='fold'
+        )
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_host_that_is_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'mmseg', None)
+    export_encoder('random:resnet18', 'mmseg', tmp_path / 'out')
+    names, card = config_of_card(tmp_path / 'out')
+    assert '| not checked | that mmseg builds this network' in card
+    assert names['backbone']['type'] == 'mmpretrain.ResNet'
+
+
+def test_timm_resizes_to_the_same_size(tmp_path):
+    """It rounds down what it computes from a share."""
+    source = write_description(
+        tmp_path / 'mine.py',
+        title='Mine',
+        backbone=dict(type='mmpretrain.ResNet', depth=18),
+        embedding_length=512,
+        preprocessing=dict(size=16, resize_to=93),
+    )
+    export_encoder(source, 'timm', tmp_path / 'out')
+    content = json.loads((tmp_path / 'out' / 'config.json').read_text())
+    assert math.floor(16 / content['pretrained_cfg']['crop_pct']) == 93
 
 
 @pytest.mark.parametrize('output_stride', [8, 16, 32])

@@ -39,6 +39,17 @@ def test_a_network_of_timm_brings_its_own_preprocessing():
         read_settings('timm/resnet18x')
 
 
+def test_pictures_that_timm_makes_square_in_other_ways():
+    """Both sides scaled are 'exact' here; padding is refused, with what to do."""
+    step = read_settings('timm/convnext_tiny.fb_in22k_ft_in1k_384').preprocessing
+    assert (step.size, step.resize_mode, step.resize_to) == (384, 'exact', 384)
+    assert read_settings('timm/resnet18').preprocessing.resize_mode == 'short'
+    with pytest.raises(
+        UserError, match="crop_mode='border'; here .* center or squash.*encoder = dict"
+    ):
+        read_settings('timm/deepseek_vit_412m')
+
+
 def write_description(folder, **more):
     text = f'encoder = dict(**{more!r})'
     path = folder / 'mine.py'

@@ -154,3 +154,19 @@ def test_intact_checkpoint_is_found_with_a_warning(tmp_path):
 
 def test_folder_without_checkpoints_gives_none(tmp_path):
     assert checkpoints.find_intact(tmp_path, print) is None
+
+
+def test_checkpoint_of_ruined_weights_is_skipped(tmp_path):
+    good, ruined = torch.ones(2), torch.tensor([1.0, torch.nan])
+    torch.save(dict(state_dict=dict(weight=good)), tmp_path / 'iter_1.pth')
+    torch.save(dict(state_dict=dict(weight=ruined)), tmp_path / 'iter_2.pth')
+    said = []
+    found = checkpoints.find_intact(tmp_path, said.append)
+    assert Path(found).name == 'iter_1.pth'
+    assert 'iter_2.pth holds 1 weights' in said[0] and '(1 of 2 values)' in said[0]
+    network = dict(weight=torch.full((2,), torch.inf))  # has it so itself
+    found = checkpoints.find_intact(tmp_path, said.append, network)
+    assert Path(found).name == 'iter_2.pth'
+    (tmp_path / 'iter_1.pth').unlink()
+    with pytest.raises(UserError, match=r'no checkpoint .*iter_2\.pth holds 1 weights'):
+        checkpoints.find_intact(tmp_path, said.append)

@@ -53,6 +53,13 @@ def test_options_change_the_config(config_file):
         ("{'a': 1}", {'a': 1}),
         ('', ''),
         ('a=b', 'a=b'),
+        # Names of parts and days, which Python takes for numbers.
+        ('2_2', '2_2'),
+        ('2024_01', '2024_01'),
+        ('-1_0', '-1_0'),
+        ('2_2,3', ['2_2', 3]),
+        ("{'a': [2_2, 1.5]}", {'a': ['2_2', 1.5]}),
+        ('-3', -3),
     ],
 )
 def test_values_of_options(text, value):

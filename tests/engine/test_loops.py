@@ -80,3 +80,29 @@ def test_checkpoint_of_an_epoch_is_gone_on_from_as_before(meta):
     loop._epoch, loop._iter = 1, 4
     loop.run()
     assert run.seen == [0, 1, 2, 3]
+
+
+def test_nothing_is_told_between_two_epochs():
+    run, loop = _loop()
+    assert loop.progress() is None
+    loop.run_epoch()
+    assert loop.progress() is None
+
+
+@pytest.mark.parametrize(
+    'epoch, iteration, batches, warns',
+    [
+        (1, 4, None, False),  # the end of an epoch
+        (1, 6, None, True),
+        (0, 4, None, True),  # of an epoch that it does not call done
+        (2, 6, 3, False),  # of a run with other batches
+        (2, 8, 3, True),
+    ],
+)
+def test_checkpoint_without_a_place_is_told_of(capfd, epoch, iteration, batches, warns):
+    run, loop = _loop()
+    loop.resume_inside(dict(epoch=epoch, iter=iteration), batches)
+    said = capfd.readouterr()
+    message = f'iteration {iteration}, inside an epoch of {batches or 4}'
+    assert (message in said.out + said.err) == warns
+    assert not loop.batches_done

@@ -334,3 +334,158 @@ def test_settings_of_workers_are_no_obstacle_to_none(tmp_path):
     settings['train_dataloader'].update(persistent_workers=True, prefetch_factor=2)
     toy.train(settings)
     assert (tmp_path / 'epoch_4.pth').exists()
+
+
+def _by_iterations(settings, interval=3):
+    """Epochs of 4 iterations, or 2 on two processes, and checkpoints inside them."""
+    settings['default_hooks']['checkpoint'].update(
+        by_epoch=False, interval=interval, max_keep_ckpts=-1
+    )
+    return settings
+
+
+@pytest.mark.parametrize(
+    'killed_at, name, progress',
+    [
+        (7, 'iter_6', dict(batches_done=2, batches=4)),
+        (13, 'iter_12', dict(batches_done=4, batches=4)),  # the last of an epoch
+    ],
+)
+def test_resuming_inside_an_epoch_goes_on_with_its_next_batch(
+    tmp_path, killed_at, name, progress
+):
+    """The end, the steps and the validations are those of a run without a kill."""
+    straight = toy.train(_by_iterations(toy.config(tmp_path / 'straight')))
+    parts = _by_iterations(toy.config(tmp_path / 'parts'))
+    stop = dict(type='KillHook', iteration=killed_at, gently=True)
+    with pytest.raises(ArithmeticError):
+        toy.train(dict(parts, custom_hooks=[stop]))
+    saved = _load(tmp_path / 'parts' / f'{name}.pth')
+    assert saved['meta']['epoch_progress'] == progress
+    resumed = toy.train(parts, 'auto')
+    assert (resumed.iter, resumed.epoch) == (straight.iter, straight.epoch) == (16, 4)
+    last = 'iter_16.pth'
+    first, second = (_load(tmp_path / part / last) for part in ('straight', 'parts'))
+    _assert_same_training_state(first, second)
+    _assert_identical(*(dict(run.model.state_dict()) for run in (straight, resumed)))
+    # One value per epoch: none of the weights inside one.
+    means = [
+        run.message_hub.get_scalar('val/mean').data[0].tolist()
+        for run in (straight, resumed)
+    ]
+    assert means[0] == means[1] and len(means[0]) == 4
+
+
+def test_validation_of_an_epoch_is_known_where_checkpoints_count_iterations(tmp_path):
+    """The one at the best weights holds it: nothing is due when it is resumed."""
+    settings = _by_iterations(toy.config(tmp_path), interval=100)
+    best = dict(save_best='mean', rule='greater')
+    settings['default_hooks']['checkpoint'].update(best)
+    stop = dict(type='KillHook', iteration=6, gently=True)
+    with pytest.raises(ArithmeticError):
+        toy.train(dict(settings, custom_hooks=[stop]))
+    saved = _load(tmp_path / 'iter_4.pth')['meta']
+    assert (saved['epoch'], saved['iter'], saved['epoch_progress']) == (1, 4, None)
+    resumed = toy.train(settings, 'auto')
+    assert len(resumed.message_hub.get_scalar('val/mean').data[0]) == 4
+
+
+def test_end_of_an_epoch_says_so(tmp_path):
+    toy.train(toy.config(tmp_path))
+    assert _load(tmp_path / 'epoch_2.pth')['meta']['epoch_progress'] is None
+
+
+def test_checkpoint_inside_an_epoch_of_before_is_told_of(tmp_path, capfd):
+    parts = _by_iterations(toy.config(tmp_path))
+    stop = dict(type='KillHook', iteration=7, gently=True)
+    with pytest.raises(ArithmeticError):
+        toy.train(dict(parts, custom_hooks=[stop]))
+    path = tmp_path / 'iter_6.pth'
+    saved = _load(path)
+    del saved['meta']['epoch_progress']
+    torch.save(saved, path)
+    toy.train(parts, 'auto')
+    said = capfd.readouterr().out
+    assert 'after iteration 6, inside an epoch of 4' in said
+    assert 'epoch 2 begins anew' in said
+
+
+def _train_two_by_iterations(work_dir, resume, *hooks):
+    settings = toy.config(
+        work_dir,
+        launcher='pytorch',
+        randomness=dict(seed=3, diff_rank_seed=True),
+        custom_hooks=list(hooks),
+        resume=resume,
+    )
+    RUNNERS.build(Config(_by_iterations(settings))).train()
+
+
+def test_two_processes_go_on_inside_an_epoch(tmp_path):
+    straight, parts = str(tmp_path / 'straight'), str(tmp_path / 'parts')
+    run_processes(_train_two_by_iterations, 2, straight, False)
+    stop = dict(type='KillHook', iteration=4, gently=True)
+    with pytest.raises(ArithmeticError):
+        run_processes(_train_two_by_iterations, 2, parts, False, stop)
+    saved = _load(tmp_path / 'parts' / 'iter_3.pth')['meta']['epoch_progress']
+    assert saved == dict(batches_done=1, batches=2)
+    run_processes(_train_two_by_iterations, 2, parts, 'auto')
+    first, second = (_load(tmp_path / p / 'iter_8.pth') for p in ('straight', 'parts'))
+    _assert_same_training_state(first, second)
+
+
+@toy.MODELS.register_module(force=True)
+class RuinedByItsGradient(toy.ToyModel):
+    """At one step its loss is finite and its gradient is not."""
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        found = super().forward(inputs, data_samples, mode)
+        if mode == 'loss' and int(self.steps) == 8:
+            weight = self.head[1].weight
+            zero = (weight - weight.detach()).square().sum().sqrt()
+            found['loss_size'] = found['loss_size'] + zero
+        return found
+
+
+def test_weights_that_a_gradient_has_ruined_are_not_saved(tmp_path, capfd):
+    """The last good checkpoint stays, and can be gone on from."""
+    settings = toy.config(tmp_path, model=dict(type='RuinedByItsGradient'))
+    settings['default_hooks']['checkpoint']['max_keep_ckpts'] = 1
+    message = r'epoch_2\.pth is not written: 1 weights .* gradient .*clip_grad'
+    with pytest.raises(UserError, match=message):
+        toy.train(settings)
+    assert [path.name for path in tmp_path.glob('*.pth')] == ['epoch_1.pth']
+    settings['model'] = dict(type='ToyModel')
+    toy.train(settings, 'auto')
+    assert 'resumed epoch: 1' in capfd.readouterr().out
+    assert [path.name for path in tmp_path.glob('*.pth')] == ['epoch_4.pth']
+
+
+def test_ruined_weights_are_passed_over_by_automatic_resume(tmp_path, capfd):
+    """As versions wrote them that did not look."""
+    toy.train(toy.config(tmp_path))
+    reference = _load(tmp_path / 'epoch_4.pth')
+    for name in ('epoch_3.pth', 'epoch_4.pth'):
+        ruined = _load(tmp_path / name)
+        ruined['state_dict']['head.1.bias'].fill_(torch.nan)
+        torch.save(ruined, tmp_path / name)
+    toy.train(toy.config(tmp_path), 'auto')
+    said = capfd.readouterr().out
+    assert 'epoch_4.pth holds 1 weights' in said and 'resumed epoch: 2' in said
+    _assert_same_training_state(_load(tmp_path / 'epoch_4.pth'), reference)
+
+
+@toy.MODELS.register_module(force=True)
+class WithAMask(toy.ToyModel):
+    """A buffer that is infinite from the start."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer('mask', torch.tensor([0.0, -torch.inf]))
+
+
+def test_what_is_infinite_from_the_start_may_be_so(tmp_path):
+    settings = toy.config(tmp_path, model=dict(type='WithAMask'))
+    toy.train(settings)
+    runner = toy.train(settings, 'auto')
+    assert runner.model.mask[1] == -torch.inf and runner.epoch == 4

@@ -8,6 +8,7 @@ from mmengine.registry import METRICS
 
 from medssl_mm.errors import UserError
 from medssl_mm.evaluation import ClassificationMetric
+from medssl_mm.results import Run, summarize
 from medssl_mm.results.images import (
     read_predictions,
     resample_predictions,
@@ -164,9 +165,15 @@ def test_classes_of_few_patients_are_shown_but_not_averaged(tmp_path):
         ('two', mean),
         ('all', everything['classification/macro_AUROC']),
     ):
-        drawn = resample_predictions(tmp_path / folder / 'predictions.csv', samples=10)
-        # Probabilities are kept as 32-bit numbers.
-        assert drawn.values[0] == pytest.approx(expected, abs=1e-6)
+        file = tmp_path / folder / 'predictions.csv'
+        [row] = summarize([Run('g', 'r', (tmp_path / folder,))], samples=10)
+        for found in (
+            resample_predictions(file, samples=10).values[0],
+            resample_predictions(file.parent, samples=10).values[0],
+            row.score.estimate,
+        ):
+            # Probabilities are kept as 32-bit numbers.
+            assert found == pytest.approx(expected, abs=1e-6)
 
 
 def test_no_class_of_enough_patients_is_an_error():

@@ -1,5 +1,7 @@
 """Small image sets and transfer tables."""
 
+from pathlib import Path
+
 import yaml
 
 from medssl_mm import experiments
@@ -57,4 +59,4 @@ def run_here(planned):
     """What the processes do, in this one."""
     planned.write_tasks()
     for step in planned.steps.values():
-        frozen.run_task(step.folder, lambda line: None)
+        frozen.run_task(Path(step.command[-1]), lambda line: None)

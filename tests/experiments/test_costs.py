@@ -25,7 +25,7 @@ def table(tmp_path):
     return replace(experiments.load_table(path), runs_dir=tmp_path / 'runs')
 
 
-def finish(step, times, threads='1', parts=1):
+def finish(step, times, threads='1', parts=1, **machine):
     """Write what a finished pretraining leaves: a log of each part of the run."""
     for part in range(parts):
         folder = step.folder / f'part{part}' / 'vis_data'
@@ -36,7 +36,7 @@ def finish(step, times, threads='1', parts=1):
             if i % parts == part
         ]
         (folder / 'scalars.json').write_text('\n'.join(lines) + '\n{"step": 9')
-    machine = dict(processor='a', threads=threads, versions=dict(torch='2'))
+    machine = dict(processor='a', threads=threads, versions=dict(torch='2'), **machine)
     (step.folder / experiments.DONE).write_text(json.dumps(dict(machine=machine)))
 
 
@@ -85,3 +85,13 @@ def test_other_machines_are_not_compared(table):
     finish(further, [2.0])
     found = pretraining_costs(pretrainings(table), table)
     assert found.shares['MoCo, more'] == pytest.approx(2)
+
+
+def test_which_of_equal_gpus_it_was_does_not_matter(table):
+    base, same, other, further = pretrainings(table)
+    finish(base, [1.0], gpus='0')
+    finish(same, [1.0], gpus='1')
+    finish(other, [3.0], gpus='1')
+    finish(further, [9.0], gpus='0,1')
+    found = pretraining_costs(pretrainings(table), table)
+    assert found.shares['MoCo, more'] == pytest.approx(3)

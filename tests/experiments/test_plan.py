@@ -345,6 +345,26 @@ def test_weights_go_to_all_keys_of_a_row(table):
         ]
 
 
+def test_what_weights_are_and_where_they_go_is_in_the_folder(table, tmp_path):
+    """The content of a given file, and the keys that take it."""
+    file = tmp_path / 'given.pth'
+
+    def keys(row=(), **changes):
+        own = replace(table.rows[1], pretrain=None, checkpoint=str(file), **dict(row))
+        return set(plan(replace(table, rows=(own,), **changes))[0])
+
+    file.write_bytes(b'one')
+    first = keys()
+    assert keys() == first
+    further = dict(weights_options=('model.decode_head.init_cfg.checkpoint',))
+    assert not keys(further) & first
+    assert not keys(weights_option='model.neck.init_cfg.checkpoint') & first
+    file.write_bytes(b'two')
+    assert not keys() & first
+    file.write_bytes(b'one')
+    assert keys() == first
+
+
 def test_resolved_config_follows_options():
     config = Path(__file__).parents[2] / 'configs/selfsup/default_runtime.py'
     first = experiments.resolved_config(str(config), {})

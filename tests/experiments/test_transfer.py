@@ -331,11 +331,26 @@ def test_results_by_hand(folder):
         "only 4 test patients: Student's intervals, which expect a symmetrical "
         'spread; look at the single cases'
     ]
+    assert cell['patients'] == 4  # those that the interval is over
     assert cell['split'] == 'made' and cell['split_hash'] == split.hash
     # The episodes are the same for all encoders.
     digests = {found[e, 'one', 'few_shot']['digest'] for e in 'ar'}
     assert len(digests) == 1
     assert found['a', 'one', 'few_shot']['facts']['by_patient']
+
+
+def test_two_commands_with_other_protocols_share_a_folder(folder):
+    """Each does what it was asked for, whichever wrote its task last."""
+    path = write_table(folder)
+    both = [plan(path, ['a'], ['one'], [protocol]) for protocol in ('knn', 'linear')]
+    [[first], [second]] = [planned.steps.values() for planned in both]
+    assert first.folder == second.folder
+    for planned in both:
+        planned.write_tasks()
+    frozen.run_task(Path(first.command[-1]), lambda line: None)
+    assert first.done and not second.done
+    frozen.run_task(Path(second.command[-1]), lambda line: None)
+    assert second.done
 
 
 def test_cross_validation_tests_every_image_once(folder):
@@ -349,9 +364,20 @@ def test_cross_validation_tests_every_image_once(folder):
         assert cell['predictions']['image_ids'] == sorted(
             open_store('one', 'classification').image_ids
         )
-    task = json.loads(
-        (next(iter(planned.steps.values())).folder / 'task.json').read_text()
-    )
+        assert cell['patients'] == 16
+        # Probabilities of two fits have no common order.
+        folds, values, targets = (
+            np.array(cell['predictions'][name])
+            for name in ('folds', 'probabilities', 'targets')
+        )
+        right = pairs = 0.0
+        for fold in range(4):
+            of = folds == fold
+            count = targets[of, 1].sum() * (1 - targets[of, 1]).sum()
+            pairs += count
+            right += count * roc_auc_score(targets[of, 1], values[of, 1])
+        assert cell['drawn']['macro AUROC'][0] == pytest.approx(right / pairs, abs=1e-4)
+    task = json.loads(Path(next(iter(planned.steps.values())).command[-1]).read_text())
     made = frozen.FrozenSet(task, lambda line: None)
     patients = np.array(made.everything.patients)
     for rows in made.rounds(4):

@@ -1,5 +1,7 @@
 """Data sets of transfer tables: what mode 'compat' makes of each, by protocol."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -117,7 +119,7 @@ def test_grades_of_eyepacs(folder):
     run = [step for step in planned.steps.values() if step.kind == 'frozen']
     for step in run:
         planned.write_tasks()
-        frozen.run_task(step.folder, lambda line: None)
+        frozen.run_task(Path(step.command[-1]), lambda line: None)
     found = {c['protocol']: c for c in experiments.finished_cells(planned)}
     assert found['few_shot']['classes'] == list(GRADES)
     assert found['few_shot']['facts']['ways'] == 5

@@ -244,3 +244,17 @@ def test_streaming_names_what_does_not_fit():
     constant.update([x], [torch.ones(10, 4)])
     with pytest.raises(ValueError, match='layer 0 of the second do not vary'):
         constant.compute()
+
+
+@pytest.mark.parametrize('unbiased', [False, True])
+@pytest.mark.parametrize('cka', [linear_cka, rbf_cka])
+@pytest.mark.parametrize('shape', [(200, 16, 12), (20, 40, 30)])
+def test_a_large_channel_that_does_not_vary_hides_no_other(cka, shape, unbiased):
+    x, y = (0.01 * z.float() for z in features(*shape))
+    expected = cka(x[:, 1:], y, unbiased=unbiased)
+    x[:, 0] = 1e5 / 3
+    found = cka(x, y, unbiased=unbiased)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert median_distance(x) == pytest.approx(median_distance(x[:, 1:]), rel=1e-4)
+    with pytest.raises(ValueError, match='x do not vary over the samples'):
+        cka(x[:, :1], y)

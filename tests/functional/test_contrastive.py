@@ -479,3 +479,31 @@ def test_nt_xent_of_several_processes_equals_one(processes):
 def test_nt_xent_wrong_input(shapes, temperature, message):
     with pytest.raises(ValueError, match=message):
         nt_xent(*(torch.rand(shape) for shape in shapes), temperature)
+
+
+@pytest.mark.parametrize('size', [16, 128, 2048])
+def test_nothing_is_nearest_where_all_are_alike(size):
+    """Whatever the rounding of products that are computed in two ways."""
+    torch.manual_seed(size)
+    rows = unit_rows(torch.randn(1, size)).expand(32, size).contiguous()
+    queue = rows[:1].expand(256, size).contiguous()
+    assert info_nce(rows, rows, queue, return_top1=True)[1] == 0
+    assert info_nce(rows, rows, return_top1=True)[1] == 0
+    assert nt_xent(rows, rows, return_top1=True)[1] == 0
+    regions = rows.view(2, 16, size)
+    for negatives in ('image', 'batch'):
+        _, logs = local_info_nce(
+            regions, regions, negatives=negatives, queue=queue, return_logs=True
+        )
+        assert logs['top1'] == 0
+
+
+def test_one_other_that_is_as_near_is_no_hit():
+    axes = torch.eye(4)
+    key = axes[:3].clone()
+    queue = axes[[0, 3]]  # the first query's own key once more
+    assert info_nce(axes[:3], key, queue, return_top1=True)[1].item() == (
+        pytest.approx(2 / 3)
+    )
+    key[1] = key[0]
+    assert info_nce(axes[:3], key, return_top1=True)[1].item() == pytest.approx(1 / 3)

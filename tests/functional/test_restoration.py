@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
 from torch import nn
 
+from medssl_mm.backbones.dilation import DilatedAvgPool2d
+from medssl_mm.errors import UserError
 from medssl_mm.functional.restoration import (
     hidden_at,
     masked_l1,
@@ -12,6 +15,7 @@ from medssl_mm.functional.restoration import (
     own_statistics,
     sparse,
 )
+from medssl_mm.models.backbones.res_net_same_padding import SamePaddingMaxPool2d
 
 
 def patches(n=2, rows=4, columns=4, share=0.6, seed=0):
@@ -187,3 +191,44 @@ def test_without_it_visible_cells_grow():
     assert dense[at_hidden].abs().min() > 0
     with sparse(net, hidden):
         assert not net(shown)[at_hidden].any()
+
+
+@pytest.mark.parametrize(
+    'pooling',
+    [nn.MaxPool2d(3, 2, 1), SamePaddingMaxPool2d(), DilatedAvgPool2d(2, 2)],
+)
+def test_no_pooling_fills_hidden_cells(pooling):
+    hidden = patches()
+    images = torch.rand(2, 1, 16, 16, dtype=torch.float64) + 1
+    with sparse(nn.Sequential(pooling), hidden):
+        found = pooling(images * ~hidden_at(hidden, (16, 16)))
+    behind = hidden_at(hidden, tuple(found.shape[-2:]))
+    assert not found[behind].any() and (found[~behind] > 0).all()
+
+
+@pytest.mark.parametrize('context', ['sparse', 'statistics'])
+@pytest.mark.parametrize(
+    'recompute, name',
+    [
+        (lambda net: setattr(net[4], 'with_cp', True), 'with_cp is on in 4'),
+        (
+            lambda net: turn_on_activation_checkpointing(net, '4'),
+            'activation_checkpointing is on in 4',
+        ),
+        (
+            lambda net: setattr(net, 'grad_checkpointing', True),
+            'grad_checkpointing is on in the backbone',
+        ),
+    ],
+)
+def test_what_is_computed_once_more_is_refused(recompute, name, context):
+    net = network().train()
+    recompute(net)
+    manager = sparse(net, patches()) if context == 'sparse' else own_statistics(net)
+    with pytest.raises(UserError, match=f'{name} .* set with_cp=False in the backbone'):
+        with manager:
+            pass
+    with torch.no_grad():  # nothing is computed once more
+        manager = sparse(net, patches()) if context == 'sparse' else own_statistics(net)
+        with manager:
+            net(torch.rand(2, 1, 32, 32, dtype=torch.float64))

@@ -10,6 +10,8 @@ from medssl_mm.importers.naming import (
     by_wildcard,
     digest_of,
     find_files,
+    find_patient,
+    first_group,
     match_patient,
     safe_case_id,
     walk,
@@ -61,6 +63,50 @@ def test_what_is_no_file_is_told_and_links_are_followed(tmp_path):
         'y.png': True,
     }
     assert {path.name for path in find_files(src)} == {'x.png', 'y.png'}
+
+
+def test_globs_take_what_a_walk_takes(tmp_path):
+    src, far = tmp_path / 'src', tmp_path / 'far'
+    for path in (
+        src / 'a/images/1.png',
+        src / 'a/images/.ipynb_checkpoints/1-checkpoint.png',
+        src / 'a/images/.2.png',
+        src / '.cache/images/3.png',
+        src / 'c.png/deep/4.png',
+        far / 'images/5.png',
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (src / 'b').symlink_to(far)
+    (src / 'a' / 'back').symlink_to(src)
+
+    def names(pattern):
+        return [p.relative_to(src).as_posix() for p in find_files(src, pattern)]
+
+    both = ['a/images/1.png', 'b/images/5.png']
+    assert names('*/images/*.png') == names('**/images/*.png') == both
+    assert names('**/*.png') == [*both, 'c.png/deep/4.png'] == names('**/*')
+    assert names('b/**/*.png') == both[1:]
+    assert names('*.png') == []
+    # What a glob names is taken, whatever it is called.
+    assert names('.cache/*/*.png') == ['.cache/images/3.png']
+    assert names('../far/images/*') == ['../far/images/5.png']
+    assert set(by_wildcard(src, '**/images/*.png')) == {('a', '1'), ('b', '5')}
+
+
+@pytest.mark.parametrize('pattern', [r'(\d*)', r'(?:x(\d))?P', r'P(?P<patient> *)1'])
+def test_a_group_that_matches_nothing_is_no_patient(pattern):
+    with pytest.raises(
+        UserError, match=r"matches 'P1a', but its group matches nothing"
+    ):
+        match_patient(pattern, 'P1a', 'own')
+    patient, problem = find_patient(pattern, 'P1a', 'own')
+    assert patient == 'own' and problem[0] == 'patient-pattern'
+
+
+def test_a_pattern_says_what_it_is_for():
+    with pytest.raises(UserError, match='slice pattern .* must be the slice number'):
+        first_group(r'_(\d+)', 'x.png', 'slice')
 
 
 def test_patient_pattern():

@@ -12,6 +12,7 @@ from medssl_mm.results.choosing import (
     draw_choosing,
     print_agreements,
     read_checkpoint_scores,
+    require_seed,
     write_choosing,
 )
 from tests import tools
@@ -74,6 +75,14 @@ def test_what_is_no_such_table_is_refused(tmp_path):
     pd.concat([frame, frame.assign(evaluation='Deep')]).to_csv(path, index=False)
     with pytest.raises(UserError, match='name one of its evaluations: Linear, Deep'):
         read_checkpoint_scores(path)
+
+
+def test_scores_of_another_seed_are_refused(tmp_path):
+    table = tmp_path / 'table.csv'
+    require_seed(write_table(table, seed_numbers='3'), dict(MoCo=3, SimCLR=None))
+    require_seed(write_table(table), dict(MoCo=3))  # as it was before
+    with pytest.raises(UserError, match='scores of seed 4, but MoCo .* with seed 3'):
+        require_seed(write_table(table, seed_numbers='4'), dict(MoCo=3))
 
 
 def test_figure_shows_measures_against_epochs_or_scores():

@@ -30,6 +30,18 @@ def test_pooled_folds_equal_one_evaluation_of_all_cases(tmp_path, scores):
     )
 
 
+def test_the_interval_of_all_folds_is_told(tmp_path):
+    """Ten patients in each fold are few, twenty together are not."""
+    scores = np.random.default_rng(1).uniform(0.2, 0.8, (40, 2))
+    folders = write_folds(tmp_path, scores)
+    assert 'Student' in results.read_metrics(folders[0])['interval']['kind']
+    results.pool_results(folders, tmp_path / 'all')
+    pooled = results.read_metrics(tmp_path / 'all')
+    assert pooled['patients'] == 20
+    assert pooled['interval']['kind'] == '95 % percentile bootstrap'
+    assert not any('only 10 patients' in note for note in pooled['notes'])
+
+
 def test_pooling_does_not_depend_on_the_order(tmp_path, scores):
     folders = write_folds(tmp_path, scores[0])
     for name, order in (('a', folders), ('b', folders[::-1])):

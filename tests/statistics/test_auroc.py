@@ -4,6 +4,30 @@ import pytest
 from medssl_mm.statistics.auroc import weighted_auroc
 
 
+def test_pairs_of_two_folds_do_not_count():
+    """Scores of each fold have a scale of their own; equal to a loop over pairs."""
+    rng = np.random.default_rng(3)
+    folds = rng.integers(0, 3, 40)
+    positive = rng.random(40) < 0.4
+    scores = np.round(rng.normal(size=40) + positive, 1) + 10 * folds
+    weights = rng.integers(0, 3, (5, 40))
+    for found, weight in zip(weighted_auroc(scores, positive, weights, folds), weights):
+        right = pairs = 0.0
+        for i in np.flatnonzero(positive):
+            for j in np.flatnonzero(~positive & (folds == folds[i])):
+                pairs += weight[i] * weight[j]
+                order = (scores[i] > scores[j]) + (scores[i] == scores[j]) / 2
+                right += weight[i] * weight[j] * order
+        assert found == pytest.approx(right / pairs)
+    shifted = weighted_auroc(scores - 100 * folds, positive, weights, folds)
+    np.testing.assert_allclose(
+        shifted, weighted_auroc(scores, positive, weights, folds)
+    )
+    # A fold of one class has no pair.
+    alone = weighted_auroc(scores, folds == 0, weights, folds)
+    assert np.isnan(alone).all()
+
+
 def test_weighted_auroc_equals_a_loop_over_pairs():
     rng = np.random.default_rng(0)
     scores = rng.integers(0, 5, 12).astype(float)

@@ -91,7 +91,7 @@ def main():
 
     from medssl_mm.analysis.choosing import agreements
     from medssl_mm.engine import launch
-    from medssl_mm.pretraining_analysis import MeasuredRuns
+    from medssl_mm.pretraining_analysis import MeasuredRuns, seed_of
     from medssl_mm.results import choosing
 
     scores = None
@@ -99,6 +99,8 @@ def main():
         scores = choosing.read_checkpoint_scores(
             args.scores, args.evaluation, args.fraction
         )
+        seeds = {name: seed_of(folder) for name, folder in runs.items()}
+        choosing.require_seed(args.scores, seeds)
         absent = [name for name in runs if name not in {run for run, _ in scores}]
         if absent:
             raise UserError(

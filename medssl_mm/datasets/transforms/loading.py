@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from medssl_mm.errors import UserError
 from medssl_mm.registry import TRANSFORMS
 from medssl_mm.store import open_store
 from medssl_mm.store.header import SLICES
+from medssl_mm.tiff import SIGNS, first_page
 
 
 @TRANSFORMS.register_module()
@@ -59,7 +61,8 @@ class LoadSliceLabel(Transform):
 class LoadGreyImage(Transform):
     """Read one 8- or 16-bit grey image file (PNG, TIFF).
 
-    A colour file is accepted when its channels are equal. The result is
+    A colour file is accepted when its channels are equal. Where the header of a TIFF
+    file says that white is zero, its values are turned, at any depth. The result is
     ``value * scale + offset``: with the right pair, CT slices saved as
     16-bit PNG come out in HU.
 
@@ -92,6 +95,14 @@ class LoadGreyImage(Transform):
                 f'image {path} {reason}; restore the file or '
                 'remove its line from the list.'
             )
+        if image.dtype != np.uint8 and _white_is_zero(path):
+            if image.dtype.kind != 'u':
+                raise UserError(
+                    f'image {path} has pixels of type {image.dtype} where white is '
+                    'zero, which is defined for unsigned whole numbers only; save it '
+                    'with PhotometricInterpretation 1.'
+                )
+            image = np.invert(image)  # OpenCV does this by itself at 8 bit alone
         if image.ndim == 3:
             grey = image[..., 0]
             if not all(
@@ -110,3 +121,11 @@ class LoadGreyImage(Transform):
         results['img'] = image
         results['ori_shape'] = results['img_shape'] = image.shape
         return results
+
+
+def _white_is_zero(path: str) -> bool:
+    """Whether the first page of a TIFF file is grey with white as zero."""
+    if not path.lower().endswith(('.tif', '.tiff')):
+        return False
+    content = Path(path).read_bytes()
+    return content.startswith(SIGNS) and first_page(content).photometric == 0

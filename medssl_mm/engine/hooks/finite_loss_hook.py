@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from medssl_mm.engine.checkpoints import ADVICE
 from medssl_mm.errors import UserError
 from medssl_mm.registry import HOOKS
 
@@ -19,7 +20,9 @@ class FiniteLossHook(Hook):
     """Stops the training when a loss term is infinite or not a number.
 
     Looks at the values that mmengine logs anyway, so it costs nothing, and
-    stops before a checkpoint with ruined weights is written.
+    stops before a checkpoint with ruined weights is written. Weights that a finite
+    loss has ruined, by a gradient that was not finite, are refused where they are
+    saved, by :class:`medssl_mm.engine.runner.Runner`.
 
     Raises:
         NonFiniteLossError: Names the iteration, the loss terms and the cases
@@ -52,9 +55,7 @@ class FiniteLossHook(Hook):
         raise NonFiniteLossError(
             f'{" and ".join(culprits)} is not finite at iteration '
             f'{runner.iter + 1} (epoch {runner.epoch + 1}): {terms}.'
-            f'{_cases(data_batch)} Lower the learning rate or lengthen its '
-            'warm-up, clip the gradients (optim_wrapper.clip_grad), or train '
-            'without --amp; checkpoints saved earlier are untouched'
+            f'{_cases(data_batch)} {ADVICE}'
         )
 
 

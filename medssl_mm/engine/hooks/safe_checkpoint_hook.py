@@ -8,7 +8,7 @@ from typing import Any
 
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import MessageHub
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from medssl_mm.files import write_whole
 from medssl_mm.functional import distributed
@@ -82,7 +82,9 @@ class SafeCheckpointHook(CheckpointHook):
 
     def after_val_epoch(self, runner: Runner, metrics: Any = None) -> None:
         """Note that this step is validated, and save the best."""
-        step = runner.epoch if self.by_epoch else runner.iter
+        # By what the loop counts: checkpoints may be counted otherwise.
+        by_epoch = isinstance(runner._train_loop, EpochBasedTrainLoop)
+        step = runner.epoch if by_epoch else runner.iter
         runner.message_hub.update_info(VALIDATED, step)
         super().after_val_epoch(runner, metrics)
 

@@ -37,7 +37,7 @@ def suffix_of(name: str, suffixes: tuple[str, ...] = VOLUME_SUFFIXES) -> str:
 
 
 def read_volume(
-    path: str | Path, channels: int = 1
+    path: str | Path, channels: int = 1, numbers: bool = False
 ) -> tuple[np.ndarray, np.ndarray | None, list[Problem]]:
     """Read a volume file by the reader of its suffix.
 
@@ -45,6 +45,8 @@ def read_volume(
         path (str | Path): The file.
         channels (int): Length of the fourth axis that it must have (NIfTI
             only). Defaults to 1: none.
+        numbers (bool): Whether it holds numbers of classes, which are as stored
+            whatever black and white are (TIFF). Defaults to False.
 
     Returns:
         tuple: array ``(I, J, K)``, affine ``(4, 4)`` or None, problems.
@@ -67,13 +69,15 @@ def read_volume(
         )
     name, function = _READERS[suffix].split(':')
     module = importlib.import_module(f'{__name__}.{name}')
-    more = (channels,) if channels > 1 else ()
-    return getattr(module, function)(path, *more)
+    more: dict[str, int] = dict(channels=channels) if channels > 1 else {}
+    if numbers and function == 'read_simpleitk':
+        more['numbers'] = True
+    return getattr(module, function)(path, **more)
 
 
-def load_volume(path: str | Path) -> LoadedCase:
-    """Read a volume file and turn it to the canonical axes."""
-    return to_canonical(path, *read_volume(path))
+def load_volume(path: str | Path, numbers: bool = False) -> LoadedCase:
+    """Read a volume file, or numbers of classes, and turn it to the canonical axes."""
+    return to_canonical(path, *read_volume(path, numbers=numbers))
 
 
 def to_canonical(

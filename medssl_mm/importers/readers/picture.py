@@ -21,12 +21,14 @@ from medssl_mm.importers.readers.budget import (
     inflated_limit,
     read_content,
 )
+from medssl_mm.importers.readers.tiff import black_is_zero
+from medssl_mm.tiff import SIGNS as TIFF
+from medssl_mm.tiff import first_page
 
 SUFFIXES = ('.png', '.jpeg', '.jpg')
 DICOM = ('.dcm', '.dicom')
 ALL_SUFFIXES = (*SUFFIXES, '.tif', '.tiff', *DICOM)
 PNG, JPEG = b'\x89PNG', b'\xff\xd8'
-TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')  # the latter two: BigTIFF
 _ORIENTATION = 274  # EXIF tag: which way up, 1 to 8
 _PNG_END, _JPEG_END = b'IEND\xaeB`\x82', b'\xff\xd9'
 # What a pixel of a PNG file is made of, by its colour type.
@@ -143,8 +145,8 @@ def decode(path: str, content: bytes, flag: int) -> np.ndarray:
 def read_picture(path: str) -> tuple[np.ndarray, list[Problem]]:
     """Read an image at its own depth: ``(H, W)``, or ``(H, W, 3)`` RGB.
 
-    It is turned as its file says (EXIF). Of several pages the first is taken, and
-    of transparent pixels their colour, with a warning.
+    It is turned as its file says (EXIF), and black is zero. Of several pages the first
+    is taken, and of transparent pixels their colour, with a warning.
 
     Raises:
         CaseError: Unreadable or truncated.
@@ -154,6 +156,13 @@ def read_picture(path: str) -> tuple[np.ndarray, list[Problem]]:
     content = read_bytes(path)
     pixels = decode(path, content, cv2.IMREAD_UNCHANGED)
     problems = []
+    # OpenCV does this by itself where a pixel has 8 bits at most.
+    if (
+        content.startswith(TIFF)
+        and pixels.dtype != np.uint8
+        and first_page(content).photometric == 0
+    ):
+        pixels = black_is_zero(path, pixels)
     if pixels.ndim == 3 and pixels.shape[2] == 4:
         full = 1 if pixels.dtype.kind == 'f' else np.iinfo(pixels.dtype).max
         clear = int((pixels[..., 3] < full).sum())
@@ -193,30 +202,39 @@ def upright(
 
     Args:
         path (str): The file, for messages.
-        content (bytes): What it holds: PNG or JPEG; OpenCV turns TIFF by itself.
+        content (bytes): What it holds; OpenCV has turned TIFF already.
         pixels (np.ndarray): ``(H, W, ...)``, as stored.
 
     Returns:
         tuple: pixels; 'turned' (warning) where they are not as stored.
     """
-    # A picture without EXIF data is not parsed a second time.
-    if (b'eXIf' if content.startswith(PNG) else b'Exif\0') not in content:
+    turn = _orientation(content)
+    if turn not in range(2, 9):
         return pixels, []
-    try:
-        turn = Image.open(io.BytesIO(content)).getexif().get(_ORIENTATION, 1)
-    except Exception:  # metadata are no reason to leave a picture out
-        return pixels, []
-    if content.startswith(TIFF) or turn not in range(2, 9):
-        return pixels, []
-    if turn > 4:
-        pixels = pixels.swapaxes(0, 1)
-    if turn in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if turn in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels), [
+    if not content.startswith(TIFF):
+        if turn > 4:
+            pixels = pixels.swapaxes(0, 1)
+        if turn in (3, 4, 7, 8):
+            pixels = pixels[::-1]
+        if turn in (2, 3, 6, 7):
+            pixels = pixels[:, ::-1]
+        pixels = np.ascontiguousarray(pixels)
+    return pixels, [
         warning('turned', f'{path}: turned as its EXIF data say (orientation {turn}).')
     ]
+
+
+def _orientation(content: bytes) -> int:
+    """Which way up a picture is stored, by its EXIF data; 1: as it is shown."""
+    if content.startswith(TIFF):
+        return first_page(content).orientation
+    # A picture without EXIF data is not parsed a second time.
+    if (b'eXIf' if content.startswith(PNG) else b'Exif\0') not in content:
+        return 1
+    try:
+        return Image.open(io.BytesIO(content)).getexif().get(_ORIENTATION, 1)
+    except Exception:  # metadata are no reason to leave a picture out
+        return 1
 
 
 def _as_grey(pixels: np.ndarray, path: str) -> np.ndarray:

@@ -1,17 +1,17 @@
 """NRRD, MetaImage and TIFF volumes through SimpleITK.
 
 What ITK accepts without a word is checked here: a compressed MetaImage whose
-data is damaged, a TIFF file that lost its last pages, headers that state no
-orientation or other units than mm.
+data is damaged, a TIFF file that lost its last pages, that is turned or where white
+is zero, headers that state no orientation or other units than mm.
 """
 
 from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +24,8 @@ from medssl_mm.importers.readers.budget import (
     read_content,
 )
 from medssl_mm.importers.readers.optional import require
+from medssl_mm.importers.readers.tiff import black_is_zero
+from medssl_mm.tiff import Page, read_pages
 
 _META, _TIFF = ('.mha', '.mhd'), ('.tif', '.tiff')
 _IN_MM = {
@@ -34,7 +36,7 @@ _HEADER_BYTES = 1 << 20  # longer headers are none
 
 
 def read_simpleitk(
-    path: str | Path,
+    path: str | Path, numbers: bool = False
 ) -> tuple[np.ndarray, np.ndarray | None, list[Problem]]:
     """Read a volume of one of the formats that ITK knows and we take.
 
@@ -42,13 +44,15 @@ def read_simpleitk(
         path (str | Path): ``.nrrd``, ``.nhdr``, ``.mha``, ``.mhd``, ``.tif``
             or ``.tiff``. The pages of a TIFF file are slices; it holds no
             geometry.
+        numbers (bool): Whether the values are numbers of classes: as they are
+            stored, also where white is zero. Defaults to False.
 
     Returns:
         tuple: array ``(I, J, K)``; affine ``(4, 4)``, voxel to RAS+ world in
         mm (ITK's own world is LPS), or None for TIFF; list[Problem].
 
     Raises:
-        CaseError: Unreadable file, or no 3-D grey volume.
+        CaseError: Unreadable file, no 3-D grey volume, or one that is not upright.
         InstallError: SimpleITK is not installed.
     """
     sitk = require('SimpleITK')
@@ -57,8 +61,13 @@ def read_simpleitk(
     suffix = path.suffix.lower()
     if not path.is_file():
         raise CaseError('missing', f'{path} does not exist.')
+    pages: list[Page] = []
     try:
-        _check_complete(path, suffix, _claim(sitk, path, suffix))
+        claimed = _claim(sitk, path, suffix)
+        if suffix in _TIFF:
+            pages = list(read_pages(read_content(path)))
+        else:
+            _check_complete(path, claimed)
         image = sitk.ReadImage(str(path), imageIO=_driver(suffix))
     except CaseError:
         raise
@@ -69,9 +78,13 @@ def read_simpleitk(
             f'{path} cannot be read ({lines[-1].strip()[:160]}). It is truncated, '
             f'damaged or no {suffix} file; fetch it again.',
         ) from None
+    problems = _turned(path, pages)
     array, matrix, origin = _grey_volume(sitk, image, path, suffix in _TIFF)
     if suffix in _TIFF:
-        return array, None, []
+        if not numbers:
+            array, more = _as_shown(path, pages, array)
+            problems += more
+        return array, None, problems
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = matrix, origin
     affine[:2] *= -1
@@ -198,11 +211,57 @@ def _claim(sitk: Any, path: Path, suffix: str) -> int:
     return check_claim(path, reader.GetSize(), width)
 
 
-def _check_complete(path: Path, suffix: str, claimed: int) -> None:
+def _turned(path: Path, pages: Sequence[Page]) -> list[Problem]:
+    """Tell pages of a TIFF file that are not stored as they are to be shown.
+
+    ITK turns those alone whose first row is the lowest one.
+
+    Raises:
+        CaseError: 'not-upright': they are turned in another way, or not all alike.
+    """
+    found = sorted({page.orientation for page in pages} - {0}) or [1]
+    if found == [1]:
+        return []
+    named = ', '.join(map(str, found))
+    if found == [4]:
+        return [
+            warning('turned', f'{path}: turned as its header says (orientation 4).')
+        ]
+    raise CaseError(
+        'not-upright',
+        f'{path} says that its pages are to be turned (orientation {named}); read are '
+        '1, or 4 for all of them. Save them upright (orientation 1).',
+    )
+
+
+def _as_shown(
+    path: Path, pages: Sequence[Page], array: np.ndarray
+) -> tuple[np.ndarray, list[Problem]]:
+    """Make black zero; ITK has the values as they are stored.
+
+    Raises:
+        CaseError: Pages of both kinds, or values that cannot be turned.
+    """
+    white = sum(page.photometric == 0 for page in pages)
+    if not white:
+        return array, []
+    if white < len(pages):
+        raise CaseError(
+            'white-is-zero',
+            f'{path}: white is zero (PhotometricInterpretation 0) on {white} of its '
+            f'{len(pages)} pages; save all of them alike.',
+        )
+    return black_is_zero(str(path), array), [
+        warning(
+            'white-is-zero',
+            f'{path}: white is zero (PhotometricInterpretation 0); the values were '
+            'turned, so that black is.',
+        )
+    ]
+
+
+def _check_complete(path: Path, claimed: int) -> None:
     """Find damage that ITK reads over, and claims that the file does not keep."""
-    if suffix in _TIFF:
-        _check_pages(path)
-        return
     fields, length = read_header(path)
     gzip = fields.get('encoding', '').lower() in ('gz', 'gzip')
     if fields.get('byte skip', '0') != '0' or fields.get('line skip', '0') != '0':
@@ -215,26 +274,6 @@ def _check_complete(path: Path, suffix: str, claimed: int) -> None:
         # Both end in a checksum.
         for _ in inflate(path, content, claimed, GZIP if gzip else ZLIB):
             pass
-
-
-def _check_pages(path: Path) -> None:
-    """Follow the chain of pages of a TIFF file to its end."""
-    content = read_content(path)
-    orders: dict[bytes, Literal['little', 'big']] = {b'II': 'little', b'MM': 'big'}
-    order = orders.get(content[:2])
-
-    def number(place: int, width: int) -> int:
-        part = content[place : place + width]
-        if len(part) < width or order is None:
-            raise ValueError(f'its pages end at byte {len(content)}, before the last')
-        return int.from_bytes(part, order)
-
-    # BigTIFF has wider counts, entries and offsets.
-    wide = number(2, 2) == 43
-    first, count, entry, offset = (8, 8, 20, 8) if wide else (4, 2, 12, 4)
-    place = number(first, offset)
-    while place:
-        place = number(place + count + entry * number(place, count), offset)
 
 
 def _sizes(path: Path, fields: Mapping[str, str]) -> list[Problem]:

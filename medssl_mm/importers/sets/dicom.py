@@ -238,7 +238,7 @@ LABELS/<any file name>      DICOM segmentations (SEG) of the series"""
             )
             loaded.label = to_canonical(case.label, label, affine, []).image
         elif case.label is not None:
-            add_label(loaded, load_volume(case.label))
+            add_label(loaded, load_volume(case.label, numbers=True))
         angle = shear_of(affine)
         if angle > SHEAR_WARNING and self.tilt in (None, REFUSE):
             raise CaseError(

@@ -86,8 +86,17 @@ class ImageFolderImporter(PictureImporter):
     ) -> list[tuple[Path, str | None, str | None]]:
         """Subset and class folder of every file; None where it lies in none."""
         split = [path.relative_to(src).parts[:-1] for path in files]
-        tops = {folders[0].lower() for folders in split if folders}
-        subsets = bool(tops) and tops <= set(SUBSET_NAMES)
+        tops = {folders[0] for folders in split if folders}
+        others = sorted(name for name in tops if name.lower() not in SUBSET_NAMES)
+        subsets = len(others) < len(tops)
+        if subsets and others:
+            raise UserError(
+                f'{src} has folders of subsets ({", ".join(sorted(tops - {*others}))}) '
+                f'beside others ({", ".join(others[:8])}), which may be classes or '
+                'not. Expected are subsets only, or classes only: move the others '
+                'away, or give a class that is called as a subset another name; '
+                'pictures without a label lie in a subset, beside its classes.'
+            )
         places = []
         for path, folders in zip(files, split):
             subset = None

@@ -25,7 +25,9 @@ class PNGImporter(PictureSlices):
     labels: str | None = option('masks, relative to --src', metavar='GLOB')
     # An object in Python, a file on the command line.
     palette: Any = option(  # type: ignore[misc]
-        'JSON: mask colour or grey value of every class', metavar='FILE'
+        'JSON: mask colour or grey value of every class',
+        kept=lambda palette: dict(zip(*read_palette(palette))),
+        metavar='FILE',
     )
     classes: str | None = option(  # type: ignore[misc, assignment]
         'for grey masks of class indices: names of 1, 2, ... separated by commas, '

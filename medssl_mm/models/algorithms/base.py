@@ -11,6 +11,7 @@ from torch import Tensor
 
 from medssl_mm.backbones import Backbone, backbone_of
 from medssl_mm.errors import UserError
+from medssl_mm.functional.distributed import world_size
 from medssl_mm.models.heads.decorrelation_head import LAST, PROJECTION, stage_of
 from medssl_mm.models.utils import (
     DECODER,
@@ -62,6 +63,8 @@ class BaseAlgorithm(BaseModel):
 
     #: Where the keys of loss terms come from, see ``MultiLevelHead``.
     key_side = 'slow'
+    #: Whether the loss of an image needs others of its batch.
+    compares_images = False
     #: Which of ``encoders`` evaluation takes unless told otherwise.
     evaluated = 'online'
 
@@ -270,7 +273,8 @@ class BaseAlgorithm(BaseModel):
         Shape: two views ``(N, C, H, W)``. Returns the same.
 
         Raises:
-            UserError: When there are not two views of the same N >= 2.
+            UserError: When there are not two views of the same N, or only one image
+                to train on, or to compare.
         """
         if isinstance(inputs, Tensor) or len(inputs) != 2:
             found = (
@@ -287,11 +291,17 @@ class BaseAlgorithm(BaseModel):
                 'both views must be (N, C, H, W) of the same N, got '
                 f'{tuple(first.shape)} and {tuple(second.shape)}'
             )
-        if len(first) < 2:
+        if self.training and len(first) < 2:
             raise UserError(
                 'a batch of 1 image per process gives no batch statistics; '
                 'set batch_size to 2 or more and drop_last=True in '
                 'train_dataloader'
+            )
+        if self.compares_images and len(first) * world_size() < 2:
+            raise UserError(
+                f'{type(self).__name__} compares the images of a batch, and a '
+                'validation batch of 1 image has no other one; set another '
+                'batch_size, or drop_last=True, in val_dataloader'
             )
         return self.lay_out(first), self.lay_out(second)
 

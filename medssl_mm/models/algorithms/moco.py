@@ -1,7 +1,5 @@
 """Momentum contrast with further loss terms on chosen stages."""
 
-import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,19 +21,14 @@ from medssl_mm.models.utils import (
     KeyQueue,
     SplitBatchNorm,
     hoist_state,
-    stated_by,
+    patients_of,
+    with_defaults,
     with_missing,
 )
 from medssl_mm.registry import MODELS
 
 from .base import BaseAlgorithm
 from .encoder import Encoder, EncoderOutput
-
-
-def number_of_patient(name: str) -> int:
-    """Number above 0 that stands for a patient, the same in every process."""
-    digest = hashlib.blake2b(name.encode(), digest_size=7).digest()
-    return int.from_bytes(digest, 'big') + 1
 
 
 @MODELS.register_module()
@@ -56,7 +49,8 @@ class MultiLevelMoCo(BaseAlgorithm):
     Logged beside the loss terms: ``chance_level`` = log(K + 1), the
     contrastive loss of a guess among K keys, weighted like it; ``queue_fill``, the
     share of the queue (0-1) that holds keys rather than its random start;
-    ``contrastive_top1``, the share of queries (0-1) nearest to their own key.
+    ``contrastive_top1``, the share of queries (0-1) nearest to their own key, ties
+    being no hits.
 
     Args:
         backbone (dict): See :class:`BaseAlgorithm`.
@@ -71,8 +65,9 @@ class MultiLevelMoCo(BaseAlgorithm):
         ema_decay (float): Share of the old weights that the key encoder keeps
             at a step. Defaults to 0.999.
         mask_same_patient (bool): Whether keys of the query's own patient, other
-            slices and moments of the same anatomy, are left out of the negatives;
-            the samples must name their ``patient_id``. Defaults to False.
+            slices and moments of the same anatomy, are left out of the negatives,
+            in the queues of further terms as well; the samples must name their
+            ``patient_id``. Defaults to False.
         contrast_weight (float): Factor of the contrastive loss, where further terms
             share the whole with it. Defaults to 1.0.
         **kwargs: ``multi_level_head``, ``decorrelation``, ``restoration``,
@@ -96,7 +91,9 @@ class MultiLevelMoCo(BaseAlgorithm):
             raise UserError(
                 f'contrast_weight must not be negative, got {contrast_weight}'
             )
-        levels = _with_queue_len(kwargs.pop('multi_level_head', None), queue_len)
+        levels = _with_queue(
+            kwargs.pop('multi_level_head', None), queue_len, mask_same_patient
+        )
         super().__init__(
             backbone=backbone, neck=neck, head=head, multi_level_head=levels, **kwargs
         )
@@ -150,8 +147,8 @@ class MultiLevelMoCo(BaseAlgorithm):
         Shape: two views ``(N, C, H, W)``. Returns one element whose ``loss``
             holds the scalars, as the host's loops take them.
         """
-        images = self.views(inputs)
         with evaluation_mode(self):
+            images = self.views(inputs)
             query, key = self.encoder(images[0]), self.encoder_k.module(images[1])
             rows = unit_rows(key.embedding)
             patients = self._patients(data_samples, rows)
@@ -169,7 +166,7 @@ class MultiLevelMoCo(BaseAlgorithm):
     ) -> dict[str, Tensor]:
         more = {}
         if patients is not None:
-            more['masked'] = patients[:, None] == self.key_queue.queue_patients
+            more['masked'] = self.key_queue.same_patient(patients)
         loss, top1 = self.head(
             unit_rows(query.embedding), key_rows, self.key_queue.rows, **more
         )
@@ -177,13 +174,7 @@ class MultiLevelMoCo(BaseAlgorithm):
         if self.multi_level_head is not None:
             logs.update(self.multi_level_head(query, key, images, data_samples))
         logs.update(self.restored(images[0], data_samples))
-        if more:
-            negatives = (~more['masked']).sum(1)
-            chance = negatives.to(loss.dtype).add(1).log().mean()
-        else:
-            chance = torch.full_like(
-                loss.detach(), math.log(self.key_queue.queue_len + 1)
-            )
+        chance = self.key_queue.chance_level(loss, more.get('masked'))
         logs['chance_level'] = chance * self.contrast_weight
         logs['contrastive_top1'] = top1
         return logs
@@ -192,16 +183,7 @@ class MultiLevelMoCo(BaseAlgorithm):
         """Number of each sample's patient, where they are asked for."""
         if not self.mask_same_patient:
             return None
-        names = stated_by(data_samples, 'patient_id')
-        if len(names) != len(rows) or None in names:
-            raise UserError(
-                'mask_same_patient=True needs the patient of every sample, but '
-                f'{max(names.count(None), len(rows) - len(names))} of {len(rows)} have '
-                'no patient_id; load them with a data set of medssl_mm and pack them '
-                'with medssl_mm.PackViews, or set mask_same_patient=False'
-            )
-        numbers = [number_of_patient(str(name)) for name in names]
-        return torch.tensor(numbers, device=rows.device)
+        return patients_of(data_samples, len(rows), rows.device)
 
     @torch.no_grad()
     def _encode_keys(self, images: Tensor) -> EncoderOutput:
@@ -224,17 +206,20 @@ class MultiLevelMoCo(BaseAlgorithm):
         )
 
 
-def _with_queue_len(settings: dict | None, queue_len: int) -> dict | None:
-    """Losses of levels that have a queue of their own make it as long."""
+def _with_queue(
+    settings: dict | None, queue_len: int, mask_same_patient: bool
+) -> dict | None:
+    """Losses of levels that have a queue of their own make and use it alike."""
     if not settings:
         return settings
-    levels = [
-        dict(
-            level,
-            loss=with_missing(level['loss'], dict(queue_len=lambda: queue_len), MODELS),
-        )
-        if 'loss' in level
-        else level
-        for level in settings.get('levels', ())
-    ]
+    levels = []
+    for level in settings.get('levels', ()):
+        if 'loss' in level:
+            loss = with_missing(
+                level['loss'], dict(queue_len=lambda: queue_len), MODELS
+            )
+            if mask_same_patient:
+                loss = with_defaults(loss, dict(mask_same_patient=True), MODELS)
+            level = dict(level, loss=loss)
+        levels.append(level)
     return dict(settings, levels=levels)

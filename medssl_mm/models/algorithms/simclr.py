@@ -35,7 +35,7 @@ class MultiLevelSimCLR(BaseAlgorithm):
     logits and cross-entropy in float32. Logged beside the loss terms:
     ``chance_level`` = log(2N - 1), the loss of a guess among the N images of
     all processes; ``contrastive_top1``, the share of embeddings (0-1) nearest
-    to their partner.
+    to their partner, ties being no hits.
 
     Args:
         backbone (dict): See :class:`BaseAlgorithm`.
@@ -51,6 +51,7 @@ class MultiLevelSimCLR(BaseAlgorithm):
     """
 
     key_side = 'same'
+    compares_images = True
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol, cast
 
 import torch
@@ -33,7 +34,8 @@ class Encoded(Protocol):
 class LevelContext:
     """What a term may need to know beside the two feature maps.
 
-    It lives for one direction of one term in one step.
+    It lives for one direction of one term in one step, what it is told to do
+    :meth:`at_the_end` for both.
 
     Args:
         stage (int | str): Stage of the maps, 0 = stem, or ``'decoder'``.
@@ -43,12 +45,15 @@ class LevelContext:
             ``view_geometry``, a list with one mapping per view.
         order (tuple[int, int]): Which of those views are the query's and the
             key's. Defaults to (0, 1).
+        pending (list[Callable]): What is done when all terms are computed.
+            Defaults to nothing.
     """
 
     stage: int | str
     images: tuple[Tensor, Tensor]
     data_samples: Sequence
     order: tuple[int, int] = (0, 1)
+    pending: list[Callable[[], None]] = field(default_factory=list)
     _known: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
@@ -64,6 +69,17 @@ class LevelContext:
         if key not in self._known:
             self._known[key] = compute()
         return self._known[key]
+
+    def at_the_end(self, action: Callable[[], None]) -> None:
+        """Do something when the terms of both directions are computed.
+
+        What changes the state of a loss: the second direction must not see what
+        the first one has learnt of the same images.
+
+        Args:
+            action (Callable): Does it.
+        """
+        self.pending.append(action)
 
     def view_matrices(self, view: int) -> Tensor:
         """Affine matrices from view pixels to source pixels.
@@ -257,13 +273,20 @@ class MultiLevelHead(BaseModule):
 
         Shape: maps ``(N, C, H, W)``. Returns scalars by log name.
         """
+        pending = list[Callable[[], None]]()
+        way = partial(
+            self._one_way, images=images, data_samples=data_samples, pending=pending
+        )
         if self.key_side != 'both':
-            one, other = cast(Encoded, query), cast(Encoded, key)
-            return self._one_way(one, other, images, data_samples, (0, 1))
-        queries, keys = cast(Sequence[Encoded], query), cast(Sequence[Encoded], key)
-        there = self._one_way(queries[0], keys[1], images, data_samples, (0, 1))
-        back = self._one_way(queries[1], keys[0], images, data_samples, (1, 0))
-        return {name: (value + back[name]) / 2 for name, value in there.items()}
+            logs = way(cast(Encoded, query), cast(Encoded, key), order=(0, 1))
+        else:
+            queries, keys = cast(Sequence[Encoded], query), cast(Sequence[Encoded], key)
+            there = way(queries[0], keys[1], order=(0, 1))
+            back = way(queries[1], keys[0], order=(1, 0))
+            logs = {name: (value + back[name]) / 2 for name, value in there.items()}
+        for action in pending:
+            action()
+        return logs
 
     def _one_way(
         self,
@@ -272,12 +295,13 @@ class MultiLevelHead(BaseModule):
         images: tuple[Tensor, Tensor],
         data_samples: Sequence,
         order: tuple[int, int],
+        pending: list[Callable[[], None]],
     ) -> dict[str, Tensor]:
         logs = {}
         images = (images[order[0]], images[order[1]])
         for label, loss in self.losses.items():
             stage = self.stage_of[label]
-            context = LevelContext(stage, images, data_samples, order)
+            context = LevelContext(stage, images, data_samples, order, pending)
             query, key = query_side.maps[stage], key_side.maps[stage]
             if label in self.necks:
                 query = self.necks[label](query, 0, context)

@@ -37,7 +37,9 @@ class RestorationHead(StageDecoder):
 
     These passes normalise by the statistics of their own batch, in a validation loop
     as well, and leave the running ones of the backbone alone: a frozen network is
-    evaluated on whole images, and normalised by statistics of such.
+    evaluated on whole images, and normalised by statistics of such. A backbone that
+    computes parts of itself once more in the backward pass (``with_cp``,
+    ``activation_checkpointing``) is refused.
 
     Logged: ``loss_restoration``, weighted; ``restoration_of_mean``, weighted
     alike, what the mean of the visible pixels gets: above that nothing is

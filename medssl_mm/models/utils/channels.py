@@ -40,13 +40,7 @@ def with_missing(
         registry (Registry): Where the type is looked up.
     """
     settings = dict(settings)
-    kind = settings.get('type')
-    if isinstance(kind, str):
-        with registry.switch_scope_and_registry(None) as scoped:
-            kind = scoped.get(kind)
-    if kind is None:  # whoever builds it says so
-        return settings
-    parameters = inspect.signature(kind).parameters
+    parameters = _parameters_of(settings, registry)
     for name, value in values.items():
         wanted = parameters.get(name)
         if wanted is None or wanted.default is not inspect.Parameter.empty:
@@ -54,3 +48,30 @@ def with_missing(
         if name not in settings:
             settings[name] = value()
     return settings
+
+
+def with_defaults(
+    settings: Mapping, values: Mapping[str, Any], registry: Registry
+) -> dict:
+    """Give a module other defaults, where it has such parameters.
+
+    Args:
+        settings (Mapping): Config of the module; what it states stays.
+        values (Mapping): By the name of a parameter.
+        registry (Registry): Where the type is looked up.
+    """
+    parameters = _parameters_of(settings, registry)
+    known = {name: value for name, value in values.items() if name in parameters}
+    return {**known, **settings}
+
+
+def _parameters_of(
+    settings: Mapping, registry: Registry
+) -> Mapping[str, inspect.Parameter]:
+    kind = settings.get('type')
+    if isinstance(kind, str):
+        with registry.switch_scope_and_registry(None) as scoped:
+            kind = scoped.get(kind)
+    if kind is None:  # whoever builds it says so
+        return {}
+    return inspect.signature(kind).parameters

@@ -1,5 +1,6 @@
 """The store of past keys that serve as negatives."""
 
+import math
 from functools import partial
 from typing import Any
 
@@ -77,6 +78,26 @@ class KeyQueue(nn.Module):
             'or, if this is the last, incomplete batch of an epoch, set '
             'drop_last=True in train_dataloader.'
         )
+
+    def same_patient(self, patients: Tensor) -> Tensor:
+        """Which keys are of the patient of a sample.
+
+        Shape: patients ``(N,)``, numbers above 0. Returns ``(N, K)``, bool.
+        """
+        return patients[:, None] == self.queue_patients
+
+    def chance_level(self, loss: Tensor, masked: Tensor | None = None) -> Tensor:
+        """Loss of a guess among the own key and the negatives.
+
+        Args:
+            loss (Tensor): Whose dtype and device it gets.
+            masked (Tensor, optional): Keys that are no negatives. Defaults to None.
+
+        Shape: masked ``(N, K)``, bool. Returns a scalar.
+        """
+        if masked is None:
+            return torch.full_like(loss.detach(), math.log(self.queue_len + 1))
+        return (~masked).sum(1).to(loss.dtype).add(1).log().mean()
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor, patients: Tensor | None = None) -> None:

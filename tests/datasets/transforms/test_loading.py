@@ -9,6 +9,7 @@ from medssl_mm.datasets.transforms import (
 )
 from medssl_mm.errors import UserError
 from medssl_mm.store import StoreWriter
+from tests.importers.tiff_files import write_tiff
 
 
 @pytest.fixture
@@ -61,6 +62,19 @@ def test_grey_image(tmp_path, dtype):
     cv2.imwrite(path, np.repeat(stored[..., None], 3, axis=2))
     seen = LoadGreyImage()(dict(img_path=path))
     np.testing.assert_array_equal(seen['img'], stored)
+
+
+@pytest.mark.parametrize('big', [False, True])
+@pytest.mark.parametrize('order', '<>')
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_black_is_zero_in_tiff_of_any_depth(tmp_path, dtype, order, big):
+    shown = np.arange(42, dtype=dtype).reshape(1, 6, 7)
+    path = write_tiff(tmp_path / 'a.tif', ~shown, 0, order=order, big=big)
+    seen = LoadGreyImage()(dict(img_path=str(path)))
+    np.testing.assert_array_equal(seen['img'], shown[0])
+    path = write_tiff(tmp_path / 'b.tif', shown.astype(np.float32), 0)
+    with pytest.raises(UserError, match='b.tif has pixels of type float32'):
+        LoadGreyImage()(dict(img_path=str(path)))
 
 
 def test_missing_file_and_bad_settings(tmp_path):

@@ -14,6 +14,7 @@ from medssl_mm.importers.readers.picture import (
     read_picture,
 )
 from tests.datasets.images import make_picture, write_picture
+from tests.importers.tiff_files import SIDES, write_tiff
 
 
 def codes(problems):
@@ -52,8 +53,37 @@ def test_pictures_are_turned_as_viewers_turn_them(tmp_path, suffix, turn):
     found, problems = read_picture(str(path))
     expected = np.asarray(ImageOps.exif_transpose(Image.open(path)))
     np.testing.assert_allclose(found, expected, atol=3)  # two decoders of JPEG
-    told = turn > 1 and suffix != '.tif'
-    assert codes(problems) == ['turned'] * told
+    assert codes(problems) == ['turned'] * (turn > 1)
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+@pytest.mark.parametrize('turn', sorted(SIDES))
+def test_deep_tiff_is_turned_and_told(tmp_path, dtype, turn):
+    stored = np.arange(96, dtype=dtype).reshape(8, 12)
+    path = write_tiff(tmp_path / 'a.tif', [stored], orientation=turn)
+    found, problems = read_picture(str(path))
+    np.testing.assert_array_equal(found, SIDES[turn](stored))
+    assert codes(problems) == ['turned']
+    assert f'orientation {turn}' in problems[0].message
+
+
+@pytest.mark.parametrize('order', '<>')
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_black_is_zero_at_any_depth(tmp_path, dtype, order):
+    shown = (np.arange(96).reshape(8, 12) * 2).astype(dtype)
+    one = write_tiff(tmp_path / 'one.tif', [shown], 1, order=order)
+    zero = write_tiff(tmp_path / 'zero.tif', [~shown], 0, order=order)
+    for path in (one, zero):
+        found, _ = read_picture(str(path))
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, shown)
+
+
+def test_broken_numbers_with_white_as_zero_are_refused(tmp_path):
+    path = write_tiff(tmp_path / 'a.tif', np.ones((1, 8, 9), np.float32), 0)
+    with pytest.raises(CaseError, match=r'a\.tif: pixels of type float32') as caught:
+        read_picture(str(path))
+    assert caught.value.code == 'white-is-zero'
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.tif'])

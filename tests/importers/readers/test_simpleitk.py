@@ -9,6 +9,7 @@ from medssl_mm.errors import InstallError
 from medssl_mm.importers.base import CaseError
 from medssl_mm.importers.readers import load_volume, optional, source_files
 from medssl_mm.importers.readers.simpleitk import read_simpleitk
+from tests.importers.tiff_files import SIDES, write_tiff
 from tests.importers.volume_files import SPACING, lps_affine, make_values, write_itk
 
 pytest.importorskip('SimpleITK')
@@ -52,6 +53,46 @@ def test_tiff_pages_are_slices_without_geometry(tmp_path, dtype, compressed):
     assert loaded.affine is None and loaded.spacing is None
     one = load_volume(write_itk(tmp_path / 'one.tiff', values[:1]))
     np.testing.assert_array_equal(one.image, values[:1])
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_black_is_zero_in_images_and_labels_are_as_stored(tmp_path, dtype):
+    shown = make_values().clip(0, 200).astype(dtype)
+    path = write_tiff(tmp_path / 'a.tif', ~shown, 0)
+    loaded = load_volume(path)
+    assert loaded.image.dtype == dtype
+    np.testing.assert_array_equal(loaded.image, shown)
+    assert [p.code for p in loaded.problems] == ['white-is-zero']
+    label = write_tiff(tmp_path / 'l.tif', (shown % 3).astype(dtype), 0)
+    found = load_volume(label, numbers=True)
+    np.testing.assert_array_equal(found.image, shown % 3)
+    assert not found.problems
+    mixed = write_tiff(tmp_path / 'm.tif', shown, [0, 1, 1, 1, 1])
+    with pytest.raises(CaseError, match=r'white is zero .* on 1 of its 5 pages'):
+        load_volume(mixed)
+
+
+@pytest.mark.parametrize('turn', [1, *SIDES])
+def test_turned_pages_are_turned_back_or_refused(tmp_path, turn):
+    values = make_values().clip(0, 255).astype(np.uint8)
+    path = write_tiff(tmp_path / 'a.tif', values, orientation=turn)
+    if turn not in (1, 4):
+        with pytest.raises(
+            CaseError, match=rf'a\.tif says .*orientation {turn}\)'
+        ) as e:
+            load_volume(path)
+        assert e.value.code == 'not-upright'
+        return
+    loaded = load_volume(path)
+    shown = values if turn == 1 else values[:, ::-1]
+    np.testing.assert_array_equal(loaded.image, shown)
+    assert [p.code for p in loaded.problems] == ['turned'] * (turn == 4)
+
+
+def test_pages_turned_in_several_ways_are_refused(tmp_path):
+    path = write_tiff(tmp_path / 'a.tif', np.ones((2, 9, 9), np.uint8), 1, [1, 4])
+    with pytest.raises(CaseError, match=r'orientation 1, 4\)'):
+        load_volume(path)
 
 
 def _half(content):

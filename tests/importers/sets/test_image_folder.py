@@ -61,6 +61,15 @@ def test_subsets_above_the_classes(tmp_path, names):
     assert any('every image counts as one' in note for note in result.notes)
 
 
+@pytest.mark.parametrize('other', ['unlabelled', 'normal'])
+def test_subsets_beside_other_folders_are_refused(tmp_path, other):
+    names = [*in_classes('train/', 2), *in_classes('test/', 2), f'{other}/x.png']
+    folder = fill(tmp_path / 'source', names)
+    message = rf'subsets \(test, train\) beside others \({other}\).*move the others'
+    with pytest.raises(UserError, match=message):
+        ImageFolderImporter().discover(folder)
+
+
 def test_a_patient_in_two_subsets_stays_in_the_later(tmp_path):
     folder = tmp_path / 'source'
     fill(folder, [*in_classes('train/'), 'test/ill/3_right.png', 'test/well/99_a.png'])

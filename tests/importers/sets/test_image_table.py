@@ -73,6 +73,32 @@ def test_how_a_picture_may_be_named(folder, path):
     assert case.image == str(folder / '1/p4.png') and 'problem' not in case.extra
 
 
+@pytest.mark.parametrize('above', ['', 'deep/er/'])
+@pytest.mark.parametrize('prefix', ['', 'set-v1/', '/data/'])
+def test_a_picture_of_another_folder_is_not_taken(tmp_path, above, prefix):
+    """pE/scan.png is not there, and pD/scan.png is another patient."""
+    folder = tmp_path / 'source'
+    there = ('pA/t1.png', 'pB/t2.png', 'pD/scan.png')
+    for seed, name in enumerate(there):
+        write_picture(folder / above / name, make_picture(seed, 16))
+    names = [*there[:2], 'pE/scan.png']
+    table(folder, [f'{prefix}{name},ill,{n}' for n, name in enumerate(names)])
+    cases = {c.case_id: c for c in ImageTableImporter().discover(folder).cases}
+    problems = {name: c.extra.get('problem') for name, c in cases.items()}
+    lost = problems.pop(f'{prefix}pE/scan.png')
+    assert lost[0] == 'missing' and 'line 4: no picture' in lost[1]
+    assert set(problems.values()) == {None}
+
+
+def test_folders_of_the_table_that_are_nowhere_do_not_matter(folder):
+    names = ['x/p4.png', 'y/p5', 'z/1/p7.png', 'z/1/p10.png', 'z/p6.png']
+    table(folder, [f'{name},ill,1' for name in names])
+    write_picture(folder / 'p6.png', make_picture(6, 16))
+    (folder / '0/p6.png').unlink()
+    found = ImageTableImporter().discover(folder)
+    assert [c.extra.get('problem') for c in found.cases] == [None] * 5
+
+
 def test_one_name_in_two_folders(folder):
     write_picture(folder / '2/p4.png', make_picture(99, 16))
     table(folder, ['p4.png,ill,1', 'p5.png,ill,1'])

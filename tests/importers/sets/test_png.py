@@ -1,3 +1,6 @@
+import json
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -175,6 +178,74 @@ def test_slices_without_mask_are_marked(tmp_path):
     loaded = importer.load(case)
     assert loaded.labelled_slices == (0, 2)
     assert not loaded.label[1].any()
+
+
+def test_a_mask_that_moves_to_another_slice_is_imported_anew(tmp_path):
+    source = tmp_path / 'source'
+    for number in (1, 2, 3):
+        save_pair(source, f'7_{number}.png', number)
+        save_pair(source, f'8_{number}.png', number + 10)
+    for number in (1, 3):
+        (source / f'masks/7_{number}.png').unlink()
+
+    def run():
+        result = import_dataset(CurvasImporter(), source, tmp_path / 'store')
+        info = result.store.case('7')
+        label = result.store.read_label_volume('7')
+        assert info.labelled_slices == tuple(np.flatnonzero(label.any((1, 2))))
+        return {r.case_id: r.status for r in result.results}, info.labelled_slices
+
+    assert run()[1] == (1,)
+    (source / 'masks/7_2.png').rename(source / 'masks/7_3.png')
+    assert run() == ({'7': 'imported', '8': 'unchanged'}, (2,))
+    assert run() == ({'7': 'unchanged', '8': 'unchanged'}, (2,))
+
+
+def _palette_store(tmp_path, colours, kept=None):
+    """A store of one case whose palette is in a file; ``kept`` as one of before."""
+    values = np.array([[0] * 3, [255, 0, 0], [0, 255, 0]], np.uint8)
+    grey = np.array([0, 100, 200], np.uint8)
+    save_pair(tmp_path / 'source', '7_1.png', 1, 3, values if colours else grey)
+    palette = tmp_path / 'palette.json'
+    used = (values if colours else grey).tolist()
+    palette.write_text(json.dumps(dict(zip(('background', 'liver', 'kidney'), used))))
+
+    def run():
+        importer = PNGImporter(palette=str(palette))
+        return import_dataset(importer, tmp_path / 'source', tmp_path / 'store')
+
+    run()
+    header = tmp_path / 'store/dataset.json'
+    if kept:
+        content = json.loads(header.read_text())
+        content['import_options']['palette'] = str(palette)
+        header.write_text(json.dumps(content))
+    os.utime(palette, (1, 1))
+    swapped = dict(zip(('background', 'liver', 'kidney'), [used[i] for i in (0, 2, 1)]))
+    return run, palette, json.dumps(swapped)
+
+
+@pytest.mark.parametrize('before', [False, True])
+@pytest.mark.parametrize('colours', [False, True])
+def test_a_corrected_palette_needs_a_new_store(tmp_path, colours, before):
+    """Stores of before kept the name of the palette's file alone."""
+    run, palette, swapped = _palette_store(tmp_path, colours, before)
+    (result,) = run().results
+    assert result.status == 'unchanged'
+    palette.write_text(swapped)
+    with pytest.raises(UserError, match="import_options=.*'palette'.*--overwrite"):
+        run()
+
+
+def test_a_palette_may_be_moved(tmp_path):
+    run, palette, _ = _palette_store(tmp_path, True)
+    run()
+    moved = palette.rename(tmp_path / 'other.json')
+    importer = PNGImporter(palette=str(moved))
+    (result,) = import_dataset(
+        importer, tmp_path / 'source', tmp_path / 'store'
+    ).results
+    assert result.status == 'unchanged'
 
 
 def test_slices_of_two_sizes_are_refused(tmp_path):

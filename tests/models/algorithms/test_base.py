@@ -8,6 +8,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from medssl_mm.engine.pretrained import load_pretrained_backbone
+from medssl_mm.errors import UserError
 from medssl_mm.functional.distributed import world_size
 from medssl_mm.legacy.iter_norm import IterNorm
 from tests.distributed import run_processes
@@ -282,3 +283,19 @@ def test_legacy_starts_from_an_ordinary_checkpoint(tmp_path):
     key = model.encoder_k.module[0].layer4[2].bn3
     assert isinstance(key, IterNorm)
     assert not torch.equal(key.running_wm, block.bn3.running_wm)
+
+
+def test_one_image_is_enough_to_validate():
+    """The rest of a validation set, where no image is compared with others."""
+    (views,) = batches(steps=1)
+    one = [view[:1] for view in views]
+    mse = [dict(stage=4, loss=dict(type='medssl_mm.FeatureMSELoss'))]
+    for model in (build_ours(levels=mse), build_method('BYOL')):
+        model.eval()
+        (found,) = model(one, [], mode='predict')
+        assert all(value.isfinite() for value in found.loss.values())
+    model = build_method('SimCLR').eval()
+    with pytest.raises(UserError, match='batch of 1 image .* in val_dataloader'):
+        model(one, [], mode='predict')
+    with pytest.raises(UserError, match='batch of 1 image .* train_dataloader'):
+        model.train()(one, [], mode='loss')

@@ -336,3 +336,14 @@ def test_what_does_not_fit_is_named():
     )
     with pytest.raises(UserError, match='no second view of another crop'):
         build(multi_level_head=levels)
+
+
+@pytest.mark.parametrize('masking', ['sparse', 'zero'])
+def test_activation_checkpointing_of_the_backbone_is_refused(masking):
+    model = build(masking=masking, network=dict(with_cp=True))
+    views = list(batches(seed=1))[0]
+    with pytest.raises(UserError, match='with_cp is on in .* with_cp=False'):
+        model(views, samples(), mode='loss')
+    model.eval()
+    with torch.no_grad():
+        assert model(views, samples(), mode='predict')[0].loss['loss_restoration'] > 0

@@ -5,11 +5,16 @@ import pytest
 import torch
 
 from medssl_mm.errors import UserError
+from medssl_mm.models.heads.multi_level_head import LevelContext
 from medssl_mm.models.losses import DenseInfoNCELoss
 from medssl_mm.models.necks import DensePlaces
 from medssl_mm.registry import MODELS
 from tests.distributed import run_processes
-from tests.models.algorithms.test_moco import FIXED_STATISTICS, train_distributed
+from tests.models.algorithms.test_moco import (
+    FIXED_STATISTICS,
+    patient_samples,
+    train_distributed,
+)
 from tests.models.algorithms.toy import (
     DIM,
     DTYPE,
@@ -17,6 +22,7 @@ from tests.models.algorithms.toy import (
     TEMPERATURE,
     batches,
     build_host,
+    build_method,
     build_ours,
     neck,
     train,
@@ -124,7 +130,11 @@ def test_a_loop_over_places():
     query, key = places(0), places(1)
     loss = DenseInfoNCELoss(QUEUE, DIM, 0.5).double()
     queue = loss.key_queue.rows.clone()
-    logs = loss(query, key, None)
+    context = LevelContext(4, (), ())
+    logs = loss(query, key, context)
+    close(loss.key_queue.rows, queue, rtol=0, atol=0)  # until all terms are computed
+    for action in context.pending:
+        action()
     losses, hits, used = [], [], set()
     for image in range(2):
         for place in range(6):
@@ -187,3 +197,78 @@ def test_what_does_not_fit():
     )
     with pytest.raises(UserError, match=r'needs a map .* got \(2, 8\)'):
         neck(torch.zeros(2, 8), 0, None)
+
+
+class Seen(torch.nn.Module):
+    """Notes the queue that the loss sees, and the keys that it gets."""
+
+    def __init__(self, loss):
+        super().__init__()
+        self.loss = loss
+        self.calls = []
+
+    def forward(self, query, key, context):
+        means = key.features.mean(1)
+        means = (means / means.norm(dim=1, keepdim=True)).detach()
+        self.calls.append((self.loss.key_queue.rows.clone(), means))
+        return self.loss(query, key, context)
+
+
+def test_second_direction_has_no_negative_of_its_own_images():
+    """The queue is that of the first one, and gets the keys of both after it."""
+    (level,) = levels()
+    level['loss']['queue_len'] = QUEUE
+    model = build_method('BYOL', levels=[level])
+    losses = model.multi_level_head.losses
+    seen = losses['stage4_dense_info_nce'] = Seen(losses['stage4_dense_info_nce'])
+    model.loss(next(iter(batches(steps=1))))
+    (before, first), (between, second) = seen.calls
+    close(between, before, rtol=0, atol=0)
+    queue = seen.loss.key_queue
+    close(queue.rows[:16], torch.cat([first, second]))
+    close(queue.rows[16:], before[16:], rtol=0, atol=0)
+    assert queue.queue_ptr == 16
+
+
+def test_places_of_the_same_patient_are_no_negatives():
+    """MoCo hands its setting on; loss and level of a guess against a loop."""
+    model = build_ours(mask_same_patient=True, levels=levels(1.0), **FIXED_STATISTICS)
+    loss = model.multi_level_head.losses['stage4_dense_info_nce']
+    data = batches(steps=2)
+    model.loss(next(data), patient_samples(0))
+    owners = loss.key_queue.queue_patients.tolist()
+    assert owners == model.key_queue.queue_patients.tolist() and len(set(owners)) == 6
+    queue = loss.key_queue.rows.clone()
+    query, key = places(0), places(1)  # two images
+    samples = patient_samples(0)[:2]
+    context = LevelContext(4, (), samples)
+    logs = loss(query, key, context)
+    losses, guesses = [], []
+    for image in range(2):
+        negatives = [k for k, o in zip(queue, owners) if o != owners[image]]
+        guesses.append(math.log(len(negatives) + 1))
+        likeness = query.directions[image] @ key.directions[image].T
+        for place, found in enumerate(likeness.argmax(1)):
+            one, own = query.features[image, place], key.features[image, found]
+            cosine = [torch.cosine_similarity(one, k, dim=0) for k in (own, *negatives)]
+            logits = torch.stack(cosine) / TEMPERATURE
+            losses.append(logits.logsumexp(0) - logits[0])
+    close(logs['loss'], torch.stack(losses).mean())
+    close(logs['chance_level'], torch.tensor(guesses, dtype=DTYPE).mean())
+    assert max(guesses) < math.log(QUEUE + 1)
+    with pytest.raises(UserError, match='2 of 2 have no patient_id'):
+        loss(query, key, LevelContext(4, (), ()))
+
+
+def test_queue_of_before_belongs_to_nobody():
+    plain = build_ours(levels=levels())
+    masked = build_ours(levels=levels(), mask_same_patient=True)
+    state = {**plain.state_dict(), 'queue_patients': masked.key_queue.queue_patients}
+    name = 'multi_level_head.losses.stage4_dense_info_nce.key_queue.queue_patients'
+    assert set(masked.state_dict()) - set(state) == {name}
+    masked.load_state_dict(state)
+    assert not masked.state_dict()[name].any()
+    (level,) = levels()
+    level['loss']['mask_same_patient'] = False  # stated: stays
+    stated = build_ours(levels=[level], mask_same_patient=True)
+    assert name not in stated.state_dict()
