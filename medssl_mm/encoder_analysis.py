@@ -82,7 +82,7 @@ def _calibrate(encoder: PretrainedEncoder, pictures: Pictures) -> None:
     import torch
     from torch import Tensor
 
-    from medssl_mm.analysis.frozen import normalised, pixels_of
+    from medssl_mm.analysis.frozen import device_of, normalised, pixels_of
     from medssl_mm.engine.hooks.calibrate_batch_norm_hook import calibrate_batch_norm
 
     class Prepared(torch.nn.Module):
@@ -91,7 +91,7 @@ def _calibrate(encoder: PretrainedEncoder, pictures: Pictures) -> None:
             self.encoder = encoder
 
         def data_preprocessor(self, batch: Tensor, training: bool) -> dict[str, Tensor]:
-            return dict(inputs=batch.to(next(encoder.parameters()).device))
+            return dict(inputs=batch.to(device_of(encoder)))
 
     order = np.random.default_rng(0).permutation(len(pictures))[:CALIBRATION]
     batches = (

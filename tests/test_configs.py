@@ -269,6 +269,9 @@ def test_transfer_tables_name_what_exists(path):
             config, *data = Path(entry.checkpoint).parent.name.split('+')
             assert list((ROOT / 'configs' / 'selfsup').glob(f'*/{config}.py'))
             for part in data:
-                assert (ROOT / 'configs' / 'selfsup' / 'data' / f'{part}.py').is_file()
+                places = [
+                    ROOT / 'configs/selfsup' / p for p in ('data', '_base_/probes')
+                ]
+                assert any((place / f'{part}.py').is_file() for place in places)
     for entry in table.datasets:
         assert images_of(entry)['data_root'].startswith('data/')

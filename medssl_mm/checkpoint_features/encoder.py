@@ -12,6 +12,7 @@ import torch
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
+from medssl_mm.analysis.frozen import device_of
 from medssl_mm.backbones import Backbone, backbone_of, require_parts
 from medssl_mm.encoders import (
     Preprocessing,
@@ -245,6 +246,5 @@ class _Prepared(nn.Module):
         return self.encoder.backbone
 
     def data_preprocessor(self, batch: dict, training: bool) -> dict[str, Tensor]:
-        device = next(self.encoder.parameters()).device
-        pixels = batch['inputs'].to(device).float() / 255
+        pixels = batch['inputs'].to(device_of(self.encoder)).float() / 255
         return dict(inputs=self.encoder.preprocessing.normalise(pixels))

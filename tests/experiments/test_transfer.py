@@ -339,6 +339,16 @@ def test_results_by_hand(folder):
     assert found['a', 'one', 'few_shot']['facts']['by_patient']
 
 
+def test_small_pictures_are_an_encoder(folder):
+    """It has no weights; its features are pixels, whatever the seed."""
+    entry = dict(name='pixels', encoder='random:raw-pixels')
+    path = write_table(folder, encoders=[entry], baseline=None, seeds=[0, 1])
+    planned = plan(path, datasets=['one'], protocols=['knn'])
+    run_here(planned)
+    first, second = experiments.finished_cells(planned)
+    assert first['predictions'] == second['predictions']
+
+
 def test_two_commands_with_other_protocols_share_a_folder(folder):
     """Each does what it was asked for, whichever wrote its task last."""
     path = write_table(folder)

@@ -4,12 +4,8 @@ import numpy as np
 import pytest
 
 from medssl_mm.importers.base import CaseError
-from medssl_mm.importers.readers.tiff import (
-    Page,
-    black_is_zero,
-    first_page,
-    read_pages,
-)
+from medssl_mm.importers.readers.tiff import black_is_zero
+from medssl_mm.tiff import Page, first_page, read_pages
 from tests.importers.tiff_files import write_tiff
 
 PAGES = np.zeros((3, 4, 6), np.uint16)
