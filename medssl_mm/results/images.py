@@ -409,10 +409,10 @@ def resample_predictions(
     Raises:
         UserError: If the file is absent or of another form.
     """
-    path = Path(path)
-    path = path / PREDICTIONS if path.is_dir() else path
-    predictions = read_predictions(path)
-    summary = path.with_name(METRICS)
+    file = Path(path)
+    file = file / PREDICTIONS if file.is_dir() else file
+    predictions = read_predictions(file)
+    summary = file.with_name(METRICS)
     if summary.is_file():
         predictions = replace(
             predictions, min_positive_patients=_least_patients(summary)

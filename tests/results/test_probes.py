@@ -22,7 +22,7 @@ def test_figure():
         '10 % of the labels',
         '100 % of the labels',
     ] * 2
-    assert 'dots: single seeds and draws' in figure.get_supxlabel()
+    assert 'and seeds or draws; dots: single ones' in figure.get_supxlabel()
     assert [axes.get_ylabel() for axes in figure.axes] == [
         'macro AUROC',
         '',

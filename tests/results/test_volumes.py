@@ -1,9 +1,11 @@
+import json
+
 import numpy as np
 import pytest
 
 from medssl_mm import results
 from medssl_mm.errors import UserError
-from medssl_mm.statistics import mean_over_seeds
+from medssl_mm.statistics import few_patients, mean_over_seeds
 from tests.results.made import CLASSES, write_folds, write_result
 
 
@@ -30,16 +32,23 @@ def test_pooled_folds_equal_one_evaluation_of_all_cases(tmp_path, scores):
     )
 
 
-def test_the_interval_of_all_folds_is_told(tmp_path):
-    """Ten patients in each fold are few, twenty together are not."""
-    scores = np.random.default_rng(1).uniform(0.2, 0.8, (40, 2))
+@pytest.mark.parametrize('cases, few', [(8, True), (40, False)])
+def test_the_interval_of_all_folds_is_told(tmp_path, cases, few):
+    """Of all patients together, four or twenty, whatever the folds say of theirs."""
+    scores = np.random.default_rng(1).uniform(0.2, 0.8, (cases, 2))
     folders = write_folds(tmp_path, scores)
-    assert 'Student' in results.read_metrics(folders[0])['interval']['kind']
+    for folder in folders:
+        path = folder / 'metrics.json'
+        content = json.loads(path.read_text())
+        content['interval']['kind'] = 'that of the fold'
+        content['notes'] = [*few_patients(content['patients']), 'a note']
+        path.write_text(json.dumps(content))
     results.pool_results(folders, tmp_path / 'all')
     pooled = results.read_metrics(tmp_path / 'all')
-    assert pooled['patients'] == 20
-    assert pooled['interval']['kind'] == '95 % percentile bootstrap'
-    assert not any('only 10 patients' in note for note in pooled['notes'])
+    assert pooled['patients'] == cases // 2
+    assert ('Student' in pooled['interval']['kind']) == few
+    assert pooled['notes'][: -len(folders)] == few_patients(cases // 2)
+    assert all(note.endswith(': a note') for note in pooled['notes'][-len(folders) :])
 
 
 def test_pooling_does_not_depend_on_the_order(tmp_path, scores):
