@@ -379,14 +379,14 @@ def test_resuming_inside_an_epoch_goes_on_with_its_next_batch(
 def test_validation_of_an_epoch_is_known_where_checkpoints_count_iterations(tmp_path):
     """The one at the best weights holds it: nothing is due when it is resumed."""
     settings = _by_iterations(toy.config(tmp_path), interval=100)
-    best = dict(save_best='mean', rule='greater')
-    settings['default_hooks']['checkpoint'].update(best)
+    settings['default_hooks']['checkpoint'].update(save_best='mean', rule='greater')
     stop = dict(type='KillHook', iteration=6, gently=True)
     with pytest.raises(ArithmeticError):
         toy.train(dict(settings, custom_hooks=[stop]))
-    saved = _load(tmp_path / 'iter_4.pth')['meta']
+    best = tmp_path / 'best_mean_iter_4.pth'
+    saved = _load(best)['meta']
     assert (saved['epoch'], saved['iter'], saved['epoch_progress']) == (1, 4, None)
-    resumed = toy.train(settings, 'auto')
+    resumed = toy.train(settings, str(best))
     assert len(resumed.message_hub.get_scalar('val/mean').data[0]) == 4
 
 

@@ -24,7 +24,12 @@ def test_tests_of_another_split_are_told(table, tmp_path):
     for step in tests:
         step.folder.mkdir(parents=True)
         (step.folder / experiments.DONE).write_text('{}')
-        content = dict(split_hash=before.hash, protocol='made')
+        content = dict(
+            split_hash=before.hash,
+            protocol='made',
+            mean=dict(auroc=dict(mean=0.5)),
+            per_class={},
+        )
         (step.folder / 'metrics.json').write_text(json.dumps(content))
     assert experiments.stale_results(steps, settings) == []
     subsets = {name: list(cases) for name, cases in before.subsets.items()}

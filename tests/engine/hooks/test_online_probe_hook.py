@@ -6,6 +6,7 @@ from mmengine.registry import HOOKS
 
 from medssl_mm.engine.hooks import OnlineProbeHook
 from medssl_mm.engine.observing import inner_model
+from medssl_mm.errors import UserError
 from medssl_mm.results import read_scalars
 from tests.distributed import run_alone, run_processes
 from tests.engine.hooks import test_collapse_monitor_hook as toy
@@ -280,7 +281,8 @@ def test_features_that_are_not_finite_are_passed_over(tmp_path):
                 stem.running_var.fill_(float('nan'))
 
     runner.register_hook(Breaker())
-    runner.train()
+    with pytest.raises(UserError, match='epoch_2.pth is not written: .*running_var'):
+        runner.train()
     log = log_of(tmp_path)
     assert log.count('features of iteration 5 are not finite') == 1
     assert 'features of val_dataset are not finite after iteration 8: no scores' in log
