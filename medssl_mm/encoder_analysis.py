@@ -82,8 +82,9 @@ def _calibrate(encoder: PretrainedEncoder, pictures: Pictures) -> None:
     import torch
     from torch import Tensor
 
-    from medssl_mm.analysis.frozen import device_of, normalised, pixels_of
+    from medssl_mm.analysis.frozen import normalised, pixels_of
     from medssl_mm.engine.hooks.calibrate_batch_norm_hook import calibrate_batch_norm
+    from medssl_mm.functional.features import device_of
 
     class Prepared(torch.nn.Module):
         def __init__(self) -> None:

@@ -269,6 +269,7 @@ ARROWS = {
             'pictures',
             'checkpoint_features',
             'encoders',
+            'functional',
             'engine',
             'analysis',
             'datasets.image_sets',

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from medssl_mm.errors import UserError
+from medssl_mm.functional.features import device_of
 
-from .frozen import COMPAT, STRICT, Preprocessing, check_frozen, device_of, pixels_of
+from .frozen import COMPAT, STRICT, Preprocessing, check_frozen, pixels_of
 from .skip_network import NOISE_CHANNELS, SkipNetwork, noise_size
 
 POLICIES = {

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from medssl_mm.errors import UserError
 from medssl_mm.files import whole_file
+from medssl_mm.functional.features import device_of
 
 #: The careful choices, and the formulas of the study that the analyses come
 #: from, `How Well Do Self-Supervised Models Transfer to Medical Imaging?
@@ -51,11 +52,6 @@ def check_frozen(encoder: nn.Module) -> None:
                 f'{name or type(encoder).__name__} is in training mode; call eval() '
                 'on the encoder before it is analysed'
             )
-
-
-def device_of(encoder: nn.Module) -> torch.device:
-    """Where the weights of an encoder are."""
-    return next((p.device for p in encoder.parameters()), torch.device('cpu'))
 
 
 def pixels_of(image: np.ndarray) -> Tensor:

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from medssl_mm.errors import InstallError, UserError
+from medssl_mm.functional.features import device_of
 from medssl_mm.functional.perceptual import feature_distance
 from medssl_mm.statistics import Interval
 
-from .frozen import Preprocessing, check_frozen, device_of, pixels_of
+from .frozen import Preprocessing, check_frozen, pixels_of
 
 #: Networks of LPIPS, and their names in torchvision.
 NETS = dict(alex='alexnet', vgg='vgg16', squeeze='squeezenet1_1')

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from medssl_mm.errors import InstallError, UserError
+from medssl_mm.functional.features import device_of
 from medssl_mm.statistics import Interval
 
-from .frozen import COMPAT, STRICT, check_frozen, device_of
+from .frozen import COMPAT, STRICT, check_frozen
 
 POLICIES = {
     STRICT: (

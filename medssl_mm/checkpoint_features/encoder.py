@@ -12,7 +12,6 @@ import torch
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from medssl_mm.analysis.frozen import device_of
 from medssl_mm.backbones import Backbone, backbone_of, require_parts
 from medssl_mm.encoders import (
     Preprocessing,
@@ -27,6 +26,7 @@ from medssl_mm.engine.pretrained import PretrainedBackbone, load_pretrained_back
 from medssl_mm.engine.seen import seen_in_file
 from medssl_mm.engine.taps import ALLOW
 from medssl_mm.errors import UserError
+from medssl_mm.functional.features import device_of
 from medssl_mm.provenance import Seen
 from medssl_mm.registry import FUNCTIONS, MODELS, build_of
 from medssl_mm.schema import checked

@@ -47,6 +47,11 @@ def evaluation_mode(module: nn.Module) -> AbstractContextManager[None]:
     return in_mode(module, training=False)
 
 
+def device_of(network: nn.Module) -> torch.device:
+    """Where the weights of a network are; without weights, the CPU."""
+    return next((p.device for p in network.parameters()), torch.device('cpu'))
+
+
 def grid_rows(features: Tensor, per_side: int = 7) -> Tensor:
     """Take an even grid of positions of a map as samples.
 
