@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from mmap import mmap
 from typing import Literal
+
+import numpy as np
 
 SIGNS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')  # the latter two: BigTIFF
 _PHOTOMETRIC, _ORIENTATION = 262, 274
@@ -28,7 +31,7 @@ class Page:
     orientation: int = 1
 
 
-def read_pages(content: bytes) -> Iterator[Page]:
+def read_pages(content: bytes | mmap) -> Iterator[Page]:
     """Follow the chain of pages of a file to its end.
 
     Raises:
@@ -62,9 +65,26 @@ def read_pages(content: bytes) -> Iterator[Page]:
         yield Page(tags.get(_PHOTOMETRIC, 1), tags.get(_ORIENTATION, 1))
 
 
-def first_page(content: bytes) -> Page:
+def first_page(content: bytes | mmap) -> Page:
     """Tags of the first page; of a header that cannot be read the usual ones."""
     try:
         return next(read_pages(content), Page())
     except ValueError:  # the decoder says what is wrong
         return Page()
+
+
+def black_is_zero(values: np.ndarray) -> np.ndarray:
+    """Turn grey values of a page where white is zero into those of the same look.
+
+    Raises:
+        ValueError: Of signed or broken numbers the standard does not say which is
+            black.
+    """
+    if values.dtype.kind != 'u':
+        raise ValueError(
+            f'pixels of type {values.dtype} where white is zero '
+            '(PhotometricInterpretation 0), which is defined for unsigned whole '
+            'numbers only; save the file with PhotometricInterpretation 1, its values '
+            'turned or not.'
+        )
+    return np.invert(values)

@@ -19,6 +19,14 @@ MEDSSL_NO_INDEX='dns error|error sending request|failed to fetch|connection|time
 medssl_say() { printf '[setup] %s\n' "$*"; }
 medssl_fail() { printf '[setup] error: %s\n' "$*" >&2; return 1; }
 
+# Prints how many processes of tests there is room for: one per core, and not more
+# than 8, which would need over 16 GB. nproc would say what OMP_NUM_THREADS says.
+medssl_processes() {
+    local cores
+    cores="$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)"
+    echo "$((cores < 8 ? cores : 8))"
+}
+
 # Prints the real path of the first usable Python among the arguments, else of
 # MEDSSL_PYTHON, else on PATH. A version manager's shim may stand there for a
 # version that is not installed, hence the trial run.

@@ -39,7 +39,5 @@ cd "$MEDSSL_ROOT"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 export MKL_NUM_THREADS="${MKL_NUM_THREADS:-$OMP_NUM_THREADS}"
 export MPLBACKEND=Agg
-# More than 8 would need over 16 GB. nproc says what OMP_NUM_THREADS says, if it is set.
-cores="$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)"
-[ $# -gt 0 ] || set -- -n "$((cores < 8 ? cores : 8))" --dist worksteal
+[ $# -gt 0 ] || set -- -n "$(medssl_processes)" --dist worksteal
 exec "$MEDSSL_VENV_PYTHON" -m pytest -q "$@"

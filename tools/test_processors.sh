@@ -66,8 +66,7 @@ cd "$MEDSSL_ROOT"
     tests=(tests/functional tests/models tests/evaluation tests/converters tests/engine)
 mkdir -p "$logs"
 export MPLBACKEND=Agg
-cores="$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)" # not what they say
-processes=$((cores < 8 ? cores : 8))
+processes="$(medssl_processes)"
 failed=0
 
 # One setting: name, threads, repetitions, variables of the environment.

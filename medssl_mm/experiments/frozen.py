@@ -355,9 +355,10 @@ class FrozenSet:
         run = {FEW_SHOT: self.few_shot, KNN: self.knn, LINEAR: self.linear}
         found = run[settings['kind']](settings)
         predictions = found.pop('predictions', None)
-        patients = len(set(self.everything.patients))
-        drawn = {ACCURACY: found.pop('episodes')} if predictions is None else None
-        if drawn is None:
+        everyone = len(set(self.everything.patients))
+        if predictions is None:
+            patients, drawn = everyone, {ACCURACY: found.pop('episodes')}
+        else:
             # Those that the interval is over.
             patients = len(set(predictions.patients))
             self.notes += few_patients(patients, 'test patient')
@@ -374,7 +375,7 @@ class FrozenSet:
                 ),
                 patients=patients,
                 has_patients=self.everything.has_patients
-                and len(set(self.everything.patients)) < len(self.everything.image_ids),
+                and everyone < len(self.everything.image_ids),
                 classes=list(self.labels.classes),
                 split=subset.protocol,
                 split_hash=subset.split_hash,

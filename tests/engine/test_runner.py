@@ -1,6 +1,7 @@
 import multiprocessing
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -97,7 +98,7 @@ def _spoil_and_train(work_dir, checkpoint, name):
     toy.train(toy.config(work_dir), resume=str(path))
 
 
-def _train_on_two(work_dir, resume, *hooks):
+def _train_on_two(work_dir, resume, *hooks, by_iterations=False):
     settings = toy.config(
         work_dir,
         launcher='pytorch',
@@ -105,6 +106,7 @@ def _train_on_two(work_dir, resume, *hooks):
         custom_hooks=list(hooks),
         resume=resume,
     )
+    settings = _by_iterations(settings) if by_iterations else settings
     RUNNERS.build(Config(settings)).train()
 
 
@@ -410,26 +412,16 @@ def test_checkpoint_inside_an_epoch_of_before_is_told_of(tmp_path, capfd):
     assert 'epoch 2 begins anew' in said
 
 
-def _train_two_by_iterations(work_dir, resume, *hooks):
-    settings = toy.config(
-        work_dir,
-        launcher='pytorch',
-        randomness=dict(seed=3, diff_rank_seed=True),
-        custom_hooks=list(hooks),
-        resume=resume,
-    )
-    RUNNERS.build(Config(_by_iterations(settings))).train()
-
-
 def test_two_processes_go_on_inside_an_epoch(tmp_path):
     straight, parts = str(tmp_path / 'straight'), str(tmp_path / 'parts')
-    run_processes(_train_two_by_iterations, 2, straight, False)
+    train = partial(_train_on_two, by_iterations=True)
+    run_processes(train, 2, straight, False)
     stop = dict(type='KillHook', iteration=4, gently=True)
     with pytest.raises(ArithmeticError):
-        run_processes(_train_two_by_iterations, 2, parts, False, stop)
+        run_processes(train, 2, parts, False, stop)
     saved = _load(tmp_path / 'parts' / 'iter_3.pth')['meta']['epoch_progress']
     assert saved == dict(batches_done=1, batches=2)
-    run_processes(_train_two_by_iterations, 2, parts, 'auto')
+    run_processes(train, 2, parts, 'auto')
     first, second = (_load(tmp_path / p / 'iter_8.pth') for p in ('straight', 'parts'))
     _assert_same_training_state(first, second)
 

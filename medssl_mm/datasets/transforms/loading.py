@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from mmap import ACCESS_READ, mmap
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ from medssl_mm.errors import UserError
 from medssl_mm.registry import TRANSFORMS
 from medssl_mm.store import open_store
 from medssl_mm.store.header import SLICES
-from medssl_mm.tiff import SIGNS, first_page
+from medssl_mm.tiff import SIGNS, black_is_zero, first_page
 
 
 @TRANSFORMS.register_module()
@@ -96,13 +96,11 @@ class LoadGreyImage(Transform):
                 'remove its line from the list.'
             )
         if image.dtype != np.uint8 and _white_is_zero(path):
-            if image.dtype.kind != 'u':
-                raise UserError(
-                    f'image {path} has pixels of type {image.dtype} where white is '
-                    'zero, which is defined for unsigned whole numbers only; save it '
-                    'with PhotometricInterpretation 1.'
-                )
-            image = np.invert(image)  # OpenCV does this by itself at 8 bit alone
+            # OpenCV does this by itself at 8 bit alone.
+            try:
+                image = black_is_zero(image)
+            except ValueError as error:
+                raise UserError(f'image {path} has {error}') from error
         if image.ndim == 3:
             grey = image[..., 0]
             if not all(
@@ -127,5 +125,9 @@ def _white_is_zero(path: str) -> bool:
     """Whether the first page of a TIFF file is grey with white as zero."""
     if not path.lower().endswith(('.tif', '.tiff')):
         return False
-    content = Path(path).read_bytes()
-    return content.startswith(SIGNS) and first_page(content).photometric == 0
+    # Of the file the header alone is read, besides the decoder.
+    with (
+        open(path, 'rb') as file,
+        mmap(file.fileno(), 0, access=ACCESS_READ) as content,
+    ):
+        return content[:4] in SIGNS and first_page(content).photometric == 0
