@@ -167,10 +167,15 @@ def _in_any_layout(path: str | Path, source: str, encoder: str | None) -> Conver
     from medssl_mm.engine.pretrained import read_checkpoint
 
     content: Any = read_checkpoint(path)
-    found = []
+    found, refused = [], []
     for name in SOURCES[source].architectures:
         shapes = ARCHITECTURES[name].shapes
-        layout = find_layout(content, shapes, str(path), encoder)
+        try:
+            layout = find_layout(content, shapes, str(path), encoder)
+        except UserError as error:
+            # Names of another network have no such encoder; those of the file's may.
+            refused.append(error)
+            continue
         own = {key: value for key, value in layout.own.items() if key in shapes}
         # A deeper network holds the names of a shallower one.
         parts = {key.partition('.')[0] for key in shapes}
@@ -181,6 +186,8 @@ def _in_any_layout(path: str | Path, source: str, encoder: str | None) -> Conver
             left=[key for key in rest if key.partition('.')[0] in parts],
         )
         found.append((_fit(renamed, name, own_stem=True), layout, own, rest))
+    if not found:
+        raise refused[0]
     fit, layout, own, rest = min(found, key=lambda f: (f[0].faults, -len(f[2])))
     if fit.faults:
         raise UserError(

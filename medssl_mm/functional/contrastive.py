@@ -260,6 +260,7 @@ def local_info_nce(
     negatives: str = 'image',
     queue: Tensor | None = None,
     return_logs: bool = False,
+    patients: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
     r"""Cross-entropy of finding the own region among regions.
 
@@ -296,16 +297,19 @@ def local_info_nce(
             of the rows nearest to their own region, ties being no hits) and
             ``valid_share`` (of the regions that count as rows, 0-1). Defaults to
             False.
+        patients (Tensor, optional): Number of each image's patient, for
+            ``negatives='batch'``: regions of other images of the same patient are
+            then no negatives. Defaults to None.
 
-    Shape: query, key ``(N, R, D)``; valid ``(N, R)`` bool; queue ``(K, D)``.
-        Returns a scalar, 0 with a graph if no region counts; or scalar and
-        dict.
+    Shape: query, key ``(N, R, D)``; valid ``(N, R)`` bool; queue ``(K, D)``;
+        patients ``(N,)``. Returns a scalar, 0 with a graph if no region counts;
+        or scalar and dict.
 
     Raises:
         ValueError: When shapes do not fit, there are no negatives, or a
             setting is wrong.
     """
-    _check_regions(query, key, temperature, valid, negatives, queue)
+    _check_regions(query, key, temperature, valid, negatives, queue, patients)
     with torch.autocast(query.device.type, enabled=False):
         if valid is None:
             valid = query.new_ones(query.shape[:2], dtype=torch.bool)
@@ -315,6 +319,7 @@ def local_info_nce(
             )
         query, key = unit_rows(query), unit_rows(key)
         row, column, offset = valid, valid, 0
+        same = None if patients is None else _same_patient(patients, query.shape[1])
         if negatives == 'batch':
             query, key, row, column = _joined(query, key, valid)
             offset = rank() * query.shape[1]
@@ -323,6 +328,8 @@ def local_info_nce(
         target = torch.zeros(logits.shape[1:], dtype=torch.bool, device=query.device)
         target[own, own + offset] = True
         candidates = column[:, None] | target
+        if same is not None:
+            candidates = candidates & ~same
         positive = logits[:, own, own + offset]
         logits = logits.masked_fill(~candidates, -torch.inf)
         choices = candidates.sum(dim=-1)
@@ -362,6 +369,18 @@ def _joined(query: Tensor, key: Tensor, valid: Tensor) -> tuple[Tensor, ...]:
     )
 
 
+def _same_patient(patients: Tensor, regions: int) -> Tensor:
+    """Which joined keys are of another image of the query's patient.
+
+    Shape: patients ``(N,)``; returns ``(N R, all)``, see :func:`_joined`.
+    """
+    everyone = gather(patients)
+    same = patients[:, None] == everyone
+    own = torch.arange(len(patients), device=patients.device)
+    same[own, own + rank() * len(patients)] = False
+    return same.repeat_interleave(regions, 0).repeat_interleave(regions, 1)
+
+
 def _check_regions(
     query: Tensor,
     key: Tensor,
@@ -369,6 +388,7 @@ def _check_regions(
     valid: Tensor | None,
     negatives: str,
     queue: Tensor | None,
+    patients: Tensor | None,
 ) -> None:
     if query.ndim != 3 or query.shape != key.shape:
         raise ValueError(
@@ -394,6 +414,15 @@ def _check_regions(
             'one region per image has no other one as a negative, got '
             f"{tuple(query.shape)}; use more regions, negatives='batch' or a "
             'queue'
+        )
+    if patients is not None and negatives != 'batch':
+        raise ValueError(
+            "patients are for negatives='batch'; those of 'image' are of one patient"
+        )
+    if patients is not None and patients.shape != query.shape[:1]:
+        raise ValueError(
+            f'patients must be ({len(query)},), one per image, got '
+            f'{tuple(patients.shape)}'
         )
     if not temperature > 0:
         raise ValueError(f'temperature must be positive, got {temperature}')

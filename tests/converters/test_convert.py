@@ -832,6 +832,23 @@ def _numbered(weights):
     }
 
 
+@pytest.mark.parametrize('asked, first', [('online', 1.0), ('target', 2.0)])
+def test_either_encoder_of_any_layout(tmp_path, asked, first):
+    weights = torchvision.models.resnet18(weights=None).state_dict()
+    tensors = {}
+    for prefix, value in {'module.encoder_q.': 1.0, 'module.encoder_k.': 2.0}.items():
+        named = {**weights, 'conv1.weight': torch.full((64, 3, 7, 7), value)}
+        tensors.update(_behind(named, prefix))
+    path = tmp_path / 'weights.pth'
+    torch.save(dict(state_dict=tensors), path)
+    converted = convert(path, 'any', encoder=asked)
+    assert converted.architecture == 'resnet18'
+    assert converted.tensors['conv1.weight'].unique() == first
+    torch.save(_behind(weights, 'module.encoder_q.'), path)
+    with pytest.raises(UserError, match='holds no target encoder'):
+        convert(path, 'any', encoder='target')
+
+
 def test_any_layout_of_nothing_known(tmp_path):
     path = tmp_path / 'weights.pth'
     torch.save(dict(state_dict={'layer1.0.conv1.weight': torch.ones(1)}), path)

@@ -302,23 +302,28 @@ def test_local_form_is_float32_under_autocast():
     torch.testing.assert_close(loss, expected)
 
 
-def local_part(negatives):
+def local_part(negatives, masked):
     """Loss, logs and averaged gradients of this process' images."""
     size = 4 // world_size()
     part = slice(rank() * size, (rank() + 1) * size)
     valid = torch.cat([VALID, torch.zeros(1, 5, dtype=torch.bool)])[part]
     query, key = (regions(seed, 4)[part].requires_grad_() for seed in (1, 2))
-    loss, logs = local_info_nce(query, key, 0.2, valid, negatives, return_logs=True)
+    patients = torch.tensor([7, 8, 7, 7])[part] if masked else None
+    loss, logs = local_info_nce(
+        query, key, 0.2, valid, negatives, return_logs=True, patients=patients
+    )
     loss.backward()
     # Parameters would average the gradients of the processes.
     grads = [rows.grad / world_size() for rows in (query, key)]
     return [loss.detach(), *logs.values()], grads
 
 
-@pytest.mark.parametrize('negatives', ['image', 'batch'])
-def test_local_form_on_two_processes_equals_one(negatives):
-    values, grads = local_part(negatives)
-    parts = run_processes(local_part, 2, negatives)
+@pytest.mark.parametrize(
+    'negatives, masked', [('image', False), ('batch', False), ('batch', True)]
+)
+def test_local_form_on_two_processes_equals_one(negatives, masked):
+    values, grads = local_part(negatives, masked)
+    parts = run_processes(local_part, 2, negatives, masked)
     for index, value in enumerate(values):
         mean = torch.stack([found[index] for found, _ in parts]).mean()
         torch.testing.assert_close(mean, value)
@@ -326,6 +331,9 @@ def test_local_form_on_two_processes_equals_one(negatives):
         torch.testing.assert_close(
             torch.cat([found[index] for _, found in parts]), grad
         )
+
+
+ONES = [torch.ones(2, 4, 8)] * 2
 
 
 @pytest.mark.parametrize(
@@ -358,6 +366,30 @@ def test_local_form_on_two_processes_equals_one(negatives):
         ),
         ((torch.ones(2, 1, 8), torch.ones(2, 1, 8)), 'one region per image'),
         ((torch.ones(2, 4, 8), torch.ones(2, 4, 8), -1.0), 'positive, got -1'),
+        (
+            (
+                *[torch.ones(2, 4, 8)] * 2,
+                0.2,
+                None,
+                'image',
+                None,
+                False,
+                torch.ones(2),
+            ),
+            "for negatives='batch'",
+        ),
+        (
+            (
+                *[torch.ones(2, 4, 8)] * 2,
+                0.2,
+                None,
+                'batch',
+                None,
+                False,
+                torch.ones(3),
+            ),
+            r'patients must be \(2,\), one per image, got \(3,\)',
+        ),
     ],
 )
 def test_wrong_regions(arguments, message):
