@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
@@ -45,8 +46,13 @@ def checked(model: type[Kind], content: Any, source: str | Path) -> Kind:
         raise UserError(f'{source}: {problems}') from None
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key may stand once; PyYAML would take the last one."""
+class _Loader(yaml.SafeLoader):
+    """YAML as people mean it.
+
+    A key may stand once; PyYAML would take the last one. Numbers are as on the
+    command line: ``1e-3`` is one, ``2_2`` and ``1:30`` are names (of YAML 1.1 the
+    numbers 22 and 90, and ``1e-3`` a name).
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
@@ -58,6 +64,23 @@ class _UniqueKeys(yaml.SafeLoader):
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+    def construct_number(self, node: yaml.ScalarNode) -> int | float | str:
+        text = str(self.construct_scalar(node))
+        if '_' in text or ':' in text:
+            return text
+        if node.tag.endswith(':int'):
+            return self.construct_yaml_int(node)
+        return self.construct_yaml_float(node)
+
+
+for _kind in ('int', 'float'):
+    _Loader.add_constructor(f'tag:yaml.org,2002:{_kind}', _Loader.construct_number)
+_Loader.add_implicit_resolver(
+    'tag:yaml.org,2002:float',
+    re.compile(r'[-+]?(?:\d+\.?|\d*\.\d+)[eE][-+]?\d+$'),
+    list('-+.0123456789'),
+)
 
 
 def read_yaml(model: type[Kind], path: str | Path, what: str) -> Kind:
@@ -75,7 +98,7 @@ def read_yaml(model: type[Kind], path: str | Path, what: str) -> Kind:
         raise UserError(f'{what} {path} does not exist')
     text = read_text(path, what)
     try:
-        content = yaml.load(text, _UniqueKeys)  # a SafeLoader
+        content = yaml.load(text, _Loader)  # a SafeLoader
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         # The others: a date of month 13, a list as a key, a thousand brackets.
         raise UserError(f'{what} {path} is not YAML: {error}') from error
