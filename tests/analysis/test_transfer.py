@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -90,6 +92,28 @@ def test_correlations_of_the_published_numbers():
         assert found.points == 8
         assert found.r == pytest.approx(r, abs=1e-3)
         assert found.p == pytest.approx(p, abs=6e-3)
+
+
+@pytest.mark.parametrize('points', [3, 4, 5, 6])
+def test_few_ranks_are_compared_in_all_orders(points):
+    rng = np.random.default_rng(points)
+    second = list(rng.permutation(points))
+    for first in ([*range(points)], [0, *range(points - 1)], second):
+        found = correlation(dict(enumerate(first)), dict(enumerate(second)), 'spearman')
+        orders = [
+            stats.spearmanr(order, second).statistic
+            for order in itertools.permutations(first)
+        ]
+        as_far = np.abs(orders) >= abs(found.r) - 1e-9
+        assert found.p == pytest.approx(as_far.mean())
+
+
+def test_p_of_more_ranks():
+    first = dict(enumerate(range(9)))
+    second = dict(enumerate([1, 0, 2, 4, 3, 5, 8, 6, 7]))
+    found = correlation(first, second, 'spearman')
+    known = stats.spearmanr([*first.values()], [*second.values()])
+    assert found.p == pytest.approx(known.pvalue)
 
 
 def test_intervals_of_correlations():
