@@ -312,16 +312,18 @@ def progress_of(bar: Progress, what: str, total: int) -> Callable[[int], None]:
     return lambda count: bar.advance(task, count)
 
 
-def enlarged_note(encoder: PretrainedEncoder, pictures: Pictures) -> list[str]:
-    """Say where an encoder asks for more pixels than the first picture has."""
+def note_enlarged(
+    notes: list[str], encoder: PretrainedEncoder, pictures: Pictures
+) -> None:
+    """Add once where an encoder asks for more pixels than the first picture has."""
     step = encoder.preprocessing
     asked, side = step.resize_to or step.size, min(pictures.read(0).shape[:2])
-    if side >= asked:
-        return []
-    return [
+    note = (
         f'{encoder.settings.name} asks for {asked} px and sees pictures of {side} px '
         'enlarged'
-    ]
+    )
+    if side < asked and note not in notes:
+        notes.append(note)
 
 
 def picture_note(pictures: Pictures) -> list[str]:

@@ -227,6 +227,24 @@ def test_colours_for_an_encoder_of_grey_pictures(call, setting, capsys):
         assert '_left: ' in message or '_right: ' in message
 
 
+def test_every_tool_tells_once_what_is_enlarged(call, setting, capsys):
+    pytest.importorskip('captum')
+    larger = (setting / 'small.py').read_text().replace('size=32', 'size=40')
+    (setting / 'larger.py').write_text(larger)
+    encoders = ['--encoders', 'one=random:larger.py', 'two=random:larger.py:1']
+    note = 'larger asks for 40 px and sees pictures of 32 px enlarged'
+    for tool, *options in (
+        ('neighbours', '--neighbours', '3'),
+        ('saliency', '--stride', '10', '--count', '1'),
+        ('invariances', '--transforms', 'h_flip', '--count', '4'),
+        ('deep_image_prior', '--iterations', '1', '--count', '1'),
+    ):
+        assert call(tool, *EYES, *encoders, *options, '--out', tool) == 0, tool
+        assert capsys.readouterr().out.replace('\n', ' ').count(note) == 1, tool
+        [result] = (setting / tool).glob('*.json')
+        assert read(setting / tool, result.name)['notes'].count(note) == 1, tool
+
+
 def test_neighbours(call, setting, capsys):
     command = ['neighbours', *EYES, *ENCODERS, '--neighbours', '3', '--out', 'found']
     assert call(*command) == 0

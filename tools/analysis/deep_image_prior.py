@@ -26,6 +26,7 @@ from medssl_mm.encoder_analysis import (
     chosen_pictures,
     encoder_rules,
     named_encoders,
+    note_enlarged,
     progress_of,
 )
 from medssl_mm.errors import UserError, run_tool
@@ -180,6 +181,9 @@ def main():
         for key, own in parts.items()
     }
     check_states(args, states.values())
+    notes: list[str] = []
+    for encoder in loaded.values():
+        note_enlarged(notes, encoder, whole)
     with Progress(console=console) as bar:
         for one in encoders:
             encoder, own = loaded[one.key], parts[one.key]
@@ -219,7 +223,10 @@ def main():
             lr=args.lr,
             seed=args.seed,
         ),
+        notes,
     )
+    for note in notes:
+        print(f'note: {note}')
     print(f'written: {", ".join(str(path) for path in paths[-3:])} and the pictures')
 
 

@@ -26,9 +26,9 @@ from medssl_mm.encoder_analysis import (
     add_arguments,
     check_arguments,
     encoder_rules,
-    enlarged_note,
     find_pairs,
     named_encoders,
+    note_enlarged,
     picture_note,
     progress_of,
 )
@@ -94,8 +94,8 @@ def chosen_transforms(args, grey):
     return names, note
 
 
-def measure(args, one, pictures, rows, names, pairs, bar):
-    """All results of one encoder, its shrinkage and notes."""
+def measure(args, one, pictures, rows, names, pairs, notes, bar):
+    """All results of one encoder and its shrinkage; adds to the notes."""
     from medssl_mm.analysis.frozen import Parts, features_of, pixels_of
     from medssl_mm.analysis.invariances import (
         TRANSFORMS,
@@ -169,7 +169,8 @@ def measure(args, one, pictures, rows, names, pairs, bar):
         found.append(
             Invariance(one.name, PAIRS, args.mode, (1,), **arrays, number=one.number)
         )
-    return found, shrinkage, enlarged_note(encoder, pictures)
+    note_enlarged(notes, encoder, pictures)
+    return found, shrinkage
 
 
 def draw_sheet(args, one, picture, names, title):
@@ -233,10 +234,9 @@ def main():
     results, shrinkage = [], {}
     with Progress(console=console) as bar:
         for one in encoders:
-            found, share, told = measure(args, one, pictures, rows, names, pairs, bar)
+            found, share = measure(args, one, pictures, rows, names, pairs, notes, bar)
             results += found
             shrinkage[one.key] = share
-            notes += told
     sheet = None
     if names:
         first = int(rows[1][0])

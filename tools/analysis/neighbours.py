@@ -20,6 +20,7 @@ from medssl_mm.encoder_analysis import (
     check_arguments,
     encoder_rules,
     named_encoders,
+    note_enlarged,
     picture_note,
     progress_of,
 )
@@ -79,6 +80,7 @@ def main():
     with Progress(console=console) as bar:
         for one in encoders:
             encoder = one.load(args.device, pictures)
+            note_enlarged(notes, encoder, pictures)
             preprocessing = encoder.preprocessing
             parts = Parts(
                 args.out / 'parts',

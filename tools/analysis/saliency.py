@@ -22,6 +22,7 @@ from medssl_mm.encoder_analysis import (
     chosen_pictures,
     encoder_rules,
     named_encoders,
+    note_enlarged,
     progress_of,
 )
 from medssl_mm.errors import run_tool
@@ -92,9 +93,11 @@ def main():
     whole = open_pictures(args)
     pictures = chosen_pictures(args, whole)
     results, shown = [], {}
+    notes = encoder_rules(encoders)
     with Progress(console=console) as bar:
         for one in encoders:
             encoder = one.load(args.device, whole)
+            note_enlarged(notes, encoder, whole)
             preprocessing = resized(encoder.preprocessing, args.mode)
             parts = Parts(
                 args.out / 'parts',
@@ -128,7 +131,6 @@ def main():
                 results.append(Saliency(one.name, name, values, one.number))
                 shown[one.name, one.number].append(kept_part(picture, args.mode))
     labels = [pictures.label(row) for row in range(len(pictures))]
-    notes = encoder_rules(encoders)
     print_saliency(results, args.mode, notes, console)
     paths = write_saliency(
         results,
