@@ -319,7 +319,6 @@ def local_info_nce(
             )
         query, key = unit_rows(query), unit_rows(key)
         row, column, offset = valid, valid, 0
-        same = None if patients is None else _same_patient(patients, query.shape[1])
         if negatives == 'batch':
             query, key, row, column = _joined(query, key, valid)
             offset = rank() * query.shape[1]
@@ -328,8 +327,8 @@ def local_info_nce(
         target = torch.zeros(logits.shape[1:], dtype=torch.bool, device=query.device)
         target[own, own + offset] = True
         candidates = column[:, None] | target
-        if same is not None:
-            candidates = candidates & ~same
+        if patients is not None:
+            candidates &= ~_same_patient(patients, len(own) // len(patients))
         positive = logits[:, own, own + offset]
         logits = logits.masked_fill(~candidates, -torch.inf)
         choices = candidates.sum(dim=-1)
